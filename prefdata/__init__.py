@@ -1,0 +1,43 @@
+"""prefdata builds preference datasets from typed recipes.
+
+::
+
+    from prefdata import build, load_recipe
+
+    recipe = load_recipe("recipes/wpo_hybrid_v2.py").with_profile("cpu").with_limit(20)
+    build(recipe).pairs.to_pandas()
+
+The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.generators`,
+`prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prefdata.flow import Build, build, plan
+    from prefdata.inspection import summarise
+    from prefdata.pair_table import pair_table
+    from prefdata.recipe import Profile, Recipe, load_recipe
+
+__all__ = ["Build", "Profile", "Recipe", "build", "load_recipe", "pair_table", "plan", "summarise"]
+
+_HOMES = {
+    "Build": "flow",
+    "Profile": "recipe",
+    "Recipe": "recipe",
+    "build": "flow",
+    "load_recipe": "recipe",
+    "pair_table": "pair_table",
+    "plan": "flow",
+    "summarise": "inspection",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used, so that importing prefdata costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'prefdata' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"prefdata.{_HOMES[name]}"), name)

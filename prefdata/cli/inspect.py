@@ -1,0 +1,28 @@
+"""`prefdata inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from prefdata.cli.options import print_json
+
+__all__ = ["command"]
+
+
+@click.command("inspect", short_help="Summarise a build or a dataset folder.")
+@click.argument("folder")
+@click.option("--pairs", "show", type=click.IntRange(min=0), default=3, metavar="N", help="How many pairs to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+def command(folder: str, show: int, as_json: bool) -> None:
+    """Summarise FOLDER, a build or a dataset folder: counts, drops, ties, lengths, margins, a few pairs."""
+    from dataclasses import asdict
+
+    from prefdata.inspection import render, summarise
+
+    summary = summarise(Path(folder), examples=show)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        click.echo(render(summary))

@@ -1,0 +1,63 @@
+"""The command line: parse, call, print. One file beside this one for each command, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from prefdata.errors import UserError, closest
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "build": "Build the dataset of a recipe; resumes where an earlier run stopped.",
+    "check": "Show what a build would do, before anything is spent.",
+    "pair": "Make pairs from a table of scored answers, without a recipe.",
+    "inspect": "Summarise a build or a dataset folder.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands by name and one line, so that `--help` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            raise UserError(f"there is no command {cmd_name!r}", valid=closest(cmd_name, _COMMANDS))
+        module = importlib.import_module(f"prefdata.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="prefdata", message="%(version)s")
+def _group() -> None:
+    """Build preference datasets from typed recipes.
+
+    Data goes to stdout, progress and messages to stderr. A mistake that you can mend exits with 2.
+    """
+
+
+def main() -> None:
+    """Runs the command line; a `UserError` prints its message, anything else its traceback."""
+    try:
+        _group(prog_name="prefdata")
+    except UserError as error:
+        sys.stderr.write(f"prefdata: {error}\n")
+        sys.exit(2)
+    except BrokenPipeError:
+        # The reader of stdout (head, less) has gone; nothing is left to say.
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""`Generator`: a language model that answers messages. Used by samplers and by judges."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from prefdata.records import Generation, Request
+from prefdata.spec import Context, Part, Spec
+
+__all__ = ["Decoding", "Generator"]
+
+
+class Decoding(Spec):
+    """How tokens are drawn."""
+
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """0 takes the most likely token every time."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus: the smallest set of tokens whose probability reaches this."""
+    max_tokens: Annotated[int, Field(ge=1)] = 2048
+    """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer (and are not part of it)."""
+
+
+class Generator(Part):
+    """A language model behind one method."""
+
+    @abstractmethod
+    def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
+        """Answers each request exactly once, in the order in which answers finish.
+
+        Requests are pulled as the engine has room for them, so a caller may stream any number. Each answer depends on
+        its own request, its seed and `decoding` only, never on its neighbours, as far as the engine can promise it.
+        A request that can't be answered comes back as a `Generation` with `failure`; the others go on.
+
+        Args:
+            requests: conversations that end in a turn to be answered; `key` must be unique among them.
+            decoding: how tokens are drawn.
+            context: seed, pins and log of this part.
+
+        Yields:
+            One `Generation` for each request.
+
+        Raises:
+            ModelError: the model can't be found, started or reached at all.
+            MissingExtraError: the engine's package is not installed.
+        """

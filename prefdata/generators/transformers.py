@@ -1,0 +1,54 @@
+"""`Transformers`: a model in plain transformers, for machines where vLLM can't be installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefdata.errors import MissingExtraError
+from prefdata.generators._hosted import HostedModel, cpu_environment
+from prefdata.generators.base import Decoding
+from prefdata.records import Generation, Request
+from prefdata.spec import Context, Operational
+
+__all__ = ["Transformers"]
+
+_WORKER = "prefdata.generators._transformers_worker"
+
+
+class Transformers(HostedModel):
+    """A model in plain transformers: the same contract as `VLLM`, several times slower.
+
+    Answers come out batch by batch. Every row of a batch draws from a generator of its own, seeded by its request,
+    so that its answer does not depend on its neighbours, except through the last bits of the padded batch's numbers:
+    compute in float32 where that matters.
+
+    A JSON schema is enforced by lm-format-enforcer, which holds to its structure but not to bounds of numbers.
+    """
+
+    kind: Literal["transformers"] = "transformers"
+    batch_size: Annotated[int, Operational, Field(ge=1)] = 16
+    """Answers that are computed at once."""
+
+    def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
+        """Answers as their batches finish; see `Generator.generate`.
+
+        Up to two batches of requests are pulled ahead of what was yielded. Failures: `prompt_too_long`,
+        `control_tokens`, `template_failed`, and `request_failed` for a JSON schema that can't be enforced.
+        """
+        for package in ("torch", "transformers"):
+            if importlib.util.find_spec(package) is None:
+                raise MissingExtraError.of("the generator 'transformers'", package, "transformers")
+        yield from self._answer(
+            requests,
+            decoding,
+            context,
+            engine="transformers",
+            module=_WORKER,
+            options={"batch_size": self.batch_size},
+            env=cpu_environment(),
+            in_flight=2 * self.batch_size,
+        )

@@ -1,0 +1,74 @@
+"""`render`: a summary as a page of text."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from prefdata.inspection.summary import Summary
+
+__all__ = ["printable", "render"]
+
+_WIDTH = 300
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: control, format (bidi), surrogate, line and paragraph separator."""
+
+
+def render(summary: Summary) -> str:
+    """The summary as text for a terminal; texts from the data can't move the cursor or change colours."""
+    lines = [
+        summary.folder,
+        "",
+        f"{'stage':<24}{'in':>10}{'out':>10}  drops",
+        *(
+            f"{stage['stage']:<24}{stage['in']:>10,}{stage['out']:>10,}  {_listed(stage['drops'])}"
+            for stage in summary.stages
+        ),
+        "",
+        f"prompts        {summary.prompts:,} = {summary.pairs:,} with a pair + {sum(summary.drops.values()):,} dropped",
+        f"dropped        {_listed(summary.drops)}",
+        f"not eligible   {_listed(summary.ineligible)} (candidates)",
+        f"splits         {_listed(summary.splits)}",
+    ]
+    if summary.pairs:
+        lines += [
+            f"ties           chosen {_percent(summary.tied_chosen)}, rejected {_percent(summary.tied_rejected)}",
+            f"decided by     chosen: {_listed(summary.decided_chosen)}; rejected: {_listed(summary.decided_rejected)}",
+            f"margin         {_spread(summary.margins)}",
+            *(f"length         {name}: {_spread(spread)}" for name, spread in summary.lengths.items()),
+            f"chosen longer  {_percent(summary.chosen_longer)}",
+            f"sources        {_listed(dict(list(summary.sources.items())[:8]))}",
+        ]
+    for number, pair in enumerate(summary.examples, 1):
+        lines += ["", f"pair {number}  {printable(pair['prompt_id'], 12)}", *_pair(pair)]
+    return "\n".join(lines)
+
+
+def printable(text: str, width: int = _WIDTH) -> str:
+    """One line of at most `width` characters, without control characters (line ends become ⏎)."""
+    flat = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
+    safe = "".join("�" if unicodedata.category(character) in _UNPRINTABLE else character for character in flat)
+    return safe if len(safe) <= width else f"{safe[: width - 1]}…"
+
+
+def _pair(pair: dict[str, Any]) -> list[str]:
+    prompt = " | ".join(f"{turn['role']}: {turn['content']}" for turn in pair["prompt"] or [])
+    sides = []
+    for side in ("chosen", "rejected"):
+        source = printable(pair[f"source_{side}"] or "?", 60)
+        trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
+        sides.append(f"  {side:<9}[{trace}] {printable(pair[side][0]['content'])}")
+    return [f"  prompt   {printable(prompt)}", *sides]
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{printable(str(name), 60)} {count:,}" for name, count in counts.items()) or "none"
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
+def _spread(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,g}" for name, value in values.items())

@@ -1,0 +1,123 @@
+"""`summarise`: counts, drops, ties, lengths, margins and a few pairs of a dataset folder."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from prefdata.errors import InputError
+
+__all__ = ["Summary", "summarise"]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a dataset folder holds. Shares are between 0 and 1, and None where there are no pairs."""
+
+    folder: str
+    prompts: int
+    """Prompts read."""
+    pairs: int
+    drops: dict[str, int]
+    """Reason → prompts without a pair."""
+    ineligible: dict[str, int]
+    """Reason → candidates that no rule saw."""
+    splits: dict[str, int]
+    """Split → pairs."""
+    stages: list[dict[str, Any]]
+    """Rows in, rows out and drops of each stage."""
+    tied_chosen: float | None
+    """Share of pairs where more than one candidate had the chosen one's first key."""
+    tied_rejected: float | None
+    """Share of pairs where more than one candidate had the rejected one's first key."""
+    decided_chosen: dict[str, int]
+    """Key that decided → pairs."""
+    decided_rejected: dict[str, int]
+    """Key that decided → pairs."""
+    chosen_longer: float | None
+    """Share of pairs whose chosen answer is longer."""
+    lengths: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`chosen`, `rejected`, `difference` → mean, p10, median, p90, in the rule's unit."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Mean, p10, median, p90 of the score difference."""
+    sources: dict[str, int] = field(default_factory=dict)
+    """`chosen source > rejected source` → pairs."""
+    examples: list[dict[str, Any]] = field(default_factory=list)
+    """A few pairs, spread evenly over the dataset."""
+
+
+def summarise(folder: Path, *, examples: int = 3) -> Summary:
+    """Summarises a build folder or a dataset folder.
+
+    Raises:
+        InputError: the folder holds no finished dataset.
+    """
+    dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
+    if not (dataset / "ledger.json").exists():
+        raise InputError(
+            f"{str(folder)!r} holds no finished dataset",
+            valid="a folder that `prefdata build` or `prefdata pair` has finished",
+            hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
+        )
+    ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
+    files = sorted(dataset.glob("data/*.parquet"))
+    frames = {file.name: pl.read_parquet(file, glob=False) for file in files}
+    pairs = pl.concat(frames.values())
+    splits: dict[str, int] = {}
+    for name, frame in frames.items():
+        split = name.partition("-")[0]
+        splits[split] = splits.get(split, 0) + frame.height
+    difference = pairs["length_chosen"] - pairs["length_rejected"]
+    return Summary(
+        folder=str(dataset),
+        prompts=ledger["prompts"],
+        pairs=ledger["pairs"],
+        drops=ledger["drops"],
+        ineligible=ledger["ineligible"],
+        splits=splits,
+        stages=ledger["stages"],
+        tied_chosen=_share(pairs["n_tied_chosen"] > 1),
+        tied_rejected=_share(pairs["n_tied_rejected"] > 1),
+        decided_chosen=_counts(pairs, "decided_chosen"),
+        decided_rejected=_counts(pairs, "decided_rejected"),
+        chosen_longer=_share(difference > 0),
+        lengths={
+            "chosen": _spread(pairs["length_chosen"]),
+            "rejected": _spread(pairs["length_rejected"]),
+            "difference": _spread(difference),
+        },
+        margins=_spread(pairs["score_margin"]),
+        sources=_counts(
+            pairs.select(
+                pl.format("{} > {}", pl.col("source_chosen").fill_null("?"), pl.col("source_rejected").fill_null("?"))
+            ),
+            "source_chosen",
+        ),
+        examples=_examples(pairs, examples),
+    )
+
+
+def _share(flags: pl.Series) -> float | None:
+    return round(float(flags.sum()) / len(flags), 4) if len(flags) else None
+
+
+def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
+    counted = frame.group_by(column).len().sort("len", column, descending=[True, False])
+    return dict(counted.iter_rows())
+
+
+def _spread(values: pl.Series) -> dict[str, float]:
+    if not len(values):
+        return {}
+    points = {"mean": values.mean(), **{f"p{q}": values.quantile(q / 100, "nearest") for q in (10, 50, 90)}}
+    return {name: round(float(str(value)), 3) for name, value in points.items()}
+
+
+def _examples(pairs: pl.DataFrame, count: int) -> list[dict[str, Any]]:
+    count = min(count, pairs.height)
+    places = [number * pairs.height // count for number in range(count)]
+    return pairs[places].to_dicts() if places else []

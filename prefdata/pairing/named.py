@@ -1,0 +1,124 @@
+"""The named rules: published pair constructions, a few lines each, and `CustomRule`.
+
+Where a source is silent, the default is ours and `docs/rules.md` says so.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefdata.pairing.algebra import (
+    BelowChosen,
+    Highest,
+    Lowest,
+    NearestLength,
+    Random,
+    ScoreAtLeast,
+    Selection,
+    Shortest,
+)
+from prefdata.pairing.base import PairRule
+
+__all__ = [
+    "BestVsWorst",
+    "CustomRule",
+    "SnorkelPairRM",
+    "UltraFeedbackBinarized",
+    "WPOHybridV1",
+    "WPOHybridV2",
+]
+
+
+class WPOHybridV2(PairRule):
+    """Highest score, then shortest, against lowest score, then length nearest to the chosen one's.
+
+    Source: model card of wzhouad/Llama3-Instruct-8B-WPO-HB-v2 and README of github.com/wzhouad/WPO. Silent there: the
+    unit of length, prompts whose scores are all equal, second ties.
+    """
+
+    kind: Literal["wpo_hybrid_v2"] = "wpo_hybrid_v2"
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        return Selection(by=(Highest(), Shortest())), Selection(by=(Lowest(), NearestLength()))
+
+
+class WPOHybridV1(PairRule):
+    """Highest score of at least 5 against a random answer whose score is lower by at least 1.
+
+    Source: WPO paper, arXiv 2406.11827, section on the hybrid setting (scores 0 to 6; outputs with 5 or 6 are
+    positives). The paper doesn't say which of several positives is taken; here it is the highest.
+    """
+
+    kind: Literal["wpo_hybrid_v1"] = "wpo_hybrid_v1"
+    threshold: float = 5.0
+    """The least score of a chosen answer."""
+    margin: Annotated[float, Field(ge=0)] = 1.0
+    """The least difference between chosen and rejected."""
+    seed: int = 0
+    """Seed of the random rejected answer."""
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        chosen = Selection(among=(ScoreAtLeast(value=self.threshold),), by=(Highest(),))
+        return chosen, Selection(among=(BelowChosen(margin=self.margin),), by=(Random(seed=self.seed),))
+
+
+class BestVsWorst(PairRule):
+    """Highest score against lowest score.
+
+    Source: SimPO, on_policy_data_gen/reward_model_annotate.py, and the WPO Gemma-2 data; both take the first index on
+    ties, here the total order decides.
+    """
+
+    kind: Literal["best_vs_worst"] = "best_vs_worst"
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        return Selection(by=(Highest(),)), Selection(by=(Lowest(),))
+
+
+class SnorkelPairRM(PairRule):
+    """Best by mean pairwise score against worst.
+
+    Source: card of snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset. The score is the mean over a prompt's answers that
+    PairRM gives (`all_rm_scores`).
+    """
+
+    kind: Literal["snorkel_pairrm"] = "snorkel_pairrm"
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        return Selection(by=(Highest(),)), Selection(by=(Lowest(),))
+
+
+class UltraFeedbackBinarized(PairRule):
+    """Highest overall score against a random other answer with another text and a lower score.
+
+    Source: create_dataset.py of HuggingFaceH4/ultrafeedback_binarized, which takes the first of tied best answers and
+    lets score ties stand; here a tie never makes a pair.
+    """
+
+    kind: Literal["ultrafeedback_binarized"] = "ultrafeedback_binarized"
+    seed: int = 0
+    """Seed of the random rejected answer."""
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        return Selection(by=(Highest(),)), Selection(by=(Random(seed=self.seed),))
+
+
+class CustomRule(PairRule):
+    """Any two selections, written in the recipe."""
+
+    kind: Literal["custom"] = "custom"
+    chosen: Selection
+    """How the chosen answer is picked."""
+    rejected: Selection
+    """How the rejected answer is picked, among those with another text and a lower score."""
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """The two fields."""
+        return self.chosen, self.rejected

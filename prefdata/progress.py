@@ -1,0 +1,44 @@
+"""Progress on stderr: what is done, the rate, the time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["Progress", "say"]
+
+
+def say(line: str) -> None:
+    """One line for the person who watches."""
+    from tqdm import tqdm
+
+    tqdm.write(line, file=sys.stderr)
+
+
+class Progress:
+    """Counts finished work of one stage and shows it: a bar on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def advance(self, count: int, *, fresh: bool = True) -> None:
+        """Counts `count` more; what an earlier run had finished is not fresh and doesn't count for the rate."""
+        if fresh:
+            self._bar.update(count)
+        else:
+            self._bar.initial += count
+            self._bar.n += count
+
+    @classmethod
+    @contextmanager
+    def of(cls, what: str, total: int, unit: str) -> Iterator[Progress]:
+        """Shows the progress of `what` while the block runs."""
+        from tqdm import tqdm
+
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        with tqdm(
+            total=total, desc=what, unit=f" {unit}", file=sys.stderr, mininterval=interval, dynamic_ncols=True
+        ) as bar:
+            yield cls(bar)

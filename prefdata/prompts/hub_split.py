@@ -1,0 +1,38 @@
+"""`HubPrompts`: the prompts of one split of a dataset on the Hub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from prefdata import hub
+from prefdata.prompts._rows import TablePrompts
+from prefdata.spec import JSON, Context
+
+__all__ = ["HubPrompts"]
+
+
+class HubPrompts(TablePrompts):
+    """Reads one split of a dataset on the Hub, always at a commit."""
+
+    kind: Literal["hub"] = "hub"
+    dataset: Annotated[str, Field(pattern=hub.REPO_ID)]
+    """Repository, for example `HuggingFaceH4/ultrafeedback_binarized`."""
+    config: str | None = None
+    """Named configuration; None takes the dataset's default."""
+    split: str = "train"
+    """Split, or an expression of splits that `datasets` understands (`train[:1000]`)."""
+    revision: str | None = None
+    """Branch, tag or commit SHA; None takes the main branch. The lock keeps the commit it resolves to."""
+
+    def pins(self) -> dict[str, JSON]:
+        """The commit SHA that `revision` resolves to now."""
+        return {**super().pins(), "sha": hub.resolve_dataset(self.dataset, self.revision)}
+
+    def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
+        sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
+        name = f"{self.dataset}/{self.config}" if self.config else self.dataset
+        found = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns())
+        return f"{name}, {self.split}", found

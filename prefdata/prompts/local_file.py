@@ -1,0 +1,30 @@
+"""`FilePrompts`: the prompts in a column of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from prefdata import files
+from prefdata.prompts._rows import TablePrompts
+from prefdata.spec import JSON, Context
+
+__all__ = ["FilePrompts"]
+
+
+class FilePrompts(TablePrompts):
+    """Reads Parquet, JSON lines or CSV (the text formats also as `.gz` or `.zst`)."""
+
+    kind: Literal["file"] = "file"
+    path: Path
+    """The file; a relative path starts at the current folder."""
+
+    def pins(self) -> dict[str, JSON]:
+        """The SHA-256 of the file's bytes."""
+        return {**super().pins(), **files.pin(self.path)}
+
+    def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
+        # Only the file's name: a folder of one machine has no place in a published table.
+        path = files.pinned(self.path, context.pins)
+        return path.name, files.rows(path, only=self._columns())

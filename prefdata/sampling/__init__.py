@@ -1,0 +1,25 @@
+"""Sampling: where candidates come from, one part a way.
+
+::
+
+    from prefdata.sampling import Samples
+
+    sampler = Samples(name="policy", generator=generator, n=5, temperature=0.7, top_p=0.95)
+    for drawn in sampler.sample(tasks, context):
+        ...  # the candidates and drops of one task, keyed by `Task.key`
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
+from prefdata.sampling.samples import Samples
+
+__all__ = ["AnySampler", "Drawn", "ExistingCompletions", "SampleAnswers", "Sampler", "Samples", "Task"]
+
+AnySampler: TypeAlias = Annotated[Samples | ExistingCompletions | SampleAnswers, Field(discriminator="kind")]
+"""What may stand in a recipe's list of samplers."""

@@ -1,0 +1,89 @@
+"""`Samples`: n answers of a language model to each prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefdata.errors import ConservationError
+from prefdata.generators import AnyGenerator, Decoding
+from prefdata.records import Candidate, Drop, Generation, Request
+from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.spec import Context, derive_seed
+
+__all__ = ["Samples"]
+
+
+class Samples(Sampler):
+    """Draws `n` answers a prompt, each with a seed of its own that no other prompt, sample or order can change."""
+
+    kind: Literal["samples"] = "samples"
+    generator: AnyGenerator
+    """The model that answers."""
+    n: Annotated[int, Field(ge=1)] = 5
+    """Answers to draw for each prompt."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """0 takes the most likely token every time."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Nucleus: the smallest set of tokens whose probability reaches this."""
+    max_tokens: Annotated[int, Field(ge=1)] = 2048
+    """Token limit of one answer; one that reaches it ends with finish reason `length`."""
+    stop: tuple[str, ...] = ()
+    """Texts that end an answer (and are not part of it)."""
+
+    @property
+    def tasks_per_prompt(self) -> int:
+        """One task for each of the `n` answers."""
+        return self.n
+
+    def seed(self, context: Context, task: Task) -> int:
+        """The seed of one answer, from the recipe's seed, the prompt id, this sampler's name and the index."""
+        return derive_seed(context.seed, task.prompt.prompt_id, self.name, task.index)
+
+    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+        """One candidate for each task, or the drop that tells the failure; see `Sampler.sample`.
+
+        Raises:
+            ConservationError: the generator left a request out, answered one twice, or answered none of ours.
+        """
+        decoding = Decoding(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=self.stop)
+        waiting: dict[str, Task] = {}
+        requests = self._requests(tasks, waiting, context)
+        for answer in self.generator.generate(requests, decoding, context.child("generator")):
+            task = waiting.pop(answer.key, None)
+            if task is None:
+                raise ConservationError(f"{self.name}: an answer to {answer.key!r}, which waits for none")
+            yield self._drawn(task, answer, context)
+        # A request that the generator never took is still in the iterator; taking it sets it waiting.
+        next(requests, None)
+        if waiting:
+            lost = next(iter(waiting))
+            raise ConservationError(f"{self.name}: no answer to {lost!r} ({len(waiting)} in all)")
+
+    def _requests(self, tasks: Iterable[Task], waiting: dict[str, Task], context: Context) -> Iterator[Request]:
+        for task in tasks:
+            if task.key in waiting:
+                raise ConservationError(f"{self.name}: the task {task.key!r} was given twice")
+            waiting[task.key] = task
+            yield Request(task.key, task.prompt.messages, self.seed(context, task))
+
+    def _drawn(self, task: Task, answer: Generation, context: Context) -> Drawn:
+        prompt_id, index = task.prompt.prompt_id, task.index
+        if answer.text is None:
+            if answer.failure is None:
+                raise ConservationError(f"{self.name}: {task.key!r} came back with neither text nor failure")
+            drop = Drop(prompt_id, "candidates", answer.failure, answer.detail, self.name, index)
+            return Drawn(task.key, drops=(drop,))
+        candidate = Candidate(
+            prompt_id=prompt_id,
+            source=self.name,
+            index=index,
+            response=answer.text,
+            model=answer.model,
+            finish_reason=answer.finish_reason,
+            n_tokens=answer.n_tokens,
+            seed=self.seed(context, task),
+        )
+        return Drawn(task.key, (candidate,))

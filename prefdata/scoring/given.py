@@ -1,0 +1,41 @@
+"""`GivenScores`: the scores that an existing table brought along."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from prefdata.records import Answers, Candidate, Score
+from prefdata.scoring.base import Scorer
+from prefdata.spec import Context
+
+__all__ = ["GivenScores"]
+
+
+class GivenScores(Scorer):
+    """Takes each candidate's `given_score`. No score, NaN and infinity are three ways of being unscored."""
+
+    kind: Literal["given"] = "given"
+
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
+        """Copies the scores; reasons are `missing`, `nan` and `not_finite`."""
+        for answers in tasks:
+            yield tuple(map(_given, answers.candidates))
+
+
+def _given(candidate: Candidate) -> Score:
+    value, unscored = candidate.given_score, None
+    if value is None:
+        unscored = "missing"
+    elif math.isnan(value):
+        unscored = "nan"
+    elif math.isinf(value):
+        unscored = "not_finite"
+    return Score(
+        prompt_id=candidate.prompt_id,
+        source=candidate.source,
+        index=candidate.index,
+        score=None if value is None or unscored else float(value),
+        unscored=unscored,
+    )

@@ -1,0 +1,170 @@
+"""`Spec`: the frozen, key-strict base of everything a recipe can name. Imports nothing of the project but errors.
+
+A recipe is data. `Spec.dump()` is its JSON form, `Spec.identity()` the part of it that can change a result, and
+`fingerprint()` the SHA-256 of that part's canonical JSON. Fields marked `Operational` (batch sizes, concurrency,
+where a server listens) are dumped but leave the identity, so that turning such a knob samples nothing again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from prefdata.errors import RecipeError
+
+__all__ = [
+    "JSON",
+    "Context",
+    "Operational",
+    "Part",
+    "Spec",
+    "canonical_json",
+    "derive_seed",
+    "fingerprint",
+    "sha256_of_file",
+]
+
+JSON: TypeAlias = Any
+"""A value made of dicts with string keys, lists, strings, finite numbers, booleans and None."""
+
+
+class _OperationalMark:
+    """Marks a field that can change speed or place but never a result."""
+
+    def __repr__(self) -> str:
+        return "Operational"
+
+
+Operational = _OperationalMark()
+"""Put into `Annotated[int, Operational]` to keep a field out of the identity."""
+
+
+def canonical_json(value: JSON) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, UTF-8, finite numbers.
+
+    Raises:
+        RecipeError: the value has no stable JSON form (a set, a function, NaN, bytes, ...).
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"{value!r} has no stable JSON form: {error}",
+            valid="strings, finite numbers, booleans, None, and lists and dicts of these",
+            hint="name functions and classes by import path, give folders as text",
+        ) from error
+
+
+def fingerprint(value: JSON) -> str:
+    """SHA-256 (64 hex digits) of the canonical JSON of a value."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def derive_seed(*parts: str | int) -> int:
+    """A seed below 2**53 from any mix of texts and integers, the same on every machine.
+
+    53 bits survive JSON and IEEE doubles, and every engine that takes a seed takes them.
+    """
+    digest = hashlib.sha256(canonical_json(list(parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 11
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Spec(BaseModel):
+    """A frozen pydantic model that forbids unknown keys and has a stable identity."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_sets(cls, data: object) -> object:
+        if isinstance(data, Mapping):
+            for name, value in data.items():
+                if isinstance(value, set | frozenset):
+                    # Pydantic would make a tuple of it, in another order in every process.
+                    raise ValueError(f"{name}: a set has no order, write a list")
+        return data
+
+    def dump(self) -> dict[str, JSON]:
+        """All fields as JSON values; `type(self).model_validate(dump)` gives an equal object."""
+        dumped: dict[str, JSON] = self.model_dump(mode="json")
+        canonical_json(dumped)
+        return dumped
+
+    def identity(self) -> dict[str, JSON]:
+        """`dump()` without the fields marked `Operational`, at every depth."""
+        kept: dict[str, JSON] = {}
+        dumped = self.dump()
+        for name, info in type(self).model_fields.items():
+            if Operational not in info.metadata:
+                kept[name] = _identity(getattr(self, name), dumped[name])
+        return kept
+
+    def fingerprint(self) -> str:
+        """SHA-256 (64 hex digits) of the identity."""
+        return fingerprint(self.identity())
+
+
+def _identity(value: object, dumped: JSON) -> JSON:
+    if isinstance(value, Spec):
+        return value.identity()
+    if isinstance(value, list | tuple):
+        return [_identity(item, item_dumped) for item, item_dumped in zip(value, dumped, strict=True)]
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item, dumped[str(key)]) for key, item in value.items()}
+    return dumped
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a running part is given besides its own fields."""
+
+    seed: int
+    """The recipe's seed."""
+    pins: Mapping[str, JSON] = field(default_factory=dict)
+    """What the lock says of this part: see `Part.pins`."""
+    log: Callable[[str], None] = lambda _: None
+    """Takes one line for the person who watches; goes to stderr."""
+    counted: Callable[[str, int], None] = lambda _what, _n: None
+    """Adds to a named counter of the stage's report (truncated texts, retries, unmatched rows ...)."""
+
+    def child(self, name: str) -> Context:
+        """The context for the part that stands in this part's field `name`."""
+        pins: Mapping[str, JSON] = self.pins.get(name, {})
+        return replace(self, pins=pins)
+
+
+class Part(Spec):
+    """A `Spec` that does something in the flow.
+
+    A subclass has `kind: Literal[...]`, its fields are its options, and it has the one method of its room.
+    """
+
+    def pins(self) -> dict[str, JSON]:
+        """Every outside input that can change this part's result, resolved now: SHAs, hashes, the back end taken.
+
+        The result goes into the lock and into the stage's key. Parts that stand in fields report under the field's
+        name. A part with inputs of its own extends this.
+
+        Raises:
+            UserError: an input can't be found.
+        """
+        found: dict[str, JSON] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Part) and (pins := value.pins()):
+                found[name] = pins
+        return found

@@ -1,0 +1,312 @@
+"""The stages of one build: how each maps shards of prompts to shards, and what it counts.
+
+`Run` holds one build under way. Every method is a stage; it does nothing where an earlier run has finished, and
+leaves a report whose rows balance: in = out + drops.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from prefdata.engines.local import Work, run_stage
+from prefdata.errors import ConservationError, InputError
+from prefdata.lock import Lock, StageKey
+from prefdata.progress import Progress, say
+from prefdata.recipe import Recipe
+from prefdata.records import Answers, Candidate, Drop, Prompt, Score, as_messages
+from prefdata.sampling import Drawn, Sampler, Task
+from prefdata.spec import JSON, Context
+from prefdata.store import BuildFolder, StageFolder, write_atomically
+from prefdata.tables import (
+    CANDIDATE_DROPS,
+    CANDIDATES,
+    DROPS,
+    PAIRS,
+    PROMPTS,
+    SCORES,
+    checked,
+    read_parquet,
+    write_parquet,
+)
+
+__all__ = ["CANDIDATE_KEY", "Run", "read_prompts"]
+
+CANDIDATE_KEY = ("prompt_id", "source", "index")
+
+
+class Run:
+    """One build under way."""
+
+    def __init__(self, recipe: Recipe, folder: BuildFolder, lock: Lock, shard_size: int) -> None:
+        self.recipe, self.folder, self.lock, self.shard_size = recipe, folder, lock, shard_size
+
+    def stage(self, key: StageKey) -> StageFolder:
+        """The folder of a stage."""
+        return self.folder.stage(key.name, key.key)
+
+    @cached_property
+    def shards(self) -> range:
+        """Numbers of all shards; known once the prompts stage is finished."""
+        return range(self._report(self.lock.prompts)["shards"])
+
+    def prompt_ids(self, shard: int) -> list[str]:
+        """The ids of a shard's prompts, sorted."""
+        return _column(read_parquet(self.stage(self.lock.prompts).shard(shard), ["prompt_id"]), "prompt_id")
+
+    def prompts(self) -> None:
+        """Reads all prompts, merges duplicates, sorts by id and cuts into shards."""
+        stage = self.stage(self.lock.prompts)
+        if stage.report is None:
+            stage.create()
+            prompts, drops, rows = read_prompts(self.recipe, self._context(self.lock.prompts))
+            for number, start in enumerate(range(0, len(prompts), self.shard_size)):
+                shard = prompts[start : start + self.shard_size]
+                _write(stage.shard(number), [asdict(prompt) for prompt in shard], PROMPTS, ["prompt_id"], "prompts")
+            _write(stage.beside("drops", 0), [_prompt_drop(drop) for drop in drops], DROPS, [], "prompts")
+            report = _balanced("prompts", rows, len(prompts), Counter(drop.reason for drop in drops))
+            stage.finish({**report, "shards": -(-len(prompts) // self.shard_size)})
+        self._tell(self.lock.prompts)
+
+    def candidates(self, sampler: Sampler) -> None:
+        """Asks one sampler for all its candidates."""
+        key = self.lock.candidates[self.recipe.candidates.index(sampler)]
+        stage = self.stage(key)
+        if stage.report is None:
+            stage.create()
+            total = self._report(self.lock.prompts)["out"] * sampler.tasks_per_prompt
+            context = self._context(key)
+            work: Work[Task, Drawn] = Work(
+                tasks=lambda shard: [
+                    Task(prompt, index) for prompt in self._prompts(shard) for index in range(sampler.tasks_per_prompt)
+                ],
+                key_of_task=lambda task: task.key,
+                run=lambda tasks: sampler.sample(tasks, context),
+                key_of_result=lambda drawn: drawn.key,
+                dump=asdict,
+                load=_drawn,
+                write=lambda shard, results: _write_drawn(stage, shard, results),
+            )
+            with Progress.of(key.name, total, "answers") as progress:
+                run_stage(work, stage, self.shards, progress)
+            kept = self._count(stage, "shard")
+            drops = self._reasons(stage, "candidate_drops")
+            stage.finish(_balanced(key.name, kept + drops.total(), kept, drops))
+        self._tell(key)
+
+    def scores(self) -> None:
+        """Scores every candidate."""
+        key = self.lock.scores
+        stage = self.stage(key)
+        if stage.report is None:
+            stage.create()
+            context = self._context(key)
+            work: Work[Answers, tuple[Score, ...]] = Work(
+                tasks=self._answers,
+                key_of_task=lambda answers: answers.prompt.prompt_id,
+                run=lambda tasks: self.recipe.scores.score(tasks, context),
+                key_of_result=lambda scores: scores[0].prompt_id,
+                dump=lambda scores: [asdict(score) for score in scores],
+                load=lambda records: tuple(Score(**record) for record in records),
+                write=lambda shard, results: self._write_scores(stage, shard, results),
+            )
+            with Progress.of("scores", self._report(self.lock.prompts)["out"], "prompts") as progress:
+                run_stage(work, stage, self.shards, progress)
+            unscored = Counter[str]()
+            for shard in self.shards:
+                unscored.update(filter(None, _column(read_parquet(stage.shard(shard), ["unscored"]), "unscored")))
+            asked = self._count(stage, "shard")
+            stage.finish(_balanced("scores", asked, asked - unscored.total(), unscored))
+        self._tell(key)
+
+    def pairs(self) -> None:
+        """Applies the pair rule, shard by shard."""
+        key = self.lock.pairs
+        stage = self.stage(key)
+        if stage.report is None:
+            stage.create()
+            for shard in self.shards:
+                if not stage.shard(shard).exists():
+                    self._pair_shard(stage, shard)
+            made = self._count(stage, "shard")
+            drops = self._reasons(stage, "drops")
+            stage.finish(_balanced("pairs", self._report(self.lock.prompts)["out"], made, drops))
+        self._tell(key)
+
+    def ledger(self) -> JSON:
+        """What became of every row, over all stages."""
+        keys = [self.lock.prompts, *self.lock.candidates, self.lock.scores, self.lock.pairs]
+        stages = [{name: self._report(key)[name] for name in ("stage", "in", "out", "drops")} for key in keys]
+        drops = Counter(stages[0]["drops"]) + Counter(stages[-1]["drops"])
+        ineligible = self._reasons(self.stage(self.lock.pairs), "candidate_drops")
+        return {
+            "prompts": stages[0]["in"],
+            "pairs": stages[-1]["out"],
+            "drops": dict(sorted(drops.items())),
+            "ineligible": dict(sorted(ineligible.items())),
+            "stages": stages,
+        }
+
+    def all_drops(self, kind: str, schema: pa.Schema) -> pa.Table:
+        """All drops of a kind (`drops` of prompts, `candidate_drops`), in an order that shards don't influence."""
+        keys = [self.lock.prompts, *self.lock.candidates, self.lock.pairs]
+        files = [file for key in keys for file in sorted(self.stage(key).path.glob(f"{kind}-*.parquet"))]
+        table = pa.concat_tables([schema.empty_table(), *(read_parquet(file).cast(schema) for file in files)])
+        return table.sort_by([(name, "ascending") for name in schema.names])
+
+    def state(self, key: StageKey) -> str:
+        """`done`, `partly done` or `to do`."""
+        stage = self.stage(key)
+        if stage.report is not None:
+            return "done"
+        return "partly done" if stage.path.exists() and any(stage.path.glob("*-*")) else "to do"
+
+    def _prompts(self, shard: int) -> list[Prompt]:
+        rows = read_parquet(self.stage(self.lock.prompts).shard(shard)).to_pylist()
+        return [Prompt(row["prompt_id"], as_messages(row["messages"]), row["origin"]) for row in rows]
+
+    def _candidates(self, shard: int) -> pa.Table:
+        """The candidates of all samplers, in total order."""
+        tables = [read_parquet(self.stage(key).shard(shard)) for key in self.lock.candidates]
+        order = [(name, "ascending") for name in (*CANDIDATE_KEY, "response")]
+        table = pa.concat_tables(tables).sort_by(order)
+        if table.group_by(list(CANDIDATE_KEY)).aggregate([]).num_rows != table.num_rows:
+            raise InputError(
+                f"two samplers of recipe {self.recipe.name!r} gave candidates of one source with one index",
+                valid="sources that differ: a sampler's name, or the models that its table names",
+                hint='give the table\'s sampler `source="name"`, or leave one of the two out',
+            )
+        return checked(table, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+    def _answers(self, shard: int) -> list[Answers]:
+        by_prompt: dict[str, list[Candidate]] = {}
+        for row in self._candidates(shard).to_pylist():
+            by_prompt.setdefault(row["prompt_id"], []).append(Candidate(**row))
+        return [
+            Answers(prompt, tuple(by_prompt[prompt.prompt_id]))
+            for prompt in self._prompts(shard)
+            if prompt.prompt_id in by_prompt
+        ]
+
+    def _write_scores(self, stage: StageFolder, shard: int, results: Sequence[tuple[Score, ...]]) -> None:
+        rows = [asdict(score) for scores in results for score in scores]
+        table = checked(pa.Table.from_pylist(rows, SCORES), SCORES, CANDIDATE_KEY, "scores")
+        asked = self._candidates(shard).select(list(CANDIDATE_KEY))
+        missing = asked.join(table, list(CANDIDATE_KEY), join_type="left anti").num_rows
+        if missing or table.num_rows != asked.num_rows:
+            raise ConservationError(f"scores: {asked.num_rows} candidates in, {table.num_rows} scores out")
+        write_atomically(stage.shard(shard), lambda path: write_parquet(path, table))
+
+    def _pair_shard(self, stage: StageFolder, shard: int) -> None:
+        candidates, scores = self._candidates(shard), read_parquet(self.stage(self.lock.scores).shard(shard))
+        frame = _frame(candidates).join(
+            _frame(scores).select(*CANDIDATE_KEY, "score", "unscored"), on=CANDIDATE_KEY, how="left", validate="1:1"
+        )
+        paired = self.recipe.pairs.pair(frame, self.prompt_ids(shard))
+        pairs = checked(paired.pairs.to_arrow(), PAIRS, ["prompt_id"], "pairs")
+        drops = checked(paired.drops.to_arrow(), DROPS, ["prompt_id"], "pairs")
+        ineligible = checked(paired.ineligible.to_arrow(), CANDIDATE_DROPS, CANDIDATE_KEY, "pairs")
+        _balanced("pairs", len(self.prompt_ids(shard)), pairs.num_rows, Counter(_column(drops, "reason")))
+        write_atomically(stage.beside("drops", shard), lambda path: write_parquet(path, drops))
+        write_atomically(stage.beside("candidate_drops", shard), lambda path: write_parquet(path, ineligible))
+        write_atomically(stage.shard(shard), lambda path: write_parquet(path, pairs))
+
+    def _context(self, key: StageKey) -> Context:
+        return Context(seed=self.recipe.seed, pins=key.pins, log=say)
+
+    def _report(self, key: StageKey) -> JSON:
+        report = self.stage(key).report
+        if report is None:
+            raise ConservationError(f"{key.name} is not finished")
+        return report
+
+    def _tell(self, key: StageKey) -> None:
+        report = self._report(key)
+        drops = ", ".join(f"{reason} {count:,}" for reason, count in report["drops"].items())
+        say(f"{report['stage']}: {report['in']:,} in → {report['out']:,} out" + (f"; {drops}" if drops else ""))
+
+    def _count(self, stage: StageFolder, kind: str) -> int:
+        import pyarrow.parquet as pq
+
+        return sum(int(pq.read_metadata(stage.beside(kind, shard)).num_rows) for shard in self.shards)
+
+    def _reasons(self, stage: StageFolder, kind: str) -> Counter[str]:
+        reasons = Counter[str]()
+        for shard in self.shards:
+            reasons.update(_column(read_parquet(stage.beside(kind, shard), ["reason"]), "reason"))
+        return reasons
+
+
+def read_prompts(recipe: Recipe, context: Context) -> tuple[list[Prompt], list[Drop], int]:
+    """The prompts of a recipe without duplicates, sorted by id; the drops; the number of rows read.
+
+    Raises:
+        InputError: there is not a single prompt.
+    """
+    prompts: dict[str, Prompt] = {}
+    drops: list[Drop] = []
+    rows = 0
+    for record in recipe.prompts.read(context):
+        rows += 1
+        if isinstance(record, Drop):
+            drops.append(record)
+        elif record.prompt_id in prompts:
+            first = prompts[record.prompt_id].origin
+            drops.append(Drop(record.prompt_id, "prompts", "duplicate", f"{record.origin} repeats {first}"))
+        else:
+            prompts[record.prompt_id] = record
+            if len(prompts) == recipe.limit:
+                break
+    if not prompts:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(drop.reason for drop in drops).items())
+        raise InputError(f"the prompts of recipe {recipe.name!r} hold no prompt: {rows} rows read ({reasons})")
+    return sorted(prompts.values(), key=lambda prompt: prompt.prompt_id), drops, rows
+
+
+def _balanced(stage: str, rows_in: int, rows_out: int, drops: Counter[str]) -> dict[str, Any]:
+    """The report of a stage.
+
+    Raises:
+        ConservationError: rows in ≠ rows out + drops.
+    """
+    if rows_in != rows_out + drops.total():
+        raise ConservationError(f"{stage}: {rows_in} in, but {rows_out} out and {drops.total()} drops")
+    return {"stage": stage, "in": rows_in, "out": rows_out, "drops": dict(sorted(drops.items()))}
+
+
+def _write(path: Any, rows: Iterable[dict[str, Any]], schema: pa.Schema, key: Sequence[str], stage: str) -> None:
+    table = checked(pa.Table.from_pylist(list(rows), schema), schema, key, stage)
+    write_atomically(path, lambda beside: write_parquet(beside, table))
+
+
+def _write_drawn(stage: StageFolder, shard: int, results: Sequence[Drawn]) -> None:
+    candidates = [asdict(candidate) for drawn in results for candidate in drawn.candidates]
+    drops = [asdict(drop) for drawn in results for drop in drawn.drops]
+    _write(stage.beside("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
+    _write(stage.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+
+def _drawn(record: JSON) -> Drawn:
+    candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
+    return Drawn(record["key"], candidates, tuple(Drop(**drop) for drop in record["drops"]))
+
+
+def _prompt_drop(drop: Drop) -> dict[str, str]:
+    return {"prompt_id": drop.prompt_id, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
+
+
+def _column(table: pa.Table, name: str) -> list[Any]:
+    values: list[Any] = table[name].to_pylist()
+    return values
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

@@ -1,0 +1,112 @@
+"""One Arrow schema for each stage, and the check at each boundary.
+
+The build's own tables and the published ones are written with `write_parquet`: zstd level 3, a page index, plain
+`string` and `list` types, so `datasets`, pandas and Polars read them alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from prefdata.errors import ConservationError
+
+__all__ = [
+    "CANDIDATES",
+    "CANDIDATE_DROPS",
+    "DROPS",
+    "MESSAGES",
+    "PAIRS",
+    "PROMPTS",
+    "SCORES",
+    "checked",
+    "parquet_writer",
+    "read_parquet",
+    "write_parquet",
+]
+
+MESSAGES = pa.list_(pa.struct([pa.field("role", pa.string()), pa.field("content", pa.string())]))
+_CANDIDATE = [("prompt_id", pa.string()), ("source", pa.string()), ("index", pa.int64())]
+_DROP = [("prompt_id", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
+_SIDES = [
+    (f"{name}_{side}", kind)
+    for side in ("chosen", "rejected")
+    for name, kind in (
+        ("n_tied", pa.int64()),
+        ("decided", pa.string()),
+        ("source", pa.string()),
+        ("index", pa.int64()),
+        ("model", pa.string()),
+        ("score", pa.float64()),
+        ("length", pa.int64()),
+        ("response", pa.string()),
+    )
+]
+
+PROMPTS = pa.schema([("prompt_id", pa.string()), ("messages", MESSAGES), ("origin", pa.string())])
+CANDIDATES = pa.schema(
+    [
+        *_CANDIDATE,
+        ("response", pa.string()),
+        ("model", pa.string()),
+        ("finish_reason", pa.string()),
+        ("n_tokens", pa.int64()),
+        ("seed", pa.int64()),
+        ("given_score", pa.float64()),
+    ]
+)
+SCORES = pa.schema([*_CANDIDATE, ("score", pa.float64()), ("unscored", pa.string()), ("detail", pa.string())])
+PAIRS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("n_candidates", pa.int64()),
+        ("n_eligible", pa.int64()),
+        *_SIDES,
+        ("score_margin", pa.float64()),
+    ]
+)
+DROPS = pa.schema(_DROP)
+"""Prompts that left the flow."""
+CANDIDATE_DROPS = pa.schema([*_DROP, ("source", pa.string()), ("index", pa.int64())])
+"""Candidates that left the flow, or that no rule saw."""
+
+
+def checked(table: pa.Table, schema: pa.Schema, key: Sequence[str], stage: str) -> pa.Table:
+    """The table, if it has exactly the schema, no null and no duplicate in `key`, and no NaN in any column.
+
+    Raises:
+        ConservationError: it hasn't. What users bring is checked where it is read, so this is a bug.
+    """
+    if table.schema.names != schema.names:
+        raise ConservationError(f"{stage}: columns {table.schema.names} instead of {schema.names}")
+    table = table.cast(schema)
+    for name in schema.names:
+        column = table[name]
+        if name in key and column.null_count:
+            raise ConservationError(f"{stage}: {column.null_count} rows without {name}")
+        if pa.types.is_floating(column.type) and pc.any(pc.is_nan(column)).as_py():
+            raise ConservationError(f"{stage}: NaN in {name}")
+    if key and table.group_by(list(key)).aggregate([]).num_rows != table.num_rows:
+        raise ConservationError(f"{stage}: rows with the same {', '.join(key)}")
+    return table
+
+
+def parquet_writer(path: Path, schema: pa.Schema) -> Any:
+    """A `pyarrow.parquet.ParquetWriter` with the project's settings; close it."""
+    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_index=True)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes one table as one Parquet file."""
+    with parquet_writer(path, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads one of the build's own tables."""
+    return pq.ParquetFile(path).read(columns=columns)

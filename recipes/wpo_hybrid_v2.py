@@ -1,0 +1,37 @@
+"""WPO hybrid-v2 for Llama-3-8B-Instruct: the dataset behind the model Llama3-Instruct-8B-WPO-HB-v2.
+
+Five answers of the policy and one of GPT-4-turbo to every UltraFeedback prompt, scored side by side by GPT-4-turbo;
+highest score (shortest of tied) against lowest score (nearest length of tied). Sources: arXiv 2406.11827, the model's
+card, and DNO (arXiv 2404.03715), which the paper takes its sampling and its judge from.
+"""
+
+from prefdata import profiles
+from prefdata.dataset import TRLPairs
+from prefdata.generators import VLLM, ChatEndpoint
+from prefdata.pairing import WPOHybridV2
+from prefdata.prompts import HubPrompts
+from prefdata.recipe import Recipe
+from prefdata.sampling import Samples
+from prefdata.scoring import AdditiveJudge
+from prefdata.training import WPOTraining
+
+POLICY = "meta-llama/Meta-Llama-3-8B-Instruct"
+gpt4 = ChatEndpoint(model="gpt-4-turbo", structured="json_object")
+
+recipe = Recipe(
+    name="wpo_hybrid_v2",
+    description="On-policy answers of Llama-3-8B-Instruct and answers of GPT-4-turbo to UltraFeedback prompts, paired "
+    "by the WPO hybrid-v2 rule.",
+    seed=1,
+    prompts=HubPrompts(dataset="HuggingFaceH4/ultrafeedback_binarized", split="train_prefs"),
+    candidates=(
+        # The token limit is ours: no source tells the authors'.
+        Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
+        Samples(name="teacher", generator=gpt4, n=1, temperature=0.7, top_p=0.95, max_tokens=2048),
+    ),
+    scores=AdditiveJudge(generator=gpt4, justify=True, max_tokens=2048),
+    pairs=WPOHybridV2(),
+    dataset=TRLPairs(test_size=2000),
+    training=WPOTraining(model=POLICY),
+    profiles={"cpu": profiles.cpu()},
+)

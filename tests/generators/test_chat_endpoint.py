@@ -1,0 +1,532 @@
+"""`ChatEndpoint` against a real HTTP server on loopback whose faults are scripted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from prefdata.errors import ModelError, RecipeError
+from prefdata.generators._chat_client import read_answer, retry_after
+from prefdata.generators.base import Decoding
+from prefdata.generators.chat_endpoint import ChatEndpoint, can_be_strict
+from prefdata.records import Generation, Message, Request
+from prefdata.spec import Context
+
+KEY = "sk-very-secret-0123456789"
+CUT = -1
+"""As a status: cut the connection."""
+
+
+def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "served-model",
+        "choices": [
+            {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
+        ],
+        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+    }
+
+
+@dataclass
+class Reply:
+    status: int = 200
+    body: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+    delay_s: float = 0.0
+
+
+Script = Callable[[str, int, dict[str, Any]], Reply]
+"""(text of the last message, how often it was asked before, request body) -> reply."""
+
+
+class Endpoint(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, script: Script) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.script = script
+        self.lock = threading.Lock()
+        self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.bodies: list[dict[str, Any]] = []
+        self.authorizations: set[str | None] = set()
+        self.arrivals: list[float] = []
+        self.under_way = 0
+        self.most_under_way = 0
+        self.patience_s = 60.0
+        """The client's time-out: a request that it has given up is no longer under way."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is part of the tests."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Endpoint
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        text = body["messages"][-1]["content"]
+        server = self.server
+        with server.lock:
+            before = server.asked[text]
+            server.asked[text] += 1
+            server.bodies.append(body)
+            server.authorizations.add(self.headers["authorization"])
+            server.arrivals.append(time.monotonic())
+            server.under_way += 1
+            server.most_under_way = max(server.most_under_way, server.under_way)
+        try:
+            reply = server.script(text, before, body)
+            time.sleep(min(reply.delay_s, 0.9 * server.patience_s))
+        finally:
+            with server.lock:
+                server.under_way -= 1
+        if reply.delay_s > server.patience_s:
+            time.sleep(reply.delay_s - 0.9 * server.patience_s)
+        self._send(reply, text)
+
+    def _send(self, reply: Reply, text: str) -> None:
+        if reply.status == CUT:
+            # Linger 0 makes the kernel reset the connection, as a dying server does.
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            self.connection.close()
+            return
+        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
+        self.send_response(reply.status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(payload)))
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(payload)
+        if reply.status == 200:
+            with self.server.lock:
+                self.server.answered[text] += 1
+
+
+@contextmanager
+def serving(script: Script) -> Iterator[Endpoint]:
+    server = Endpoint(script)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@dataclass
+class Watch:
+    """A context and what was reported to it."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    lines: list[str] = field(default_factory=list)
+
+    @property
+    def context(self) -> Context:
+        return Context(seed=7, counted=self._count, log=self.lines.append)
+
+    def _count(self, what: str, n: int) -> None:
+        self.counts[what] += n
+
+
+def asks(n: int, schema: dict[str, Any] | None = None) -> list[Request]:
+    return [Request(f"key-{i}", (Message(role="user", content=f"text {i}"),), i, schema) for i in range(n)]
+
+
+def endpoint(server: Endpoint, **options: Any) -> ChatEndpoint:
+    return ChatEndpoint.model_validate(
+        {"model": "m", "base_url": server.url, "api_key_env": "TEST_CHAT_KEY", "backoff_s": 0.01, "timeout_s": 5}
+        | options
+    )
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_CHAT_KEY", KEY)
+
+
+def run(part: ChatEndpoint, requests: list[Request], decoding: Decoding | None = None) -> dict[str, Generation]:
+    found = list(part.generate(requests, decoding or Decoding(), Watch().context))
+    assert len({answer.key for answer in found}) == len(found)
+    return {answer.key: answer for answer in found}
+
+
+def only(script: Script, **options: Any) -> Generation:
+    with serving(script) as server:
+        return run(endpoint(server, **options), asks(1))["key-0"]
+
+
+def faulty(text: str, before: int, _: dict[str, Any]) -> Reply:
+    """About 30 % of the tries fail, each in one of seven ways; text 13 never succeeds, text 14 is refused."""
+    if text == "text 14":
+        return Reply(400, {"error": {"message": "no", "code": "invalid"}})
+    draw = hashlib.sha256(f"{text}/{before}".encode()).digest()
+    if text != "text 13" and draw[0] >= 77:
+        return Reply(200, completion(text.upper()), delay_s=0.002)
+    faults = [
+        Reply(429, {"error": {"message": f"slow down, {KEY}"}}, {"retry-after": "0.02"}),
+        Reply(500, b"<html>oops</html>"),
+        Reply(503, {"error": {"message": "busy"}}),
+        Reply(CUT),
+        Reply(200, b'{"choices": [{"mess'),
+        Reply(200, {"error": {"message": "overloaded"}}),
+        Reply(200, completion("late"), delay_s=0.9),
+    ]
+    return faults[draw[1] % len(faults)]
+
+
+def test_every_request_of_a_faulty_endpoint_is_answered_once_or_fails_with_a_reason() -> None:
+    watch = Watch()
+    with serving(faulty) as server:
+        server.patience_s = 0.6
+        part = endpoint(server, concurrency=12, max_retries=9, timeout_s=0.6)
+        found = list(part.generate(iter(asks(200)), Decoding(), watch.context))
+    assert sorted(answer.key for answer in found) == sorted(f"key-{i}" for i in range(200))
+    by_key = {answer.key: answer for answer in found}
+    failed = {key: answer.failure for key, answer in by_key.items() if answer.text is None}
+    assert failed == {"key-13": "request_failed", "key-14": "refused_by_endpoint"}
+    assert all(by_key[f"key-{i}"].text == f"TEXT {i}" for i in range(200) if i not in (13, 14))
+    assert 2 <= server.most_under_way <= 12
+    # A try that timed out before it was accepted is a retry that the server never saw.
+    assert watch.counts["retries"] >= sum(server.asked.values()) - 200 >= 40
+    assert 5 <= server.asked["text 13"] <= 10
+    assert server.authorizations == {f"Bearer {KEY}"}
+    assert not any(KEY in repr(answer) for answer in found)
+    assert not any(KEY in line for line in watch.lines)
+
+
+def test_what_was_asked_and_answered_is_passed_on_whole() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"A": {"type": "integer"}},
+        "required": ["A"],
+        "additionalProperties": False,
+    }
+    with serving(lambda *_: Reply(200, completion("yes", "length"))) as server:
+        part = endpoint(server, extra_body={"top_k": 5})
+        decoding = Decoding(temperature=0.7, top_p=0.95, max_tokens=33, stop=("END",))
+        answer = run(part, asks(1, schema), decoding)["key-0"]
+    assert answer == Generation("key-0", "yes", "length", 11, 7, "served-model")
+    assert server.bodies == [
+        {
+            "model": "m",
+            "messages": [{"role": "user", "content": "text 0"}],
+            "temperature": 0.7,
+            "top_p": 0.95,
+            "max_tokens": 33,
+            "seed": 0,
+            "stop": ["END"],
+            "top_k": 5,
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "answer", "schema": schema, "strict": True},
+            },
+        }
+    ]
+
+
+def test_options_say_what_an_endpoint_does_not_take() -> None:
+    part = ChatEndpoint(
+        model="m", leave_out=("seed", "top_p"), token_limit="max_completion_tokens", structured="json_object"
+    )
+    body = part.body(asks(1, {"type": "object"})[0], Decoding(temperature=1.0, max_tokens=9))
+    assert body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "text 0"}],
+        "temperature": 1.0,
+        "max_completion_tokens": 9,
+        "response_format": {"type": "json_object"},
+    }
+    plain = ChatEndpoint(model="m", structured="none").body(asks(1, {"type": "object"})[0], Decoding())
+    assert "response_format" not in plain
+
+
+@pytest.mark.parametrize(
+    ("reply", "slug"),
+    [
+        (Reply(400, {"error": {"message": "too long", "code": "context_length_exceeded"}}), "prompt_too_long"),
+        (Reply(400, {"error": {"message": "filtered", "code": "content_filter"}}), "content_filter"),
+        (Reply(400, {"error": {"message": "bad", "code": "x"}}), "refused_by_endpoint"),
+        (Reply(422, {"detail": "bad"}), "refused_by_endpoint"),
+        (Reply(200, completion("half", "content_filter")), "content_filter"),
+        (Reply(200, completion(None, "stop", refusal="I won't")), "refused"),
+        (Reply(200, completion(None)), "no_content"),
+        (Reply(200, completion("half \ud83d")), "not_unicode"),
+        (Reply(500, {"error": {"message": "x"}}), "request_failed"),
+        (Reply(200, b"not json"), "request_failed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_each_way_to_fail_has_its_own_reason(reply: Reply, slug: str) -> None:
+    answer = only(lambda *_: reply, max_retries=1)
+    assert (answer.text, answer.failure) == (None, slug)
+    assert answer.detail
+
+
+def test_the_last_status_is_told_when_the_retries_are_used_up() -> None:
+    answer = only(lambda *_: Reply(503, {"error": {"message": f"busy {KEY} busy"}}), max_retries=2)
+    assert answer.failure == "request_failed"
+    assert "status 503" in answer.detail
+    assert "after 2 retries" in answer.detail
+    assert KEY not in answer.detail
+
+
+def test_no_part_of_a_key_that_an_endpoint_repeats_is_left_in_a_message() -> None:
+    for lead in (0, 225, 232, 239, 246, 300):
+        answer = only(lambda *_, lead=lead: Reply(200, b"." * lead + KEY.encode()), max_retries=0)
+        assert "very-secret" not in answer.detail
+        assert "sk-" not in answer.detail
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_refused_key_or_model_ends_the_run_with_one_message(status: int) -> None:
+    reply = Reply(status, {"error": {"message": f"Incorrect API key provided: {KEY}"}})
+    with serving(lambda *_: reply) as server, pytest.raises(ModelError) as caught:
+        list(endpoint(server, concurrency=2).generate(asks(50), Decoding(), Watch().context))
+    assert KEY not in str(caught.value)
+    assert server.url in str(caught.value)
+    assert caught.value.hint
+    assert len(server.bodies) <= 2 + 4 + 2
+
+
+def test_a_403_after_an_answer_concerns_that_request_only() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(403, {"error": {"message": "policy"}}) if text == "text 1" else Reply(200, completion("ok"))
+
+    with serving(script) as server:
+        found = run(endpoint(server, concurrency=1), asks(3))
+    assert [found[f"key-{i}"].failure for i in range(3)] == [None, "refused_by_endpoint", None]
+
+
+def test_an_account_without_credit_ends_the_run() -> None:
+    reply = Reply(429, {"error": {"message": "You exceeded your quota", "code": "insufficient_quota"}})
+    with pytest.raises(ModelError, match="no credit"):
+        only(lambda *_: reply)
+
+
+def test_a_retry_after_is_waited_for_by_all_requests() -> None:
+    def script(text: str, before: int, _: dict[str, Any]) -> Reply:
+        if text == "text 0" and before == 0:
+            return Reply(429, {"error": {"message": "slow"}}, {"retry-after": "0.5"})
+        return Reply(200, completion("ok"))
+
+    with serving(script) as server:
+        found = run(endpoint(server, concurrency=1), asks(4))
+    assert all(answer.text == "ok" for answer in found.values())
+    assert server.arrivals[1] - server.arrivals[0] >= 0.45
+
+
+def test_a_retry_after_that_is_too_long_fails_the_request_at_once() -> None:
+    start = time.monotonic()
+    answer = only(lambda *_: Reply(429, {"error": {"message": "daily"}}, {"retry-after": "86400"}))
+    assert answer.failure == "request_failed"
+    assert time.monotonic() - start < 5
+
+
+def test_retry_after_is_read_in_each_of_its_forms() -> None:
+    assert retry_after({"retry-after": "3"}, 0.0) == 3.0
+    assert retry_after({"retry-after-ms": "250", "retry-after": "9"}, 0.0) == 0.25
+    assert retry_after({"retry-after": formatdate(1_000_060, usegmt=True)}, 1_000_000.0) == 60.0
+    assert retry_after({"retry-after": "-4"}, 0.0) == 0.0
+    assert retry_after({"retry-after": "soon"}, 0.0) is None
+    assert retry_after({"retry-after": "nan"}, 0.0) is None
+    assert retry_after({}, 0.0) is None
+
+
+def test_an_address_where_nothing_listens_is_one_error() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    part = ChatEndpoint(model="m", base_url=f"http://127.0.0.1:{port}/v1", max_retries=1, backoff_s=0.01)
+    with pytest.raises(ModelError, match="can't be reached"):
+        list(part.generate(asks(5), Decoding(), Watch().context))
+
+
+def test_an_endpoint_that_goes_down_for_good_ends_the_run_instead_of_dropping_the_rest() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(200, completion("ok")) if int(text.split()[1]) < 5 else Reply(502, b"bad gateway")
+
+    with serving(script) as server:
+        part = endpoint(server, concurrency=2, max_retries=1, give_up_after=6)
+        stream = part.generate(asks(1000), Decoding(), Watch().context)
+        with pytest.raises(ModelError, match="stopped answering: 6 requests"):
+            list(stream)
+    assert len(server.bodies) < 40
+
+
+def test_an_endpoint_that_refuses_every_request_ends_the_run_instead_of_dropping_every_prompt() -> None:
+    reply = Reply(400, {"error": {"message": "Unsupported parameter: 'seed'"}})
+    with (
+        serving(lambda *_: reply) as server,
+        pytest.raises(ModelError, match=r"refuses every request: 6 .*'seed'") as e,
+    ):
+        list(endpoint(server, concurrency=2, give_up_after=6).generate(asks(1000), Decoding(), Watch().context))
+    assert "leave_out" in (e.value.hint or "")
+    assert len(server.bodies) < 40
+
+
+def test_refusals_after_an_answer_concern_their_requests_only() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(200, completion("ok")) if text == "text 0" else Reply(400, {"error": {"message": "policy"}})
+
+    with serving(script) as server:
+        found = run(endpoint(server, concurrency=1, give_up_after=3), asks(20))
+    assert Counter(answer.failure for answer in found.values()) == {None: 1, "refused_by_endpoint": 19}
+
+
+def test_a_connection_lost_later_is_that_requests_failure() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(CUT) if text == "text 3" else Reply(200, completion("ok"))
+
+    with serving(script) as server:
+        found = run(endpoint(server, concurrency=1, max_retries=2), asks(6))
+    assert {key for key, answer in found.items() if answer.failure == "request_failed"} == {"key-3"}
+    assert "connection failed" in found["key-3"].detail
+
+
+def test_requests_are_pulled_as_there_is_room_and_answers_come_at_once() -> None:
+    pulled: list[int] = []
+
+    def requests() -> Iterator[Request]:
+        for i, request in enumerate(asks(60)):
+            pulled.append(i)
+            yield request
+
+    with serving(lambda text, *_: Reply(200, completion(text), delay_s=0.005)) as server:
+        yielded = 0
+        for _ in endpoint(server, concurrency=3).generate(requests(), Decoding(), Watch().context):
+            assert len(pulled) - yielded <= 3 + 4
+            yielded += 1
+    assert yielded == 60
+
+
+def test_a_slow_answer_holds_no_other_back() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(200, completion(text), delay_s=1.5 if text == "text 0" else 0.0)
+
+    with serving(script) as server:
+        found = [
+            answer.key for answer in endpoint(server, concurrency=2).generate(asks(8), Decoding(), Watch().context)
+        ]
+    assert found[-1] == "key-0"
+
+
+def test_closing_the_stream_cancels_what_is_under_way() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        return Reply(200, completion(text), delay_s=0.0 if text == "text 0" else 6.0)
+
+    with serving(script) as server:
+        stream = endpoint(server, concurrency=4).generate(asks(100), Decoding(), Watch().context)
+        assert next(stream).key == "key-0"
+        start = time.monotonic()
+        stream.close()  # type: ignore[attr-defined]  # a generator at run time
+        assert time.monotonic() - start < 3
+        asked = len(server.bodies)
+        time.sleep(0.2)
+        assert len(server.bodies) == asked <= 5 + 4
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefdata-chat-endpoint"]
+
+
+def test_a_failing_caller_leaves_no_thread_behind() -> None:
+    def requests() -> Iterator[Request]:
+        yield from asks(2)
+        raise RuntimeError("the caller's own")
+
+    with serving(lambda text, *_: Reply(200, completion(text))) as server, pytest.raises(RuntimeError, match="own"):
+        list(endpoint(server).generate(requests(), Decoding(), Watch().context))
+    assert not [thread for thread in threading.enumerate() if thread.name == "prefdata-chat-endpoint"]
+
+
+def test_a_missing_or_impossible_key_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = ChatEndpoint(model="m", base_url="https://models.invalid/v1", api_key_env="TEST_CHAT_KEY")
+    monkeypatch.delenv("TEST_CHAT_KEY")
+    with pytest.raises(ModelError, match="TEST_CHAT_KEY"):
+        list(part.generate(asks(1), Decoding(), Watch().context))
+    monkeypatch.setenv("TEST_CHAT_KEY", "geheim\nniß")
+    with pytest.raises(ModelError, match="TEST_CHAT_KEY") as caught:
+        list(part.generate(asks(1), Decoding(), Watch().context))
+    assert "geheim" not in str(caught.value)
+
+
+def test_a_server_on_this_machine_needs_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_CHAT_KEY")
+    assert only(lambda *_: Reply(200, completion("ok"))).text == "ok"
+
+
+def test_the_identity_is_the_provider_and_the_model_and_not_how_it_is_asked() -> None:
+    part = ChatEndpoint(model="m", base_url="https://a.invalid/v1")
+    assert part.fingerprint() == part.model_copy(update={"concurrency": 3, "api_key_env": "X"}).fingerprint()
+    assert part.fingerprint() != part.model_copy(update={"base_url": "https://b.invalid/v1"}).fingerprint()
+    assert part.pins() == {"model": "m"}
+    assert ChatEndpoint.model_validate(part.dump()) == part
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"extra_body": {"n": 4}},
+        {"extra_body": {"stream": True}},
+        {"base_url": "models.example/v1"},
+        {"api_key_env": "sk-12"},
+        {"concurrency": 0},
+    ],
+)
+def test_options_that_would_break_the_contract_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        ChatEndpoint.model_validate({"model": "m"} | wrong)
+
+
+def test_a_password_in_the_address_is_refused_without_being_repeated() -> None:
+    with pytest.raises(RecipeError, match="user name or password") as caught:
+        ChatEndpoint(model="m", base_url="http://name:geheim@host/v1")
+    assert "geheim" not in str(caught.value)
+
+
+def test_strict_mode_is_asked_for_only_where_a_schema_allows_it() -> None:
+    closed = {
+        "type": "object",
+        "properties": {"a": {"type": "integer"}},
+        "required": ["a"],
+        "additionalProperties": False,
+    }
+    assert can_be_strict(closed)
+    assert not can_be_strict(closed | {"required": []})
+    assert not can_be_strict(closed | {"properties": {"a": {"type": "object"}}})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": 3}]}']
+)
+def test_what_is_no_completion_is_never_read_as_an_answer(text: str) -> None:
+    with pytest.raises(ValueError, match="no chat completion"):
+        read_answer("k", text)

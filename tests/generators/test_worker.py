@@ -1,0 +1,196 @@
+"""The worker door: results stream, deaths are told, nothing is left behind. All with real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from prefdata.errors import MissingExtraError, ModelError
+from prefdata.worker import stream
+
+ROOT = str(Path(__file__).resolve().parents[2])
+
+TOY = """
+import os, signal, subprocess, sys, time
+from prefdata.errors import MissingExtraError
+from prefdata.worker import connect
+
+with connect() as door:
+    size = door.config.get("batch", 1)
+    while items := door.receive(at_least=size, at_most=size):
+        for item in items:
+            print("to standard output:", item["n"])
+            act = item.get("act")
+            if act == "die":
+                print("these are my last words", file=sys.stderr, flush=True)
+                os.kill(os.getpid(), signal.SIGKILL)
+            if act == "raise":
+                raise RuntimeError("the engine broke")
+            if act == "user":
+                raise MissingExtraError("the package 'x' is missing", valid="y", hint="pip install x")
+            if act == "orphan":
+                if os.fork() == 0:
+                    time.sleep(60)
+                os._exit(7)
+            if act == "hang":
+                time.sleep(600)
+            door.send({"n": item["n"], "pid": os.getpid(), "batch": len(items), "stdin": sys.stdin.read()})
+"""
+
+PARENT = """
+import sys, threading
+from prefdata.worker import stream
+
+def items():
+    yield {"n": 0}
+    yield {"n": 1, "act": "hang"}
+
+def run():
+    for result in stream("toy_worker", {}, items(), in_flight=1):
+        print(result["pid"], flush=True)
+
+if sys.argv[1] == "thread":
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+else:
+    run()
+"""
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> dict[str, str]:
+    (tmp_path / "toy_worker.py").write_text(TOY)
+    return {"PYTHONPATH": str(tmp_path)}
+
+
+def gone(pid: int, within: float = 10.0) -> bool:
+    """Whether the process ended (a zombie that nobody reaps has ended too)."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_every_item_is_answered_once_and_pulled_only_as_there_is_room(toy):
+    pulled: list[int] = []
+    ahead: list[int] = []
+
+    def items():
+        for n in range(30):
+            pulled.append(n)
+            yield {"n": n}
+
+    answered = []
+    for result in stream("toy_worker", {}, items(), in_flight=3, env=toy):
+        answered.append(result["n"])
+        ahead.append(len(pulled) - len(answered))
+    assert answered == list(range(30))
+    assert max(ahead) <= 2
+    assert ahead[0] <= 2 < 29
+
+
+def test_a_finished_result_comes_out_before_a_slow_source_gives_its_next_item(toy):
+    def items():
+        yield {"n": 0}
+        time.sleep(3)
+        yield {"n": 1}
+        time.sleep(3)
+        released.append(True)
+        yield {"n": 2}
+
+    released: list[bool] = []
+    results = stream("toy_worker", {}, items(), in_flight=100, env=toy)
+    first = next(results)
+    assert first["n"] == 0
+    assert not released
+    assert [result["n"] for result in results] == [1, 2]
+
+
+def test_a_worker_waits_for_full_batches_and_takes_the_rest_at_the_end(toy):
+    results = list(stream("toy_worker", {"batch": 4}, ({"n": n} for n in range(10)), in_flight=8, env=toy))
+    assert [result["batch"] for result in results] == [4] * 8 + [2] * 2
+
+
+def test_prints_of_the_engine_do_not_reach_the_results_and_its_standard_input_is_empty(toy):
+    assert [r["stdin"] for r in stream("toy_worker", {}, [{"n": 0}], in_flight=1, env=toy)] == [""]
+
+
+def test_nothing_is_started_for_no_items():
+    assert list(stream("no_such_module", {}, [], in_flight=1)) == []
+
+
+def test_a_killed_worker_is_a_model_error_with_its_last_words(toy):
+    results = stream("toy_worker", {}, [{"n": 0}, {"n": 1, "act": "die"}], in_flight=1, env=toy, name="the toy")
+    next(results)
+    with pytest.raises(ModelError) as caught:
+        next(results)
+    assert "the toy was ended by SIGKILL" in caught.value.problem
+    assert "these are my last words" in caught.value.problem
+    assert "memory" in str(caught.value.hint)
+
+
+def test_an_exception_in_the_worker_is_a_model_error_with_its_traceback(toy):
+    with pytest.raises(ModelError, match=r"exit status 1[\s\S]*RuntimeError: the engine broke"):
+        list(stream("toy_worker", {}, [{"n": 0, "act": "raise"}], in_flight=1, env=toy))
+
+
+def test_a_module_that_is_not_there_is_a_model_error():
+    with pytest.raises(ModelError, match="No module named"):
+        list(stream("no_such_module", {}, ({"n": n} for n in range(1000)), in_flight=1000))
+
+
+def test_a_user_error_in_the_worker_is_the_same_error_here(toy):
+    with pytest.raises(MissingExtraError) as caught:
+        list(stream("toy_worker", {}, [{"n": 0, "act": "user"}], in_flight=1, env=toy))
+    assert (caught.value.problem, caught.value.valid, caught.value.hint) == (
+        "the package 'x' is missing",
+        "y",
+        "pip install x",
+    )
+
+
+def test_a_death_is_noticed_though_a_child_of_the_worker_holds_the_pipe(toy):
+    begun = time.monotonic()
+    with pytest.raises(ModelError, match="exit status 7"):
+        list(stream("toy_worker", {}, [{"n": 0, "act": "orphan"}], in_flight=1, env=toy))
+    assert time.monotonic() - begun < 30
+
+
+def test_closing_early_ends_the_worker(toy):
+    results = stream("toy_worker", {}, [{"n": 0}, {"n": 1, "act": "hang"}], in_flight=1, env=toy)
+    pid = next(results)["pid"]
+    assert not gone(pid, within=0.2)
+    results.close()
+    assert gone(pid, within=0.2)
+
+
+@pytest.mark.parametrize(
+    ("where", "sign"), [("main", signal.SIGKILL), ("thread", signal.SIGKILL), ("main", signal.SIGINT)]
+)
+def test_a_worker_does_not_outlive_its_parent(toy, tmp_path, where, sign):
+    (tmp_path / "parent.py").write_text(PARENT)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((ROOT, toy["PYTHONPATH"]))}
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py"), where],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        assert not gone(pid, within=0.2)
+        parent.send_signal(sign)
+        parent.wait(timeout=20)
+        assert gone(pid)

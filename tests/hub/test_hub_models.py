@@ -1,0 +1,80 @@
+"""Models of a Hub, downloaded through the real client."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+
+def weights(name: str) -> bytes:
+    return save({name: np.zeros((2, 2), dtype=np.float32)})
+
+
+SHARDED = {
+    "config.json": b'{"model_type": "llama"}',
+    "tokenizer.json": b"{}",
+    "merges.txt": b"a b",
+    "chat_template.jinja": b"{{ messages }}",
+    "model-00001-of-00002.safetensors": weights("a"),
+    "model-00002-of-00002.safetensors": weights("b"),
+    "model.safetensors.index.json": json.dumps(
+        {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    ).encode(),
+    "pytorch_model.bin": b"a pickle",
+    "modeling_custom.py": b"raise SystemExit",
+    "original/consolidated.safetensors": weights("c"),
+}
+
+
+def test_a_model_is_fetched_at_its_commit_without_pickles_code_or_copies(hub, client):
+    first = hub.put("model", "alice/tiny", SHARDED)
+    hub.put("model", "alice/tiny", {"config.json": b'{"model_type": "another"}'})
+    hub.repos["model", "alice/tiny"].tags["v1"] = first
+    sha, folder, with_code = client.run("""
+sha = hub.resolve_model("alice/tiny", "v1")
+result = [sha, str(hub.download_model("alice/tiny", sha)), str(hub.download_model("alice/tiny", sha, code=True))]
+""")
+    assert sha == first
+    assert folder == with_code
+    assert json.loads((Path(folder) / "config.json").read_text()) == {"model_type": "llama"}
+    downloaded = {path.split("/", 5)[5] for method, path, _, _ in hub.log if method == "GET" and "/resolve/" in path}
+    assert downloaded == set(SHARDED) - {"pytorch_model.bin", "original/consolidated.safetensors"}
+    assert (Path(folder) / "modeling_custom.py").exists()
+
+
+def test_python_files_stay_away_unless_asked_for(hub, client):
+    hub.put("model", "alice/tiny", SHARDED)
+    folder = client.run("result = str(hub.download_model('alice/tiny', hub.resolve_model('alice/tiny')))")
+    assert not list(Path(folder).glob("*.py"))
+
+
+def test_each_unusable_model_is_one_message(hub, client):
+    hub.put("model", "alice/pickled", {"config.json": b"{}", "pytorch_model.bin": b"a pickle"})
+    hub.put("model", "alice/bare", {"model.safetensors": weights("a")})
+    hub.put(
+        "model",
+        "alice/half",
+        {name: data for name, data in SHARDED.items() if name != "model-00002-of-00002.safetensors"},
+    )
+    hub.put("model", "alice/gated", SHARDED)
+    hub.repos["model", "alice/gated"].gated = "manual"
+    found = client.run("""
+def load(repo):
+    return refused(lambda: hub.download_model(repo, hub.resolve_model(repo)))
+result = {name: load("alice/" + name) for name in ("pickled", "bare", "half", "gated", "absent")}
+result["offline"] = refused(lambda: hub.download_model("alice/half", "0" * 40))
+""")
+    assert {name: answer[0] for name, answer in found.items()} == dict.fromkeys(found, "ModelError")
+    said = {
+        "pickled": "has no safetensors weights",
+        "bare": "has no config.json",
+        "half": "is incomplete: model-00002-of-00002.safetensors is missing",
+        "gated": "is gated: its owner must grant access first (HTTP 401)",
+        "absent": "does not exist on http://127.0.0.1",
+        "offline": "has no revision '0000000000000000000000000000000000000000'",
+    }
+    for name, text in said.items():
+        assert text in found[name][1], found[name]

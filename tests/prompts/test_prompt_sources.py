@@ -1,0 +1,197 @@
+"""Rows of tables -> prompts and drops."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from prefdata.errors import InputError
+from prefdata.prompts import AnyPrompts, FilePrompts, HubPrompts, SamplePrompts
+from prefdata.records import Drop, Prompt, as_messages
+from prefdata.spec import Context
+
+USER = {"role": "user", "content": "Why is the sky blue?"}
+TALK = [
+    {"role": "system", "content": ""},
+    USER,
+    {"role": "assistant", "content": "Scattering."},
+    {"role": "user", "content": "Of what?"},
+]
+
+
+def written(tmp_path, *rows, name="prompts.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def read(part, counts=None, **pins):
+    def counted(what, n):
+        if counts is not None:
+            counts[what] += n
+
+    return list(part.read(Context(seed=0, pins=pins, counted=counted)))
+
+
+def only(tmp_path, cell, **options):
+    return read(FilePrompts(path=written(tmp_path, {"prompt": cell}), **options))[0]
+
+
+def test_the_id_of_a_text_is_its_sha256_and_the_text_is_kept_to_the_letter(tmp_path):
+    text = "  Grüße \n"
+    found = only(tmp_path, text)
+    assert found == Prompt(
+        hashlib.sha256(text.encode()).hexdigest(),
+        ({"role": "user", "content": text},),
+        "prompts.jsonl, row 1",
+    )
+
+
+def test_text_messages_and_json_text_of_one_conversation_have_one_id(tmp_path):
+    padded = [{**USER, "name": None, "tool_calls": []}]
+    cells = (USER["content"], [USER], padded, json.dumps([USER]), f" {json.dumps(padded)}\n")
+    found = [only(tmp_path, cell) for cell in cells]
+    assert {prompt.prompt_id for prompt in found} == {hashlib.sha256(USER["content"].encode()).hexdigest()}
+    assert {prompt.messages for prompt in map(freeze, found)} == {(("user", USER["content"]),)}
+
+
+def freeze(prompt):
+    return Prompt(prompt.prompt_id, tuple((turn["role"], turn["content"]) for turn in prompt.messages))
+
+
+def test_the_id_of_several_turns_is_that_of_their_canonical_json(tmp_path):
+    canonical = (
+        '[{"content":"","role":"system"},{"content":"Why is the sky blue?","role":"user"},'
+        '{"content":"Scattering.","role":"assistant"},{"content":"Of what?","role":"user"}]'
+    )
+    swapped = [{"content": turn["content"], "role": turn["role"]} for turn in TALK]
+    expected = hashlib.sha256(canonical.encode()).hexdigest()
+    assert only(tmp_path, TALK).prompt_id == only(tmp_path, swapped).prompt_id == expected
+    assert only(tmp_path, TALK).messages == as_messages(TALK)
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason", "detail"),
+    [
+        (None, "missing", ""),
+        ("", "blank", ""),
+        (" \n\t", "blank", ""),
+        ([], "blank", "an empty list"),
+        ([{"role": "user", "content": "  "}], "blank", "the turn to be answered"),
+        ("[]", None, ""),
+        (7, "bad_messages", "not int"),
+        ({"role": "user", "content": "a"}, "bad_messages", "not dict"),
+        (["a"], "bad_messages", "message 1: an object is expected, found str"),
+        ([{"from": "human", "value": "a"}], "unsupported_message", "message 1: has from, value"),
+        ([{"role": "human", "content": "a"}], "bad_messages", "the role is 'human', valid: system, user"),
+        ([USER, {"role": "user"}], "bad_messages", "message 2: the content is NoneType, not text"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], "unsupported_message", "not plain text"),
+        ([{**USER, "name": "Ann"}], "unsupported_message", "message 1: has name besides"),
+        (
+            [USER, {"role": "assistant", "content": None, "tool_calls": [{"id": 1}]}],
+            "unsupported_message",
+            "tool_calls",
+        ),
+        ([USER, {"role": "assistant", "content": "a"}], "ends_in_assistant", "no turn to answer"),
+        ([USER, {"role": "system", "content": "a"}], "ends_in_system", "no turn to answer"),
+        ([{"role": "tool", "content": "a"}], "no_user_turn", ""),
+        ('[{"role": "user", "content": "\\ud800"}]', "bad_messages", "half of a surrogate pair at character 1"),
+    ],
+)
+def test_each_row_that_is_no_prompt_is_dropped_with_its_reason_and_number(tmp_path, cell, reason, detail):
+    rows = [{"prompt": "first"}, {"prompt": cell}]
+    first, found = read(FilePrompts(path=written(tmp_path, *rows)))
+    assert isinstance(first, Prompt)
+    if reason is None:
+        assert isinstance(found, Prompt)
+        return
+    assert isinstance(found, Drop)
+    assert (found.prompt_id, found.stage, found.reason) == ("row:2", "prompts", reason)
+    assert found.detail.startswith("prompts.jsonl, row 2")
+    assert detail in found.detail
+
+
+def test_a_text_that_only_looks_like_messages_stays_a_text(tmp_path):
+    for text in ("[1, 2]", '[{"role": "user"}]', "[not JSON", json.dumps(USER)):
+        assert only(tmp_path, text).messages == ({"role": "user", "content": text},)
+    exact = json.dumps([USER])
+    assert only(tmp_path, exact, prompt_format="text").messages == ({"role": "user", "content": exact},)
+    assert only(tmp_path, "plain", prompt_format="messages").reason == "bad_messages"
+    assert only(tmp_path, [USER], prompt_format="text").reason == "bad_messages"
+
+
+def test_given_ids_are_kept_even_when_they_are_not_the_hash(tmp_path):
+    hashed = hashlib.sha256(b"b").hexdigest()
+    path = written(
+        tmp_path,
+        {"id": "mine", "prompt": "a"},
+        {"id": hashed, "prompt": "b"},
+        {"id": 17, "prompt": "c"},
+        {"id": None, "prompt": "b"},
+        {"id": " ", "prompt": "e"},
+        {"id": True, "prompt": "f"},
+        {"id": "lost", "prompt": ""},
+    )
+    counts = Counter()
+    found = read(FilePrompts(path=path, prompt_id_column="id"), counts)
+    assert [record.prompt_id for record in found] == ["mine", hashed, "17", hashed, "row:5", "row:6", "lost"]
+    assert [getattr(record, "reason", None) for record in found[4:]] == ["bad_prompt_id", "bad_prompt_id", "blank"]
+    assert counts == {"prompt_ids_that_are_not_the_hash": 2, "prompt_ids_computed": 1}
+
+
+def test_duplicates_are_left_for_the_flow_to_merge(tmp_path):
+    found = read(FilePrompts(path=written(tmp_path, {"prompt": "a"}, {"prompt": "a"})))
+    assert found[0].prompt_id == found[1].prompt_id
+    assert [record.origin for record in found] == ["prompts.jsonl, row 1", "prompts.jsonl, row 2"]
+
+
+def test_any_format_and_column_is_read_and_a_missing_column_is_refused(tmp_path):
+    path = tmp_path / "questions.csv.gz"
+    path.write_bytes(gzip.compress(b"question,more\na,1\n,2\n"))
+    found = read(FilePrompts(path=path, prompt_column="question"))
+    assert [getattr(record, "reason", None) for record in found] == [None, "missing"]
+    with pytest.raises(InputError, match=r"has no column 'prompt'\n  valid: question, more"):
+        read(FilePrompts(path=path))
+
+
+def test_a_file_is_pinned_by_its_bytes(tmp_path):
+    path = written(tmp_path, {"prompt": "a"})
+    part = FilePrompts(path=path)
+    pins = part.pins()
+    assert pins == {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert len(read(part, **pins)) == 1
+    written(tmp_path, {"prompt": "b"})
+    with pytest.raises(InputError, match="has changed since it was locked"):
+        read(part, **pins)
+
+
+def test_the_sample_is_all_prompts_of_one_and_several_turns():
+    part = SamplePrompts()
+    found = read(part, **part.pins())
+    assert len(found) >= 100
+    assert all(isinstance(record, Prompt) for record in found)
+    assert len({record.prompt_id for record in found}) == len(found)
+    assert {1, 3} <= {len(record.messages) for record in found}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        HubPrompts(dataset="a/b", config="c", split="test", revision="v1", prompt_id_column="prompt_id"),
+        FilePrompts(path="prompts.jsonl", prompt_format="text"),
+        SamplePrompts(),
+    ],
+)
+def test_a_source_survives_the_json_round_trip(part):
+    assert TypeAdapter(AnyPrompts).validate_json(json.dumps(part.dump())) == part
+
+
+@pytest.mark.parametrize("dataset", ["", "a b", "a/b/c", "../b/c", "https://host/a"])
+def test_a_dataset_is_named_as_the_hub_names_it(dataset):
+    with pytest.raises(ValidationError):
+        HubPrompts(dataset=dataset)
