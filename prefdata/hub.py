@@ -35,7 +35,7 @@ _PASSING = (408, 429, 500, 502, 503, 504)
 _WAITS = (1.0, 2.0, 4.0)
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
-_MODEL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", _WEIGHTS]
+_MODEL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 
 
 def resolve_dataset(repo: str, revision: str | None = None) -> str:
@@ -94,7 +94,7 @@ def dataset_rows(
     return iter(table)
 
 
-def download_model(repo: str, sha: str, *, code: bool = False) -> Path:
+def download_model(repo: str, sha: str, *, code: bool = False, weights: bool = True) -> Path:
     """Downloads a model's configuration, tokenizer and safetensors weights, and returns their folder.
 
     Pickled weights are never fetched, and Python files only on request, since loading either runs code.
@@ -103,20 +103,22 @@ def download_model(repo: str, sha: str, *, code: bool = False) -> Path:
         repo: the model's repository.
         sha: the full commit SHA, from `resolve_model`.
         code: fetch the repository's Python files too.
+        weights: without them, only the configuration and the tokenizer are fetched.
 
     Raises:
         ModelError: the files can't be fetched, or the repository lacks a configuration or safetensors weights.
         MissingExtraError: `huggingface_hub` is not installed.
     """
     client = _client()
-    patterns = [*_MODEL_FILES, *(["*.py"] if code else [])]
+    patterns = [*_MODEL_FILES, *(["*.py"] if code else []), *([_WEIGHTS] if weights else [])]
     with _explained("model", repo, sha):
         found = _patiently(
             # Folders inside a model repository hold other formats of the same weights.
             lambda: client.snapshot_download(repo, revision=sha, allow_patterns=patterns, ignore_patterns=["*/*"])
         )
     folder = Path(found)
-    _check_model(repo, folder)
+    if weights:
+        _check_model(repo, folder)
     return folder
 
 

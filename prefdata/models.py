@@ -42,8 +42,8 @@ def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
     """What pins a model now.
 
     Returns:
-        `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, and, where the tokenizer's
-        files are on this machine, `tokenizer_sha256` and `chat_template_sha256` (None when it has no template).
+        `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, `tokenizer_sha256`, and
+        `chat_template_sha256` (None when it has no template). Of a Hub model only the small files are downloaded.
 
     Raises:
         ModelError: the model can't be found.
@@ -54,7 +54,8 @@ def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
         return _folder_pins(folder)
     from prefdata import hub
 
-    return {"sha": hub.resolve_model(model, revision)}
+    sha = hub.resolve_model(model, revision)
+    return {"sha": sha, **_tokenizer_pins(hub.download_model(model, sha, weights=False))}
 
 
 def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:
@@ -122,11 +123,13 @@ def _local_folder(model: str, revision: str | None) -> Path | None:
 
 
 def _folder_pins(folder: Path) -> dict[str, JSON]:
-    hashes = _hashes(folder)
-    tokenizer = {name: digest for name, digest in hashes.items() if _TOKENIZER.fullmatch(name)}
+    return {"sha256": fingerprint(sorted(_hashes(folder).items())), **_tokenizer_pins(folder)}
+
+
+def _tokenizer_pins(folder: Path) -> dict[str, JSON]:
+    tokenizer = {path.name: sha256_of_file(path) for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name)}
     template = _chat_template(folder)
     return {
-        "sha256": fingerprint(sorted(hashes.items())),
         "tokenizer_sha256": fingerprint(sorted(tokenizer.items())),
         "chat_template_sha256": None if template is None else hashlib.sha256(template.encode()).hexdigest(),
     }

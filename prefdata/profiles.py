@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefdata.dataset import TRLPairs
 from prefdata.generators import Local
 from prefdata.prompts import SamplePrompts
+from prefdata.publish import Publish
 from prefdata.recipe import Profile
 from prefdata.sampling import SampleAnswers, Samples
 from prefdata.scoring import AdditiveJudge
@@ -35,4 +36,8 @@ def cpu(n: int = 5, temperature: float = 0.7, top_p: float = 0.95) -> Profile:
         ),
         scores=AdditiveJudge(generator=model, temperature=1.0, max_tokens=256),
         dataset=TRLPairs(test_size=0.1),
+        publish=Publish(
+            limitations="Made with the `cpu` profile: a model of 135M parameters answers and judges. Its judgements "
+            "say next to nothing about the answers. Nothing should be trained on this but a test."
+        ),
     )

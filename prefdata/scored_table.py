@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index",
 """What a column of the table can be."""
 _ELSEWHERE = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""
+_STRUCTURE = "\0"
+"""Stands before the JSON of a prompt that was no text, so that a list is never taken for the text that shows it."""
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _CANDIDATE = {
     "prompt_id": pl.String,
@@ -69,7 +72,9 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
     named = _columns(path, columns or {})
     frame = _from_parquet(path, named) if path.suffix == ".parquet" else _from_rows(path, named)
     frame, prompts = _identified(frame)
-    candidates = frame.filter("response_is_row")
+    # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
+    score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
+    candidates = frame.filter("response_is_row").with_columns(score=score)
     usable = prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages")
     return ScoredTable(
         candidates.join(usable, on="prompt_id", how="semi").select(
@@ -184,7 +189,7 @@ def _one_score(cell: object) -> tuple[float | None, str | None]:
     if score is not None:
         return score, None
     if isinstance(cell, list | tuple) and len(cell) == 1:
-        return _one_score(cell[0])
+        return None, _one_score(cell[0])[1] or "not_a_number"
     if cell is None:
         return None, "missing"
     if isinstance(cell, float):
@@ -298,7 +303,8 @@ def _text(path: Path, column: str, prompt: object) -> str | None:
     if prompt is None or isinstance(prompt, str):
         return prompt
     try:
-        return canonical_json(prompt)
+        text = canonical_json(prompt)
+        return f"{_STRUCTURE}{text}" if isinstance(prompt, list | dict) else text
     except RecipeError as error:
         raise InputError(
             f"{str(path)!r}: column {column!r} holds {type(prompt).__name__}",
@@ -307,13 +313,20 @@ def _text(path: Path, column: str, prompt: object) -> str | None:
         ) from error
 
 
+def _conversation(text: str) -> tuple[Message, ...] | Unusable:
+    if text.startswith(_STRUCTURE):
+        with suppress(ValueError):
+            return read_conversation(json.loads(text.removeprefix(_STRUCTURE)))
+    return read_conversation(text)
+
+
 def _identified(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The frame with every `prompt_id`, and one row for each prompt: prompt_id, prompt, messages, reason, detail.
 
     `reason` is null for a prompt that can be paired. Rows that have neither an id nor a prompt share the id "".
     """
     texts = frame["prompt"].drop_nulls().unique(maintain_order=True).to_list()
-    read = [read_conversation(text) for text in texts]
+    read = [_conversation(text) for text in texts]
     known = pl.DataFrame(
         {
             "prompt": pl.Series(texts, dtype=pl.String),

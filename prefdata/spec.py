@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from prefdata.errors import RecipeError
+from prefdata.errors import RecipeError, UserError
 
 __all__ = [
     "JSON",
@@ -162,9 +162,18 @@ class Part(Spec):
         Raises:
             UserError: an input can't be found.
         """
-        found: dict[str, JSON] = {}
+        return {name: pins for name, part in self._parts() if (pins := part.pins())}
+
+    def problems(self) -> list[UserError]:
+        """What would stop this part from running here: a package that is missing, a key that is not set.
+
+        Asked of every part before the first one starts, so that days of sampling don't end at a missing key. A part
+        that can tell something without spending anything extends this.
+        """
+        return [problem for _, part in self._parts() for problem in part.problems()]
+
+    def _parts(self) -> Iterator[tuple[str, Part]]:
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, Part) and (pins := value.pins()):
-                found[name] = pins
-        return found
+            if isinstance(value, Part):
+                yield name, value

@@ -6,6 +6,7 @@ leaves a report whose rows balance: in = out + drops.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -16,13 +17,13 @@ import polars as pl
 import pyarrow as pa
 
 from prefdata.engines.local import Work, run_stage
-from prefdata.errors import ConservationError, InputError
+from prefdata.errors import ConservationError, InputError, UserError
 from prefdata.lock import Lock, StageKey
 from prefdata.progress import Progress, say
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Drop, Prompt, Score, as_messages
 from prefdata.sampling import Drawn, Sampler, Task
-from prefdata.spec import JSON, Context
+from prefdata.spec import JSON, Context, Part
 from prefdata.store import BuildFolder, StageFolder, write_atomically
 from prefdata.tables import (
     CANDIDATE_DROPS,
@@ -92,6 +93,7 @@ class Run:
                 dump=asdict,
                 load=_drawn,
                 write=lambda shard, results: _write_drawn(stage, shard, results),
+                check=_check_drawn,
             )
             with Progress.of(key.name, total, "answers") as progress:
                 run_stage(work, stage, self.shards, progress)
@@ -111,10 +113,11 @@ class Run:
                 tasks=self._answers,
                 key_of_task=lambda answers: answers.prompt.prompt_id,
                 run=lambda tasks: self.recipe.scores.score(tasks, context),
-                key_of_result=lambda scores: scores[0].prompt_id,
+                key_of_result=_prompt_of,
                 dump=lambda scores: [asdict(score) for score in scores],
                 load=lambda records: tuple(Score(**record) for record in records),
                 write=lambda shard, results: self._write_scores(stage, shard, results),
+                check=_check_scores,
             )
             with Progress.of("scores", self._report(self.lock.prompts)["out"], "prompts") as progress:
                 run_stage(work, stage, self.shards, progress)
@@ -159,6 +162,15 @@ class Run:
         files = [file for key in keys for file in sorted(self.stage(key).path.glob(f"{kind}-*.parquet"))]
         table = pa.concat_tables([schema.empty_table(), *(read_parquet(file).cast(schema) for file in files)])
         return table.sort_by([(name, "ascending") for name in schema.names])
+
+    def problems(self) -> list[UserError]:
+        """What would stop a stage that is not finished yet; each problem once."""
+        recipe, lock = self.recipe, self.lock
+        parts: list[tuple[StageKey, Part]] = [(lock.prompts, recipe.prompts)]
+        parts += zip(lock.candidates, recipe.candidates, strict=True)
+        parts += [(lock.scores, recipe.scores), (lock.pairs, recipe.pairs)]
+        found = [problem for key, part in parts if self.stage(key).report is None for problem in part.problems()]
+        return list({str(problem): problem for problem in found}.values())
 
     def state(self, key: StageKey) -> str:
         """`done`, `partly done` or `to do`."""
@@ -290,6 +302,28 @@ def _write_drawn(stage: StageFolder, shard: int, results: Sequence[Drawn]) -> No
     drops = [asdict(drop) for drawn in results for drop in drawn.drops]
     _write(stage.beside("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
     _write(stage.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+
+def _check_drawn(task: Task, drawn: Drawn) -> None:
+    found = {record.prompt_id for records in (drawn.candidates, drawn.drops) for record in records}
+    if found != {task.prompt.prompt_id}:
+        raise ConservationError(f"candidates: {task.key!r} came back with neither an answer to its prompt nor a drop")
+
+
+def _prompt_of(scores: Sequence[Score]) -> str:
+    if not scores:
+        raise ConservationError("scores: a prompt came back without a single score")
+    return scores[0].prompt_id
+
+
+def _check_scores(answers: Answers, scores: Sequence[Score]) -> None:
+    asked = [(found.prompt_id, found.source, found.index) for found in answers.candidates]
+    given = [(score.prompt_id, score.source, score.index) for score in scores]
+    if sorted(asked) != sorted(given):
+        raise ConservationError(f"scores: the candidates {sorted(asked)} came back as {sorted(given)}")
+    for score in scores:
+        if (score.score is None) == (score.unscored is None) or not math.isfinite(score.score or 0):
+            raise ConservationError(f"scores: {score} is neither a finite number nor unscored with a reason")
 
 
 def _drawn(record: JSON) -> Drawn:

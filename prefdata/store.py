@@ -100,10 +100,11 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         StoreError: the parent can't be written or is full. What was there before is untouched.
     """
     folder = folder.absolute()
-    if folder.exists() and not folder.is_dir():
-        raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
-        raise _foreign(folder, next(folder.iterdir()).name)
+    with store_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
+            raise _foreign(folder, next(folder.iterdir()).name)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
@@ -172,6 +173,7 @@ class Journal:
         with store_errors(self.path):
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
+                _sync(self.path.parent)
             line = b"%08x %s\n" % (zlib.crc32(text), text)
             while line:
                 line = line[self._file.write(line) :]

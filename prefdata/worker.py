@@ -38,7 +38,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserError
+from prefdata import errors
+from prefdata.errors import ModelError, UserError
 from prefdata.spec import JSON
 
 __all__ = ["Door", "connect", "stream"]
@@ -82,8 +83,9 @@ def stream(
         first = next(source)
     except StopIteration:
         return
-    worker = _Worker(module, config, env or {}, name or module)
+    worker = _Worker(module, env or {}, name or module)
     try:
+        worker.send({"config": dict(config)})
         worker.send({"item": dict(first)})
         waiting, more = 1, True
         while waiting or more:
@@ -107,7 +109,7 @@ def stream(
 class _Worker:
     """The parent's side: the process, its two channels, and its last lines."""
 
-    def __init__(self, module: str, config: Mapping[str, JSON], env: Mapping[str, str], name: str) -> None:
+    def __init__(self, module: str, env: Mapping[str, str], name: str) -> None:
         self.name = name
         self._lines: collections.deque[dict[str, JSON]] = collections.deque()
         self._rest = b""
@@ -135,7 +137,6 @@ class _Worker:
         self._last_words: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
         self._listener = threading.Thread(target=self._listen, args=(said_in,), daemon=True)
         self._listener.start()
-        self.send({"config": dict(config)})
 
     def _listen(self, said: int) -> None:
         with os.fdopen(said, encoding="utf-8", errors="replace") as lines:
@@ -236,10 +237,9 @@ def _signal_name(number: int) -> str:
 
 
 def _as_user_error(told: Mapping[str, JSON]) -> UserError:
-    kinds: dict[str, type[UserError]] = {
-        kind.__name__: kind for kind in (UserError, MissingExtraError, ModelError, RecipeError)
-    }
-    return kinds.get(told["kind"], ModelError)(told["problem"], valid=told["valid"], hint=told["hint"])
+    kind = getattr(errors, told["kind"], ModelError)
+    error: UserError = kind(told["problem"], valid=told["valid"], hint=told["hint"])
+    return error
 
 
 class Door:
@@ -294,8 +294,9 @@ class Door:
 
     def fail(self, error: UserError) -> None:
         """Makes the parent raise this error."""
-        told = {"problem": error.problem, "valid": error.valid, "hint": error.hint}
-        self._tell({"error": {"kind": type(error).__name__, **told}})
+        # A private subclass is told as the public class that it stands for.
+        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in errors.__all__)
+        self._tell({"error": {"kind": kind, "problem": error.problem, "valid": error.valid, "hint": error.hint}})
 
     def _tell(self, message: Mapping[str, JSON]) -> None:
         self._results.write(json.dumps(message).encode() + b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from prefdata.cli.options import limit_option, out_option, print_json, profile_option, recipe_argument
+from prefdata.errors import UserError
 from prefdata.recipe import Recipe, load_recipe
 
 __all__ = ["command", "show_plan"]
@@ -40,4 +41,6 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool) -> None:
     click.echo(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
     for stage in planned.stages:
         click.echo(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
+    if planned.problems:
+        raise UserError("the build could not run here:\n" + "\n".join(planned.problems))
     click.echo(f"\nNext:    prefdata build ... --out {planned.folder}")

@@ -44,6 +44,8 @@ class Work(Generic[Task, Result]):
     """Back from JSON."""
     write: Callable[[int, Sequence[Result]], None]
     """Writes a complete shard; results come in the order of its tasks."""
+    check: Callable[[Task, Result], None] = lambda _task, _result: None
+    """Raises `ConservationError` for a result that doesn't account for its task, before it is journalled."""
 
 
 class _Shard(Generic[Result]):
@@ -63,9 +65,11 @@ class _Run(Generic[Task, Result]):
 
     def __init__(self, work: Work[Task, Result], stage: StageFolder, progress: Progress) -> None:
         self.work, self.stage, self.progress = work, stage, progress
-        self.open: dict[str, _Shard[Result]] = {}
-        """Key of every unanswered task → its shard."""
+        self.open: dict[str, tuple[_Shard[Result], Task]] = {}
+        """Key of every unanswered task → its shard, and the task."""
         self.complete: list[_Shard[Result]] = []
+        self.journals: set[Journal] = set()
+        """Those that were appended to and whose shards are not written."""
         # Engines may pull tasks from a thread of their own while results arrive on this one.
         self.lock = threading.Lock()
         self.synced = time.monotonic()
@@ -78,7 +82,7 @@ class _Run(Generic[Task, Result]):
                 if shard.complete:
                     self.complete.append(shard)
                 for task in unanswered:
-                    self.open[self.work.key_of_task(task)] = shard
+                    self.open[self.work.key_of_task(task)] = (shard, task)
             yield from unanswered
 
     def _resume(self, number: int, tasks: Sequence[Task]) -> tuple[_Shard[Result], list[Task]]:
@@ -96,9 +100,12 @@ class _Run(Generic[Task, Result]):
     def take(self, result: Result) -> None:
         key = self.work.key_of_result(result)
         with self.lock:
-            shard = self.open.pop(key, None)
-        if shard is None:
+            waiting = self.open.pop(key, None)
+        if waiting is None:
             raise ConservationError(f"{self.stage.path.name}: an answer to {key!r}, which was not asked or is answered")
+        shard, task = waiting
+        self.work.check(task, result)
+        self.journals.add(shard.journal)
         shard.journal.append(self.work.dump(result))
         shard.results[key] = result
         self.progress.advance(1)
@@ -106,7 +113,8 @@ class _Run(Generic[Task, Result]):
             with self.lock:
                 self.complete.append(shard)
         if time.monotonic() - self.synced > _SYNC_SECONDS:
-            shard.journal.sync()
+            for journal in self.journals:
+                journal.sync()
             self.synced = time.monotonic()
 
     def write_complete(self) -> None:
@@ -115,6 +123,11 @@ class _Run(Generic[Task, Result]):
                 shard = self.complete.pop(0)
             self.work.write(shard.number, [shard.results[key] for key in shard.keys])
             shard.journal.close(remove=True)
+            self.journals.discard(shard.journal)
+
+    def close(self) -> None:
+        for journal in self.journals:
+            journal.close()
 
 
 def run_stage(work: Work[Task, Result], stage: StageFolder, shards: Iterable[int], progress: Progress) -> None:
@@ -136,11 +149,20 @@ def run_stage(work: Work[Task, Result], stage: StageFolder, shards: Iterable[int
         else:
             pending.append(number)
     run = _Run(work, stage, progress)
+    try:
+        _carry_out(run, pending)
+    finally:
+        run.close()
+    if run.open:
+        raise ConservationError(f"{stage.path.name}: {len(run.open)} tasks were never answered")
+
+
+def _carry_out(run: _Run[Task, Result], pending: Iterable[int]) -> None:
     # Without unanswered tasks the worker, perhaps a large model, is never started.
     tasks = run.pull(pending)
     first = next(tasks, None)
     if first is not None:
-        results = work.run(chain([first], tasks))
+        results = run.work.run(chain([first], tasks))
         try:
             for result in results:
                 run.take(result)
@@ -148,6 +170,7 @@ def run_stage(work: Work[Task, Result], stage: StageFolder, shards: Iterable[int
         finally:
             if isinstance(results, Generator):
                 results.close()
+        # What the worker never pulled: shards that are all in their journals, or tasks that it left out.
+        for _ in tasks:
+            continue
     run.write_complete()
-    if run.open:
-        raise ConservationError(f"{stage.path.name}: {len(run.open)} tasks were never answered")

@@ -70,12 +70,9 @@ class _Sampler:
 
     def __init__(self, config: dict[str, JSON]) -> None:
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+        from transformers import GenerationConfig
 
-        folder, trust = config["folder"], config["trust_remote_code"]
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-        dtype = config["dtype"] if config["dtype"] == "auto" else getattr(torch, config["dtype"])
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
+        self.tokenizer, model = _load(config)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.eos = _eos(self.model, self.tokenizer)
         self.pad = self.tokenizer.pad_token_id
@@ -227,6 +224,24 @@ class _StopTexts:
                 if any(stop in text for stop in self._stops):
                     row.stopped_at = length - self._width
         return torch.tensor([row.stopped_at is not None for row in self._rows], device=input_ids.device)
+
+
+def _load(config: dict[str, JSON]) -> tuple[Any, Any]:
+    """The tokenizer and the model of a folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, trust = config["folder"], config["trust_remote_code"]
+    dtype = config["dtype"] if config["dtype"] == "auto" else getattr(torch, config["dtype"])
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        # Weights that are missing, an architecture that it does not know, or one that brings its own code.
+        raise ModelError(
+            f"transformers can't load the model in {folder!r}: {error}",
+            hint="check the folder; a model that brings its own code needs trust_remote_code",
+        ) from error
 
 
 def _eos(model: Any, tokenizer: Any) -> list[int]:

@@ -22,6 +22,7 @@ def main() -> None:
 def _start(config: dict[str, JSON]) -> Any:
     from vllm import EngineArgs
     from vllm.platforms import current_platform
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
     known = [field.name for field in dataclasses.fields(EngineArgs)]
@@ -52,7 +53,14 @@ def _start(config: dict[str, JSON]) -> Any:
         **limit,
         **config["engine"],
     }
-    return LLMEngine.from_engine_args(EngineArgs(**options))
+    try:
+        # The context chooses the default number of tokens in a step; without it, vLLM's offline default is halved.
+        return LLMEngine.from_engine_args(EngineArgs(**options), usage_context=UsageContext.LLM_CLASS)
+    except _refusals() as error:
+        # A value that can't be: a length beyond the model's, a cache too small for it, an unknown quantisation, ...
+        raise ModelError(
+            f"vLLM can't start: {error}", hint="mend the fields or the `engine` options of the generator 'vllm'"
+        ) from error
 
 
 def _tokenizer(config: dict[str, JSON]) -> Any:
@@ -63,7 +71,7 @@ def _tokenizer(config: dict[str, JSON]) -> Any:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises when it does not take a request: errors of its own, in older versions ValueError."""
+    """What vLLM raises for values that it does not take: errors of its own, pydantic's, or ValueError."""
     from vllm import exceptions
 
     return (getattr(exceptions, "VLLMClientError", ValueError), ValueError, TypeError, NotImplementedError)
@@ -100,7 +108,8 @@ class _Loop:
         try:
             ids = self._chat.render(item["messages"])
             params = self._params(item, room=self._chat.room(ids))
-            self._engine.add_request(name, {"prompt_token_ids": ids}, params)
+            (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": ids}])
+            self._engine.add_request(name, prompt, params)
         except Unanswerable as told:
             self._door.send(failure(key, told.reason, told.detail))
         except self._refusals as error:

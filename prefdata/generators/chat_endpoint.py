@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from prefdata.errors import MissingExtraError, ModelError, RecipeError
+from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserError
 from prefdata.generators._chat_client import ChatClient, Outcome, Policy
 from prefdata.generators.base import Decoding, Generator
 from prefdata.records import Generation, Request
@@ -97,6 +97,15 @@ class ChatEndpoint(Generator):
     def pins(self) -> dict[str, JSON]:
         """The model's name: a provider shows no more of what it serves."""
         return {**super().pins(), "model": self.model}
+
+    def problems(self) -> list[UserError]:
+        """A missing package, or a key that is not set."""
+        found = [*super().problems(), *MissingExtraError.all_of("a chat endpoint", "api", "openai")]
+        try:
+            self._secret()
+        except ModelError as error:
+            found.append(error)
+        return found
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         """Answers as they finish; see `Generator.generate`.

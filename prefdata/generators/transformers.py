@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prefdata.errors import MissingExtraError
+from prefdata.errors import MissingExtraError, UserError
 from prefdata.generators._hosted import HostedModel, cpu_environment
 from prefdata.generators.base import Decoding
 from prefdata.records import Generation, Request
@@ -33,15 +32,19 @@ class Transformers(HostedModel):
     batch_size: Annotated[int, Operational, Field(ge=1)] = 16
     """Answers that are computed at once."""
 
+    def problems(self) -> list[UserError]:
+        """Missing packages."""
+        missing = MissingExtraError.all_of("the generator 'transformers'", "transformers", "torch", "transformers")
+        return [*super().problems(), *missing]
+
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         """Answers as their batches finish; see `Generator.generate`.
 
         Up to two batches of requests are pulled ahead of what was yielded. Failures: `prompt_too_long`,
         `control_tokens`, `template_failed`, and `request_failed` for a JSON schema that can't be enforced.
         """
-        for package in ("torch", "transformers"):
-            if importlib.util.find_spec(package) is None:
-                raise MissingExtraError.of("the generator 'transformers'", package, "transformers")
+        for problem in self.problems():
+            raise problem
         yield from self._answer(
             requests,
             decoding,

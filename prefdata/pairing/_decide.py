@@ -6,12 +6,13 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, closest
 from prefdata.pairing.algebra import Selection
 from prefdata.pairing.base import Paired, PairRule
 
 BLANK_CHARACTERS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
 """Everything Python calls white space; Polars' default leaves out U+001C to U+001F."""
+REQUIRED = ("prompt_id", "source", "index", "response", "score")
 OPTIONAL = {"model": pl.String, "finish_reason": pl.String, "unscored": pl.String}
 
 _LENGTHS = {
@@ -23,8 +24,9 @@ _LENGTHS = {
 
 def decide(rule: PairRule, candidates: pl.DataFrame, prompt_ids: Iterable[str] | None) -> Paired:
     """Pairs and drops of `candidates` under `rule`; see `PairRule.pair`."""
+    _check(candidates)
     frame = _ordered(rule, candidates)
-    everybody = frame.select("prompt_id").unique() if prompt_ids is None else _ids(prompt_ids)
+    everybody = frame.select("prompt_id").unique() if prompt_ids is None else _ids(prompt_ids, frame)
     eligible = frame.filter(pl.col("ineligible").is_null()).with_row_index("row")
     chosen_by, rejected_by = rule.selections()
 
@@ -58,16 +60,31 @@ def decide(rule: PairRule, candidates: pl.DataFrame, prompt_ids: Iterable[str] |
     )
 
 
-def _ids(prompt_ids: Iterable[str]) -> pl.DataFrame:
-    return pl.DataFrame({"prompt_id": pl.Series(list(prompt_ids), dtype=pl.String)}).unique()
+def _ids(prompt_ids: Iterable[str], frame: pl.DataFrame) -> pl.DataFrame:
+    ids = pl.DataFrame({"prompt_id": pl.Series(list(prompt_ids), dtype=pl.String)}).unique()
+    if (strangers := frame.join(ids, on="prompt_id", how="anti")).height:
+        raise InputError(
+            f"{strangers.height} candidates are of prompts that are not among `prompt_ids`, the first of "
+            f"{strangers['prompt_id'][0]!r}",
+            hint="leave `prompt_ids` out, or filter the candidates by it first",
+        )
+    return ids
 
 
-def _ordered(rule: PairRule, candidates: pl.DataFrame) -> pl.DataFrame:
-    """The candidates in total order, with their length and the reason why one is not eligible."""
-    frame = candidates.with_columns(
-        [pl.lit(None, dtype).alias(name) for name, dtype in OPTIONAL.items() if name not in candidates.columns]
-    ).with_columns(pl.col("score").cast(pl.Float64))
-    unusable = frame.filter(pl.col("score").is_nan() | pl.col("score").is_infinite())
+def _check(candidates: pl.DataFrame) -> None:
+    """Refuses a frame whose rows would be lost or misread further on."""
+    if missing := [name for name in REQUIRED if name not in candidates.columns]:
+        raise InputError(f"the candidates have no column {missing[0]!r}", valid=closest(missing[0], candidates.columns))
+    if not (candidates["score"].dtype.is_numeric() or candidates["score"].dtype == pl.Null):
+        raise InputError(
+            f"the column 'score' is of type {candidates['score'].dtype}",
+            valid="numbers, and null for unscored",
+            hint="`prefdata.scores.parse_score` reads texts",
+        )
+    if candidates["prompt_id"].null_count():
+        raise InputError(f"{candidates['prompt_id'].null_count()} candidates have no prompt_id")
+    score = candidates["score"].cast(pl.Float64)
+    unusable = candidates.filter(score.is_nan() | score.is_infinite())
     if unusable.height:
         raise InputError(
             f"{unusable.height} candidates have a score that is no finite number, the first of prompt "
@@ -75,9 +92,17 @@ def _ordered(rule: PairRule, candidates: pl.DataFrame) -> pl.DataFrame:
             valid="finite numbers, and null for unscored",
             hint="turn such scores into null with a reason in `unscored`",
         )
+
+
+def _ordered(rule: PairRule, candidates: pl.DataFrame) -> pl.DataFrame:
+    """The candidates in total order, with their length and the reason why one is not eligible."""
+    frame = candidates.with_columns(
+        [pl.lit(None, dtype).alias(name) for name, dtype in OPTIONAL.items() if name not in candidates.columns]
+    ).with_columns(_unsigned_zero(pl.col("score").cast(pl.Float64)))
     order = ["prompt_id", "source", "index"]
     if not frame.select(order).is_unique().all():
-        order = [*order, "response", "score"]
+        # All that is left, so that rows which share even their text are told apart by content, not by place.
+        order = [*order, "response", "score", *OPTIONAL]
     frame = frame.sort(order, maintain_order=True)
     blank = pl.col("response").str.strip_chars(BLANK_CHARACTERS) == ""
     reason = (
@@ -94,6 +119,11 @@ def _ordered(rule: PairRule, candidates: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(length=length, ineligible=reason)
 
 
+def _unsigned_zero(score: pl.Expr) -> pl.Expr:
+    """0.0 for -0.0: the two are equal, so which of two tied rows wins would show in the bytes."""
+    return score.replace(-0.0, 0.0)
+
+
 def _select(pool: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """One row for each prompt with an admitted candidate: prompt_id, row, n_tied, decided.
 
@@ -102,24 +132,19 @@ def _select(pool: pl.DataFrame, selection: Selection) -> pl.DataFrame:
     """
     for admission in selection.among:
         pool = pool.filter(admission.admits(pool))
-    keys = [f"key{place}" for place in range(len(selection.by))]
-    ranked = pool.select(
-        "prompt_id",
-        "row",
-        *[key.values(pool).alias(name) for name, key in zip(keys, selection.by, strict=True)],
-    ).sort(["prompt_id", *keys], maintain_order=True)
-    tied = pl.lit(True)
-    alone = []
-    for name in keys:
-        tied = tied & (pl.col(name) == pl.col(name).first().over("prompt_id"))
-        alone.append(tied.sum().over("prompt_id").cast(pl.Int64).alias(f"n_{name}"))
+    tied = pool
+    winners = pool.select(pl.col("prompt_id").unique(maintain_order=True))
     decided = pl.lit("order")
-    for name, key in reversed(list(zip(keys, selection.by, strict=True))):
-        decided = pl.when(pl.col(f"n_{name}") == 1).then(pl.lit(key.kind)).otherwise(decided)
-    return (
-        ranked.with_columns(alone)
-        .unique("prompt_id", keep="first", maintain_order=True)
-        .select("prompt_id", "row", pl.col(f"n_{keys[0]}").alias("n_tied"), decided.alias("decided"))
+    for place, key in enumerate(selection.by):
+        tied = tied.with_columns(key=key.values(tied))
+        tied = tied.filter(pl.col("key") == pl.col("key").min().over("prompt_id"))
+        count = tied.group_by("prompt_id").agg(pl.len().cast(pl.Int64).alias(f"n_{place}"))
+        winners = winners.join(count, on="prompt_id", how="left", maintain_order="left")
+    for place, key in reversed(list(enumerate(selection.by))):
+        decided = pl.when(pl.col(f"n_{place}") == 1).then(pl.lit(key.kind)).otherwise(decided)
+    first = tied.unique("prompt_id", keep="first", maintain_order=True).select("prompt_id", "row")
+    return winners.join(first, on="prompt_id", how="left", maintain_order="left").select(
+        "prompt_id", "row", pl.col("n_0").alias("n_tied"), decided.alias("decided")
     )
 
 

@@ -11,7 +11,7 @@ Every frame that a key or filter sees is sorted by (`prompt_id`, total order) an
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,9 @@ __all__ = [
 
 class Key(Spec):
     """Orders candidates of one prompt: the smallest value wins."""
+
+    sees_chosen: ClassVar[bool] = False
+    """Whether it compares with the chosen candidate, and so makes sense for the rejected one only."""
 
     @abstractmethod
     def values(self, pool: pl.DataFrame) -> pl.Series:
@@ -88,6 +91,7 @@ class Longest(Key):
 class NearestLength(Key):
     """The answer whose length is nearest to the chosen one's first. For the rejected selection only."""
 
+    sees_chosen: ClassVar[bool] = True
     kind: Literal["nearest_length"] = "nearest_length"
 
     def values(self, pool: pl.DataFrame) -> pl.Series:
@@ -119,6 +123,9 @@ class Random(Key):
 class Filter(Spec):
     """Admits candidates to a selection."""
 
+    sees_chosen: ClassVar[bool] = False
+    """Whether it compares with the chosen candidate, and so makes sense for the rejected one only."""
+
     @abstractmethod
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """One boolean for each row of `pool`."""
@@ -139,6 +146,7 @@ class ScoreAtLeast(Filter):
 class BelowChosen(Filter):
     """Scores that are lower than the chosen one by at least `margin`. For the rejected selection only."""
 
+    sees_chosen: ClassVar[bool] = True
     kind: Literal["below_chosen"] = "below_chosen"
     margin: Annotated[float, Field(ge=0)]
     """The least difference of the scores."""

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from prefdata.pairing.algebra import Selection
 from prefdata.spec import Part
 
@@ -51,6 +53,11 @@ class PairRule(Part):
     admit: tuple[Literal["blank", "cut_off"], ...] = ()
     """Answers that are eligible although they are blank, or were cut off by the token limit."""
 
+    @field_validator("admit")
+    @classmethod
+    def _one_spelling(cls, admit: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(sorted(set(admit)))
+
     @abstractmethod
     def selections(self) -> tuple[Selection, Selection]:
         """How the chosen and how the rejected candidate is picked."""
@@ -68,7 +75,8 @@ class PairRule(Part):
             Pairs and drops; every prompt is in exactly one of them.
 
         Raises:
-            InputError: a score is NaN or infinite. Polars' max, min and sort treat NaN and null in different ways and
+            InputError: a column is missing, a `prompt_id` is null or not among `prompt_ids`, or a score is NaN or
+                infinite. Polars' max, min and sort treat NaN and null in different ways and
                 pick a wrong row silently, so none may come this far.
         """
         from prefdata.pairing._decide import decide

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from prefdata.pairing.algebra import (
     BelowChosen,
@@ -118,6 +118,14 @@ class CustomRule(PairRule):
     """How the chosen answer is picked."""
     rejected: Selection
     """How the rejected answer is picked, among those with another text and a lower score."""
+
+    @field_validator("chosen")
+    @classmethod
+    def _stands_alone(cls, chosen: Selection) -> Selection:
+        for step in (*chosen.among, *chosen.by):
+            if step.sees_chosen:
+                raise ValueError(f"{step.kind} compares with the chosen answer, so only `rejected` can use it")
+        return chosen
 
     def selections(self) -> tuple[Selection, Selection]:
         """The two fields."""

@@ -52,6 +52,7 @@ def card_text(facts: CardFacts, ledger: JSON, split_rows: Mapping[str, int]) -> 
         "\n".join(f"- {what}: `{value}`" for what, value in facts.fingerprints.items()),
         "`recipe.json` is the recipe, `prefdata.lock.json` pins every input."
         + (f" Made with `{facts.command}`." if facts.command else ""),
+        f"## Limitations\n\n{facts.publish.limitations}" if facts.publish.limitations else "",
         "## Licence",
         _licence(facts.publish),
     ]

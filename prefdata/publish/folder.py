@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from prefdata.errors import ConservationError
 from prefdata.publish.card import CardFacts, card_text
 from prefdata.spec import JSON
 from prefdata.tables import CANDIDATE_DROPS, DROPS, parquet_writer, write_parquet
@@ -47,12 +48,19 @@ class DatasetFolder:
 
 
 def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
-    """Fills an empty folder; the bytes depend on the arguments only, not on how `rows` is cut into tables."""
+    """Fills an empty folder; the bytes depend on the arguments only, not on how `rows` is cut into tables.
+
+    Raises:
+        ConservationError: the ledger counts another number of pairs than there are rows.
+    """
     (folder / "data").mkdir()
     splits = _Splits(folder / "data", dataset.test_ids)
     for table in dataset.rows:
         splits.write(table)
     dataset.split_rows |= splits.close()
+    written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"]
+    if written != expected:
+        raise ConservationError(f"dataset: {expected} pairs in, {written} rows out")
     write_parquet(folder / "drops.parquet", with_features(dataset.drops.cast(DROPS)))
     write_parquet(folder / "drops_candidates.parquet", with_features(dataset.candidate_drops.cast(CANDIDATE_DROPS)))
     documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
@@ -78,7 +86,12 @@ class _Splits:
             split.write(table.filter(is_test if name == "test" else pc.invert(is_test)))
 
     def close(self) -> dict[str, int]:
-        return {name: split.close() for name, split in self._splits.items()}
+        rows = {name: split.close() for name, split in self._splits.items()}
+        # `datasets` 5.2 refuses a whole dataset when one of its splits has no row.
+        kept = [name for name, count in rows.items() if count] or ["train"]
+        for name in rows.keys() - kept:
+            self._splits[name].remove()
+        return {name: rows[name] for name in kept}
 
 
 class _Split:
@@ -100,6 +113,10 @@ class _Split:
         for number, file in enumerate(self._files):
             file.rename(self._folder / f"{self._name}-{number:05d}-of-{len(self._files):05d}.parquet")
         return self._rows
+
+    def remove(self) -> None:
+        for file in self._folder.glob(f"{self._name}-*"):
+            file.unlink()
 
     def _flush(self, *, keep_rest: bool) -> None:
         table = pa.concat_tables(self._waiting).combine_chunks()

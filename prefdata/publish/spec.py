@@ -18,3 +18,5 @@ class Publish(Spec):
     """ISO 639-1 codes of the prompts' languages."""
     tags: tuple[str, ...] = ()
     """Further tags; `preference`, `dpo` and `synthetic` are always there."""
+    limitations: str = ""
+    """What a reader must know before using the dataset; a section of the card."""

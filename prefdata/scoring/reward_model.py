@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prefdata.errors import ConservationError, MissingExtraError
+from prefdata.errors import ConservationError, MissingExtraError, UserError
 from prefdata.models import model_folder, model_name, model_pins
 from prefdata.records import Answers, Candidate, Score
 from prefdata.scoring.base import Scorer
@@ -52,6 +51,11 @@ class RewardModel(Scorer):
         """The model's commit or hash, and the hashes of its tokenizer and chat template."""
         return {**super().pins(), **model_pins(self.model, self.revision)}
 
+    def problems(self) -> list[UserError]:
+        """Missing packages."""
+        missing = MissingExtraError.all_of("a reward model", "transformers", "torch", "transformers")
+        return [*super().problems(), *missing]
+
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
         """Scores each answer; see `Scorer.score`. Counts `truncated`.
 
@@ -61,7 +65,8 @@ class RewardModel(Scorer):
             ModelError: the model can't be found or loaded, or is no reward model with one output.
             MissingExtraError: transformers or torch is not installed.
         """
-        _check_installed()
+        for problem in self.problems():
+            raise problem
         ledger = _Ledger()
         results = stream(
             _WORKER,
@@ -138,12 +143,6 @@ def _score(candidate: Candidate, result: dict[str, JSON]) -> Score:
         unscored=result.get("failure"),
         detail=detail,
     )
-
-
-def _check_installed() -> None:
-    for package in ("torch", "transformers"):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtraError.of("a reward model", package, "transformers")
 
 
 def _environment() -> dict[str, str]:

@@ -48,6 +48,12 @@ class TestWriteAtomically:
         assert seen == ["old"]
         assert (tmp_path / "file").read_text() == "new"
 
+    def test_who_has_the_old_file_open_goes_on_reading_the_old_one(self, tmp_path):
+        write_atomically(tmp_path / "file", put("old"))
+        with (tmp_path / "file").open() as reader:
+            write_atomically(tmp_path / "file", put("new"))
+            assert reader.read() == "old"
+
     def test_a_failure_in_between_leaves_the_old_file_and_nothing_beside_it(self, tmp_path):
         write_atomically(tmp_path / "file", put("old"))
 

@@ -124,25 +124,6 @@ def test_a_revision_is_for_hub_models_only(folder):
         model_pins("embedded:smollm2-135m-instruct", "main")
 
 
-def test_a_hub_model_is_pinned_by_its_commit_and_downloaded_at_that_commit(monkeypatch, tmp_path):
-    asked: list[tuple[object, ...]] = []
-
-    def resolve(repo: str, revision: str | None) -> str:
-        asked.append(("resolve", repo, revision))
-        return "c" * 40
-
-    def download(repo: str, sha: str, *, code: bool) -> Path:
-        asked.append(("download", repo, sha, code))
-        return tmp_path
-
-    monkeypatch.setattr("prefdata.hub.resolve_model", resolve)
-    monkeypatch.setattr("prefdata.hub.download_model", download)
-    pins = model_pins("owner/name", "v1")
-    assert pins["sha"] == "c" * 40
-    assert model_folder("owner/name", {"sha": "a" * 40}, "v1", code=True) == tmp_path
-    assert asked == [("resolve", "owner/name", "v1"), ("download", "owner/name", "a" * 40, True)]
-
-
 def test_a_hub_model_without_a_hub_is_refused_by_name(tmp_path):
     code = """
 from prefdata.errors import ModelError

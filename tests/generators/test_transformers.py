@@ -67,45 +67,58 @@ def first(smollm: Path):
 
 
 @pytest.mark.model
-class TestAnswers:
-    def test_every_request_is_answered_or_fails_by_itself(self, first):
-        answers, _, _ = first
-        assert len(answers) == 11
-        failures = {key: answer.failure for key, answer in answers.items() if answer.failure is not None}
-        assert failures == {"long": "prompt_too_long", "injected": "control_tokens", "bad schema": "request_failed"}
-        assert {answer.model for answer in answers.values()} == {MODEL}
+def test_every_request_is_answered_or_fails_by_itself(first):
+    answers, _, _ = first
+    assert len(answers) == 11
+    failures = {key: answer.failure for key, answer in answers.items() if answer.failure is not None}
+    assert failures == {"long": "prompt_too_long", "injected": "control_tokens", "bad schema": "request_failed"}
+    assert {answer.model for answer in answers.values()} == {MODEL}
 
-    def test_the_same_seed_gives_the_same_text_in_other_batches_and_a_fresh_process(self, first):
-        again, _, _ = ask([request for request in reversed(drawn()) if request.seed != 77], concurrency=3)
-        assert len(again) == 4
-        for key, answer in again.items():
-            assert answer == first[0][key]
 
-    def test_other_seeds_give_other_texts(self, first):
-        for name in PROMPTS:
-            assert len({first[0][f"{name}/{seed}"].text for seed in SEEDS}) == len(SEEDS)
+@pytest.mark.model
+def test_the_same_seed_gives_the_same_text_in_other_batches_and_a_fresh_process(first):
+    again, _, _ = ask([request for request in reversed(drawn()) if request.seed != 77], concurrency=3)
+    assert len(again) == 4
+    for key, answer in again.items():
+        assert answer == first[0][key]
 
-    def test_answers_end_at_the_limit_or_by_themselves(self, first):
-        for name in PROMPTS:
-            for seed in SEEDS:
-                answer = first[0][f"{name}/{seed}"]
-                assert answer.n_tokens is not None
-                assert answer.finish_reason == ("length" if answer.n_tokens == 16 else "stop")
-        assert "length" in {first[0][f"poem/{seed}"].finish_reason for seed in SEEDS}
 
-    def test_an_answer_ends_where_the_model_has_no_more_room(self, first):
-        tight = first[0]["tight"]
-        assert tight.n_prompt_tokens is not None and 128 - 16 < tight.n_prompt_tokens < 128
-        assert tight.n_tokens is not None and tight.n_tokens <= 128 - tight.n_prompt_tokens
+@pytest.mark.model
+def test_other_seeds_give_other_texts(first):
+    for name in PROMPTS:
+        assert len({first[0][f"{name}/{seed}"].text for seed in SEEDS}) == len(SEEDS)
 
-    def test_a_json_schema_is_obeyed(self, first):
-        assert json.loads(first[0]["json"].text)["rating"] in ("poor", "good")
 
-    def test_answers_come_while_requests_are_still_being_pulled(self, first):
-        assert 0 < first[2] <= 8 < 11
+@pytest.mark.model
+def test_answers_end_at_the_limit_or_by_themselves(first):
+    for name in PROMPTS:
+        for seed in SEEDS:
+            answer = first[0][f"{name}/{seed}"]
+            assert answer.n_tokens is not None
+            assert answer.finish_reason == ("length" if answer.n_tokens == 16 else "stop")
+    assert "length" in {first[0][f"poem/{seed}"].finish_reason for seed in SEEDS}
 
-    def test_local_says_what_it_took(self, first):
-        assert first[1] == [f"local model {MODEL!r} runs in transformers", f"starting transformers with {MODEL!r}"]
+
+@pytest.mark.model
+def test_an_answer_ends_where_the_model_has_no_more_room(first):
+    tight = first[0]["tight"]
+    assert tight.n_prompt_tokens is not None and 128 - 16 < tight.n_prompt_tokens < 128
+    assert tight.n_tokens is not None and tight.n_tokens <= 128 - tight.n_prompt_tokens
+
+
+@pytest.mark.model
+def test_a_json_schema_is_obeyed(first):
+    assert json.loads(first[0]["json"].text)["rating"] in ("poor", "good")
+
+
+@pytest.mark.model
+def test_answers_come_while_requests_are_still_being_pulled(first):
+    assert 0 < first[2] <= 8 < 11
+
+
+@pytest.mark.model
+def test_local_says_what_it_took(first):
+    assert first[1] == [f"local model {MODEL!r} runs in transformers", f"starting transformers with {MODEL!r}"]
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +169,13 @@ def test_a_model_is_not_asked_for_more_positions_than_it_has(sampler):
     assert _max_model_len(sampler.model, sampler.tokenizer, None) == 8192
     with pytest.raises(ModelError, match="2 to 8192"):
         _max_model_len(sampler.model, sampler.tokenizer, 8193)
+
+
+@pytest.mark.model
+def test_a_folder_that_can_not_be_loaded_is_refused_with_the_reason(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "none_such"}')
+    with pytest.raises(ModelError, match=r"can't load the model[\s\S]*tokenizer"):
+        next(Transformers(model=str(tmp_path)).generate(drawn(), DECODING, Context(seed=1)))
 
 
 def test_the_nucleus_is_the_smallest_set_that_reaches_top_p():

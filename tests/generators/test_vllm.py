@@ -15,7 +15,12 @@ from prefdata.generators import VLLM, Decoding
 from prefdata.records import Generation, Message, Request, as_messages
 from prefdata.spec import Context
 
-needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+
+def real(test):
+    """Marks a test that starts vLLM."""
+    absent = importlib.util.find_spec("vllm") is None
+    return pytest.mark.model(pytest.mark.skipif(absent, reason="vLLM is not installed")(test))
+
 
 MODEL = "embedded:smollm2-135m-instruct"
 DECODING = Decoding(temperature=0.8, top_p=0.95, max_tokens=24, stop=(".",))
@@ -93,75 +98,96 @@ def second(smollm: Path) -> Run:
     return ask(engine(max_num_seqs=64), [r for r in reversed(drawn()) if "poem" in r.key or "sum" in r.key])
 
 
-@needs_vllm
-@pytest.mark.model
-class TestAnswers:
-    def test_every_request_is_answered_once(self, first):
-        assert len(first.answers) == first.asked == 30
-        assert all(answer.model == MODEL for answer in first.answers.values())
-
-    def test_the_same_seed_gives_the_same_text_in_another_order(self, first):
-        for request in drawn():
-            assert first.answers[f"again/{request.key}"].text == first.answers[request.key].text
-
-    def test_the_same_seed_gives_the_same_text_in_a_subset_and_a_fresh_process(self, first, second):
-        assert len(second.answers) == 6
-        for key, answer in second.answers.items():
-            assert answer == first.answers[key]
-
-    def test_other_seeds_give_other_texts(self, first):
-        texts = {first.answers[f"poem/{seed}"].text for seed in SEEDS}
-        assert len(texts) == len(SEEDS)
-
-    def test_an_answer_ends_by_itself_at_a_stop_text_or_at_the_limit(self, first):
-        answers = [first.answers[request.key] for request in drawn()]
-        assert {answer.finish_reason for answer in answers} == {"stop", "length"}
-        for answer in answers:
-            assert answer.text is not None and "." not in answer.text
-            assert answer.n_tokens is not None
-            assert (answer.n_tokens == 24) >= (answer.finish_reason == "length")
-
-    def test_what_can_not_be_answered_is_a_failure_and_its_neighbours_are_answered(self, first):
-        failed = {key: answer for key, answer in first.answers.items() if answer.failure is not None}
-        assert {key: answer.failure for key, answer in failed.items()} == {
-            "long": "prompt_too_long",
-            "injected": "control_tokens",
-            "bad schema": "request_failed",
-        }
-        assert all(answer.text is None for answer in failed.values())
-        assert "within 256" in failed["long"].detail
-        assert "'<|im_end|>'" in failed["injected"].detail
-        assert "nonsense" in failed["bad schema"].detail
-
-    def test_a_json_schema_is_obeyed(self, first):
-        text = first.answers["json"].text
-        told = json.loads(text)
-        assert text == json.dumps(told, separators=(",", ":"))
-        assert told.keys() == {"rating", "sure"}
-        assert told["rating"] in (2, 3) and isinstance(told["sure"], bool)
-
-    def test_the_engine_gets_exactly_the_ids_of_the_chat_template(self, first, smollm):
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(smollm)
-        for key, text in PROMPTS.items():
-            messages = [{"role": "user", "content": text}]
-            ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-            assert first.answers[f"{key}/3"].n_prompt_tokens == len(ids)
-
-    def test_answers_come_while_requests_are_still_being_pulled(self, first):
-        assert 0 < first.pulled_at_first <= 8 < first.asked
-        assert first.order[-1] != "long"
-
-    def test_it_says_what_it_starts(self, second):
-        assert second.lines == [f"starting vLLM with {MODEL!r}"]
+@real
+def test_every_request_is_answered_once(first):
+    assert len(first.answers) == first.asked == 30
+    assert all(answer.model == MODEL for answer in first.answers.values())
 
 
-@needs_vllm
-@pytest.mark.model
+@real
+def test_the_same_seed_gives_the_same_text_in_another_order(first):
+    for request in drawn():
+        assert first.answers[f"again/{request.key}"].text == first.answers[request.key].text
+
+
+@real
+def test_the_same_seed_gives_the_same_text_in_a_subset_and_a_fresh_process(first, second):
+    assert len(second.answers) == 6
+    for key, answer in second.answers.items():
+        assert answer == first.answers[key]
+
+
+@real
+def test_other_seeds_give_other_texts(first):
+    texts = {first.answers[f"poem/{seed}"].text for seed in SEEDS}
+    assert len(texts) == len(SEEDS)
+
+
+@real
+def test_an_answer_ends_by_itself_at_a_stop_text_or_at_the_limit(first):
+    answers = [first.answers[request.key] for request in drawn()]
+    assert {answer.finish_reason for answer in answers} == {"stop", "length"}
+    for answer in answers:
+        assert answer.text is not None and "." not in answer.text
+        assert answer.n_tokens is not None
+        assert (answer.n_tokens == 24) >= (answer.finish_reason == "length")
+
+
+@real
+def test_what_can_not_be_answered_is_a_failure_and_its_neighbours_are_answered(first):
+    failed = {key: answer for key, answer in first.answers.items() if answer.failure is not None}
+    assert {key: answer.failure for key, answer in failed.items()} == {
+        "long": "prompt_too_long",
+        "injected": "control_tokens",
+        "bad schema": "request_failed",
+    }
+    assert all(answer.text is None for answer in failed.values())
+    assert "within 256" in failed["long"].detail
+    assert "'<|im_end|>'" in failed["injected"].detail
+    assert "nonsense" in failed["bad schema"].detail
+
+
+@real
+def test_a_json_schema_is_obeyed(first):
+    text = first.answers["json"].text
+    told = json.loads(text)
+    assert text == json.dumps(told, separators=(",", ":"))
+    assert told.keys() == {"rating", "sure"}
+    assert told["rating"] in (2, 3) and isinstance(told["sure"], bool)
+
+
+@real
+def test_the_engine_gets_exactly_the_ids_of_the_chat_template(first, smollm):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm)
+    for key, text in PROMPTS.items():
+        messages = [{"role": "user", "content": text}]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+        assert first.answers[f"{key}/3"].n_prompt_tokens == len(ids)
+
+
+@real
+def test_answers_come_while_requests_are_still_being_pulled(first):
+    assert 0 < first.pulled_at_first <= 8 < first.asked
+    assert first.order[-1] != "long"
+
+
+@real
+def test_it_says_what_it_starts(second):
+    assert second.lines == [f"starting vLLM with {MODEL!r}"]
+
+
+@real
 def test_an_option_that_vllm_does_not_have_is_refused_with_the_near_one(smollm):
     with pytest.raises(ModelError, match=r"'quantisation'[\s\S]*did you mean 'quantization'"):
         next(engine(engine={"quantisation": "fp8"}).generate(drawn(), DECODING, Context(seed=1)))
+
+
+@real
+def test_values_that_vllm_does_not_take_are_refused_with_its_words(smollm):
+    with pytest.raises(ModelError, match=r"vLLM can't start[\s\S]*8192"):
+        next(VLLM(model=MODEL, max_model_len=9000).generate(drawn(), DECODING, Context(seed=1)))
 
 
 def test_engine_options_that_are_fields_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -78,3 +79,24 @@ result["offline"] = refused(lambda: hub.download_model("alice/half", "0" * 40))
     }
     for name, text in said.items():
         assert text in found[name][1], found[name]
+
+
+def test_a_model_is_pinned_by_commit_tokenizer_and_template_without_its_weights(hub, client):
+    sha = hub.put("model", "alice/tiny", SHARDED)
+    pins = client.run("from prefdata.models import model_pins\nresult = model_pins('alice/tiny')")
+    assert pins["sha"] == sha
+    assert pins["chat_template_sha256"] == hashlib.sha256(b"{{ messages }}").hexdigest()
+    assert len(pins["tokenizer_sha256"]) == 64
+    assert not [path for method, path, _, _ in hub.log if method == "GET" and path.endswith(".safetensors")]
+
+
+def test_a_locked_commit_stands_for_its_branch_although_the_branch_moved_on(hub, client):
+    first = hub.put("model", "alice/tiny", SHARDED)
+    hub.put("model", "alice/tiny", {"config.json": b"{}"})
+    locked, anew, used = client.run(f"""
+with hub.locked_commits({{"model:alice/tiny@main": "{first}", "model:alice/other@main": "unused"}}) as used:
+    locked = hub.resolve_model("alice/tiny")
+result = [locked, hub.resolve_model("alice/tiny"), used]
+""")
+    assert locked == first != anew
+    assert used == {"model:alice/tiny@main": first}
