@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import glob
 import json
 import os
 import shutil
@@ -108,9 +109,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
+        _mend(folder)
         try:
-            # Process ids come again, in containers at every start.
-            shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
             fill(beside)
             others = {child.name for child in folder.iterdir()} if folder.exists() else set()
@@ -130,6 +130,31 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _mend(folder: Path) -> None:
+    """Clears what killed processes left beside `folder`; a dataset that one of them had put aside comes back."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
+        process, _, kind = left.name.removeprefix(f".{folder.name}.").partition(".")
+        # Process ids come again, in containers at every start: what bears ours is not ours yet.
+        if kind not in ("part", "old") or not process.isdigit() or _runs(int(process)):
+            continue
+        if kind == "old" and not folder.exists():
+            left.rename(folder)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    if process == os.getpid():
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _foreign(folder: Path, name: str) -> StoreError:
