@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdata.dataset import held_out
+from prefdata.errors import StoreError
 from prefdata.lock import make_lock
 from prefdata.progress import say
 from prefdata.publish.card import CardFacts
@@ -17,7 +18,7 @@ from prefdata.publish.folder import DatasetFolder, write_dataset_folder
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Context, Part
 from prefdata.stages import Run, read_prompts
-from prefdata.store import BuildFolder, replace_folder, write_json
+from prefdata.store import BuildFolder, check_replaceable, replace_folder, write_json
 from prefdata.tables import CANDIDATE_DROPS, DROPS, read_parquet
 
 if TYPE_CHECKING:
@@ -111,10 +112,11 @@ def build(
     """
     folder = _folder(recipe, out)
     with folder.writing():
-        lock = make_lock(recipe, None if relock else _read_lock(folder), shard_size)
+        lock = make_lock(recipe, None if relock else _read_lock(folder))
         run = Run(recipe, folder, lock, shard_size)
         for problem in run.problems():
             raise problem
+        check_replaceable(folder.dataset)
         write_json(folder.lock_file, lock.content)
         run.prompts()
         for sampler in recipe.candidates:
@@ -154,7 +156,15 @@ def _folder(recipe: Recipe, out: str | Path | None) -> BuildFolder:
 
 
 def _read_lock(folder: BuildFolder) -> JSON | None:
-    return json.loads(folder.lock_file.read_text(encoding="utf-8")) if folder.lock_file.exists() else None
+    try:
+        return json.loads(folder.lock_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(
+            f"the lock {str(folder.lock_file)!r} is not JSON: {error}",
+            hint="put it back as it was; without it, branches and tags are resolved anew (--relock)",
+        ) from error
 
 
 def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHARD_SIZE) -> Plan:
@@ -164,7 +174,7 @@ def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHA
         UserError: an input can't be found.
     """
     folder = _folder(recipe, out)
-    lock = make_lock(recipe, _read_lock(folder), shard_size)
+    lock = make_lock(recipe, _read_lock(folder))
     run = Run(recipe, folder, lock, shard_size)
     prompts, drops, rows = read_prompts(recipe, Context(seed=recipe.seed, pins=lock.prompts.pins))
     words = describe_steps(recipe)
@@ -191,7 +201,8 @@ def describe(part: Part) -> str:
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if name != "kind" and value != field.get_default(call_default_factory=True):
-            told.append(f"{name} {describe(value) if isinstance(value, Part) else value}")
+            shown = describe(value) if isinstance(value, Part) else value.name if isinstance(value, Path) else value
+            told.append(f"{name} {shown}")
     kind = part.identity()["kind"]
     return f"{kind} ({', '.join(told)})" if told else str(kind)
 

@@ -43,7 +43,7 @@ class Lock:
     """What is written to `prefdata.lock.json`."""
 
 
-def make_lock(recipe: Recipe, previous: JSON | None, shard_size: int) -> Lock:
+def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
     """Resolves every input, or takes it from an earlier lock of the same build.
 
     What an earlier lock pinned by commit stays pinned: a branch that has moved on changes nothing. What it pinned by
@@ -52,14 +52,13 @@ def make_lock(recipe: Recipe, previous: JSON | None, shard_size: int) -> Lock:
     Args:
         recipe: with its profile applied.
         previous: the build folder's lock, or None to resolve everything anew.
-        shard_size: prompts a shard.
 
     Raises:
         UserError: an input can't be found.
     """
     earlier: Mapping[str, JSON] = previous if previous and previous.get("format") == FORMAT else {}
     with hub.locked_commits(earlier.get("commits", {})) as commits:
-        parts, keys = _keys(recipe, shard_size, earlier.get("parts", {}))
+        parts, keys = _keys(recipe, earlier.get("parts", {}))
     content = {
         "format": FORMAT,
         "recipe": recipe.fingerprint(),
@@ -71,7 +70,7 @@ def make_lock(recipe: Recipe, previous: JSON | None, shard_size: int) -> Lock:
     return Lock(prompts, tuple(candidates), scores, pairs, content)
 
 
-def _keys(recipe: Recipe, shard_size: int, earlier: Mapping[str, JSON]) -> tuple[dict[str, JSON], list[StageKey]]:
+def _keys(recipe: Recipe, earlier: Mapping[str, JSON]) -> tuple[dict[str, JSON], list[StageKey]]:
     """What the lock says of each part, and the keys of all stages in flow order."""
     parts: dict[str, JSON] = {}
     now = packages()
@@ -84,7 +83,7 @@ def _keys(recipe: Recipe, shard_size: int, earlier: Mapping[str, JSON]) -> tuple
         parts[name] = {"fingerprint": part.fingerprint(), "pins": pins, "key": key, "packages": made}
         return StageKey(name, key, pins)
 
-    prompts = stage("prompts", recipe.prompts, [], [recipe.limit, shard_size])
+    prompts = stage("prompts", recipe.prompts, [], recipe.limit)
     candidates = [stage(f"candidates-{sampler.name}", sampler, [prompts.key]) for sampler in recipe.candidates]
     scores = stage("scores", recipe.scores, [prompts.key, *(key.key for key in candidates)])
     return parts, [prompts, *candidates, scores, stage("pairs", recipe.pairs, [scores.key])]

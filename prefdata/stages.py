@@ -7,7 +7,7 @@ leaves a report whose rows balance: in = out + drops.
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -47,10 +47,12 @@ class Run:
 
     def __init__(self, recipe: Recipe, folder: BuildFolder, lock: Lock, shard_size: int) -> None:
         self.recipe, self.folder, self.lock, self.shard_size = recipe, folder, lock, shard_size
+        self.counters: dict[str, Counter[str]] = defaultdict(Counter)
+        """Stage → what its part counted in this run: retries, truncated texts. They depend on where runs were cut."""
 
     def stage(self, key: StageKey) -> StageFolder:
         """The folder of a stage."""
-        return self.folder.stage(key.name, key.key)
+        return self.folder.stage(key.name, key.key, self.shard_size)
 
     @cached_property
     def shards(self) -> range:
@@ -230,7 +232,10 @@ class Run:
         write_atomically(stage.shard(shard), lambda path: write_parquet(path, pairs))
 
     def _context(self, key: StageKey) -> Context:
-        return Context(seed=self.recipe.seed, pins=key.pins, log=say)
+        def counted(what: str, count: int) -> None:
+            self.counters[key.name][what] += count
+
+        return Context(seed=self.recipe.seed, pins=key.pins, log=say, counted=counted)
 
     def _report(self, key: StageKey) -> JSON:
         report = self.stage(key).report
@@ -241,7 +246,9 @@ class Run:
     def _tell(self, key: StageKey) -> None:
         report = self._report(key)
         drops = ", ".join(f"{reason} {count:,}" for reason, count in report["drops"].items())
-        say(f"{report['stage']}: {report['in']:,} in → {report['out']:,} out" + (f"; {drops}" if drops else ""))
+        counted = "".join(f"; {what} {count:,}" for what, count in sorted(self.counters[key.name].items()))
+        told = f"; {drops}" if drops else ""
+        say(f"{report['stage']}: {report['in']:,} in → {report['out']:,} out{told}{counted}")
 
     def _count(self, stage: StageFolder, kind: str) -> int:
         import pyarrow.parquet as pq

@@ -4,9 +4,9 @@
 
     BUILD/
       prefdata.lock.json
-      stages/prompts-<key>/              shard-00000.parquet  drops-00000.parquet  stage.json
-      stages/candidates-policy-<key>/    journal-00003.jsonl while shard 3 is under way
-      stages/scores-<key>/  stages/pairs-<key>/
+      stages/prompts-<key>-256/            shard-00000.parquet  drops-00000.parquet  stage.json
+      stages/candidates-policy-<key>-256/  journal-00003.jsonl while shard 3 is under way
+      stages/scores-<key>-256/  stages/pairs-<key>-256/
       dataset/                           what is published
 """
 
@@ -28,7 +28,16 @@ from typing import IO
 from prefdata.errors import StoreError
 from prefdata.spec import JSON, canonical_json
 
-__all__ = ["BuildFolder", "Journal", "StageFolder", "replace_folder", "store_errors", "write_atomically", "write_json"]
+__all__ = [
+    "BuildFolder",
+    "Journal",
+    "StageFolder",
+    "check_replaceable",
+    "replace_folder",
+    "store_errors",
+    "write_atomically",
+    "write_json",
+]
 
 _MEANING = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again: it goes on where it stopped"),
@@ -101,11 +110,7 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         StoreError: the parent can't be written or is full. What was there before is untouched.
     """
     folder = folder.absolute()
-    with store_errors(folder):
-        if folder.exists() and not folder.is_dir():
-            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
-            raise _foreign(folder, next(folder.iterdir()).name)
+    check_replaceable(folder)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
@@ -130,6 +135,19 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def check_replaceable(folder: Path) -> None:
+    """Refuses a place where `replace_folder` would not write, before anything is spent on filling it.
+
+    Raises:
+        StoreError: it is a file, or holds something else than a dataset of ours.
+    """
+    with store_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
+            raise _foreign(folder, next(folder.iterdir()).name)
 
 
 def _mend(folder: Path) -> None:
@@ -269,9 +287,9 @@ class BuildFolder:
         """Every input pinned."""
         return self.root / "prefdata.lock.json"
 
-    def stage(self, name: str, key: str) -> StageFolder:
-        """The folder of stage `name` under a fingerprint."""
-        return StageFolder(self.root / "stages" / f"{name}-{key[:16]}")
+    def stage(self, name: str, key: str, shard_size: int) -> StageFolder:
+        """The folder of stage `name` under a fingerprint, in shards of so many prompts."""
+        return StageFolder(self.root / "stages" / f"{name}-{key[:16]}-{shard_size}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ __all__ = ["Layout"]
 class Layout(Part):
     """Columns and splits of the published dataset."""
 
-    test_size: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)] = 0
+    test_size: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] = 0
     """Prompts held out as the `test` split: a number of prompts, or a share of them. 0 makes no test split."""
 
     @abstractmethod

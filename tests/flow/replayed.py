@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -46,3 +47,12 @@ def recipe(**changes: object) -> Recipe:
             **changes,
         }
     )
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Relative path → SHA-256 of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,14 +13,9 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="lo
 
 @pytest.fixture(scope="module")
 def kill():
-    path = Path(__file__).parents[2] / "benchmarks" / "kill.py"
-    spec = importlib.util.spec_from_file_location("kill", path)
-    module = importlib.util.module_from_spec(spec)
-    # Its dataclasses look their own module up.
-    sys.modules["kill"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["kill"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+        yield importlib.import_module("kill")
 
 
 def test_builds_killed_at_random_moments_and_resumed_have_the_bytes_of_one_never_killed(kill, tmp_path):

@@ -23,7 +23,7 @@ MODEL = "embedded:smollm2-135m-instruct"
 
 
 def lock(of: Recipe, previous: object = None) -> dict[str, object]:
-    return make_lock(of, previous, 256).content
+    return make_lock(of, previous).content
 
 
 def test_the_lock_pins_every_file_by_its_bytes_and_names_seed_recipe_and_packages(work):
@@ -47,7 +47,7 @@ def test_it_lies_in_the_build_folder_and_in_the_dataset_and_names_the_folders_of
     build(recipe(), "out")
     for path in ("out/prefdata.lock.json", "out/dataset/prefdata.lock.json"):
         assert json.loads(Path(path).read_text()) == lock(recipe())
-    folders = {f"{name}-{part['key'][:16]}" for name, part in lock(recipe())["parts"].items()}
+    folders = {f"{name}-{part['key'][:16]}-256" for name, part in lock(recipe())["parts"].items()}
     assert {path.name for path in Path("out/stages").iterdir()} == folders
 
 
@@ -69,7 +69,7 @@ class TestModelPart:
         ids=str,
     )
     def test_what_changes_an_answer_changes_the_keys_from_there_on(self, work, change):
-        before, after = make_lock(self.sampled(), None, 256), make_lock(self.sampled(**change), None, 256)
+        before, after = make_lock(self.sampled(), None), make_lock(self.sampled(**change), None)
         assert after.prompts == before.prompts
         assert after.candidates[0].key != before.candidates[0].key
         assert after.scores.key != before.scores.key
