@@ -46,6 +46,7 @@ _MEANING = {
     errno.EACCES: ("the folder can't be written by this user", "choose another folder with --out"),
     errno.EPERM: ("the folder can't be written by this user", "choose another folder with --out"),
     errno.EROFS: ("the file system is read-only", "choose another folder with --out"),
+    errno.ENOENT: ("its folder can't be made, or was deleted meanwhile", "choose another folder with --out"),
     errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
     errno.ENAMETOOLONG: ("the path is longer than this system allows", "choose another folder with --out"),
     errno.ELOOP: ("its links lead in a circle", "choose another folder with --out"),

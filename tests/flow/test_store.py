@@ -321,3 +321,9 @@ class TestWriting:
             BuildFolder(tmp_path / "file" / "build").writing(),
         ):
             pass
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, where no folder can be made")
+def test_a_place_where_no_folder_can_be_made_is_one_clear_error():
+    with pytest.raises(StoreError, match="its folder can't be made"):
+        replace_folder(Path("/proc/prefdata"), lambda folder: None)
