@@ -48,6 +48,7 @@ format: .venv/ready ## Format the code.
 bench: .venv/ready ## Run the benchmarks.
 	$(BIN)/python benchmarks/kill.py --kills 50
 	$(BIN)/python benchmarks/kill.py --vllm 5
+	$(BIN)/python benchmarks/pairing.py
 
 clean: ## Remove the environment and all builds.
 	rm -rf .venv builds

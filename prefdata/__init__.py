@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.flow import Build, build, plan
     from prefdata.inspection import summarise
-    from prefdata.pair_table import pair_table
     from prefdata.recipe import Profile, Recipe, load_recipe
+    from prefdata.table_pairs import pair_table
 
 __all__ = ["Build", "Profile", "Recipe", "build", "load_recipe", "pair_table", "plan", "summarise"]
 
@@ -30,7 +30,7 @@ _HOMES = {
     "Recipe": "recipe",
     "build": "flow",
     "load_recipe": "recipe",
-    "pair_table": "pair_table",
+    "pair_table": "table_pairs",
     "plan": "flow",
     "summarise": "inspection",
 }

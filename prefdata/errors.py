@@ -8,6 +8,7 @@
     │   ├── InputError        a table, file or dataset that can't be read as what it should be
     │   ├── ModelError        a model or endpoint that can't be found, started or reached
     │   ├── MissingExtraError a package that an optional part needs is not installed
+    │   ├── AuditError        a dataset that crosses a limit of its recipe's audit
     │   └── StoreError        a folder that can't be written, is full, or is in use
     └── ConservationError     rows in ≠ rows out + drops: a bug of ours, shown with its traceback
 
@@ -21,6 +22,7 @@ import importlib.util
 from collections.abc import Iterable
 
 __all__ = [
+    "AuditError",
     "ConservationError",
     "InputError",
     "MissingExtraError",
@@ -92,6 +94,10 @@ class MissingExtraError(UserError):
     def all_of(cls, needed_by: str, extra: str, *packages: str) -> list[UserError]:
         """One error for each of `packages` that is not installed; none is imported."""
         return [cls.of(needed_by, package, extra) for package in packages if importlib.util.find_spec(package) is None]
+
+
+class AuditError(UserError):
+    """A dataset that crosses a limit of its recipe's audit."""
 
 
 class StoreError(UserError):

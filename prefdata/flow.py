@@ -13,6 +13,7 @@ from prefdata.dataset import held_out
 from prefdata.errors import StoreError
 from prefdata.lock import make_lock
 from prefdata.progress import say
+from prefdata.publish.answers import answer_rows
 from prefdata.publish.card import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
 from prefdata.recipe import Recipe
@@ -23,6 +24,7 @@ from prefdata.tables import CANDIDATE_DROPS, DROPS, read_parquet
 
 if TYPE_CHECKING:
     import polars as pl
+    import pyarrow as pa
 
 __all__ = ["SHARD_SIZE", "Build", "Plan", "StagePlan", "build", "describe", "describe_steps", "plan", "write_dataset"]
 
@@ -119,7 +121,7 @@ def build(
         check_replaceable(folder.dataset)
         write_json(folder.lock_file, lock.content)
         run.prompts()
-        for sampler in recipe.candidates:
+        for sampler in recipe.samplers:
             run.candidates(sampler)
         run.scores()
         run.pairs()
@@ -130,8 +132,12 @@ def build(
 def write_dataset(run: Run) -> None:
     """The last stage: pairs become the dataset folder, which appears at once."""
     prompt_ids = [prompt_id for shard in run.shards for prompt_id in run.prompt_ids(shard)]
+    audit = run.audit()
+    for warning in run.recipe.audit.crossed(audit):
+        say(f"audit: {warning}")
     dataset = DatasetFolder(
         rows=_dataset_rows(run),
+        answers=_answer_rows(run),
         test_ids=held_out(prompt_ids, run.recipe.dataset.test_size, run.recipe.seed),
         drops=run.all_drops("drops", DROPS),
         candidate_drops=run.all_drops("candidate_drops", CANDIDATE_DROPS),
@@ -139,6 +145,7 @@ def write_dataset(run: Run) -> None:
         recipe=run.recipe.dump(),
         lock=run.lock.content,
         card=_card_facts(run),
+        audit=run.recipe.audit.judged(audit),
     )
     replace_folder(run.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
     splits = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())
@@ -149,6 +156,11 @@ def _dataset_rows(run: Run) -> Iterator[object]:
     for shard in run.shards:
         prompts = read_parquet(run.stage(run.lock.prompts).shard(shard))
         yield run.recipe.dataset.rows(read_parquet(run.stage(run.lock.pairs).shard(shard)), prompts)
+
+
+def _answer_rows(run: Run) -> Iterator[pa.Table]:
+    for shard in run.shards:
+        yield answer_rows(run.scored(shard), read_parquet(run.stage(run.lock.prompts).shard(shard)))
 
 
 def _folder(recipe: Recipe, out: str | Path | None) -> BuildFolder:
@@ -180,11 +192,11 @@ def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHA
     words = describe_steps(recipe)
     asks = [
         rows,
-        *(len(prompts) * sampler.tasks_per_prompt for sampler in recipe.candidates),
+        *(len(prompts) * sampler.tasks_per_prompt for sampler in recipe.samplers),
         len(prompts),
         len(prompts),
     ]
-    units = ["rows", *("answers" for _ in recipe.candidates), "prompts", "prompts"]
+    units = ["rows", *("answers" for _ in recipe.samplers), "prompts", "prompts"]
     keys = [lock.prompts, *lock.candidates, lock.scores, lock.pairs]
     stages = [
         StagePlan(key.name, run.state(key), ask, unit, words[key.name])
@@ -212,7 +224,7 @@ def describe_steps(recipe: Recipe) -> dict[str, str]:
     rule = (type(recipe.pairs).__doc__ or "").partition("\n")[0]
     return {
         "prompts": describe(recipe.prompts),
-        **{f"candidates-{sampler.name}": describe(sampler) for sampler in recipe.candidates},
+        **{f"candidates-{sampler.name}": describe(sampler) for sampler in recipe.samplers},
         "scores": describe(recipe.scores),
         "pairs": f"{describe(recipe.pairs)}: {rule}",
     }

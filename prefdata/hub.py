@@ -23,7 +23,15 @@ from urllib.parse import urlsplit
 from prefdata.errors import InputError, MissingExtraError, ModelError, StoreError, UserError, closest
 from prefdata.files import check_columns
 
-__all__ = ["REPO_ID", "dataset_rows", "download_model", "locked_commits", "resolve_dataset", "resolve_model"]
+__all__ = [
+    "REPO_ID",
+    "dataset_rows",
+    "download_dataset",
+    "download_model",
+    "locked_commits",
+    "resolve_dataset",
+    "resolve_model",
+]
 
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
@@ -120,6 +128,20 @@ def download_model(repo: str, sha: str, *, code: bool = False, weights: bool = T
     if weights:
         _check_model(repo, folder)
     return folder
+
+
+def download_dataset(repo: str, revision: str | None = None) -> tuple[Path, str]:
+    """Downloads every file of a dataset at one commit; returns the folder in the client's cache and the commit's SHA.
+
+    Raises:
+        InputError: no such repository or revision, no access to it, or the files can't be fetched.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    client = _client()
+    sha = resolve_dataset(repo, revision)
+    with _explained("dataset", repo, sha):
+        found = _patiently(lambda: client.snapshot_download(repo, repo_type="dataset", revision=sha))
+    return Path(found), sha
 
 
 def _client() -> ModuleType:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from prefdata import hub
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Part, fingerprint
 
-__all__ = ["FORMAT", "Lock", "StageKey", "make_lock", "packages"]
+__all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages"]
 
 FORMAT = 1
 """Raised when the meaning of stage tables changes, so that old ones are not taken for new ones."""
@@ -37,6 +37,7 @@ class Lock:
 
     prompts: StageKey
     candidates: tuple[StageKey, ...]
+    """In the order of `Recipe.samplers`: the backfill, where there is one, stands last."""
     scores: StageKey
     pairs: StageKey
     content: JSON
@@ -70,23 +71,49 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
     return Lock(prompts, tuple(candidates), scores, pairs, content)
 
 
+def locked_parts(recipe: Recipe, pins: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Fingerprint, pins and key of every stage, as a lock that pins the same inputs has them; asks nobody."""
+    return {
+        key.name: {"fingerprint": part.fingerprint(), "pins": key.pins, "key": key.key}
+        for key, part in _stages(recipe, lambda name, _: pins.get(name, {}))
+    }
+
+
 def _keys(recipe: Recipe, earlier: Mapping[str, JSON]) -> tuple[dict[str, JSON], list[StageKey]]:
     """What the lock says of each part, and the keys of all stages in flow order."""
     parts: dict[str, JSON] = {}
     now = packages()
+    stages = _stages(recipe, lambda _, part: part.pins())
+    for stage, part in stages:
+        # The versions that made a stage stay on record, not those of whoever builds something else from it later.
+        known = earlier.get(stage.name, {})
+        made = known["packages"] if known.get("key") == stage.key else now
+        parts[stage.name] = {
+            "fingerprint": part.fingerprint(),
+            "pins": stage.pins,
+            "key": stage.key,
+            "packages": made,
+        }
+    return parts, [stage for stage, _ in stages]
+
+
+def _stages(recipe: Recipe, pins_of: Callable[[str, Part], JSON]) -> list[tuple[StageKey, Part]]:
+    """The keys of all stages in flow order, each with its part."""
+    parts: list[tuple[StageKey, Part]] = []
 
     def stage(name: str, part: Part, inputs: list[str], extra: JSON = None) -> StageKey:
-        pins = part.pins()
-        key = fingerprint([FORMAT, name, part.identity(), pins, recipe.seed, inputs, extra])
-        # The versions that made a stage stay on record, not those of whoever builds something else from it later.
-        made = earlier[name]["packages"] if earlier.get(name, {}).get("key") == key else now
-        parts[name] = {"fingerprint": part.fingerprint(), "pins": pins, "key": key, "packages": made}
-        return StageKey(name, key, pins)
+        pins = pins_of(name, part)
+        key = StageKey(name, fingerprint([FORMAT, name, part.identity(), pins, recipe.seed, inputs, extra]), pins)
+        parts.append((key, part))
+        return key
 
     prompts = stage("prompts", recipe.prompts, [], recipe.limit)
-    candidates = [stage(f"candidates-{sampler.name}", sampler, [prompts.key]) for sampler in recipe.candidates]
-    scores = stage("scores", recipe.scores, [prompts.key, *(key.key for key in candidates)])
-    return parts, [prompts, *candidates, scores, stage("pairs", recipe.pairs, [scores.key])]
+    candidates = [stage(f"candidates-{sampler.name}", sampler, [prompts.key]).key for sampler in recipe.samplers]
+    # What fills gaps is never judged: switching it on or off makes no score again.
+    judged, published = candidates[: len(recipe.candidates)], candidates[len(recipe.candidates) :]
+    scores = stage("scores", recipe.scores, [prompts.key, *judged])
+    stage("pairs", recipe.pairs, [scores.key, *published])
+    return parts
 
 
 def packages() -> dict[str, str]:

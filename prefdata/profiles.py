@@ -35,6 +35,7 @@ def cpu(n: int = 5, temperature: float = 0.7, top_p: float = 0.95) -> Profile:
             SampleAnswers(name="teacher"),
         ),
         scores=AdditiveJudge(generator=model, temperature=1.0, max_tokens=256),
+        without=("backfill",),
         dataset=TRLPairs(test_size=0.1),
         publish=Publish(
             limitations="Made with the `cpu` profile: a model of 135M parameters answers and judges. Its judgements "

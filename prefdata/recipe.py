@@ -7,21 +7,22 @@ import re
 import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
+from prefdata.audit import Audit
 from prefdata.dataset import AnyLayout, TRLPairs
 from prefdata.errors import RecipeError, closest
-from prefdata.pairing import AnyRule
+from prefdata.pairing import AnyRule, PairRule
 from prefdata.prompts import AnyPrompts
 from prefdata.publish import Publish
-from prefdata.sampling import AnySampler, Sampler
+from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
 from prefdata.spec import JSON, Spec
 from prefdata.training import AnyTraining
 
-__all__ = ["Profile", "Recipe", "load_recipe", "shipped_recipes"]
+__all__ = ["Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"]
 
 _SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 """Names whose value, given in the wrong place, may be a secret and is not quoted."""
@@ -45,12 +46,18 @@ class Profile(Spec):
     """Instead of the recipe's scorer."""
     pairs: AnyRule | None = None
     """Instead of the recipe's pair rule."""
+    backfill: PublishedPairs | None = None
+    """Instead of the recipe's dataset of pairs for prompts that give none."""
+    audit: Audit | None = None
+    """Instead of the recipe's limits."""
     dataset: AnyLayout | None = None
     """Instead of the recipe's layout."""
     publish: Publish | None = None
     """Instead of what the recipe says of the card."""
     training: AnyTraining | None = None
     """Instead of the recipe's training."""
+    without: tuple[Literal["backfill", "training"], ...] = ()
+    """Parts of the recipe that the profile leaves out."""
 
     @field_validator("candidates")
     @classmethod
@@ -77,6 +84,10 @@ class Recipe(Spec):
     """Who scores."""
     pairs: AnyRule
     """Which answer is chosen and which rejected."""
+    backfill: PublishedPairs | None = None
+    """Prompts that the rule gives no pair take the one that this dataset has for them, marked by its name as source."""
+    audit: Audit = Audit()
+    """Which biases of the dataset warn, or stop the build."""
     dataset: AnyLayout = TRLPairs()
     """Columns and splits of what is published."""
     publish: Publish = Publish()
@@ -90,6 +101,18 @@ class Recipe(Spec):
     @classmethod
     def _names_differ(cls, candidates: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
         return _named_apart(candidates)
+
+    @field_validator("backfill")
+    @classmethod
+    def _backfill_is_named_apart(cls, backfill: PublishedPairs | None, info: ValidationInfo) -> PublishedPairs | None:
+        if backfill is not None:
+            _named_apart((*info.data.get("candidates", ()), backfill))
+        return backfill
+
+    @property
+    def samplers(self) -> tuple[Sampler, ...]:
+        """The candidates' samplers, then the backfill."""
+        return self.candidates if self.backfill is None else (*self.candidates, self.backfill)
 
     def with_profile(self, name: str | None) -> Recipe:
         """The recipe with a profile's parts in place of its own; `full` and None are the recipe as it stands.
@@ -106,6 +129,7 @@ class Recipe(Spec):
         swapped = {
             field: value for field in Profile.model_fields if (value := getattr(self.profiles[name], field)) is not None
         }
+        swapped |= dict.fromkeys(swapped.pop("without"))
         return self._with({**swapped, "name": f"{self.name}-{name}", "profiles": {}})
 
     def with_limit(self, limit: int | None) -> Recipe:
@@ -145,6 +169,24 @@ def load_recipe(where: str | Path) -> Recipe:
     return found
 
 
+def load_rule(where: str | Path) -> PairRule:
+    """A pair rule from a JSON file that holds what a recipe's `pairs` may be.
+
+    Raises:
+        RecipeError: there is no such file, or it doesn't hold a valid rule.
+    """
+    path = Path(where)
+    if not path.is_file():
+        raise RecipeError(f"there is no file {str(where)!r}", valid="a JSON file with a rule, as a recipe's `pairs`")
+    try:
+        rule = Profile.model_validate({"pairs": _read_json(path)}).pairs
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {_explained(error)}") from error
+    if rule is None:
+        raise RecipeError(f"{str(path)!r} holds no rule", valid="a JSON object with a `kind`")
+    return rule
+
+
 def shipped_recipes() -> dict[str, Path]:
     """The recipes that come with prefdata, by name."""
     package = Path(__file__).parent
@@ -169,14 +211,18 @@ def _find(where: str) -> Path:
 
 
 def _from_json(path: Path) -> Recipe:
-    try:
-        data: JSON = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
+    data = _read_json(path)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise RecipeError(f"{str(path)!r}: {_explained(error)}") from error
+
+
+def _read_json(path: Path) -> JSON:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
 
 
 def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:

@@ -24,7 +24,7 @@ from prefdata.records import Message, as_messages, prompt_id_of
 from prefdata.scores import parse_score
 from prefdata.spec import canonical_json
 
-__all__ = ["ROLES", "ScoredTable", "read_scored_table"]
+__all__ = ["ROLES", "ScoredTable", "columns_of", "conversation", "from_frame", "read_scored_table"]
 
 ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason")
 """What a column of the table can be."""
@@ -69,8 +69,20 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
     Raises:
         InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
     """
-    named = _columns(path, columns or {})
-    frame = _from_parquet(path, named) if path.suffix == ".parquet" else _from_rows(path, named)
+    named = columns_of(path, columns or {})
+    return _scored(_from_parquet(path, named) if path.suffix == ".parquet" else _from_rows(path, named))
+
+
+def from_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> ScoredTable:
+    """Prompts of the Parquet table `path` with all their rows, one column for each role of `named` (see `columns_of`).
+
+    Raises:
+        InputError: a column holds something else than it should.
+    """
+    return _scored(_cleaned(path, named, frame))
+
+
+def _scored(frame: pl.DataFrame) -> ScoredTable:
     frame, prompts = _identified(frame)
     # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
     score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
@@ -88,12 +100,16 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
     )
 
 
-def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Role → column, for the roles that the table has."""
-    have = files.columns(path)
+def columns_of(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """Role → column, for the roles that the table has.
+
+    Raises:
+        InputError: the file can't be read, lacks a column that is needed, or one that is named.
+    """
+    have, hint = files.columns(path), "--columns ROLE=NAME"
     for role, name in given.items():
         if role not in ROLES:
-            raise InputError(f"{role!r} is no role of a column", valid=closest(role, ROLES), hint="--columns ROLE=NAME")
+            raise InputError(f"{role!r} is no role of a column", valid=closest(role, ROLES), hint=hint)
         files.check_columns(repr(str(path)), [name], have)
     named = dict(given)
     wide = named.get("response", "response") not in have or named.get("response") == _ELSEWHERE["response"]
@@ -125,8 +141,11 @@ def _from_parquet(path: Path, named: Mapping[str, str]) -> pl.DataFrame:
         frame = pl.read_parquet(path, columns=list(dict.fromkeys(named.values())), glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{str(path)!r} is not a whole Parquet file: {error}", hint="copy the file again") from error
-    frame = frame.select(pl.col(name).alias(role) for role, name in named.items()).with_row_index("row")
-    frame = frame.with_columns(
+    return _cleaned(path, named, frame.select(pl.col(name).alias(role) for role, name in named.items()))
+
+
+def _cleaned(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
+    frame = frame.with_row_index("row").with_columns(
         pl.col(name).arr.to_list() for name in ("response", "score") if isinstance(frame[name].dtype, pl.Array)
     )
     kind = frame["response"].dtype
@@ -271,8 +290,8 @@ def _wrong_type(path: Path, column: str, found: str) -> InputError:
 
 def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with every column there, of its type; the source falls back to the model."""
-    missing = [name for name in (*ROLES, "unscored") if name not in frame.columns]
-    frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in missing)
+    missing = {*ROLES, "unscored"} - {*frame.columns}
+    frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in sorted(missing))
     for role in ROLES:
         kind = pl.Int64 if role == "index" else pl.String
         if role != "score":
@@ -303,8 +322,7 @@ def _text(path: Path, column: str, prompt: object) -> str | None:
     if prompt is None or isinstance(prompt, str):
         return prompt
     try:
-        text = canonical_json(prompt)
-        return f"{_STRUCTURE}{text}" if isinstance(prompt, list | dict) else text
+        return f"{_STRUCTURE if isinstance(prompt, list | dict) else ''}{canonical_json(prompt)}"
     except RecipeError as error:
         raise InputError(
             f"{str(path)!r}: column {column!r} holds {type(prompt).__name__}",
@@ -313,9 +331,10 @@ def _text(path: Path, column: str, prompt: object) -> str | None:
         ) from error
 
 
-def _conversation(text: str) -> tuple[Message, ...] | Unusable:
-    if text.startswith(_STRUCTURE):
-        with suppress(ValueError):
+def conversation(text: str) -> tuple[Message, ...] | Unusable:
+    """The messages of a prompt, once it is text."""
+    with suppress(ValueError):
+        if text.startswith(_STRUCTURE):
             return read_conversation(json.loads(text.removeprefix(_STRUCTURE)))
     return read_conversation(text)
 
@@ -326,7 +345,7 @@ def _identified(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     `reason` is null for a prompt that can be paired. Rows that have neither an id nor a prompt share the id "".
     """
     texts = frame["prompt"].drop_nulls().unique(maintain_order=True).to_list()
-    read = [_conversation(text) for text in texts]
+    read = [conversation(text) for text in texts]
     known = pl.DataFrame(
         {
             "prompt": pl.Series(texts, dtype=pl.String),

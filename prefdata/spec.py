@@ -109,7 +109,8 @@ class Spec(BaseModel):
         kept: dict[str, JSON] = {}
         dumped = self.dump()
         for name, info in type(self).model_fields.items():
-            if Operational not in info.metadata:
+            # A field with `exclude_if` is not dumped where it says nothing, so that adding one changes no identity.
+            if name in dumped and Operational not in info.metadata:
                 kept[name] = _identity(getattr(self, name), dumped[name])
         return kept
 

@@ -16,9 +16,11 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 
+from prefdata.audit.measures import Auditor
 from prefdata.engines.local import Work, run_stage
 from prefdata.errors import ConservationError, InputError, UserError
 from prefdata.lock import Lock, StageKey
+from prefdata.pairing import pair_with_backfill
 from prefdata.progress import Progress, say
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Drop, Prompt, Score, as_messages
@@ -29,10 +31,11 @@ from prefdata.tables import (
     CANDIDATE_DROPS,
     CANDIDATES,
     DROPS,
-    PAIRS,
+    PAIR_KEY,
     PROMPTS,
     SCORES,
     checked,
+    pairs_schema,
     read_parquet,
     write_parquet,
 )
@@ -79,7 +82,7 @@ class Run:
 
     def candidates(self, sampler: Sampler) -> None:
         """Asks one sampler for all its candidates."""
-        key = self.lock.candidates[self.recipe.candidates.index(sampler)]
+        key = self.lock.candidates[self.recipe.samplers.index(sampler)]
         stage = self.stage(key)
         if stage.report is None:
             stage.create()
@@ -139,9 +142,12 @@ class Run:
             for shard in self.shards:
                 if not stage.shard(shard).exists():
                     self._pair_shard(stage, shard)
-            made = self._count(stage, "shard")
+            paired = sum(
+                len(set(_column(read_parquet(stage.shard(shard), ["prompt_id"]), "prompt_id"))) for shard in self.shards
+            )
             drops = self._reasons(stage, "drops")
-            stage.finish(_balanced("pairs", self._report(self.lock.prompts)["out"], made, drops))
+            report = _balanced("pairs", self._report(self.lock.prompts)["out"], paired, drops)
+            stage.finish({**report, "pairs": self._count(stage, "shard")})
         self._tell(key)
 
     def ledger(self) -> JSON:
@@ -152,7 +158,8 @@ class Run:
         ineligible = self._reasons(self.stage(self.lock.pairs), "candidate_drops")
         return {
             "prompts": stages[0]["in"],
-            "pairs": stages[-1]["out"],
+            "pairs": self._report(self.lock.pairs)["pairs"],
+            "paired_prompts": stages[-1]["out"],
             "drops": dict(sorted(drops.items())),
             "ineligible": dict(sorted(ineligible.items())),
             "stages": stages,
@@ -169,7 +176,7 @@ class Run:
         """What would stop a stage that is not finished yet; each problem once."""
         recipe, lock = self.recipe, self.lock
         parts: list[tuple[StageKey, Part]] = [(lock.prompts, recipe.prompts)]
-        parts += zip(lock.candidates, recipe.candidates, strict=True)
+        parts += zip(lock.candidates, recipe.samplers, strict=True)
         parts += [(lock.scores, recipe.scores), (lock.pairs, recipe.pairs)]
         found = [problem for key, part in parts if self.stage(key).report is None for problem in part.problems()]
         return list({str(problem): problem for problem in found}.values())
@@ -186,8 +193,9 @@ class Run:
         return [Prompt(row["prompt_id"], as_messages(row["messages"]), row["origin"]) for row in rows]
 
     def _candidates(self, shard: int) -> pa.Table:
-        """The candidates of all samplers, in total order."""
-        tables = [read_parquet(self.stage(key).shard(shard)) for key in self.lock.candidates]
+        """The candidates that are scored, in total order."""
+        judged = self.lock.candidates[: len(self.recipe.candidates)]
+        tables = [read_parquet(self.stage(key).shard(shard)) for key in judged]
         order = [(name, "ascending") for name in (*CANDIDATE_KEY, "response")]
         table = pa.concat_tables(tables).sort_by(order)
         if table.group_by(list(CANDIDATE_KEY)).aggregate([]).num_rows != table.num_rows:
@@ -217,16 +225,51 @@ class Run:
             raise ConservationError(f"scores: {asked.num_rows} candidates in, {table.num_rows} scores out")
         write_atomically(stage.shard(shard), lambda path: write_parquet(path, table))
 
-    def _pair_shard(self, stage: StageFolder, shard: int) -> None:
+    def judged(self, shard: int) -> pl.DataFrame:
+        """The candidates with their scores, in total order."""
         candidates, scores = self._candidates(shard), read_parquet(self.stage(self.lock.scores).shard(shard))
-        frame = _frame(candidates).join(
-            _frame(scores).select(*CANDIDATE_KEY, "score", "unscored"), on=CANDIDATE_KEY, how="left", validate="1:1"
+        given = _frame(scores).select(*CANDIDATE_KEY, "score", "unscored")
+        return _frame(candidates).join(given, on=CANDIDATE_KEY, how="left", validate="1:1", maintain_order="left")
+
+    def scored(self, shard: int) -> pl.DataFrame:
+        """The candidates with their scores and the backfill's answers with theirs, in total order."""
+        judged = self.judged(shard)
+        if self.recipe.backfill is None:
+            return judged
+        published = _frame(read_parquet(self.stage(self.lock.candidates[-1]).shard(shard))).with_columns(
+            score=pl.col("given_score"), unscored=pl.when(pl.col("given_score").is_null()).then(pl.lit("missing"))
         )
-        paired = self.recipe.pairs.pair(frame, self.prompt_ids(shard))
-        pairs = checked(paired.pairs.to_arrow(), PAIRS, ["prompt_id"], "pairs")
+        return pl.concat([judged, published]).sort(CANDIDATE_KEY)
+
+    def audit(self) -> dict[str, JSON]:
+        """The biases of all pairs and of the scores behind them."""
+        auditor, context = Auditor(), self._context(self.lock.scores)
+        for shard in self.shards:
+            frame = self.judged(shard)
+            shown = [self.recipe.scores.shown(answers, context) for answers in self._answers(shard)]
+            places = [
+                (answer.prompt_id, answer.source, answer.index, place)
+                for answers in shown
+                for place, answer in enumerate(answers or ())
+            ]
+            if places:
+                known = pl.DataFrame(places, [*CANDIDATE_KEY, "place"], orient="row")
+                frame = frame.join(known, on=CANDIDATE_KEY, how="left")
+            auditor.add(frame, _frame(read_parquet(self.stage(self.lock.pairs).shard(shard))))
+        return auditor.result()
+
+    def _pair_shard(self, stage: StageFolder, shard: int) -> None:
+        frame = self.scored(shard)
+        backfill = self.recipe.backfill
+        paired = pair_with_backfill(
+            self.recipe.pairs, frame, self.prompt_ids(shard), None if backfill is None else backfill.name
+        )
+        schema = pairs_schema(self.recipe.pairs.extra_columns())
+        pairs = checked(paired.pairs.to_arrow(), schema, PAIR_KEY, "pairs")
         drops = checked(paired.drops.to_arrow(), DROPS, ["prompt_id"], "pairs")
         ineligible = checked(paired.ineligible.to_arrow(), CANDIDATE_DROPS, CANDIDATE_KEY, "pairs")
-        _balanced("pairs", len(self.prompt_ids(shard)), pairs.num_rows, Counter(_column(drops, "reason")))
+        paired_prompts = paired.pairs["prompt_id"].n_unique()
+        _balanced("pairs", len(self.prompt_ids(shard)), paired_prompts, Counter(_column(drops, "reason")))
         write_atomically(stage.beside("drops", shard), lambda path: write_parquet(path, drops))
         write_atomically(stage.beside("candidate_drops", shard), lambda path: write_parquet(path, ineligible))
         write_atomically(stage.shard(shard), lambda path: write_parquet(path, pairs))

@@ -120,7 +120,7 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             beside.mkdir(parents=True)
             fill(beside)
             others = {child.name for child in folder.iterdir()} if folder.exists() else set()
-            if others := others - {child.name for child in beside.iterdir()}:
+            if others := others - {child.name for child in beside.iterdir()} - _listed(folder):
                 raise _foreign(folder, min(others))
             for path in [beside, *sorted(beside.rglob("*"))]:
                 _sync(path)
@@ -136,6 +136,15 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         finally:
             shutil.rmtree(beside, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
+
+
+def _listed(folder: Path) -> set[str]:
+    """What an earlier dataset's manifest names at the top of its folder; the new one may lack some of it."""
+    try:
+        files = json.loads((folder / "prefdata.manifest.json").read_text(encoding="utf-8"))["files"]
+        return {str(name).partition("/")[0] for name in files}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return set()
 
 
 def check_replaceable(folder: Path) -> None:

@@ -17,14 +17,17 @@ import pyarrow.parquet as pq
 from prefdata.errors import ConservationError
 
 __all__ = [
+    "ANSWERS",
     "CANDIDATES",
     "CANDIDATE_DROPS",
     "DROPS",
     "MESSAGES",
     "PAIRS",
+    "PAIR_KEY",
     "PROMPTS",
     "SCORES",
     "checked",
+    "pairs_schema",
     "parquet_writer",
     "read_parquet",
     "write_parquet",
@@ -64,16 +67,39 @@ SCORES = pa.schema([*_CANDIDATE, ("score", pa.float64()), ("unscored", pa.string
 PAIRS = pa.schema(
     [
         ("prompt_id", pa.string()),
+        ("pair_index", pa.int64()),
         ("n_candidates", pa.int64()),
         ("n_eligible", pa.int64()),
         *_SIDES,
         ("score_margin", pa.float64()),
     ]
 )
+"""One row for each pair, named by (`prompt_id`, `pair_index`); a rule's own columns follow: see `pairs_schema`."""
+PAIR_KEY = ("prompt_id", "pair_index")
+ANSWERS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("prompt", MESSAGES),
+        ("source", pa.string()),
+        ("index", pa.int64()),
+        ("model", pa.string()),
+        ("response", pa.string()),
+        ("score", pa.float64()),
+        ("unscored", pa.string()),
+        ("finish_reason", pa.string()),
+        ("n_tokens", pa.int64()),
+    ]
+)
+"""Every answer with its score, as it is published beside the pairs."""
 DROPS = pa.schema(_DROP)
 """Prompts that left the flow."""
 CANDIDATE_DROPS = pa.schema([*_DROP, ("source", pa.string()), ("index", pa.int64())])
 """Candidates that left the flow, or that no rule saw."""
+
+
+def pairs_schema(extra: Sequence[str] = ()) -> pa.Schema:
+    """`PAIRS`, then the columns that a rule adds, all of them numbers."""
+    return pa.schema([*PAIRS, *((name, pa.float64()) for name in extra)])
 
 
 def checked(table: pa.Table, schema: pa.Schema, key: Sequence[str], stage: str) -> pa.Table:

@@ -1,7 +1,8 @@
 """WPO hybrid-v2 for Llama-3-8B-Instruct: the dataset behind the model Llama3-Instruct-8B-WPO-HB-v2.
 
 Five answers of the policy and one of GPT-4-turbo to every UltraFeedback prompt, scored side by side by GPT-4-turbo;
-highest score (shortest of tied) against lowest score (nearest length of tied). Sources: arXiv 2406.11827, the model's
+highest score (shortest of tied) against lowest score (nearest length of tied). Prompts that give no pair are put back
+with the UltraFeedback pair. Sources: arXiv 2406.11827, the model's
 card, and DNO (arXiv 2404.03715), which the paper takes its sampling and its judge from.
 """
 
@@ -11,10 +12,11 @@ from prefdata.generators import VLLM, ChatEndpoint
 from prefdata.pairing import WPOHybridV2
 from prefdata.prompts import HubPrompts
 from prefdata.recipe import Recipe
-from prefdata.sampling import Samples
+from prefdata.sampling import PublishedPairs, Samples
 from prefdata.scoring import AdditiveJudge
 from prefdata.training import WPOTraining
 
+PROMPTS = "HuggingFaceH4/ultrafeedback_binarized"
 POLICY = "meta-llama/Meta-Llama-3-8B-Instruct"
 gpt4 = ChatEndpoint(model="gpt-4-turbo", structured="json_object")
 
@@ -23,7 +25,7 @@ recipe = Recipe(
     description="On-policy answers of Llama-3-8B-Instruct and answers of GPT-4-turbo to UltraFeedback prompts, paired "
     "by the WPO hybrid-v2 rule.",
     seed=1,
-    prompts=HubPrompts(dataset="HuggingFaceH4/ultrafeedback_binarized", split="train_prefs"),
+    prompts=HubPrompts(dataset=PROMPTS, split="train_prefs"),
     candidates=(
         # The token limit is ours: no source tells the authors'.
         Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
@@ -31,6 +33,8 @@ recipe = Recipe(
     ),
     scores=AdditiveJudge(generator=gpt4, justify=True, max_tokens=2048),
     pairs=WPOHybridV2(),
+    # The third of the card's three types of data. Without this line the prompts that give no pair stay out.
+    backfill=PublishedPairs(name="ultrafeedback", dataset=PROMPTS, split="train_prefs", prompt_id_column="prompt_id"),
     dataset=TRLPairs(test_size=2000),
     training=WPOTraining(model=POLICY),
     profiles={"cpu": profiles.cpu()},

@@ -29,11 +29,12 @@ LAYERS = [
     ["hub"],
     ["models"],
     ["generators"],
-    ["prompts", "sampling", "scoring", "pairing", "dataset", "publish", "inspection", "training"],
+    ["prompts", "sampling", "scoring", "pairing", "dataset", "publish", "audit", "inspection", "training"],
     ["progress", "recipe", "store"],
-    ["engines", "lock", "profiles", "scored_table"],
-    ["pair_table", "stages"],
-    ["flow"],
+    ["engines", "lock", "profiles", "published_table", "scored_table"],
+    ["streaming"],
+    ["table_pairs", "stages"],
+    ["flow", "replay", "verify", "what_if"],
     ["__init__"],
     ["cli"],
     ["__main__"],
@@ -113,7 +114,11 @@ def loaded_by(fresh, program: str, tmp_path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["build", "--help"], ["check", "--help"], ["pair", "--help"], ["inspect", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        *([name, "--help"] for name in ("build", "check", "pair", "inspect", "verify", "diff", "what-if", "replay")),
+    ],
 )
 def test_help_loads_no_heavy_package(fresh, tmp_path, arguments):
     program = f"import sys; sys.argv = ['prefdata', *{arguments}]\nfrom prefdata.cli.main import main\nmain()"
@@ -381,3 +386,15 @@ def test_the_readme_shows_the_whole_top_level_and_every_part_of_the_folders_it_o
         if (Path(folder) / child.name).as_posix() not in shown and not any(fnmatch(child.name, name) for name in plain)
     ]
     assert missing == []
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name(fresh):
+    code = """
+import importlib, pkgutil, prefdata
+for module in pkgutil.iter_modules(prefdata.__path__):
+    if module.name != "__main__":
+        importlib.import_module(f"prefdata.{module.name}")
+import types
+print([name for name in prefdata.__all__ if isinstance(getattr(prefdata, name), types.ModuleType)])
+"""
+    assert fresh(code=code).out.strip() == "[]"

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from prefdata.cli.options import limit_option, out_option, print_json, profile_option, recipe_argument
+from prefdata.cli.options import (
+    allow_code_option,
+    allowing_code,
+    limit_option,
+    out_option,
+    print_json,
+    profile_option,
+    recipe_argument,
+)
 from prefdata.errors import UserError
 from prefdata.recipe import Recipe, load_recipe
 
@@ -16,13 +26,17 @@ __all__ = ["command", "show_plan"]
 @profile_option
 @limit_option
 @out_option
+@allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
-def command(recipe: str, profile: str | None, limit: int | None, out: str | None, as_json: bool) -> None:
+def command(
+    recipe: str, profile: str | None, limit: int | None, out: str | None, allow_code: bool, as_json: bool
+) -> None:
     """Show what `prefdata build RECIPE` would do, before anything is spent.
 
     Reads the prompts and resolves every input; starts no model and asks no endpoint.
     """
-    show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json)
+    with allowing_code(allow_code, Path(recipe).parent):
+        show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json)
 
 
 def show_plan(recipe: Recipe, out: str | None, as_json: bool) -> None:

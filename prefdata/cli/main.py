@@ -15,7 +15,11 @@ _COMMANDS = {
     "build": "Build the dataset of a recipe; resumes where an earlier run stopped.",
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
+    "verify": "Make a dataset again from its answers, and tell every difference.",
     "inspect": "Summarise a build or a dataset folder.",
+    "diff": "Show what differs between two datasets.",
+    "what-if": "Compare pair rules on the same scored answers.",
+    "replay": "Find out whether a rule makes the pairs of a published dataset.",
 }
 
 
@@ -28,7 +32,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             raise UserError(f"there is no command {cmd_name!r}", valid=closest(cmd_name, _COMMANDS))
-        module = importlib.import_module(f"prefdata.cli.{cmd_name}")
+        module = importlib.import_module(f"prefdata.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

@@ -11,6 +11,7 @@ from prefdata.inspection.summary import Summary
 __all__ = ["printable", "render"]
 
 _WIDTH = 300
+_SHOWN_ABOVE = ("chosen_longer", "length_difference", "tied_chosen", "tied_rejected")
 _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format (bidi), surrogate, line and paragraph separator."""
 
@@ -26,7 +27,9 @@ def render(summary: Summary) -> str:
             for stage in summary.stages
         ),
         "",
-        f"prompts        {summary.prompts:,} = {summary.pairs:,} with a pair + {sum(summary.drops.values()):,} dropped",
+        f"prompts        {summary.prompts:,} = {summary.paired_prompts:,} with a pair + "
+        f"{sum(summary.drops.values()):,} dropped",
+        *([f"pairs          {summary.pairs:,}"] if summary.pairs != summary.paired_prompts else []),
         f"dropped        {_listed(summary.drops)}",
         f"not eligible   {_listed(summary.ineligible)} (candidates)",
         f"splits         {_listed(summary.splits)}",
@@ -40,6 +43,7 @@ def render(summary: Summary) -> str:
             f"chosen longer  {_percent(summary.chosen_longer)}",
             f"sources        {_listed(dict(list(summary.sources.items())[:8]))}",
         ]
+    lines += _audit(summary.audit)
     for number, pair in enumerate(summary.examples, 1):
         lines += ["", f"pair {number}  {printable(pair['prompt_id'], 12)}", *_pair(pair)]
     return "\n".join(lines)
@@ -60,6 +64,19 @@ def _pair(pair: dict[str, Any]) -> list[str]:
         trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
         sides.append(f"  {side:<9}[{trace}] {printable(pair[side][0]['content'])}")
     return [f"  prompt   {printable(prompt)}", *sides]
+
+
+def _audit(audit: Mapping[str, Any]) -> list[str]:
+    """Correlations and biases that the lines above don't have, and the limits that are crossed."""
+    measures = {name: value for name, value in audit.get("measures", {}).items() if value is not None}
+    shown = {name: value for name, value in measures.items() if name not in _SHOWN_ABOVE}
+    lines = [f"audit          {', '.join(f'{name} {value:g}' for name, value in shown.items())}"] if shown else []
+    for limit in audit.get("limits", []):
+        if not limit["holds"]:
+            bounds = [(word, limit[word]) for word in ("at_least", "at_most") if limit[word] is not None]
+            told = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
+            lines.append(f"over a limit   {limit['measure']} {limit['value']:g} should be {told}")
+    return lines
 
 
 def _listed(counts: Mapping[str, int]) -> str:

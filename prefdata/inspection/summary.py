@@ -22,6 +22,8 @@ class Summary:
     prompts: int
     """Prompts read."""
     pairs: int
+    paired_prompts: int
+    """Prompts with at least one pair; some rules make several pairs of one prompt."""
     drops: dict[str, int]
     """Reason → prompts without a pair."""
     ineligible: dict[str, int]
@@ -46,6 +48,8 @@ class Summary:
     """Mean, p10, median, p90 of the score difference."""
     sources: dict[str, int] = field(default_factory=dict)
     """`chosen source > rejected source` → pairs."""
+    audit: dict[str, Any] = field(default_factory=dict)
+    """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has none."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """A few pairs, spread evenly over the dataset."""
 
@@ -76,6 +80,7 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         folder=str(dataset),
         prompts=ledger["prompts"],
         pairs=ledger["pairs"],
+        paired_prompts=ledger["paired_prompts"],
         drops=ledger["drops"],
         ineligible=ledger["ineligible"],
         splits=splits,
@@ -97,6 +102,7 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
             ),
             "source_chosen",
         ),
+        audit=_audit(dataset / "audit.json"),
         examples=_examples(pairs, examples),
     )
 
@@ -115,6 +121,11 @@ def _spread(values: pl.Series) -> dict[str, float]:
         return {}
     points = {"mean": values.mean(), **{f"p{q}": values.quantile(q / 100, "nearest") for q in (10, 50, 90)}}
     return {name: round(float(str(value)), 3) for name, value in points.items()}
+
+
+def _audit(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found
 
 
 def _examples(pairs: pl.DataFrame, count: int) -> list[dict[str, Any]]:

@@ -15,51 +15,112 @@ from typing import Annotated, get_args
 from pydantic import Field
 
 from prefdata.pairing.algebra import (
-    BelowChosen,
+    First,
     Highest,
     Longest,
     Lowest,
     NearestLength,
     Random,
-    ScoreAtLeast,
     Selection,
     Shortest,
+    Take,
 )
+from prefdata.pairing.backfill import pair_with_backfill
 from prefdata.pairing.base import LengthUnit, Paired, PairRule
+from prefdata.pairing.compared import GPO, SPPO
+from prefdata.pairing.comparisons import (
+    borda_counts,
+    bradley_terry,
+    comparisons_of_tables,
+    mean_scores,
+    preferences,
+    win_rates,
+)
+from prefdata.pairing.filters import (
+    BelowChosen,
+    BelowChosenBySource,
+    FinishReason,
+    FromSource,
+    LengthRatio,
+    NotFromSource,
+    NotIdentical,
+    Quantile,
+    ScoreAtLeast,
+    ScoreAtMost,
+)
+from prefdata.pairing.labels import ComparisonLabel, MarginLabel
 from prefdata.pairing.named import (
+    DNO,
     BestVsWorst,
     CustomRule,
     SnorkelPairRM,
+    TopKVsBottomK,
     UltraFeedbackBinarized,
     WPOHybridV1,
     WPOHybridV2,
 )
+from prefdata.pairing.python_rule import PythonRule, code_allowed
 
 __all__ = [
+    "DNO",
+    "GPO",
+    "SPPO",
     "AnyRule",
     "BelowChosen",
+    "BelowChosenBySource",
     "BestVsWorst",
+    "ComparisonLabel",
     "CustomRule",
+    "FinishReason",
+    "First",
+    "FromSource",
     "Highest",
+    "LengthRatio",
     "LengthUnit",
     "Longest",
     "Lowest",
+    "MarginLabel",
     "NearestLength",
+    "NotFromSource",
+    "NotIdentical",
     "PairRule",
     "Paired",
+    "PythonRule",
+    "Quantile",
     "Random",
     "ScoreAtLeast",
+    "ScoreAtMost",
     "Selection",
     "Shortest",
     "SnorkelPairRM",
+    "Take",
+    "TopKVsBottomK",
     "UltraFeedbackBinarized",
     "WPOHybridV1",
     "WPOHybridV2",
+    "borda_counts",
+    "bradley_terry",
+    "code_allowed",
+    "comparisons_of_tables",
+    "mean_scores",
+    "preferences",
+    "pair_with_backfill",
     "rule_named",
+    "win_rates",
 ]
 
 AnyRule = Annotated[
-    WPOHybridV2 | WPOHybridV1 | BestVsWorst | SnorkelPairRM | UltraFeedbackBinarized | CustomRule,
+    WPOHybridV2
+    | WPOHybridV1
+    | BestVsWorst
+    | SnorkelPairRM
+    | UltraFeedbackBinarized
+    | SPPO
+    | GPO
+    | TopKVsBottomK
+    | DNO
+    | CustomRule
+    | PythonRule,
     Field(discriminator="kind"),
 ]
 """Everything that a recipe's `pairs` may be."""
@@ -68,4 +129,8 @@ AnyRule = Annotated[
 def rule_named() -> dict[str, type[PairRule]]:
     """The published rules by name: those that need no more than their name."""
     union = get_args(get_args(AnyRule)[0])
-    return {rule.model_fields["kind"].default: rule for rule in union if rule is not CustomRule}
+    return {
+        rule.model_fields["kind"].default: rule
+        for rule in union
+        if not any(field.is_required() for field in rule.model_fields.values())
+    }

@@ -1,39 +1,39 @@
 """The words a pair rule is made of: keys that order candidates, filters that admit them, and `Selection`.
 
 A selection is *among which candidates*, then *by which keys in order*. What is still tied after the last key is
-decided by the total order (`source`, `index`, `response`), ascending, so the order of input rows never matters.
+decided by the total order (`source`, `index`, `response`), ascending, so the order of input rows never matters. The
+filters stand in `prefdata.pairing.filters`.
 
 Every frame that a key or filter sees is sorted by (`prompt_id`, total order) and has the columns `prompt_id`,
-`source`, `index`, `response`, `score` (finite Float64) and `length`; in the selection of the rejected candidate also
-`chosen_score` and `chosen_length`.
+`source`, `index`, `response`, `model`, `finish_reason`, `score` (finite Float64), `length` and `quantile`; in the
+selection of the rejected candidate also `chosen_score`, `chosen_length`, `chosen_response` and `chosen_source`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from prefdata.pairing.filters import AnyFilter
 from prefdata.spec import Spec, derive_seed
 
 if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "AnyFilter",
     "AnyKey",
-    "BelowChosen",
-    "Filter",
+    "First",
     "Highest",
     "Key",
     "Longest",
     "Lowest",
     "NearestLength",
     "Random",
-    "ScoreAtLeast",
     "Selection",
     "Shortest",
+    "Take",
 ]
 
 
@@ -45,7 +45,11 @@ class Key(Spec):
 
     @abstractmethod
     def values(self, pool: pl.DataFrame) -> pl.Series:
-        """One comparable value for each row of `pool`; smaller is better."""
+        """One comparable value for each row of `pool`; smaller is better.
+
+        The column `tied` of `pool`, where it has one, is one number for all candidates that are tied so far; without
+        it, all of a prompt are.
+        """
 
 
 class Highest(Key):
@@ -99,6 +103,21 @@ class NearestLength(Key):
         return (pool["length"] - pool["chosen_length"]).abs()
 
 
+class First(Key):
+    """The first candidate in total order: (`source`, `index`, `response`), ascending.
+
+    Every selection ends in this order anyway; as a key it says so, and its ties count as decided.
+    """
+
+    kind: Literal["first"] = "first"
+
+    def values(self, pool: pl.DataFrame) -> pl.Series:
+        """The place in total order."""
+        import polars as pl
+
+        return pool.select(pl.int_range(pl.len()).alias("place")).to_series()
+
+
 class Random(Key):
     """One candidate drawn by seed and `prompt_id`: the same in any row order, on any machine."""
 
@@ -107,7 +126,10 @@ class Random(Key):
     """Another seed draws other candidates."""
 
     def values(self, pool: pl.DataFrame) -> pl.Series:
-        """0 for the drawn candidate: number `derive_seed(seed, prompt_id) mod pool size` in total order."""
+        """0 for the drawn candidate: number `derive_seed("pair", seed, prompt_id) mod pool size` in total order.
+
+        Where several are taken, the others follow in total order from the drawn one on, round the end.
+        """
         import polars as pl
 
         draws = pool.select(pl.col("prompt_id").unique(maintain_order=True)).with_columns(
@@ -115,55 +137,32 @@ class Random(Key):
                 lambda prompt_id: derive_seed("pair", self.seed, prompt_id), return_dtype=pl.Int64
             )
         )
-        joined = pool.select("prompt_id").join(draws, on="prompt_id", how="left", maintain_order="left")
+        group = "tied" if "tied" in pool.columns else "prompt_id"
+        joined = pool.select(*dict.fromkeys(["prompt_id", group])).join(
+            draws, on="prompt_id", how="left", maintain_order="left"
+        )
         place = (pl.int_range(pl.len()) - pl.col("_draw")) % pl.len()
-        return joined.select(place.over("prompt_id")).to_series()
+        return joined.select(place.over(group)).to_series()
 
 
-class Filter(Spec):
-    """Admits candidates to a selection."""
-
-    sees_chosen: ClassVar[bool] = False
-    """Whether it compares with the chosen candidate, and so makes sense for the rejected one only."""
-
-    @abstractmethod
-    def admits(self, pool: pl.DataFrame) -> pl.Series:
-        """One boolean for each row of `pool`."""
-
-
-class ScoreAtLeast(Filter):
-    """Scores of at least `value`."""
-
-    kind: Literal["score_at_least"] = "score_at_least"
-    value: float
-    """The lowest score that is admitted."""
-
-    def admits(self, pool: pl.DataFrame) -> pl.Series:
-        """Score ≥ value."""
-        return pool["score"] >= self.value
-
-
-class BelowChosen(Filter):
-    """Scores that are lower than the chosen one by at least `margin`. For the rejected selection only."""
-
-    sees_chosen: ClassVar[bool] = True
-    kind: Literal["below_chosen"] = "below_chosen"
-    margin: Annotated[float, Field(ge=0)]
-    """The least difference of the scores."""
-
-    def admits(self, pool: pl.DataFrame) -> pl.Series:
-        """Score ≤ chosen score - margin."""
-        return pool["score"] <= pool["chosen_score"] - self.margin
-
-
-AnyKey = Annotated[Highest | Lowest | Shortest | Longest | NearestLength | Random, Field(discriminator="kind")]
-AnyFilter = Annotated[ScoreAtLeast | BelowChosen, Field(discriminator="kind")]
+AnyKey = Annotated[Highest | Lowest | Shortest | Longest | NearestLength | First | Random, Field(discriminator="kind")]
 
 
 class Selection(Spec):
-    """Picks one candidate of each prompt: among those that every filter admits, by the keys in order."""
+    """Picks candidates of each prompt: among those that every filter admits, by the keys in order."""
 
     among: tuple[AnyFilter, ...] = ()
     """All of them must admit the candidate."""
     by: Annotated[tuple[AnyKey, ...], Field(min_length=1)]
     """The first key decides; the next one only among what is tied so far."""
+
+
+class Take(NamedTuple):
+    """How many pairs a prompt may give."""
+
+    chosen: int | None = 1
+    """How many chosen candidates, from the top of their selection; None takes all."""
+    rejected: int | None = 1
+    """How many rejected candidates for each chosen one, from the top of their selection; None takes all."""
+    matched: bool = False
+    """Whether only the i-th chosen one and its own i-th rejected one make a pair, not each with each."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
-from prefdata.pairing.algebra import Selection
+from prefdata.errors import RecipeError, UserError
+from prefdata.pairing.algebra import Selection, Take
+from prefdata.pairing.labels import AnyLabel
 from prefdata.spec import Part
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ class Paired:
     """What became of every prompt and every candidate."""
 
     pairs: pl.DataFrame
-    """One row for each pair, sorted by `prompt_id`: `prefdata.tables.PAIRS` without the prompt."""
+    """One row for each pair, sorted by `prompt_id` and `pair_index`: `prefdata.tables.pairs_schema`."""
     drops: pl.DataFrame
     """One row for each prompt without a pair, sorted by `prompt_id`: prompt_id, stage, reason, detail."""
     ineligible: pl.DataFrame
@@ -35,7 +37,7 @@ class Paired:
 
 
 class PairRule(Part):
-    """Two selections, and the conditions under which their pair is kept.
+    """Two selections, and the conditions under which their pairs are kept.
 
     What holds for every rule:
 
@@ -46,12 +48,18 @@ class PairRule(Part):
       are not in its selection. Nothing left because every lower answer has the chosen one's text: drop
       `identical_texts`.
     * A selection whose filters admit nobody: drop `no_chosen` or `no_rejected`.
+    * Where a rule takes several chosen candidates, each has a selection of rejected ones of its own, and a prompt is
+      dropped only when none of them gives a pair. A prompt's pairs are numbered (`pair_index`) by the place of the
+      chosen candidate in its selection, then by the rejected one's.
     """
 
     length: LengthUnit = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
     admit: tuple[Literal["blank", "cut_off"], ...] = ()
     """Answers that are eligible although they are blank, or were cut off by the token limit."""
+
+    label: Annotated[AnyLabel | None, Field(exclude_if=lambda label: label is None)] = None
+    """Adds the soft label `label_chosen` to each pair; left out, there is none."""
 
     @field_validator("admit")
     @classmethod
@@ -62,7 +70,53 @@ class PairRule(Part):
     def selections(self) -> tuple[Selection, Selection]:
         """How the chosen and how the rejected candidate is picked."""
 
-    def pair(self, candidates: pl.DataFrame, prompt_ids: Iterable[str] | None = None) -> Paired:
+    def take(self) -> Take:
+        """How many pairs a prompt may give: one, unless a rule says otherwise."""
+        return Take()
+
+    def needs_comparisons(self) -> bool:
+        """Whether the rule reads comparisons of a prompt's candidates besides their scores."""
+        return self.label is not None and self.label.needs_comparisons
+
+    def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
+        """One score a candidate made of comparisons, where the rule ranks by them; None: it ranks by the scores given.
+
+        Args:
+            comparisons: of eligible candidates only; see `prefdata.pairing.comparisons`.
+        """
+        return None
+
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns of numbers that the rule adds to its pairs, after `score_margin`."""
+        return () if self.label is None else ("label_chosen",)
+
+    def with_extras(self, pairs: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
+        """The pairs with `extra_columns()` filled.
+
+        Args:
+            pairs: with all columns of a pair, `row_chosen` and `row_rejected`, and where there are comparisons `p` and
+                `log_odds` of chosen against rejected.
+            eligible: all eligible candidates, with their `row`.
+        """
+        return pairs if self.label is None else pairs.with_columns(label_chosen=self.label.values(pairs))
+
+    def problems(self) -> list[UserError]:
+        """A rule that needs comparisons can't be carried out in a recipe: no scorer gives any."""
+        if not self.needs_comparisons():
+            return super().problems()
+        return [
+            RecipeError(
+                f"the pair rule {self.dump()['kind']!r}, as set, needs comparisons, which no scorer of a recipe gives",
+                hint="take the option that works on scores, or call `rule.pair(candidates, comparisons=...)` in Python",
+            )
+        ]
+
+    def pair(
+        self,
+        candidates: pl.DataFrame,
+        prompt_ids: Iterable[str] | None = None,
+        comparisons: pl.DataFrame | None = None,
+    ) -> Paired:
         """Applies the rule to candidates of any number of prompts, in any row order.
 
         Args:
@@ -70,15 +124,16 @@ class PairRule(Part):
                 optionally `model`, `finish_reason`, `unscored` (the reason slug).
             prompt_ids: all prompts that must be accounted for, also those without a single candidate. Left out, the
                 prompts are those of `candidates`.
+            comparisons: for rules that need them: see `prefdata.pairing.comparisons`.
 
         Returns:
-            Pairs and drops; every prompt is in exactly one of them.
+            Pairs and drops; every prompt is in exactly one of them, in the pairs perhaps several times.
 
         Raises:
-            InputError: a column is missing, a `prompt_id` is null or not among `prompt_ids`, or a score is NaN or
-                infinite. Polars' max, min and sort treat NaN and null in different ways and
-                pick a wrong row silently, so none may come this far.
+            InputError: a column is missing, a `prompt_id` is null or not among `prompt_ids`, comparisons are needed
+                and there are none or they can't be used, or a score is NaN or infinite. Polars' max, min and sort treat
+                NaN and null in different ways and pick a wrong row silently, so none may come this far.
         """
         from prefdata.pairing._decide import decide
 
-        return decide(self, candidates, prompt_ids)
+        return decide(self, candidates, prompt_ids, comparisons)

@@ -9,26 +9,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from prefdata.pairing.algebra import (
-    BelowChosen,
-    Highest,
-    Lowest,
-    NearestLength,
-    Random,
-    ScoreAtLeast,
-    Selection,
-    Shortest,
-)
+from prefdata.pairing.algebra import Highest, Lowest, NearestLength, Random, Selection, Shortest, Take
 from prefdata.pairing.base import PairRule
+from prefdata.pairing.filters import BelowChosen, BelowChosenBySource, ScoreAtLeast
 
 __all__ = [
+    "DNO",
     "BestVsWorst",
+    "Count",
     "CustomRule",
     "SnorkelPairRM",
+    "TopKVsBottomK",
     "UltraFeedbackBinarized",
     "WPOHybridV1",
     "WPOHybridV2",
 ]
+
+Count = Annotated[int, Field(ge=1)] | Literal["all"]
+"""How many candidates a selection gives."""
 
 
 class WPOHybridV2(PairRule):
@@ -110,6 +108,58 @@ class UltraFeedbackBinarized(PairRule):
         return Selection(by=(Highest(),)), Selection(by=(Random(seed=self.seed),))
 
 
+class DNO(PairRule):
+    """Every score of at least 5 against every score that is lower by the margin: 2 for a teacher's answer, 1 otherwise.
+
+    Source: DNO paper, arXiv 2404.03715, section 5.1 (scores 0 to 6; all qualifying pairs are kept). There, answers with
+    heavily repeated n-grams are negatives whatever their score; here no text is looked at.
+    """
+
+    kind: Literal["dno"] = "dno"
+    teacher: tuple[str, ...]
+    """Sources whose answers count as the teacher's; `()` if there is none."""
+    threshold: float = 5.0
+    """The least score of a chosen answer."""
+    margin_teacher: Annotated[float, Field(ge=0)] = 2.0
+    """The least difference where the chosen answer is the teacher's."""
+    margin_student: Annotated[float, Field(ge=0)] = 1.0
+    """The least difference where it is not."""
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        below = BelowChosenBySource(
+            sources=self.teacher, margin=self.margin_teacher, margin_of_others=self.margin_student
+        )
+        chosen = Selection(among=(ScoreAtLeast(value=self.threshold),), by=(Highest(),))
+        return chosen, Selection(among=(below,), by=(Lowest(),))
+
+    def take(self) -> Take:
+        """All of both."""
+        return Take(chosen=None, rejected=None)
+
+
+class TopKVsBottomK(PairRule):
+    """Each of the k highest scores against each of the k lowest.
+
+    Best against worst (SimPO, on_policy_data_gen/reward_model_annotate.py) is the case k = 1; for larger k no published
+    data set is known that says more than "top" and "bottom", so how they are matched is an option.
+    """
+
+    kind: Literal["top_k_vs_bottom_k"] = "top_k_vs_bottom_k"
+    k: Annotated[int, Field(ge=1)] = 2
+    """How many at each end."""
+    matched: bool = False
+    """Only the best against the worst, the second best against the second worst, and so on."""
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """See the class."""
+        return Selection(by=(Highest(),)), Selection(by=(Lowest(),))
+
+    def take(self) -> Take:
+        """K of both."""
+        return Take(chosen=self.k, rejected=self.k, matched=self.matched)
+
+
 class CustomRule(PairRule):
     """Any two selections, written in the recipe."""
 
@@ -118,6 +168,11 @@ class CustomRule(PairRule):
     """How the chosen answer is picked."""
     rejected: Selection
     """How the rejected answer is picked, among those with another text and a lower score."""
+
+    take_chosen: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    """How many chosen answers, from the top of their selection."""
+    take_rejected: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    """How many rejected answers for each chosen one, from the top of their selection."""
 
     @field_validator("chosen")
     @classmethod
@@ -130,3 +185,8 @@ class CustomRule(PairRule):
     def selections(self) -> tuple[Selection, Selection]:
         """The two fields."""
         return self.chosen, self.rejected
+
+    def take(self) -> Take:
+        """The two other fields."""
+        chosen, rejected = (None if take == "all" else take for take in (self.take_chosen, self.take_rejected))
+        return Take(chosen, rejected)

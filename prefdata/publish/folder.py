@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from prefdata.errors import ConservationError
 from prefdata.publish.card import CardFacts, card_text
+from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
 from prefdata.tables import CANDIDATE_DROPS, DROPS, parquet_writer, write_parquet
 
@@ -43,6 +44,10 @@ class DatasetFolder:
     """Every input pinned."""
     card: CardFacts
     """What the card says."""
+    answers: Iterable[pa.Table] | None = None
+    """Every answer with its score, schema `prefdata.tables.ANSWERS`; None leaves them out."""
+    audit: JSON | None = None
+    """Biases as `prefdata.audit` counts them; None leaves them out."""
     split_rows: dict[str, int] = field(default_factory=dict)
     """Rows of each split; filled by writing."""
 
@@ -58,16 +63,30 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
     for table in dataset.rows:
         splits.write(table)
     dataset.split_rows |= splits.close()
+    if dataset.answers is not None:
+        _write_answers(folder / "candidates", dataset.answers)
     written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"]
     if written != expected:
         raise ConservationError(f"dataset: {expected} pairs in, {written} rows out")
     write_parquet(folder / "drops.parquet", with_features(dataset.drops.cast(DROPS)))
     write_parquet(folder / "drops_candidates.parquet", with_features(dataset.candidate_drops.cast(CANDIDATE_DROPS)))
     documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
+    if dataset.audit is not None:
+        documents["audit.json"] = dataset.audit
     for name, value in documents.items():
         (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", "utf-8")
-    text = card_text(dataset.card, dataset.ledger, dataset.split_rows)
+    answers, audit = dataset.answers is not None, dataset.audit
+    text = card_text(dataset.card, dataset.ledger, dataset.split_rows, answers=answers, audit=audit)
     (folder / "README.md").write_text(text, "utf-8")
+    write_manifest(folder)
+
+
+def _write_answers(folder: Path, answers: Iterable[pa.Table]) -> None:
+    folder.mkdir()
+    files = _Splits(folder, ())
+    for table in answers:
+        files.write(table)
+    files.close()
 
 
 class _Splits:
@@ -79,9 +98,11 @@ class _Splits:
         self._splits: dict[str, _Split] = {}
 
     def write(self, table: pa.Table) -> None:
-        names = ["train", "test"] if len(self._test) else ["train"]
+        if not len(self._test):
+            self._splits.setdefault("train", _Split(self._folder, "train")).write(table)
+            return
         is_test = pc.is_in(table["prompt_id"], value_set=self._test)
-        for name in names:
+        for name in ("train", "test"):
             split = self._splits.setdefault(name, _Split(self._folder, name))
             split.write(table.filter(is_test if name == "test" else pc.invert(is_test)))
 

@@ -17,9 +17,21 @@ from pydantic import Field
 
 from prefdata.sampling.base import Drawn, Sampler, Task
 from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
+from prefdata.sampling.published_pairs import PublishedPairs
 from prefdata.sampling.samples import Samples
 
-__all__ = ["AnySampler", "Drawn", "ExistingCompletions", "SampleAnswers", "Sampler", "Samples", "Task"]
+__all__ = [
+    "AnySampler",
+    "Drawn",
+    "ExistingCompletions",
+    "PublishedPairs",
+    "SampleAnswers",
+    "Sampler",
+    "Samples",
+    "Task",
+]
 
-AnySampler: TypeAlias = Annotated[Samples | ExistingCompletions | SampleAnswers, Field(discriminator="kind")]
+AnySampler: TypeAlias = Annotated[
+    Samples | ExistingCompletions | PublishedPairs | SampleAnswers, Field(discriminator="kind")
+]
 """What may stand in a recipe's list of samplers."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from prefdata.errors import ConservationError
 from prefdata.generators import AnyGenerator
 from prefdata.generators.base import Decoding
-from prefdata.records import Answers, Generation, Message, Request, Score
+from prefdata.records import Answers, Candidate, Generation, Message, Request, Score
 from prefdata.scoring._judge_sheet import Sheet, Verdict, read_reply, reply_schema, request_text, rubric_sha256
 from prefdata.scoring.base import Scorer
 from prefdata.spec import JSON, Context, derive_seed
@@ -48,6 +48,10 @@ class AdditiveJudge(Scorer):
     def request(self, answers: Answers, context: Context) -> Request:
         """The request that asks for the points of one prompt's candidates."""
         return self._request(self._sheet(answers, context), context)
+
+    def shown(self, answers: Answers, context: Context) -> tuple[Candidate, ...]:
+        """See `Scorer.shown`."""
+        return self._sheet(answers, context).shown
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
         """Grades each prompt's candidates; see `Scorer.score`. A prompt without candidates is not asked about.

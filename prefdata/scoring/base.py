@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 
-from prefdata.records import Answers, Score
+from prefdata.records import Answers, Candidate, Score
 from prefdata.spec import Context, Part
 
 __all__ = ["Scorer"]
@@ -26,3 +26,7 @@ class Scorer(Part):
             For each prompt, in any order, one tuple with exactly one `Score` for each of its candidates. What could
             not be scored has `score=None` and a reason slug, never 0.
         """
+
+    def shown(self, answers: Answers, context: Context) -> tuple[Candidate, ...] | None:
+        """The candidates in the order in which they were seen together; None when each was scored by itself."""
+        return None

@@ -11,8 +11,8 @@ import pytest
 from prefdata.errors import InputError
 from prefdata.inspection import render, summarise
 from prefdata.inspection.render import printable
-from prefdata.pair_table import pair_table
 from prefdata.pairing import WPOHybridV2
+from prefdata.table_pairs import pair_table
 
 
 def dataset(tmp_path: Path, rows: list[dict]) -> Path:

@@ -7,6 +7,7 @@ purpose. A candidate is a dict with `prompt_id`, `source`, `index`, `response`, 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -87,6 +88,24 @@ def pick(pool: list[Row], *keys: tuple[str, KeyFunction]) -> Picked:
     return Picked(tied[0], n_tied, decided)
 
 
+def ranked(pool: list[Row], *keys: tuple[str, KeyFunction]) -> list[Picked]:
+    """The whole pool, best first: by the first key, those it ties by the next one, at last by the total order."""
+
+    def order(tied: list[Row], level: int, n_tied: int) -> list[Picked]:
+        if len(tied) == 1 or level == len(keys):
+            decided = keys[max(level, 1) - 1][0] if len(tied) == 1 else "order"
+            return [Picked(row, n_tied, decided) for row in tied]
+        _, key = keys[level]
+        values = [key(row, tied) for row in tied]
+        found = []
+        for value in sorted(set(values)):
+            group = [row for row, own in zip(tied, values, strict=True) if own == value]
+            found += order(group, level + 1, len(group) if level == 0 else n_tied)
+        return found
+
+    return order(sorted(pool, key=place), 0, 1)
+
+
 def worse_than(chosen: Row, eligible: list[Row]) -> list[Row]:
     """Who may be rejected: strictly lower, with another text."""
     lower = [row for row in eligible if row["score"] < chosen["score"]]
@@ -108,8 +127,10 @@ def by_lowest_score(row: Row, _tied: list[Row]) -> float:
 
 def by_draw(seed: int) -> KeyFunction:
     def key(row: Row, tied: list[Row]) -> float:
-        drawn = tied[derive_seed("pair", seed, row["prompt_id"]) % len(tied)]
-        return 0 if row is drawn else 1
+        """0 for the drawn one; where several are taken, the others follow in total order, round the end."""
+        drawn = derive_seed("pair", seed, row["prompt_id"]) % len(tied)
+        [own] = [number for number, other in enumerate(tied) if other is row]
+        return (own - drawn) % len(tied)
 
     return key
 
@@ -154,10 +175,43 @@ def ultrafeedback_binarized(eligible: list[Row], options: Options) -> tuple[Pick
     return chosen, pick(worse_than(chosen.row, eligible), ("random", by_draw(options["seed"])))
 
 
-def custom(eligible: list[Row], options: Options) -> tuple[Picked, Picked]:
+def admits(option: Options, row: Row, chosen: Row | None, eligible: list[Row], unit: str) -> bool:
+    """Whether one filter lets a candidate in."""
+    kind, score = option["kind"], row["score"]
+    if kind == "score_at_least":
+        return bool(score >= option["value"])
+    if kind == "score_at_most":
+        return bool(score <= option["value"])
+    if kind in ("from_source", "not_from_source"):
+        return (row["source"] in option["sources"]) == (kind == "from_source")
+    if kind == "finish_reason":
+        return (row.get("finish_reason") or "unknown") in option["reasons"]
+    if kind == "quantile":
+        share = sum(other["score"] <= score for other in eligible) / len(eligible)
+        low, high = option["at_least"], option["at_most"]
+        return (low is None or share >= low) and (high is None or share <= high)
+    assert chosen is not None
+    if kind == "below_chosen":
+        return bool(score <= chosen["score"] - option["margin"])
+    if kind == "below_chosen_by_source":
+        margin = option["margin" if chosen["source"] in option["sources"] else "margin_of_others"]
+        return bool(score <= chosen["score"] - margin)
+    if kind == "length_ratio":
+        length, other = length_of(row["response"], unit), length_of(chosen["response"], unit)
+        low, high = option["at_least"], option["at_most"]
+        return (low is None or length >= low * other) and (high is None or length <= high * other)
+    assert kind == "not_identical", kind
+    if option["how"] == "exact":
+        return bool(row["response"] != chosen["response"])
+    return row["response"].split() != chosen["response"].split()
+
+
+def custom(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]:
     unit = options["length"]
 
-    def keys(selection: Options, chosen_length: int) -> list[tuple[str, KeyFunction]]:
+    def keys(selection: Options, chosen: Row | None) -> list[tuple[str, KeyFunction]]:
+        chosen_length = length_of(chosen["response"], unit) if chosen else 0
+
         def key_of(option: Options) -> KeyFunction:
             if option["kind"] == "random":
                 return by_draw(option["seed"])
@@ -167,35 +221,113 @@ def custom(eligible: list[Row], options: Options) -> tuple[Picked, Picked]:
                 "shortest": lambda row, _: length_of(row["response"], unit),
                 "longest": lambda row, _: -length_of(row["response"], unit),
                 "nearest_length": lambda row, _: abs(length_of(row["response"], unit) - chosen_length),
+                "first": lambda row, tied: next(at for at, other in enumerate(tied) if other is row),
             }
             return functions[option["kind"]]
 
         return [(option["kind"], key_of(option)) for option in selection["by"]]
 
-    def admitted(pool: list[Row], selection: Options, chosen_score: float) -> list[Row]:
+    def admitted(pool: list[Row], selection: Options, chosen: Row | None) -> list[Row]:
         for option in selection["among"]:
-            if option["kind"] == "score_at_least":
-                pool = [row for row in pool if row["score"] >= option["value"]]
-            else:
-                pool = [row for row in pool if row["score"] <= chosen_score - option["margin"]]
+            pool = [row for row in pool if admits(option, row, chosen, eligible, unit)]
         return pool
 
-    pool = admitted(eligible, options["chosen"], 0.0)
+    pool = admitted(eligible, options["chosen"], None)
     if not pool:
         raise NoPairError("no_chosen")
-    chosen = pick(pool, *keys(options["chosen"], 0))
-    pool = admitted(worse_than(chosen.row, eligible), options["rejected"], chosen.row["score"])
-    if not pool:
-        raise NoPairError("no_rejected")
-    return chosen, pick(pool, *keys(options["rejected"], length_of(chosen.row["response"], unit)))
+    takes = [options.get(f"take_{side}", 1) for side in ("chosen", "rejected")]
+    if takes == [1, 1]:
+        chosen = pick(pool, *keys(options["chosen"], None))
+        pool = admitted(worse_than(chosen.row, eligible), options["rejected"], chosen.row)
+        if not pool:
+            raise NoPairError("no_rejected")
+        return [(chosen, pick(pool, *keys(options["rejected"], chosen.row)))]
+    most, most_each = (None if take == "all" else take for take in takes)
+
+    def against(chosen: Picked) -> list[Picked]:
+        worse = admitted(worse_than(chosen.row, eligible), options["rejected"], chosen.row)
+        return ranked(worse, *keys(options["rejected"], chosen.row))[:most_each]
+
+    return each_with_each(ranked(pool, *keys(options["chosen"], None))[:most], against)
 
 
-RULES: dict[str, Callable[[list[Row], Options], tuple[Picked, Picked]]] = {
+def each_with_each(
+    many: list[Picked], against: Callable[[Picked], list[Picked]], matched: bool = False
+) -> list[tuple[Picked, Picked]]:
+    """Every chosen answer with all that `against` gives it, or only the i-th with its i-th."""
+    pairs: list[tuple[Picked, Picked]] = []
+    reasons = set()
+    for number, chosen in enumerate(many):
+        try:
+            rejected = against(chosen)
+        except NoPairError as nobody:
+            reasons.add(str(nobody))
+            continue
+        reasons.add("no_rejected")
+        pairs += [(chosen, other) for at, other in enumerate(rejected) if not matched or at == number]
+    if not pairs:
+        raise NoPairError(next(name for name in ("no_rejected", "identical_texts", "no_contrast") if name in reasons))
+    return pairs
+
+
+def dno(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]:
+    good = [row for row in eligible if row["score"] >= options["threshold"]]
+    if not good:
+        raise NoPairError("no_chosen")
+
+    def against(chosen: Picked) -> list[Picked]:
+        by_teacher = chosen.row["source"] in options["teacher"]
+        margin = options["margin_teacher" if by_teacher else "margin_student"]
+        worse = [row for row in worse_than(chosen.row, eligible) if row["score"] <= chosen.row["score"] - margin]
+        return ranked(worse, ("lowest", by_lowest_score))
+
+    return each_with_each(ranked(good, ("highest", by_highest_score)), against)
+
+
+def top_k_vs_bottom_k(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]:
+    top = ranked(eligible, ("highest", by_highest_score))[: options["k"]]
+
+    def against(chosen: Picked) -> list[Picked]:
+        return ranked(worse_than(chosen.row, eligible), ("lowest", by_lowest_score))[: options["k"]]
+
+    return each_with_each(top, against, options["matched"])
+
+
+def sigmoid(number: float) -> float:
+    return 1 / (1 + math.exp(-number)) if number > -700 else 0.0
+
+
+def extra_numbers(options: Options, pair: tuple[Picked, Picked], eligible: list[Row]) -> Row:
+    """The columns that a rule adds, from the definitions in the papers; the label comes last."""
+    chosen, rejected = (picked.row for picked in pair)
+    extra: Row = {}
+    if options["kind"] == "sppo":
+
+        def win_rate(row: Row) -> float:
+            met = [other for other in eligible if options["self_term"] or other is not row]
+            return sum(sigmoid(row["score"] - other["score"]) for other in met) / len(met)
+
+        extra["chosen_probs"] = sigmoid(chosen["score"] - rejected["score"])
+        extra |= {"chosen_probs_win": win_rate(chosen), "chosen_probs_lose": win_rate(rejected)}
+    if options["kind"] == "gpo":
+        times = 2 if options["doubled"] else 1
+        extra["chosen_probs"] = times * (chosen["score"] - rejected["score"])
+        extra |= {"chosen_probs_win": times * chosen["score"], "chosen_probs_lose": times * rejected["score"]}
+    if "label" in options:
+        extra["label_chosen"] = sigmoid((chosen["score"] - rejected["score"]) / options["label"]["temperature"])
+    return extra
+
+
+RULES: dict[str, Callable[[list[Row], Options], Any]] = {
     "wpo_hybrid_v2": wpo_hybrid_v2,
     "wpo_hybrid_v1": wpo_hybrid_v1,
     "best_vs_worst": best_vs_worst,
     "snorkel_pairrm": best_vs_worst,
     "ultrafeedback_binarized": ultrafeedback_binarized,
+    "sppo": best_vs_worst,
+    "gpo": best_vs_worst,
+    "dno": dno,
+    "top_k_vs_bottom_k": top_k_vs_bottom_k,
     "custom": custom,
 }
 
@@ -226,18 +358,23 @@ def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None
                 raise NoPairError("too_few_candidates")
             if len({row["score"] for row in eligible}) == 1:
                 raise NoPairError("no_contrast")
-            chosen, rejected = RULES[options["kind"]](eligible, options)
+            found = RULES[options["kind"]](eligible, options)
+            made = [found] if isinstance(found, tuple) else found
         except NoPairError as drop:
             counts = [f"{len(eligible)} of {len(candidates)} candidates eligible"]
             counts += [f"{refused[reason]} {reason}" for reason in REASONS if refused[reason]]
             drops.append({"prompt_id": prompt_id, "stage": "pairs", "reason": str(drop), "detail": ", ".join(counts)})
             continue
-        pairs.append(
-            {"prompt_id": prompt_id, "n_candidates": len(candidates), "n_eligible": len(eligible)}
+        counts = {"n_candidates": len(candidates), "n_eligible": len(eligible)}
+        pairs += [
+            {"prompt_id": prompt_id, "pair_index": number}
+            | counts
             | traced("chosen", chosen, options["length"])
             | traced("rejected", rejected, options["length"])
             | {"score_margin": chosen.row["score"] - rejected.row["score"]}
-        )
+            | extra_numbers(options, (chosen, rejected), eligible)
+            for number, (chosen, rejected) in enumerate(made)
+        ]
     return Expected(pairs, drops, ineligible)
 
 

@@ -10,19 +10,33 @@ import polars as pl
 from hypothesis import strategies as st
 
 from prefdata.pairing import (
+    DNO,
+    GPO,
+    SPPO,
     BelowChosen,
+    BelowChosenBySource,
     BestVsWorst,
     CustomRule,
+    FinishReason,
+    First,
+    FromSource,
     Highest,
+    LengthRatio,
     Longest,
     Lowest,
+    MarginLabel,
     NearestLength,
+    NotFromSource,
+    NotIdentical,
     PairRule,
+    Quantile,
     Random,
     ScoreAtLeast,
+    ScoreAtMost,
     Selection,
     Shortest,
     SnorkelPairRM,
+    TopKVsBottomK,
     UltraFeedbackBinarized,
     WPOHybridV1,
     WPOHybridV2,
@@ -134,12 +148,38 @@ def many_prompts(seed: str, n_prompts: int) -> list[Row]:
 shared: dict[str, st.SearchStrategy[Any]] = {
     "length": st.sampled_from(("characters", "words", "bytes")),
     "admit": st.sampled_from(((), ("blank",), ("cut_off",), ("blank", "cut_off"))),
+    "label": st.sampled_from((None, None, None, MarginLabel(), MarginLabel(temperature=0.25))),
 }
 seeds = st.sampled_from((0, 1, 2, -3, 2**40))
 thresholds = st.sampled_from((5.0, 5.0, 2.0, -1.0, 0.0, 4.5))
 margins = st.sampled_from((1.0, 0.0, 0.5, 2.0, 0.1))
 
-plain_keys = st.one_of(st.builds(Highest), st.builds(Lowest), st.builds(Shortest), st.builds(Longest))
+plain_keys = st.one_of(st.builds(Highest), st.builds(Lowest), st.builds(Shortest), st.builds(Longest), st.builds(First))
+names = st.lists(st.sampled_from([name for name in SOURCES if name is not None]), min_size=1, max_size=3).map(tuple)
+bounds = st.sampled_from(((0.5, None), (None, 0.5), (0.25, 0.75), (1.0, 2.0), (None, 1.0), (1.0, None), (0.0, 0.0)))
+
+
+def shares(bound: tuple[float | None, float | None]) -> Quantile:
+    return Quantile(at_least=bound[0], at_most=min(bound[1], 1.0) if bound[1] is not None else None)
+
+
+plain_filters = st.one_of(
+    st.builds(ScoreAtLeast, value=thresholds),
+    st.builds(ScoreAtMost, value=thresholds),
+    st.builds(FromSource, sources=names),
+    st.builds(NotFromSource, sources=names),
+    st.builds(
+        FinishReason, reasons=st.sampled_from((("stop",), ("unknown",), ("length", "stop"), ("stop", "unknown")))
+    ),
+    bounds.map(shares),
+)
+any_filter = st.one_of(
+    plain_filters,
+    st.builds(BelowChosen, margin=margins),
+    st.builds(BelowChosenBySource, sources=names, margin=margins, margin_of_others=margins),
+    st.builds(NotIdentical, how=st.sampled_from(("exact", "white_space"))),
+    bounds.map(lambda bound: LengthRatio(at_least=bound[0], at_most=bound[1])),
+)
 any_key = st.one_of(plain_keys, st.builds(Random, seed=seeds))
 
 
@@ -150,14 +190,12 @@ def keys(draw: st.DrawFn, first: st.SearchStrategy[Key], later: st.SearchStrateg
 
 chosen_selections = st.builds(
     Selection,
-    among=st.lists(st.builds(ScoreAtLeast, value=thresholds), max_size=2).map(tuple),
+    among=st.lists(plain_filters, max_size=2).map(tuple),
     by=keys(any_key, plain_keys),
 )
 rejected_selections = st.builds(
     Selection,
-    among=st.lists(
-        st.one_of(st.builds(ScoreAtLeast, value=thresholds), st.builds(BelowChosen, margin=margins)), max_size=2
-    ).map(tuple),
+    among=st.lists(any_filter, max_size=2).map(tuple),
     by=keys(st.one_of(any_key, st.builds(NearestLength)), st.one_of(plain_keys, st.builds(NearestLength))),
 )
 
@@ -167,7 +205,25 @@ RULES: dict[str, st.SearchStrategy[PairRule]] = {
     "best_vs_worst": st.builds(BestVsWorst, **shared),
     "snorkel_pairrm": st.builds(SnorkelPairRM, **shared),
     "ultrafeedback_binarized": st.builds(UltraFeedbackBinarized, **shared, seed=seeds),
-    "custom": st.builds(CustomRule, **shared, chosen=chosen_selections, rejected=rejected_selections),
+    "sppo": st.builds(SPPO, **shared, self_term=st.booleans()),
+    "gpo": st.builds(GPO, **shared, doubled=st.booleans()),
+    "top_k_vs_bottom_k": st.builds(TopKVsBottomK, **shared, k=st.sampled_from((1, 2, 3)), matched=st.booleans()),
+    "dno": st.builds(
+        DNO,
+        **shared,
+        teacher=st.one_of(st.just(()), names),
+        threshold=thresholds,
+        margin_teacher=margins,
+        margin_student=margins,
+    ),
+    "custom": st.builds(
+        CustomRule,
+        **shared,
+        chosen=chosen_selections,
+        rejected=rejected_selections,
+        take_chosen=st.sampled_from((1, 1, 2, "all")),
+        take_rejected=st.sampled_from((1, 1, 3, "all")),
+    ),
 }
 any_rule = st.one_of(*RULES.values())
 
@@ -177,6 +233,10 @@ DEFAULTS: dict[str, Callable[[], PairRule]] = {
     "best_vs_worst": BestVsWorst,
     "snorkel_pairrm": SnorkelPairRM,
     "ultrafeedback_binarized": UltraFeedbackBinarized,
+    "sppo": SPPO,
+    "gpo": GPO,
+    "top_k_vs_bottom_k": TopKVsBottomK,
+    "dno": lambda: DNO(teacher=("teacher",)),
     "custom": lambda: CustomRule(
         chosen=Selection(among=(ScoreAtLeast(value=3),), by=(Longest(), Highest())),
         rejected=Selection(among=(BelowChosen(margin=2),), by=(NearestLength(), Shortest())),

@@ -70,6 +70,7 @@ def test_wpo_v2_rejects_the_lowest_score() -> None:
     pair = only_pair(WPOHybridV2().pair(table))
     assert pair == {
         "prompt_id": "p",
+        "pair_index": 0,
         "n_candidates": 3,
         "n_eligible": 3,
         "n_tied_chosen": 1,

@@ -61,7 +61,9 @@ def test_the_order_of_many_rows_and_the_chunks_they_come_in_change_no_byte(kind:
 def test_the_order_of_columns_and_columns_of_others_change_no_byte(kind: str) -> None:
     table = frame(many_prompts(kind, 50))
     rule = DEFAULTS[kind]()
-    more = table.select(reversed(table.columns)).with_columns(seed=pl.lit(1), n_tokens=pl.lit(None, pl.Int64))
+    more = table.select(reversed(table.columns)).with_columns(
+        seed=pl.lit(1), n_tokens=pl.lit(None, pl.Int64), row=pl.lit("x"), length=pl.lit("y"), tied=pl.lit(2)
+    )
     assert file_bytes(rule.pair(more)) == file_bytes(rule.pair(table))
 
 
@@ -111,9 +113,11 @@ def test_every_prompt_and_every_candidate_is_accounted_for_once(kind: str) -> No
     table = many_prompts(kind, 400)
     prompts = {row["prompt_id"] for row in table} | {"no answers", "none either"}
     paired = DEFAULTS[kind]().pair(frame(table), prompts)
-    assert sorted([*paired.pairs["prompt_id"], *paired.drops["prompt_id"]]) == sorted(prompts)
-    for name in TABLES:
-        assert getattr(paired, name)["prompt_id"].is_sorted()
+    assert sorted([*paired.pairs["prompt_id"].unique(), *paired.drops["prompt_id"]]) == sorted(prompts)
+    numbered = paired.pairs.select(place=pl.int_range(pl.len()).over("prompt_id"), given="pair_index")
+    assert (numbered["place"] == numbered["given"]).all()
+    assert (paired.pairs["score_margin"] > 0).all()
+    assert (paired.pairs["response_chosen"] != paired.pairs["response_rejected"]).all()
 
     refused = paired.ineligible.group_by("prompt_id").len()
     counted = paired.pairs.join(refused, on="prompt_id", how="left").fill_null(0)
@@ -131,6 +135,34 @@ def test_every_prompt_and_every_candidate_is_accounted_for_once(kind: str) -> No
         assert candidates == of_prompt.get(prompt_id, 0)
         assert eligible + n_refused == candidates
     assert len(paired.ineligible) > 100
+
+
+@few
+@given(rule=any_rule, table=rows())
+def test_a_prompt_alone_gives_what_it_gives_among_others(rule: PairRule, table: list[Row]) -> None:
+    whole = rule.pair(frame(table))
+    for prompt_id in {row["prompt_id"] for row in table}:
+        alone = rule.pair(frame([row for row in table if row["prompt_id"] == prompt_id]))
+        for name in TABLES:
+            there = getattr(whole, name).filter(pl.col("prompt_id") == prompt_id)
+            assert getattr(alone, name).equals(there, null_equal=True)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RULES if kind not in ("wpo_hybrid_v1", "ultrafeedback_binarized")])
+def test_a_prompt_under_another_id_gives_the_same_picks(kind: str) -> None:
+    table = many_prompts(f"twin {kind}", 300)
+    twins = [row | {"prompt_id": f"twin of {row['prompt_id']}"} for row in table]
+    paired = DEFAULTS[kind]().pair(frame([*twins, *table]))
+    for name in TABLES:
+        found: pl.DataFrame = getattr(paired, name)
+        of_twin = found["prompt_id"].str.starts_with("twin of ")
+        back = (
+            found.filter(of_twin)
+            .with_columns(pl.col("prompt_id").str.strip_prefix("twin of "))
+            .sort("prompt_id", maintain_order=True)
+        )
+        assert back.equals(found.filter(~of_twin), null_equal=True)
+        assert not back.is_empty()
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -178,13 +210,16 @@ def test_narrow_integer_scores_and_indexes_give_the_same_pairs() -> None:
 # ------------------------------------------------------------------------------------------------- scale and names
 
 
-@pytest.mark.parametrize("kind", ["wpo_hybrid_v2", "best_vs_worst", "snorkel_pairrm", "ultrafeedback_binarized"])
+@pytest.mark.parametrize(
+    "kind", ["wpo_hybrid_v2", "best_vs_worst", "snorkel_pairrm", "ultrafeedback_binarized", "top_k_vs_bottom_k", "gpo"]
+)
 @pytest.mark.parametrize(("scale", "shift"), [(2.0**20, 0), (2.0**-30, 3), (1.0, -100), (0.25, 7.5)])
 def test_scaled_and_shifted_scores_give_the_same_picks(kind: str, scale: float, shift: float) -> None:
     rule = DEFAULTS[kind]()
     table = frame(many_prompts(f"{kind} {scale}", 300))
     moved = table.with_columns(score=(pl.col("score") + shift) * scale)
     score_columns = ["score_chosen", "score_rejected", "score_margin"]
+    score_columns += rule.extra_columns()
     before, after = rule.pair(table), rule.pair(moved)
     assert before.pairs.drop(score_columns).equals(after.pairs.drop(score_columns))
     assert (before.pairs["score_margin"] * scale).equals(after.pairs["score_margin"])
@@ -199,7 +234,10 @@ def test_sources_renamed_in_the_same_order_give_the_same_picks(kind: str) -> Non
     old = sorted({row["source"] for row in table} - {None})
     new = {source: f"{place:03d}" for place, source in enumerate(old)} | {None: None}
     before = rule.pair(frame(table))
-    after = rule.pair(frame([row | {"source": new[row["source"]]} for row in table]))
+    renamed_rule = rule
+    if kind == "dno":
+        renamed_rule = type(rule).model_validate(rule.dump() | {"teacher": [new["teacher"]]})
+    after = renamed_rule.pair(frame([row | {"source": new[row["source"]]} for row in table]))
     back = {name: source for source, name in new.items()}
     for name, columns in (("pairs", ("source_chosen", "source_rejected")), ("ineligible", ("source",))):
         renamed = getattr(after, name).with_columns(

@@ -13,7 +13,18 @@ from hypothesis import given, settings
 from pydantic import TypeAdapter, ValidationError
 from strategies import DEFAULTS, any_rule
 
-from prefdata.pairing import AnyRule, CustomRule, Highest, PairRule, Selection, WPOHybridV2, algebra
+from prefdata.pairing import (
+    AnyRule,
+    CustomRule,
+    Highest,
+    PairRule,
+    Selection,
+    WPOHybridV2,
+    algebra,
+    filters,
+    labels,
+    python_rule,
+)
 from prefdata.spec import Spec
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyRule)
@@ -24,7 +35,15 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "best_vs_worst": [],
     "snorkel_pairrm": [],
     "ultrafeedback_binarized": [{"seed": 1}],
+    "sppo": [{"probabilities": "pairwise"}, {"self_term": False}],
+    "gpo": [{"preferences": "pairwise"}, {"doubled": True}],
+    "top_k_vs_bottom_k": [{"k": 3}, {"matched": True}],
+    "dno": [{"teacher": ["a"]}, {"teacher": []}, {"threshold": 4}, {"margin_teacher": 3}, {"margin_student": 0}],
     "custom": [
+        {"take_chosen": 2},
+        {"take_rejected": 2},
+        {"take_rejected": "all"},
+        {"rejected": {"among": [{"kind": "quantile", "at_most": 0.5}], "by": [{"kind": "random"}]}},
         {"chosen": {"by": [{"kind": "highest"}]}},
         {"chosen": {"by": [{"kind": "highest"}, {"kind": "shortest"}]}},
         {"chosen": {"by": [{"kind": "shortest"}, {"kind": "highest"}]}},
@@ -40,6 +59,9 @@ OF_EVERY_RULE: list[dict[str, Any]] = [
     {"admit": ["blank"]},
     {"admit": ["cut_off"]},
     {"admit": ["blank", "cut_off"]},
+    {"label": {"kind": "margin"}},
+    {"label": {"kind": "margin", "temperature": 2}},
+    {"label": {"kind": "comparison"}},
 ]
 
 
@@ -60,7 +82,7 @@ def test_the_kind_names_the_rule_and_is_enough_where_all_options_have_defaults(k
     default = DEFAULTS[kind]()
     assert default.dump()["kind"] == kind
     required = {name: default.dump()[name] for name, info in type(default).model_fields.items() if info.is_required()}
-    assert set(required) == ({"chosen", "rejected"} if kind == "custom" else set())
+    assert set(required) == {"custom": {"chosen", "rejected"}, "dno": {"teacher"}}.get(kind, set())
     assert ADAPTER.validate_python({"kind": kind, **required}) == default
 
 
@@ -115,6 +137,13 @@ def test_an_unknown_key_is_refused_and_named(kind: str) -> None:
         {"by": [{"kind": "highest"}], "among": [{"kind": "score_at_least", "value": float("inf")}]},
         {"by": [{"kind": "highest"}], "among": [{"kind": "below_chosen", "margin": -1}]},
         {"by": [{"kind": "highest"}], "among": [{"kind": "below_chosen"}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "quantile"}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "quantile", "at_least": 0.6, "at_most": 0.5}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "quantile", "at_least": 1.5}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "length_ratio"}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "length_ratio", "at_least": 2, "at_most": 1}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "from_source", "sources": []}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "not_identical", "how": "case"}]},
     ],
 )
 def test_a_selection_that_means_nothing_is_refused(selection: dict[str, Any]) -> None:
@@ -130,6 +159,8 @@ def test_a_selection_that_means_nothing_is_refused(selection: dict[str, Any]) ->
         {"by": [{"kind": "nearest_length"}]},
         {"by": [{"kind": "highest"}, {"kind": "nearest_length"}]},
         {"by": [{"kind": "highest"}], "among": [{"kind": "below_chosen", "margin": 1}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "length_ratio", "at_most": 1}]},
+        {"by": [{"kind": "highest"}], "among": [{"kind": "not_identical"}]},
     ],
 )
 def test_what_compares_with_the_chosen_answer_is_refused_in_the_chosen_selection(selection: dict[str, Any]) -> None:
@@ -149,6 +180,12 @@ def test_what_compares_with_the_chosen_answer_is_refused_in_the_chosen_selection
         {"kind": "wpo_hybrid_v1", "threshold": float("nan")},
         {"kind": "wpo_hybrid_v1", "seed": 1.5},
         {"kind": "wpo_hybrid_v1", "seed": None},
+        {"kind": "dno"},
+        {"kind": "top_k_vs_bottom_k", "k": 0},
+        {"kind": "sppo", "probabilities": "paper"},
+        {"kind": "wpo_hybrid_v2", "label": {"kind": "margin", "temperature": 0}},
+        {"kind": "python", "path": "no function"},
+        {"kind": "python"},
     ],
 )
 def test_an_option_with_a_wrong_value_is_refused(options: dict[str, Any]) -> None:
@@ -166,7 +203,12 @@ def test_rules_are_frozen(spec: Spec, option: str) -> None:
 
 def test_every_option_says_what_it_is() -> None:
     classes: list[type[Spec]] = [type(make()) for make in DEFAULTS.values()]
-    classes += [value for value in vars(algebra).values() if isinstance(value, type) and issubclass(value, Spec)]
+    classes += [
+        value
+        for module in (algebra, filters, labels, python_rule)
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Spec)
+    ]
     for spec in classes:
         assert spec.__doc__
         for name, info in spec.model_fields.items():

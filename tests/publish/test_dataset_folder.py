@@ -236,6 +236,7 @@ class TestFiles:
                 "drops_candidates.parquet",
                 "ledger.json",
                 "prefdata.lock.json",
+                "prefdata.manifest.json",
                 "recipe.json",
             ]
 

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from prefdata import files
 from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, Prompt, as_messages, prompt_id_of
-from prefdata.sampling import AnySampler, ExistingCompletions, SampleAnswers, Task
+from prefdata.sampling import AnySampler, ExistingCompletions, PublishedPairs, SampleAnswers, Task
 from prefdata.spec import Context
 
 
@@ -255,3 +255,24 @@ def test_a_contradiction_is_refused_at_once(given, said):
 def test_a_table_survives_the_json_round_trip(part):
     assert TypeAdapter(AnySampler).validate_json(json.dumps(part.dump())) == part
     assert part.tasks_per_prompt == 1
+
+
+def test_published_pairs_are_two_candidates_with_their_scores(tmp_path):
+    rows = [
+        {
+            "prompt": "What is red?",
+            "chosen": [{"role": "user", "content": "What is red?"}, {"role": "assistant", "content": "A colour."}],
+            "rejected": "A number.",
+            "score_chosen": "8.5",
+            "score_rejected": None,
+        }
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    asked = Prompt(prompt_id_of(as_messages("What is red?")), as_messages("What is red?"))
+    (drawn,) = PublishedPairs(name="published", path=path).sample([Task(asked, 0)], Context(seed=0))
+    assert [(c.source, c.index, c.response, c.given_score) for c in drawn.candidates] == [
+        ("published", 0, "A colour.", 8.5),
+        ("published", 1, "A number.", None),
+    ]
+    assert not drawn.drops

@@ -1,0 +1,179 @@
+"""`Auditor`: adds up the numbers of an audit, prompts at a time, in any order.
+
+Everything is counted in whole numbers (a correlation in billionths), so how prompts are cut into calls, and in which
+order they and their answers come, changes not one digit of the result.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from prefdata.spec import JSON
+
+__all__ = ["Auditor"]
+
+_BILLION = 1_000_000_000
+_DIGITS = 4
+_CORRELATED = {"length": "score_length", "index": "score_index", "place": "score_place"}
+
+
+class Auditor:
+    """Counts what `audit.json` reports; see `docs/audit.md` for the definitions.
+
+    An answer counts when it has a text and a score, whatever else a rule demands of it.
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._sources: dict[str, Counter[str]] = {side: Counter() for side in ("candidates", "chosen", "rejected")}
+
+    def add(self, candidates: pl.DataFrame, pairs: pl.DataFrame) -> None:
+        """Adds prompts with all their candidates and pairs; no prompt may come in two calls.
+
+        Args:
+            candidates: prompt_id, source, index, score (null when unscored), and either `response` or both `length`
+                (Unicode code points, null without a text) and `repeats` (the text is another answer's of the prompt,
+                true for all but one of the same text). Optionally `place`: where a judge saw the answer. In any order.
+            pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair.
+        """
+        answers = candidates if "repeats" in candidates.columns else _measured(candidates)
+        scored = answers.filter(pl.col("score").is_not_null() & pl.col("length").is_not_null())
+        self._counts["candidates"] += candidates.height
+        self._counts["unscored"] += int(candidates["score"].null_count())
+        self._counts["answers"] += scored.height
+        self._counts["repeats"] += int(scored["repeats"].sum())
+        self._count_sources("candidates", scored["source"])
+        if scored.height:
+            if not scored["prompt_id"].is_sorted():
+                scored = scored.sort("prompt_id")
+            prompts = scored["prompt_id"].rle_id().to_numpy().astype(np.int64)
+            names = scored["source"].fill_null("?").cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
+            self._count_ties(prompts, scored["score"].to_numpy())
+            for column, name in _CORRELATED.items():
+                if column in scored.columns:
+                    # Indices start again with every source.
+                    groups = prompts * (int(names.max()) + 1) + names if column == "index" else prompts
+                    self._correlate(name, groups, scored["score"], scored[column])
+        self._count_pairs(pairs)
+
+    def result(self) -> dict[str, JSON]:
+        """`measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""
+        counts = self._counts
+        sources = sorted(set().union(*self._sources.values()))
+        shares = {
+            name: {side: _share(counted[name], counted.total()) for side, counted in self._sources.items()}
+            for name in sources
+        }
+        measures = {
+            "chosen_longer": _share(counts["chosen_longer"], counts["pairs"]),
+            "length_difference": _share(counts["length_difference"], counts["pairs"]),
+            **{f"{name}_correlation": self._mean_of(name) for name in _CORRELATED.values()},
+            **{f"source_bias_{side}": self._source_bias(side) for side in ("chosen", "rejected")},
+            **{name: _share(counts[name], counts["pairs"]) for name in ("tied_chosen", "tied_rejected")},
+            **{name: _share(counts[name], counts["contests"]) for name in ("tied_top", "tied_bottom", "all_tied")},
+            "repeated_texts": _share(counts["repeats"], counts["answers"]),
+            "unscored": _share(counts["unscored"], counts["candidates"]),
+        }
+        told = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
+        return {"measures": measures, "counts": {name: counts[name] for name in told}, "sources": shares}
+
+    def _count_sources(self, side: str, sources: pl.Series) -> None:
+        names = sources.cast(pl.String).fill_null("?").alias("source")
+        self._sources[side].update(dict(names.to_frame().group_by("source").len().iter_rows()))
+
+    def _count_ties(self, prompts: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
+        starts = _starts(prompts)
+        answers = np.diff(np.append(starts, len(prompts)))
+        at_top = np.add.reduceat(scores == np.repeat(np.maximum.reduceat(scores, starts), answers), starts, dtype=int)
+        at_bottom = np.add.reduceat(
+            scores == np.repeat(np.minimum.reduceat(scores, starts), answers), starts, dtype=int
+        )
+        contest = answers > 1
+        self._counts["contests"] += int(contest.sum())
+        self._counts["tied_top"] += int((at_top[contest] > 1).sum())
+        self._counts["tied_bottom"] += int((at_bottom[contest] > 1).sum())
+        self._counts["all_tied"] += int((at_top == answers)[contest].sum())
+
+    def _count_pairs(self, pairs: pl.DataFrame) -> None:
+        difference = pairs["length_chosen"] - pairs["length_rejected"]
+        self._counts["pairs"] += pairs.height
+        self._counts["chosen_longer"] += int((difference > 0).sum())
+        self._counts["length_difference"] += int(difference.sum())
+        for side in ("chosen", "rejected"):
+            self._counts[f"tied_{side}"] += int((pairs[f"n_tied_{side}"] > 1).sum())
+            self._count_sources(side, pairs[f"source_{side}"])
+
+    def _correlate(self, name: str, groups: NDArray[np.int64], scores: pl.Series, others: pl.Series) -> None:
+        """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary."""
+        known = others.is_not_null().to_numpy()
+        groups, a, b = groups[known], scores.to_numpy()[known], others.drop_nulls().to_numpy()
+        if len(groups) and (groups[1:] < groups[:-1]).any():
+            place = np.argsort(groups, kind="stable")
+            groups, a, b = groups[place], a[place], b[place]
+        if not len(groups):
+            return
+        starts = _starts(groups)
+        rank_a, rank_b = _centred_ranks(groups, starts, a), _centred_ranks(groups, starts, b)
+        cov, var_a, var_b = (
+            np.add.reduceat(product, starts) for product in (rank_a * rank_b, rank_a * rank_a, rank_b * rank_b)
+        )
+        vary = (var_a > 0) & (var_b > 0)
+        norm = np.sqrt(var_a[vary].astype(float)) * np.sqrt(var_b[vary].astype(float))
+        billionths = np.rint(cov[vary] / norm * _BILLION).astype(np.int64)
+        self._counts[f"{name}_sum"] += int(billionths.sum())
+        self._counts[f"{name}_groups"] += int(vary.sum())
+
+    def _mean_of(self, name: str) -> float | None:
+        return _share(self._counts[f"{name}_sum"], self._counts[f"{name}_groups"] * _BILLION)
+
+    def _source_bias(self, side: str) -> float | None:
+        """The greatest distance of a source's share of a side from its share of all answers."""
+        mine, every = self._sources[side], self._sources["candidates"]
+        if not mine.total() or not every.total():
+            return None
+        # Over one denominator, so that no rounding comes in before the last one.
+        apart = max(abs(mine[name] * every.total() - every[name] * mine.total()) for name in {*mine, *every})
+        return _share(apart, mine.total() * every.total())
+
+
+def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
+    usable = pl.col("score").is_not_null() & pl.col("response").is_not_null()
+    text = pl.struct("prompt_id", "response")
+    return candidates.filter(usable).with_columns(
+        length=pl.col("response").str.len_chars().cast(pl.Int64), repeats=~text.is_first_distinct()
+    )
+
+
+def _starts(groups: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Where each run of equal numbers starts."""
+    return np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+
+
+def _centred_ranks(
+    groups: NDArray[np.int64], starts: NDArray[np.intp], values: NDArray[np.generic]
+) -> NDArray[np.int64]:
+    """Twice the mean rank within the group, less its mean: whole numbers that add up to 0.
+
+    The values at places s to e - 1 of n in order have the mean rank (s + 1 + e) / 2; the mean of all is (n + 1) / 2.
+    """
+    order = np.lexsort((values, groups))
+    ordered = values[order]
+    new = np.append(True, ordered[1:] != ordered[:-1])
+    new[starts] = True
+    runs = np.flatnonzero(new)
+    ends = np.append(runs[1:], len(values))
+    group_of_run = np.searchsorted(starts, runs, side="right") - 1
+    sizes = np.diff(np.append(starts, len(values)))
+    ranks = runs + ends - 2 * starts[group_of_run] - sizes[group_of_run]
+    result = np.empty(len(values), np.int64)
+    result[order] = np.repeat(ranks, ends - runs)
+    return result
+
+
+def _share(part: int, whole: int) -> float | None:
+    # Adding 0.0 makes 0.0 of -0.0.
+    return round(part / whole, _DIGITS) + 0.0 if whole else None

@@ -1,0 +1,85 @@
+"""`prefdata replay`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from prefdata.cli.options import allow_code_option, allowing_code, columns_given, one_rule, print_json
+from prefdata.pairing import LengthUnit
+
+if TYPE_CHECKING:
+    from prefdata.replay import Replay
+
+__all__ = ["command"]
+
+
+@click.command("replay", short_help="Find out whether a rule makes the pairs of a published dataset.")
+@click.argument("table")
+@click.option("--rule", metavar="NAME", help="A named pair rule, for instance best_vs_worst.")
+@click.option("--rule-json", metavar="FILE", help="A rule as JSON, as in a recipe; instead of --rule.")
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,...",
+    help="Names of the columns: prompt_id=…,prompt=…,response=…,score=…,chosen=…,rejected=… where they differ.",
+)
+@click.option(
+    "--length", type=click.Choice(get_args(LengthUnit)), help="Unit of length for --rule; left out, characters."
+)
+@click.option("--split", metavar="NAME", help="The split of a folder; left out, train or else the first.")
+@click.option("--quirks", is_flag=True, help="First index on ties; identical texts and equal scores make pairs too.")
+@allow_code_option
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+def command(
+    table: str,
+    rule: str | None,
+    rule_json: str | None,
+    columns: str | None,
+    length: LengthUnit | None,
+    split: str | None,
+    quirks: bool,
+    allow_code: bool,
+    as_json: bool,
+) -> None:
+    """Compare the pairs of TABLE with what a rule makes of the answers and scores beside them.
+
+    TABLE is a file, a folder, or OWNER/NAME[@REVISION] of the Hub. It has all_generated_responses, all_rm_scores,
+    chosen and rejected.
+    """
+    from dataclasses import asdict
+
+    from prefdata.replay import replay
+
+    taken = one_rule(rule, rule_json, length)
+    with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):
+        report = replay(table, taken, columns=columns_given(columns), split=split, quirks=quirks)
+    if as_json:
+        print_json({**asdict(report), "share": report.share})
+    else:
+        click.echo(_page(report))
+
+
+def _page(report: Replay) -> str:
+    from prefdata.inspection.render import printable
+
+    share = "-" if report.share is None else f"{report.share:.2%}"
+    quirks = ", with the published quirks" if report.quirks else ""
+    lines = [
+        f"{report.table}: {report.rule}{quirks}",
+        f"reproduced     {report.reproduced:,} of {report.pairs:,} pairs ({share})",
+    ]
+    for name, count in report.classes.items():
+        dropped = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.items())
+        lines.append(f"{name:<30} {count:>9,}" + (f"  ({dropped})" if name == "rule_drops" else ""))
+        for example in report.examples[name]:
+            told = [f"row {example['row']}", printable(example["prompt_id"], 16)]
+            for side, found in example.items():
+                if isinstance(found, dict):
+                    scores = (
+                        "/".join("?" if score is None else f"{score:g}" for score in found["scores"]) or "no answer"
+                    )
+                    told.append(f"{side.replace('_', ' ')} {scores}, length {found['length']}")
+            lines.append("  " + "; ".join(told))
+    return "\n".join(lines)

@@ -1,0 +1,106 @@
+"""`prefdata what-if`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+import click
+
+from prefdata.cli.options import allow_code_option, allowing_code, columns_given, named_rule, print_json
+from prefdata.errors import UserError
+from prefdata.pairing import LengthUnit
+
+if TYPE_CHECKING:
+    from prefdata.what_if import Outcome
+
+__all__ = ["command"]
+
+
+@click.command("what-if", short_help="Compare pair rules on the same scored answers.")
+@click.argument("where", metavar="TABLE|BUILD|DATASET")
+@click.option("--rules", metavar="NAME,...", default="", help="Named rules; the first is what the others differ from.")
+@click.option("--rule-json", "files", multiple=True, metavar="FILE", help="A rule as JSON, as a recipe's `pairs`.")
+@click.option(
+    "--columns",
+    metavar="ROLE=NAME,...",
+    help="Names of a table's columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
+)
+@click.option(
+    "--length", type=click.Choice(get_args(LengthUnit)), default="characters", help="Unit of length for named rules."
+)
+@allow_code_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    where: str,
+    rules: str,
+    files: tuple[str, ...],
+    columns: str | None,
+    length: LengthUnit,
+    allow_code: bool,
+    as_json: bool,
+) -> None:
+    """Show what several rules make of the same answers and scores. Nothing is sampled or scored again.
+
+    They come from a table as `prefdata pair` takes it, a build, or a dataset with its candidates (a folder, or
+    OWNER/NAME[@REVISION] of the Hub).
+    """
+    from dataclasses import asdict
+
+    from prefdata.recipe import load_rule
+    from prefdata.what_if import what_if
+
+    taken = [named_rule(name.strip(), length) for name in rules.split(",") if name.strip()]
+    taken += [load_rule(file) for file in files]
+    if not taken:
+        raise UserError("no rule to try", valid="--rules NAME,NAME or --rule-json FILE")
+    with allowing_code(allow_code, Path(files[0]).parent if files else Path()):
+        outcomes = what_if(where, taken, columns=columns_given(columns))
+    if as_json:
+        print_json({"rules": [asdict(outcome) for outcome in outcomes]})
+    else:
+        click.echo(_page(outcomes))
+
+
+def _page(outcomes: list[Outcome]) -> str:
+    """One column a rule."""
+    from prefdata.inspection.render import printable
+
+    rows: dict[str, list[str]] = {"": [f"rule {number}" for number, _ in enumerate(outcomes, 1)]}
+
+    def row(name: str, values: list[str]) -> None:
+        rows[name] = values
+
+    row("prompts", [f"{found.prompts:,}" for found in outcomes])
+    row("pairs", [f"{found.pairs:,}" for found in outcomes])
+    for reason in sorted({reason for found in outcomes for reason in found.drops}):
+        row(f"dropped: {printable(reason, 40)}", [f"{found.drops.get(reason, 0):,}" for found in outcomes])
+    row("mean margin", [_number(found.mean_margin) for found in outcomes])
+    for name in ("chosen", "rejected", "difference"):
+        row(f"mean length: {name}", [_number(found.length[name]) for found in outcomes])
+    row("chosen longer", [_percent(found.chosen_longer) for found in outcomes])
+    for side in ("chosen", "rejected"):
+        row(f"tied: {side}", [_percent(found.tied[side]) for found in outcomes])
+    for source in list({source: None for found in outcomes for source in found.sources})[:12]:
+        for side in ("chosen", "rejected"):
+            shares = [_percent(found.sources.get(source, {}).get(side)) for found in outcomes]
+            row(f"{side} from {printable(source, 30)}", shares)
+    for name in ("chosen", "rejected", "pair"):
+        row(f"other {name} than rule 1", [_percent(found.differs[name]) for found in outcomes])
+    for name in ("gained", "lost"):
+        row(f"prompts {name}", [f"{found.differs[name]:,}" for found in outcomes])
+    first = max(map(len, rows))
+    widths = [max(len(values[place]) for values in rows.values()) for place in range(len(outcomes))]
+    lines = [f"{number}  {printable(found.rule)}" for number, found in enumerate(outcomes, 1)] + [""]
+    for name, values in rows.items():
+        cells = "  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
+        lines.append(f"{name:<{first}}  {cells}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

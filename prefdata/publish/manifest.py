@@ -1,0 +1,28 @@
+"""`prefdata.manifest.json`: the SHA-256 and size of every other file of a dataset folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prefdata.spec import JSON, sha256_of_file
+
+__all__ = ["MANIFEST", "manifest_entry", "write_manifest"]
+
+MANIFEST = "prefdata.manifest.json"
+"""Name of the manifest, which doesn't list itself."""
+
+
+def manifest_entry(path: Path) -> JSON:
+    """What a manifest says of one file."""
+    return {"sha256": sha256_of_file(path), "size": path.stat().st_size}
+
+
+def write_manifest(folder: Path) -> None:
+    """Lists every file of a finished folder; written last."""
+    # Only where a dataset has its files: whoever fills the folder may keep others beside them meanwhile.
+    found = (path for pattern in ("*", "data/*", "candidates/*") for path in folder.glob(pattern))
+    files = sorted(path for path in found if path.is_file() and path != folder / MANIFEST)
+    entries = {path.relative_to(folder).as_posix(): manifest_entry(path) for path in files}
+    text = json.dumps({"format": 1, "files": entries}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    (folder / MANIFEST).write_text(text, "utf-8")

@@ -1,0 +1,79 @@
+"""`TableAnswers`: what samplers that read a table of answers have in common: where it lies, and how it is joined.
+
+The table is read once into a dict keyed by prompt id before the first task is answered, so memory grows with the
+table's answers (not with its other columns); an answered prompt's rows are let go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from prefdata import files, hub
+from prefdata.conversations import PromptFormat
+from prefdata.records import Drop
+from prefdata.sampling._completions import Found
+from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.spec import JSON, Context
+
+__all__ = ["TableAnswers", "joined"]
+
+
+class TableAnswers(Sampler):
+    """Answers in a file or in a dataset of the Hub, joined to the prompts by prompt id."""
+
+    path: Path | None = None
+    """A file of Parquet, JSON lines or CSV; give either this or `dataset`."""
+    dataset: Annotated[str, Field(pattern=hub.REPO_ID)] | None = None
+    """A dataset's repository on the Hub."""
+    config: str | None = None
+    """Configuration of the dataset; None takes its default."""
+    split: str | None = None
+    """Split of the dataset; None is `train`."""
+    revision: str | None = None
+    """Branch, tag or commit SHA of the dataset; None takes the main branch. The lock keeps the commit."""
+    prompt_column: str = "prompt"
+    """Holds the prompt as the prompt source reads it; not read when `prompt_id_column` is named."""
+    prompt_id_column: str | None = None
+    """Holds the prompt id."""
+    prompt_format: PromptFormat = "auto"
+    """How a text in `prompt_column` is read; the same as in the prompt source."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (self.dataset is None):
+            raise ValueError("give either `path` or `dataset`")
+        if self.path is not None and any((self.config, self.split, self.revision)):
+            raise ValueError("`config`, `split` and `revision` belong to `dataset`, not to `path`")
+        return self
+
+    def pins(self) -> dict[str, JSON]:
+        """The SHA-256 of the file, or the commit SHA of the dataset."""
+        if self.path is not None:
+            return {**super().pins(), **files.pin(self.path)}
+        assert self.dataset is not None
+        return {**super().pins(), "sha": hub.resolve_dataset(self.dataset, self.revision)}
+
+    def _rows(self, only: list[str], context: Context) -> Iterator[dict[str, Any]]:
+        if self.path is not None:
+            return files.rows(files.pinned(self.path, context.pins), only=only)
+        assert self.dataset is not None
+        sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
+        return hub.dataset_rows(self.dataset, self.config, self.split or "train", sha, only=only)
+
+
+def joined(name: str, found: dict[str, Found], tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    """The answers of a table to each task, and what it has for prompts that no task asks for."""
+    for task in tasks:
+        prompt_id = task.prompt.prompt_id
+        slot = found.pop(prompt_id, None)
+        if slot is None or not (slot.candidates or slot.drops):
+            drop = Drop(prompt_id, "candidates", "no_completion", "the table has no answer", name, task.index)
+            yield Drawn(task.key, drops=(drop,))
+        else:
+            yield Drawn(task.key, tuple(slot.candidates), tuple(slot.drops))
+    if others := sum(slot.rows for slot in found.values()):
+        context.counted("rows_of_other_prompts", others)

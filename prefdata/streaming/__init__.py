@@ -1,0 +1,1 @@
+"""Pairs of a Parquet table in bounded memory; `prefdata.table_pairs` uses it wherever it applies."""

@@ -1,0 +1,317 @@
+"""A piece of a Parquet table of scored answers as arrays: runs of rows of one prompt, and what is plain about them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from prefdata.conversations import Unusable
+from prefdata.pairing import LengthUnit
+from prefdata.records import as_messages, prompt_id_of
+from prefdata.scored_table import conversation
+from prefdata.streaming.select import Answers
+
+__all__ = [
+    "Piece",
+    "Rows",
+    "as_roles",
+    "can_stream",
+    "identities",
+    "made_id",
+    "plain_texts",
+    "repeats",
+    "rows_of",
+    "run_starts",
+    "spoken",
+    "whole_runs",
+]
+
+_Ints = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows of a table, one column a role, in runs of rows that show the same `prompt_id` and `prompt`."""
+
+    table: pa.Table
+    """Each column in one chunk."""
+    starts: _Ints
+    """Where each run starts."""
+
+    def part(self, runs: _Flags) -> Piece:
+        """Some of the runs."""
+        sizes = np.diff(np.append(self.starts, self.table.num_rows))[runs]
+        return Piece(self.rows_of_runs(runs).combine_chunks(), np.cumsum(sizes) - sizes)
+
+    def rows_of_runs(self, runs: _Flags) -> pa.Table:
+        """A copy of the rows of some runs."""
+        sizes = np.diff(np.append(self.starts, self.table.num_rows))
+        return self.table.take(pa.array(np.flatnonzero(np.repeat(runs, sizes))))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a piece says, one entry a candidate or one a run; runs that are not `plain` are not to be read."""
+
+    answers: Answers
+    columns: Mapping[str, pa.Array]
+    """source, model, finish_reason, index: of each candidate, where the table has them."""
+    characters: _Ints
+    eligible: _Flags
+    plain: _Flags
+    """Runs whose prompt is plain text, and whose candidates are at least two, all eligible under any rule."""
+
+
+def can_stream(path: Path, named: Mapping[str, str]) -> bool:
+    """Whether the columns have the common types, of which this module knows the meaning."""
+    if path.suffix != ".parquet":
+        return False
+    with pq.ParquetFile(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
+    kinds = {role: schema.field(name).type for role, name in named.items()}
+    wide = pa.types.is_list(kinds["response"]) or pa.types.is_large_list(kinds["response"])
+    if wide != (pa.types.is_list(kinds["score"]) or pa.types.is_large_list(kinds["score"])):
+        return False
+    for role in ("response", "score") if wide else ():
+        kinds[role] = kinds[role].value_type
+    whole = pa.types.is_integer(kinds.get("index", pa.int64())) and kinds.get("index") != pa.uint64()
+    number = (pa.types.is_integer(kinds["score"]) or kinds["score"] in (pa.float32(), pa.float64())) and (
+        kinds["score"] != pa.uint64()
+    )
+    texts = all(_is_text(kind) for role, kind in kinds.items() if role not in ("score", "index"))
+    return rows > 0 and "prompt" in named and whole and number and texts
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def as_roles(batch: pa.RecordBatch, named: Mapping[str, str]) -> pa.Table:
+    """The rows with their columns called by role, texts as `string`."""
+    columns = {role: batch.column(name) for role, name in named.items()}
+    for role, column in columns.items():
+        if pa.types.is_large_string(column.type):
+            columns[role] = column.cast(pa.string())
+        elif pa.types.is_large_list(column.type) or (
+            pa.types.is_list(column.type) and pa.types.is_large_string(column.type.value_type)
+        ):
+            inner = column.type.value_type
+            columns[role] = column.cast(pa.list_(pa.string() if pa.types.is_large_string(inner) else inner))
+    return pa.table(columns)
+
+
+def run_starts(table: pa.Table) -> _Ints:
+    """Where each run starts. In a wide table every row is a run."""
+    if not table.num_rows or pa.types.is_list(table.schema.field("response").type):
+        return np.arange(table.num_rows)
+    new = np.zeros(table.num_rows, bool)
+    new[0] = True
+    for role in ("prompt_id", "prompt"):
+        if role in table.column_names:
+            column = table[role].chunk(0)
+            after, before = column[1:], column[:-1]
+            differs = pc.not_equal(after, before)
+            if column.null_count:
+                differs = pc.if_else(pc.and_(after.is_null(), before.is_null()), False, differs.fill_null(True))
+            new[1:] |= differs.to_numpy(zero_copy_only=False)
+    return np.flatnonzero(new)
+
+
+def plain_texts(texts: pa.Array) -> _Flags:
+    """Which texts are prompts of one user turn, read as they stand; a few that are may be left out."""
+    offsets, data = _buffers(texts)
+    if not len(data):
+        return np.zeros(len(texts), bool)
+    first = data[np.minimum(offsets[:-1], len(data) - 1)]
+    clear = (np.diff(offsets) > 0) & (first > 32) & (first < 128) & (first != ord("["))
+    flags = np.asarray(clear & texts.is_valid().to_numpy(zero_copy_only=False))
+    doubtful = np.flatnonzero(first > 127)
+    for place, text in zip(doubtful, texts.take(pa.array(doubtful)).to_pylist(), strict=True):
+        flags[place] = bool(text) and bool(text.strip()) and not text.lstrip().startswith("[")
+    return flags
+
+
+def whole_runs(piece: Piece) -> _Flags:
+    """In a wide table, rows with as many scores as answers, and at least one; in a long one, all runs."""
+    text, score = (piece.table[name].chunk(0) for name in ("response", "score"))
+    if not pa.types.is_list(text.type):
+        return np.ones(len(piece.starts), bool)
+    answers, scores = (
+        pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False) for column in (text, score)
+    )
+    return np.asarray((answers > 0) & (answers == scores))
+
+
+def rows_of(piece: Piece, ids: list[str], plain: _Flags, unit: LengthUnit) -> Rows:
+    """Reads a piece of which all runs are whole.
+
+    Args:
+        piece: the rows.
+        ids: the id of each run, as `identities` gives it.
+        plain: runs whose prompt is plain.
+        unit: of the answers' lengths; not words.
+    """
+    table = piece.table
+    named = {name: table[name].chunk(0) for name in table.column_names}
+    text, score, starts = named["response"], named["score"], piece.starts
+    columns = {name: named[name] for name in ("source", "model", "finish_reason", "index") if name in named}
+    wide = pa.types.is_list(text.type)
+    if wide:
+        sizes = pc.list_value_length(text).to_numpy(zero_copy_only=False).astype(np.int64)
+        text, score, starts = text.flatten(), score.flatten(), np.cumsum(sizes) - sizes
+    sizes = np.diff(np.append(starts, len(text)))
+    run = np.repeat(np.arange(len(starts)), sizes)
+    if wide:
+        columns = {name: column.take(pa.array(run)) for name, column in columns.items()}
+        columns["index"] = pa.array(np.arange(len(text)) - starts[run])
+    if "model" in columns:
+        columns["source"] = pc.coalesce(columns.get("source", columns["model"]), columns["model"])
+    n_bytes, characters, readable = _measured(text)
+    score = pc.cast(score, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0
+    eligible = readable & np.isfinite(score)
+    if "finish_reason" in columns:
+        cut_off = pc.equal(columns["finish_reason"], "length").fill_null(False)
+        eligible &= ~cut_off.to_numpy(zero_copy_only=False)
+    place, ambiguous = _places(columns, run, len(starts))
+    plain = plain & np.logical_and.reduceat(eligible, starts) & (sizes > 1)
+    length = n_bytes if unit == "bytes" else characters
+    answers = Answers(ids, starts, run, text, score, length, n_bytes, place, ambiguous)
+    return Rows(answers, columns, characters, eligible & plain[run], plain)
+
+
+def repeats(answers: Answers) -> _Flags:
+    """Rows whose text an earlier row of their run has."""
+    flags = np.zeros(len(answers.run), bool)
+    order = np.lexsort((answers.n_bytes, answers.run))
+    run, size = answers.run[order], answers.n_bytes[order]
+    same = np.append(False, (run[1:] == run[:-1]) & (size[1:] == size[:-1]))
+    rows = order[same | np.append(same[1:], False)]
+    seen = set()
+    texts = answers.text.take(pa.array(rows)).to_pylist()
+    for row, key in zip(rows.tolist(), zip(answers.run[rows].tolist(), texts, strict=True), strict=True):
+        flags[row] = key in seen
+        seen.add(key)
+    return flags
+
+
+def spoken(text: str | None) -> str | None:
+    """A text that is the same for all spellings of a prompt: what its one user says, or else its id."""
+    if text is None:
+        return None
+    turns = conversation(text)
+    if isinstance(turns, Unusable):
+        return text
+    return turns[0]["content"] if len(turns) == 1 and turns[0]["role"] == "user" else prompt_id_of(turns)
+
+
+def made_id(text: str) -> str:
+    """The id of a prompt that came without one."""
+    turns = conversation(text)
+    return prompt_id_of(as_messages(text) if isinstance(turns, Unusable) else turns)
+
+
+def identities(piece: Piece) -> tuple[list[str], pa.Array, _Flags]:
+    """The id of each run as `scored_table` makes it, its prompt, and whether that is plain."""
+    firsts = pa.array(piece.starts)
+    prompts = piece.table["prompt"].chunk(0).take(firsts)
+    _check_utf8(prompts)
+    plain = plain_texts(prompts)
+    given: list[Any] = [None] * len(prompts)
+    if "prompt_id" in piece.table.column_names:
+        given = piece.table["prompt_id"].chunk(0).take(firsts).to_pylist()
+    ids = [
+        name
+        if name is not None
+        else hashlib.sha256(text).hexdigest()
+        if simple
+        else ""
+        if text is None
+        else made_id(text.decode())
+        for name, text, simple in zip(given, prompts.cast(pa.binary()).to_pylist(), plain.tolist(), strict=True)
+    ]
+    if "" in ids:
+        plain &= np.array([name != "" for name in ids])
+    return ids, prompts, plain
+
+
+def _buffers(texts: pa.Array) -> tuple[_Ints, NDArray[np.uint8]]:
+    """Offsets of the texts, and the bytes they point into."""
+    _, offsets, data = texts.buffers()
+    every = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    return every, np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
+
+
+def _check_utf8(texts: pa.Array) -> bool:
+    """Whether all are ASCII; raises `pyarrow.ArrowInvalid` where one is no UTF-8."""
+    offsets, data = _buffers(texts)
+    part = data[offsets[0] : offsets[-1]]
+    if not len(part) or part.max() < 128:
+        return True
+    texts.validate(full=True)
+    return False
+
+
+def _measured(texts: pa.Array) -> tuple[_Ints, _Ints, _Flags]:
+    """Bytes and code points of each text, and which are neither null nor blank."""
+    offsets, data = _buffers(texts)
+    n_bytes = np.diff(offsets)
+    characters = n_bytes
+    if not _check_utf8(texts):
+        characters = pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    readable = n_bytes > 0
+    if len(data):
+        first = data[np.minimum(offsets[:-1], len(data) - 1)]
+        doubtful = np.flatnonzero(readable & ((first <= 32) | (first > 127)))
+        if len(doubtful):
+            readable[doubtful] = [bool(text and text.strip()) for text in texts.take(pa.array(doubtful)).to_pylist()]
+    if texts.null_count:
+        readable &= texts.is_valid().to_numpy(zero_copy_only=False)
+    return n_bytes, characters, readable
+
+
+def _places(columns: Mapping[str, pa.Array], run: _Ints, n_runs: int) -> tuple[_Ints, _Flags]:
+    """The rank of each row by (run, source, index), nulls first, and the runs in which two rows share both."""
+    keys = []
+    if "index" in columns:
+        index = columns["index"]
+        keys = [index.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)]
+        if index.null_count:
+            keys.append(index.is_valid().to_numpy(zero_copy_only=False).astype(np.int64))
+    if "source" in columns:
+        encoded = columns["source"].dictionary_encode()
+        names = [name.encode() for name in encoded.dictionary.to_pylist()]
+        rank = np.empty(len(names) + 1, np.int64)
+        rank[np.array(sorted(range(len(names)), key=names.__getitem__), int)] = np.arange(len(names))
+        rank[len(names)] = -1
+        keys.append(rank[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)])
+    keys.append(run)
+    falls, same = _adjacent(keys)
+    place = np.arange(len(run))
+    if falls.any():
+        order = np.lexsort(keys)
+        place = np.empty(len(run), np.int64)
+        place[order] = np.arange(len(run))
+        run = run[order]
+        _, same = _adjacent([key[order] for key in keys])
+    ambiguous = np.zeros(n_runs, bool)
+    ambiguous[run[1:][same]] = True
+    return place, ambiguous
+
+
+def _adjacent(keys: list[_Ints]) -> tuple[_Flags, _Flags]:
+    """Where a row is less than the one before it, and where it is equal; the last key counts most."""
+    falls, same = np.zeros(len(keys[0]) - 1, bool), np.ones(len(keys[0]) - 1, bool)
+    for key in keys:
+        falls = (key[1:] < key[:-1]) | ((key[1:] == key[:-1]) & falls)
+        same &= key[1:] == key[:-1]
+    return falls, same

@@ -1,0 +1,181 @@
+"""The named rules on arrays: what `PairRule.pair` decides, for prompts that are clean, without a table of texts.
+
+A prompt is clean when every one of its answers is eligible. For all others, and wherever this module is not sure,
+`PairRule.pair` itself is asked, so it alone defines what a rule means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from prefdata.pairing import (
+    BelowChosen,
+    BestVsWorst,
+    CustomRule,
+    Highest,
+    Longest,
+    Lowest,
+    NearestLength,
+    PairRule,
+    Random,
+    ScoreAtLeast,
+    Selection,
+    Shortest,
+    SnorkelPairRM,
+    Take,
+    UltraFeedbackBinarized,
+    WPOHybridV1,
+    WPOHybridV2,
+)
+from prefdata.spec import derive_seed
+
+__all__ = ["Answers", "Picks", "Side", "can_select", "pick"]
+
+_Ints = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+
+_RULES = (WPOHybridV2, WPOHybridV1, BestVsWorst, SnorkelPairRM, UltraFeedbackBinarized, CustomRule)
+_STEPS = (Highest, Lowest, Shortest, Longest, NearestLength, Random, ScoreAtLeast, BelowChosen)
+_OPTIONS = {"kind", "length", "admit", "label", "threshold", "margin", "seed"}
+_OPTIONS |= {"chosen", "rejected", "take_chosen", "take_rejected"}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers of some prompts, those of one prompt in one run of rows."""
+
+    prompt_ids: list[str]
+    """One a run."""
+    starts: _Ints
+    """Where each run starts."""
+    run: _Ints
+    """The run of each row."""
+    text: pa.Array
+    score: NDArray[np.float64]
+    length: _Ints
+    """In the rule's unit."""
+    n_bytes: _Ints
+    place: _Ints
+    """Rank of each row in the total order of all rows (run, source, index)."""
+    ambiguous: _Flags
+    """Runs in which source and index don't tell all rows apart."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The winner of each run; what is said of a run without one means nothing."""
+
+    row: _Ints
+    n_tied: _Ints
+    decided: _Ints
+    """Index into `words`."""
+    words: list[str]
+    found: _Flags
+    sure: _Flags
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Both sides of each run, and which runs have a pair for sure."""
+
+    chosen: Side
+    rejected: Side
+    certain: _Flags
+
+
+def can_select(rule: PairRule) -> bool:
+    """Whether `pick` knows every word of the rule."""
+    if type(rule) not in _RULES or not type(rule).model_fields.keys() <= _OPTIONS:
+        return False
+    if rule.extra_columns() or rule.take() != Take() or rule.length == "words":
+        return False
+    steps = [step for selection in rule.selections() for step in (*selection.among, *selection.by)]
+    known = all(type(selection).model_fields.keys() == {"among", "by"} for selection in rule.selections())
+    return known and all(type(step) in _STEPS for step in steps)
+
+
+def pick(rule: PairRule, answers: Answers, eligible: _Flags) -> Picks:
+    """Both sides of every run, among the eligible rows."""
+    chosen_by, rejected_by = rule.selections()
+    chosen = _best(chosen_by, answers, eligible, None)
+    lower = eligible & (answers.score < answers.score[chosen.row][answers.run]) & chosen.found[answers.run]
+    lower &= ~_same_text(answers, lower, chosen.row[answers.run])
+    rejected = _best(rejected_by, answers, lower, chosen.row)
+    certain = chosen.found & rejected.found & chosen.sure & rejected.sure
+    return Picks(chosen, rejected, certain)
+
+
+def _same_text(answers: Answers, among: _Flags, other: _Ints) -> _Flags:
+    """Rows that have the text of row `other`; only texts of one length are looked at."""
+    rows = np.flatnonzero(among & (answers.n_bytes == answers.n_bytes[other]))
+    same = np.zeros(len(among), bool)
+    if len(rows):
+        texts = answers.text.take(pa.array(rows)), answers.text.take(pa.array(other[rows]))
+        same[rows] = pc.equal(*texts).to_numpy(zero_copy_only=False)
+    return same
+
+
+def _best(selection: Selection, answers: Answers, pool: _Flags, chosen: _Ints | None) -> Side:
+    starts, run = answers.starts, answers.run
+    tied = pool.copy()
+    for admission in selection.among:
+        tied &= _admits(admission, answers, chosen)
+    found = np.logical_or.reduceat(tied, starts)
+    sure = np.ones(len(starts), bool)
+    counts = []
+    for key in selection.by:
+        if isinstance(key, Random):
+            sure &= ~answers.ambiguous
+        value = np.where(tied, _values(key, answers, tied, chosen), np.inf)
+        tied &= value == np.minimum.reduceat(value, starts)[run]
+        counts.append(np.add.reduceat(tied, starts, dtype=np.int64))
+    decided = np.full(len(starts), len(counts), np.int64)
+    for number in range(len(counts) - 1, -1, -1):
+        decided[counts[number] == 1] = number
+    sure &= (counts[-1] == 1) | ~answers.ambiguous
+    first = np.minimum.reduceat(np.where(tied, answers.place, len(run)), starts)
+    by_place = np.empty(len(run) + 1, np.int64)
+    by_place[answers.place] = np.arange(len(run))
+    by_place[len(run)] = 0
+    words = [*(key.kind for key in selection.by), "order"]
+    return Side(by_place[first], counts[0], decided, words, found, sure)
+
+
+def _admits(admission: Any, answers: Answers, chosen: _Ints | None) -> _Flags:
+    if isinstance(admission, ScoreAtLeast):
+        return np.asarray(answers.score >= admission.value)
+    assert isinstance(admission, BelowChosen) and chosen is not None
+    return np.asarray(answers.score <= (answers.score[chosen] - admission.margin)[answers.run])
+
+
+def _values(key: Any, answers: Answers, tied: _Flags, chosen: _Ints | None) -> NDArray[Any]:
+    if isinstance(key, Highest):
+        return -answers.score
+    if isinstance(key, Lowest):
+        return answers.score
+    if isinstance(key, Random):
+        return _drawn(key, answers, tied)
+    sign = {Shortest: 1, Longest: -1}.get(type(key))
+    if sign is not None:
+        return sign * answers.length
+    assert isinstance(key, NearestLength) and chosen is not None
+    return np.asarray(np.abs(answers.length - answers.length[chosen][answers.run]))
+
+
+def _drawn(key: Random, answers: Answers, tied: _Flags) -> _Ints:
+    """0 for the drawn row of each run: see `Random.values`."""
+    order = np.argsort(answers.place, kind="stable")
+    rows = order[tied[order]]
+    run = answers.run[rows]
+    sizes = np.bincount(run, minlength=len(answers.starts))
+    firsts = np.cumsum(sizes) - sizes
+    draws = np.array([derive_seed("pair", key.seed, name) for name in answers.prompt_ids], np.int64)
+    values = np.zeros(len(tied), np.int64)
+    values[rows] = (np.arange(len(rows)) - firsts[run] - draws[run]) % np.maximum(sizes[run], 1)
+    return values

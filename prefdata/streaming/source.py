@@ -1,0 +1,161 @@
+"""The file of a table of scored answers, read as pieces that hold all rows of their prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run_starts, spoken
+from prefdata.streaming.spill import Buckets
+
+__all__ = ["BUCKET_BYTES", "PIECE_BYTES", "ParquetTable"]
+
+PIECE_BYTES = 12 << 20
+"""Decoded bytes read at a time."""
+BUCKET_BYTES = 48 << 20
+"""Decoded bytes of rows that are brought into order at a time."""
+
+_HELD = 64
+"""Prompts at the seams of batches that make one piece."""
+
+
+class ParquetTable:
+    """The file, read in batches of bounded size."""
+
+    def __init__(self, path: Path, named: Mapping[str, str]) -> None:
+        self.path, self.named = path, named
+        with self._open() as file:
+            self.rows = file.metadata.num_rows
+            head = next(file.iter_batches(64, columns=self._columns(), use_threads=False))
+        self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
+
+    def buckets(self) -> int:
+        """How many buckets hold the rows, each of bounded size."""
+        return int(min(256, max(1, self.rows * self._per_row // BUCKET_BYTES)))
+
+    def batches(self) -> Iterator[pa.Table]:
+        """The rows as they come, columns called by role."""
+        size = int(min(20_000, max(1, PIECE_BYTES // self._per_row)))
+        with self._open() as file:
+            for batch in file.iter_batches(size, columns=self._columns(), use_threads=False):
+                yield as_roles(batch, self.named)
+
+    def edges(self) -> list[str]:
+        """Ids that cut all ids into about equal parts."""
+        count = self.buckets()
+        if "prompt_id" not in self.named:
+            return [f"{number * 16**8 // count:08x}" for number in range(1, count)]
+        found: list[str] = []
+        with self._open() as file:
+            for batch in file.iter_batches(1 << 16, columns=[self.named["prompt_id"]], use_threads=False):
+                names = batch.column(0).unique()
+                found += names.take(pa.array(range(0, len(names), max(1, len(names) // 64)))).drop_null().to_pylist()
+        found.sort()
+        return sorted({found[number * len(found) // count] for number in range(1, count)}) if found else []
+
+    def clustered(self) -> Iterator[Piece]:
+        """Pieces as the rows come; the last prompt of a batch waits for the next one."""
+        last: pa.Table | None = None
+        held: list[pa.Table] = []
+        for table in self.batches():
+            starts = run_starts(table)
+            if last is not None:
+                ends = int(starts[1]) if len(starts) > 1 else table.num_rows
+                more = ends if _goes_on(last, table) else 0
+                last = pa.concat_tables([last, table.slice(0, more)]).combine_chunks()
+                if more == table.num_rows:
+                    continue
+                held.append(last)
+                if len(held) == _HELD:
+                    yield _joined(held)
+                    held = []
+                if more:
+                    table, starts = _single(table.slice(more)), starts[1:] - more
+            if pa.types.is_list(table.schema.field("response").type):
+                last = None
+                yield Piece(table, starts)
+                continue
+            cut = int(starts[-1])
+            last = table.take(pa.array(range(cut, table.num_rows)))
+            if cut:
+                yield Piece(_single(table.slice(0, cut)), starts[:-1])
+        if last is not None:
+            held.append(last)
+        if held:
+            yield _joined(held)
+
+    def gathered(self, folder: Path) -> Iterator[Piece]:
+        """Pieces of rows in any order, each with all rows of its prompts."""
+        place = folder / "gathered"
+        place.mkdir()
+        buckets: Buckets | None = None
+        for table in self.batches():
+            key = _keys(table)
+            table = table.append_column("key", pa.array(key))
+            buckets = buckets or Buckets(place, self.buckets(), table.schema)
+            of = key % np.uint64(buckets.count)
+            order = np.argsort(of, kind="stable")
+            ends = np.cumsum(np.bincount(of.astype(np.int64), minlength=buckets.count))
+            table = table.take(pa.array(order))
+            start = 0
+            for bucket, end in enumerate(ends.tolist()):
+                if end > start:
+                    buckets.write(bucket, table.slice(start, end - start))
+                start = end
+        assert buckets is not None
+        buckets.close()
+        for table in buckets.read():
+            order = np.argsort(table["key"].to_numpy(), kind="stable")
+            whole = table.drop_columns("key").combine_chunks().take(pa.array(order))
+            yield Piece(whole, run_starts(whole))
+
+    def _columns(self) -> list[str]:
+        return list(dict.fromkeys(self.named.values()))
+
+    def _open(self) -> Any:
+        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+
+
+def _joined(prompts: list[pa.Table]) -> Piece:
+    sizes = np.array([table.num_rows for table in prompts])
+    return Piece(pa.concat_tables(prompts).combine_chunks(), np.cumsum(sizes) - sizes)
+
+
+def _single(table: pa.Table) -> pa.Table:
+    """The same rows, each column in one chunk; slices of a batch are in one already."""
+    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
+
+
+def _goes_on(last: pa.Table, table: pa.Table) -> bool:
+    """Whether the first row is of the prompt whose rows came last."""
+    names = [name for name in ("prompt_id", "prompt") if name in table.column_names]
+    return all(last[name][-1].as_py() == table[name][0].as_py() for name in names)
+
+
+def _keys(table: pa.Table) -> NDArray[np.uint64]:
+    """A number for each row, the same for all rows whose prompt has one id."""
+    prompts = table["prompt"].chunk(0)
+    plain = plain_texts(prompts)
+    if "prompt_id" in table.column_names:
+        ids = table["prompt_id"].chunk(0)
+        if not ids.null_count:
+            return _hashes(pl.Series(pl.from_arrow(ids)))
+        made = zip(ids.to_pylist(), prompts.to_pylist(), strict=True)
+        names = [name if name is not None else "" if text is None else made_id(text) for name, text in made]
+        return _hashes(pl.Series(names, dtype=pl.String))
+    keys = _hashes(pl.Series(pl.from_arrow(prompts))).copy()
+    doubtful = np.flatnonzero(~plain)
+    texts = [spoken(text) for text in prompts.take(pa.array(doubtful)).to_pylist()]
+    keys[doubtful] = _hashes(pl.Series(texts, dtype=pl.String))
+    return keys
+
+
+def _hashes(names: pl.Series) -> NDArray[np.uint64]:
+    return np.asarray(names.hash().to_numpy())

@@ -1,0 +1,175 @@
+"""The tables of a dataset folder and the numbers that follow from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+
+from prefdata.dataset import held_out
+from prefdata.publish.answers import answer_rows
+from prefdata.publish.card import card_configs, card_header, ledger_table
+from prefdata.scored_table import ScoredTable
+from prefdata.spec import JSON
+from prefdata.table_pairs import table_digest
+from prefdata.tables import ANSWERS, CANDIDATE_DROPS, DROPS
+from prefdata.verify._alone import check_alone
+from prefdata.verify._derive import Counted, Derivation
+from prefdata.verify._folder import read_document, read_text, series
+from prefdata.verify._ledger import check_build_ledger, check_pair_ledger
+from prefdata.verify._origin import Origin
+from prefdata.verify._tables import Rows, TableFiles, chunks
+from prefdata.verify.report import Report
+
+_NO_ANSWERS = "pairs, drops and audit were not made again: there are no answers that could be used"
+
+
+@dataclass
+class Contents:
+    """Checks everything beyond names, hashes, recipe and lock."""
+
+    files: dict[str, Path]
+    origin: Origin
+    scored: ScoredTable | None
+    """The table that `prefdata pair` read."""
+    report: Report
+
+    def check(self) -> None:
+        """Runs the checks; what can't be checked is noted."""
+        report = self.report
+        schema = self.origin.rules.rows_schema
+        data = {name: TableFiles(series(self.files, f"data/{name}"), schema) for name in ("train", "test")}
+        self.data = {name: table for name, table in data.items() if table.files}
+        self.answers: TableFiles | None = TableFiles(series(self.files, "candidates/train"), ANSWERS)
+        with report.checking("columns, types and features of every table"):
+            self.drops, self.lost = self._small("drops", DROPS), self._small("drops_candidates", CANDIDATE_DROPS)
+            fit = [table.fits(report) for table in self.data.values()]
+            if not self.answers.files or not self.answers.fits(report):
+                self.answers = None
+        with report.checking("configurations on the card"):
+            self._check_configs()
+        if not fit or not all(fit):
+            report.not_checked.append("pairs, drops, splits, ledger: a table of pairs is not what it should be")
+            return
+        if self.scored is None and self.answers is None:
+            self._check_alone()
+        else:
+            self._check_against_answers()
+
+    def _check_against_answers(self) -> None:
+        report, schema = self.report, self.origin.rules.rows_schema
+        if self.scored is not None:
+            table = self.scored.candidates.sort(pl.all(), nulls_last=False)
+            answers = answer_rows(table, self.scored.prompts.to_arrow())
+            self._check_table(table, answers)
+            ids, batches = table["prompt_id"].unique().to_list(), iter(_slices(answers))
+        else:
+            assert self.answers is not None
+            ids, ordered = self.answers.prompt_ids("candidates/", report)
+            batches = self.answers.sorted_batches(ordered)
+        rows = {}
+        for name, files in self.data.items():
+            _, ordered = files.prompt_ids(f"data/{name}-*", report)
+            rows[name] = Rows(files.sorted_batches(ordered), schema)
+        derivation = Derivation(self.origin.rules, self._test_ids(ids), rows, self.drops, self.lost, report)
+        with report.checking("every pair, split and drop, made again from the answers"):
+            for chunk in chunks(batches):
+                derivation.add(chunk)
+            derivation.finish()
+        self._finish(derivation.counted, answered=True)
+        self._check_audit(derivation)
+
+    def _check_alone(self) -> None:
+        self.report.not_checked.append(f"{_NO_ANSWERS}{'' if self.origin.recipe else ' (--table gives them)'}")
+        ids: set[str] = set()
+        for name, files in self.data.items():
+            ids |= set(files.prompt_ids(f"data/{name}-*", self.report)[0])
+        rules, batches = self.origin.rules, {name: files.batches() for name, files in self.data.items()}
+        test_ids = self._test_ids(list(ids))
+        with self.report.checking("every pair against itself; splits"):
+            found = check_alone(rules.rule, rules.hashed, test_ids, batches, self.drops, self.lost, self.report)
+        self._finish(found, answered=False)
+
+    def _check_table(self, table: pl.DataFrame, answers: pa.Table) -> None:
+        """The table that `prefdata pair` read is the one that the lock pins, and the answers are its rows."""
+        assert self.scored is not None
+        with self.report.checking("the table, by its hash in the lock"):
+            digest = table_digest(table)
+            found = self.origin.lock.get("candidates_sha256")
+            self.report.compare("table", "prefdata.lock.json", digest, found, path="candidates_sha256")
+        with self.report.checking("drops of prompts that the table spoils"):
+            expected = self.scored.drops.sort("prompt_id").to_dicts()
+            found = [row for row in self.drops.to_pylist() if row["stage"] != "pairs"]
+            self.report.compare("drop", "drops.parquet", expected, found)
+        if self.answers is not None:
+            with self.report.checking("answers against the table"):
+                published = self.answers.read()
+                if not published.equals(answers):
+                    self.report.compare("answer", "candidates/", answers.to_pylist(), published.to_pylist())
+
+    def _test_ids(self, ids: list[str]) -> frozenset[str]:
+        """The prompts of the test split, drawn among all that reached the pair rule."""
+        recipe = self.origin.recipe
+        if recipe is None or not recipe.dataset.test_size:
+            return frozenset()
+        dropped = [row["prompt_id"] for row in self.drops.to_pylist() if row["stage"] == "pairs"]
+        return held_out([*ids, *filter(None, dropped)], recipe.dataset.test_size, recipe.seed)
+
+    def _finish(self, counted: Counted, *, answered: bool) -> None:
+        """Ledger and card, from what was counted."""
+        report, recipe = self.report, self.origin.recipe
+        found = read_document(self.files, "ledger.json", report)
+        with report.checking("ledger, counted again"):
+            if recipe is not None:
+                ledger = check_build_ledger(recipe, counted, answered, self.drops, self.lost, found, report)
+            else:
+                rows = None if self.scored is None else self.scored.rows
+                ledger = check_pair_ledger(counted, rows, answered, self.drops, found, report)
+        card = read_text(self.files, "README.md", report)
+        with report.checking("ledger and fingerprints on the card"):
+            lines = {name: f"- {name}: `{value}`" for name, value in self.origin.fingerprints.items()}
+            for name, text in {"ledger": ledger_table(ledger), **lines}.items():
+                if card is not None and text not in card:
+                    report.add("card", "README.md", field=name, expected=text)
+
+    def _check_configs(self) -> None:
+        card = read_text(self.files, "README.md", self.report)
+        if card is None:
+            return
+        header = card_header(card)
+        found = header.get("configs") if isinstance(header, dict) else header
+        expected = card_configs(self.data, answers=bool(series(self.files, "candidates/train")))
+        self.report.compare("card", "README.md", expected, found, path="configs")
+
+    def _check_audit(self, derivation: Derivation) -> None:
+        found = read_document(self.files, "audit.json", self.report)
+        if not derivation.sound:
+            self.report.not_checked.append("audit: the answers are not in order")
+            return
+        with self.report.checking("audit, counted again"):
+            recipe, audit = self.origin.recipe, derivation.auditor.result()
+            made: JSON = json.loads(json.dumps(audit if recipe is None else recipe.audit.judged(audit)))
+            self.report.compare("audit", "audit.json", made, found)
+
+    def _small(self, name: str, schema: pa.Schema) -> pa.Table:
+        """A table that is read whole; empty where it is not what it should be."""
+        file = f"{name}.parquet"
+        table = TableFiles({file: self.files[file]} if file in self.files else {}, schema)
+        if not table.fits(self.report):
+            return schema.empty_table()
+        table.prompt_ids(file, self.report)
+        found = table.read()
+        stages = {"prompts", "pairs"} if schema.equals(DROPS) else {"candidates", "pairs"}
+        for row in found.to_pylist():
+            if row["stage"] not in stages:
+                self.report.add("drop", file, prompt_id=row["prompt_id"], field="stage", found=row["stage"])
+        return found
+
+
+def _slices(table: pa.Table) -> Iterator[pa.Table]:
+    for start in range(0, table.num_rows, 4_096):
+        yield table.slice(start, 4_096)

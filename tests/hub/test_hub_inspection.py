@@ -1,0 +1,63 @@
+"""Datasets of a Hub that are compared and replayed by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from prefdata.pairing import BestVsWorst, WPOHybridV2
+from prefdata.table_pairs import pair_table
+
+ROWS = [
+    {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "response": f"{i}" + "x" * (5 - i), "score": score}
+    for n in range(3)
+    for i, score in enumerate((2, 2, 1))
+]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, client, tmp_path):
+    table = tmp_path / "table.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    pair_table(table, BestVsWorst(), tmp_path / "one")
+    pair_table(table, WPOHybridV2(), tmp_path / "two")
+    first = hub.put("dataset", "alice/pairs", files(tmp_path / "one"))
+    hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
+    found = client.run(f"""
+from prefdata.inspection.diff import compare
+from prefdata.inspection.where import dataset_at
+now, before = dataset_at("alice/pairs"), dataset_at("alice/pairs@{first}")
+result = [
+    compare(now, dataset_at({str(tmp_path / "two")!r})).equal,
+    compare(before, dataset_at({str(tmp_path / "one")!r})).equal,
+    compare(before, now).changed.get("chosen"),
+    refused(lambda: dataset_at("alice/nothing")),
+]
+""")
+    assert found[:3] == [True, True, 3]
+    assert found[3][0] == "InputError"
+
+
+def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    texts = ["a", "b", "c"]
+    rows = [
+        {"prompt": f"{n}", "all_generated_responses": texts, "all_rm_scores": [1.0, 3.0, 2.0]}
+        | {"chosen": "b", "rejected": "a"}
+        for n in range(4)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
+    content = (tmp_path / "t.parquet").read_bytes()
+    hub.put("dataset", "alice/snorkel", {"data/train_iteration_1-00000-of-00001.parquet": content})
+    found = client.run("""
+from prefdata.pairing import SnorkelPairRM
+from prefdata.replay import replay
+report = replay("alice/snorkel", SnorkelPairRM())
+result = [report.pairs, report.share]
+""")
+    assert found == [4, 1.0]

@@ -1,0 +1,296 @@
+"""`prefdata pair` streams Parquet tables; each folder it writes is, byte for byte, the one that memory would give."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from prefdata import table_pairs
+from prefdata.errors import InputError
+from prefdata.pairing import (
+    DNO,
+    BelowChosen,
+    BestVsWorst,
+    CustomRule,
+    Highest,
+    Longest,
+    Lowest,
+    NearestLength,
+    Random,
+    ScoreAtLeast,
+    Selection,
+    Shortest,
+    TopKVsBottomK,
+    UltraFeedbackBinarized,
+    WPOHybridV1,
+    WPOHybridV2,
+)
+from prefdata.streaming import source, spill, stream
+
+TALK = json.dumps([{"role": "user", "content": "Why?"}])
+LONG_TALK = json.dumps(
+    [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+)
+PROMPTS = (
+    "Why?",
+    "How?",
+    "Who?",
+    TALK,
+    LONG_TALK,
+    " Why?",
+    "",
+    " ",
+    None,
+    "[",
+    "[]",
+    "é",
+    "\u3000",
+    "漢字",
+    "\0",
+    f"\0{TALK}",
+)
+TEXTS = ("a", "b", "bb", "cc", "ccc", "é", "ab", " a", "漢字", "", " ", "\x1c", "\u3000", "\u200b", None)
+SCORES = (1.0, 2.0, 2.0, 3.0, 5.0, 6.0, 0.0, -0.0, None, float("nan"), float("inf"))
+
+custom = CustomRule(
+    chosen=Selection(among=(ScoreAtLeast(value=2),), by=(Longest(), Highest())),
+    rejected=Selection(among=(BelowChosen(margin=1),), by=(NearestLength(), Random(seed=3), Shortest())),
+)
+drawn = CustomRule(chosen=Selection(by=(Random(seed=1), Highest())), rejected=Selection(by=(Lowest(), Random())))
+RULES = (
+    WPOHybridV2(),
+    WPOHybridV2(length="bytes"),
+    WPOHybridV2(length="words"),
+    WPOHybridV2(admit=("blank", "cut_off")),
+    WPOHybridV1(),
+    WPOHybridV1(threshold=2, margin=0),
+    BestVsWorst(),
+    UltraFeedbackBinarized(seed=4),
+    custom,
+    drawn,
+    DNO(teacher=("t",)),
+    TopKVsBottomK(),
+)
+
+
+@contextmanager
+def small_pieces(piece: int, bucket: int):
+    """Everything is cut as a table of many GB would be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source, "PIECE_BYTES", piece)
+        patch.setattr(source, "BUCKET_BYTES", bucket)
+        patch.setattr(stream, "REST_BYTES", bucket)
+        patch.setattr(spill, "WAITING_BYTES", bucket)
+        yield
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def both_ways(table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=None, streams=True) -> dict[str, bytes]:
+    """The folder by each way; they must be the same."""
+    place = Path(tempfile.mkdtemp())
+    try:
+        path = place / "table.parquet"
+        pq.write_table(table, path, row_group_size=group)
+        asked = []
+
+        def watched(*arguments):
+            found = stream.stream_pairs(*arguments)
+            asked.append(found is not None)
+            return found
+
+        with small_pieces(piece, bucket), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(table_pairs, "stream_pairs", watched)
+            table_pairs.pair_table(path, rule, place / "streamed", columns=columns)
+            patch.setattr(table_pairs, "stream_pairs", lambda *_: None)
+            table_pairs.pair_table(path, rule, place / "in_memory", columns=columns)
+        assert asked == [streams]
+        streamed, in_memory = files(place / "streamed"), files(place / "in_memory")
+        assert streamed.keys() == in_memory.keys()
+        assert [name for name in sorted(streamed) if streamed[name] != in_memory[name]] == []
+        return streamed
+    finally:
+        shutil.rmtree(place)
+
+
+SCHEMA = {
+    "prompt_id": pa.string(),
+    "prompt": pa.string(),
+    "response": pa.string(),
+    "score": pa.float64(),
+    "source": pa.string(),
+    "model": pa.string(),
+    "index": pa.int64(),
+    "finish_reason": pa.string(),
+}
+
+
+@st.composite
+def long_tables(draw) -> pa.Table:
+    """Clustered, or shuffled, or clustered but for one row; any of the optional columns may lack."""
+    clean = draw(st.booleans())
+    dice = random.Random(draw(st.integers(0, 2**32)))
+    rows = []
+    for number in range(draw(st.integers(1, 25))):
+        prompt = f"prompt {number}" if clean else dice.choice((*PROMPTS, f"prompt {number}"))
+        prompt_id = dice.choice((None, None, "p", "q", "", f"id {number}"))
+        for index in range(dice.choice((1, 2, 3, 4, 6, 9))):
+            rows.append(  # noqa: PERF401 - the draws of one row are easier to read this way
+                {
+                    "prompt_id": prompt_id if dice.random() > 0.02 else None,
+                    "prompt": prompt,
+                    "response": dice.choice(TEXTS[: 9 if clean and dice.random() < 0.9 else None]),
+                    "score": dice.choice(SCORES[: 8 if clean and dice.random() < 0.9 else None]),
+                    "source": dice.choice(("s", "t", "é", None) if not clean else ("s", "t")),
+                    "model": dice.choice(("m", "n", None)),
+                    "index": index if clean else dice.choice((0, 1, 2, None, index)),
+                    "finish_reason": dice.choice(("stop", "stop", None, "length") if not clean else ("stop", None)),
+                }
+            )
+    order = draw(st.sampled_from(("as is", "as is", "shuffled", "one row moved")))
+    if order == "shuffled":
+        dice.shuffle(rows)
+    elif order == "one row moved":
+        rows.append(rows.pop(0))
+    left_out = draw(st.lists(st.sampled_from(("prompt_id", "source", "model", "index", "finish_reason")), unique=True))
+    if draw(st.booleans()):
+        left_out.append("prompt_id")
+    kept = {name: kind for name, kind in SCHEMA.items() if name not in left_out}
+    return pa.Table.from_pylist([{name: row[name] for name in kept} for row in rows], schema=pa.schema(kept.items()))
+
+
+@st.composite
+def wide_tables(draw) -> pa.Table:
+    dice = random.Random(draw(st.integers(0, 2**32)))
+    rows = []
+    for number in range(draw(st.integers(1, 25))):
+        size = dice.choice((0, 1, 2, 3, 5, 6))
+        texts = None if dice.random() < 0.05 else [dice.choice(TEXTS) for _ in range(size)]
+        scores = [dice.choice(SCORES) for _ in range(size if dice.random() < 0.9 else size + 1)]
+        rows.append(
+            {
+                "prompt": dice.choice((*PROMPTS, *(f"prompt {number}",) * 30)),
+                "all_generated_responses": texts,
+                "all_rm_scores": None if dice.random() < 0.05 else scores,
+                "model": dice.choice(("m", None)),
+                "index": 7,
+            }
+        )
+    names = [
+        "prompt",
+        "all_generated_responses",
+        "all_rm_scores",
+        *draw(st.lists(st.sampled_from(("model", "index")), unique=True)),
+    ]
+    kinds = {"all_generated_responses": pa.list_(pa.string()), "all_rm_scores": pa.list_(pa.float64())}
+    schema = pa.schema([(name, kinds.get(name, SCHEMA.get(name))) for name in names])
+    return pa.Table.from_pylist([{name: row[name] for name in names} for row in rows], schema=schema)
+
+
+many = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@many
+@given(
+    table=long_tables(),
+    rule=st.sampled_from(RULES),
+    piece=st.sampled_from((1, 300, 2000, 10**7)),
+    group=st.integers(1, 40),
+)
+def test_any_long_table(table, rule, piece, group):
+    both_ways(table, rule, piece=piece, group=group)
+
+
+@many
+@given(
+    table=wide_tables(),
+    rule=st.sampled_from(RULES),
+    piece=st.sampled_from((1, 300, 2000, 10**7)),
+    group=st.integers(1, 40),
+)
+def test_any_wide_table(table, rule, piece, group):
+    both_ways(table, rule, piece=piece, group=group)
+
+
+CLEAN = [
+    {"prompt": f"prompt {number}", "response": text, "score": score, "source": "s", "index": index}
+    for number in range(300)
+    for index, (text, score) in enumerate((("good", 2.0), ("best", 2.0), ("bad", 1.0), ("worse", 1.0)))
+]
+
+
+def test_shuffled_clustered_and_wide_tables_give_the_same_pairs_through_many_buckets():
+    clustered = pa.Table.from_pylist(CLEAN)
+    shuffled = clustered.take(pa.array(random.Random(1).sample(range(len(CLEAN)), len(CLEAN))))
+    expected = both_ways(clustered, WPOHybridV2(), piece=2_000, bucket=4_000, group=101)
+    assert both_ways(shuffled, WPOHybridV2(), piece=2_000, bucket=4_000, group=77) == expected
+    wide = pl.DataFrame(CLEAN).group_by("prompt", maintain_order=True).agg("response", "score").to_arrow()
+    found = both_ways(wide, WPOHybridV2(), piece=2_000, bucket=4_000)
+    assert json.loads(found["ledger.json"])["pairs"] == json.loads(expected["ledger.json"])["pairs"] == 300
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        {"score": pa.array([str(row["score"]) for row in CLEAN])},
+        {"prompt": pa.array([[{"role": "user", "content": row["prompt"]}] for row in CLEAN])},
+        {"index": pa.array([float(row["index"]) for row in CLEAN])},
+        {"source": pa.array([row["source"] for row in CLEAN]).dictionary_encode()},
+    ],
+    ids=lambda column: next(iter(column)),
+)
+def test_columns_of_unusual_types_go_through_memory(column):
+    table = pa.Table.from_pylist(CLEAN)
+    for name, values in column.items():
+        table = table.set_column(table.column_names.index(name), name, values)
+    both_ways(table, WPOHybridV2(), streams=False)
+
+
+def test_large_types_and_whole_number_scores_are_streamed():
+    table = pa.Table.from_pylist(CLEAN).set_column(2, "score", pa.array([int(row["score"]) for row in CLEAN]))
+    schema = pa.schema([(f.name, pa.large_string() if f.type == pa.string() else f.type) for f in table.schema])
+    assert both_ways(table.cast(schema), WPOHybridV2()) == both_ways(pa.Table.from_pylist(CLEAN), WPOHybridV2())
+
+
+def test_a_damaged_file_is_one_message_and_leaves_nothing(tmp_path):
+    path = tmp_path / "table.parquet"
+    pq.write_table(pa.Table.from_pylist(CLEAN), path, compression="zstd", row_group_size=600)
+    damaged = bytearray(path.read_bytes())
+    middle = pq.read_metadata(path).row_group(1).column(1).data_page_offset
+    damaged[middle : middle + 100] = bytes(100)
+    path.write_bytes(bytes(damaged))
+    with pytest.raises(InputError, match=r"table\.parquet"):
+        table_pairs.pair_table(path, WPOHybridV2(), tmp_path / "out")
+    assert [child.name for child in tmp_path.iterdir()] == ["table.parquet"]
+
+
+def test_the_digest_of_a_table_sees_one_letter_of_an_answer_that_is_in_no_pair():
+    frame = pl.DataFrame(
+        {
+            "prompt_id": ["p"] * 3,
+            "source": ["a"] * 3,
+            "index": [0, 1, 2],
+            "model": [None] * 3,
+            "response": ["best", "middling", "bad"],
+            "score": [3.0, 2.0, 1.0],
+            "unscored": [None] * 3,
+            "finish_reason": [None] * 3,
+        },
+        schema_overrides=dict.fromkeys(("model", "unscored", "finish_reason"), pl.String),
+    )
+    changed = frame.with_columns(response=pl.Series(["best", "middlinG", "bad"]))
+    assert table_pairs.table_digest(frame) == table_pairs.table_digest(frame[::-1])
+    assert table_pairs.table_digest(frame) != table_pairs.table_digest(changed)
