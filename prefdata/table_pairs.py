@@ -56,6 +56,8 @@ def pair_table(
         StoreError: the folder can't be written.
     """
     path, folder = Path(table), Path(out)
+    # A rule that may not run, or can't be found, is told of before the table is read.
+    pins = rule.pins()
     named = columns_of(path, columns or {})
     told: list[JSON] = []
 
@@ -64,7 +66,7 @@ def pair_table(
             found = None if with_candidates else stream_pairs(path, named, rule, Path(waiting))
             found = found or _in_memory(path, columns, rule, with_candidates)
             ledger = _ledger(found)
-            dataset = _folder(found, ledger, path, rule, columns)
+            dataset = _folder(found, ledger, path, rule, pins, columns)
             write_dataset_folder(beside, dataset)
         told.append(ledger)
 
@@ -83,9 +85,13 @@ def _card(path: Path, rule: PairRule) -> CardFacts:
 
 
 def _folder(
-    found: PairedTable, ledger: JSON, path: Path, rule: PairRule, columns: Mapping[str, str] | None
+    found: PairedTable,
+    ledger: JSON,
+    path: Path,
+    rule: PairRule,
+    pins: Mapping[str, JSON],
+    columns: Mapping[str, str] | None,
 ) -> DatasetFolder:
-    pins = rule.pins()
     pinned = {"packages": packages(), "rule": rule.fingerprint(), **({"rule_pins": pins} if pins else {})}
     return DatasetFolder(
         answers=found.answers,

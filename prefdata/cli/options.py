@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import get_args
 
 import click
 
@@ -16,6 +17,7 @@ __all__ = [
     "allow_code_option",
     "allowing_code",
     "columns_given",
+    "length_option",
     "limit_option",
     "named_rule",
     "one_rule",
@@ -23,6 +25,7 @@ __all__ = [
     "print_json",
     "profile_option",
     "recipe_argument",
+    "rule_json_option",
 ]
 
 recipe_argument = click.argument("recipe")
@@ -32,6 +35,12 @@ limit_option = click.option(
 )
 allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Run a pair rule that is Python code; refused otherwise."
+)
+rule_json_option = click.option(
+    "--rule-json", metavar="FILE", help="A rule as JSON, as in a recipe; instead of --rule."
+)
+length_option = click.option(
+    "--length", type=click.Choice(get_args(LengthUnit)), help="Unit of length for --rule; left out, characters."
 )
 out_option = click.option("--out", metavar="DIR", help="The build folder; left out, builds/NAME.")
 

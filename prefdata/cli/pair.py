@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import click
 
-from prefdata.cli.options import allow_code_option, allowing_code, columns_given, one_rule, print_json
+from prefdata.cli.options import (
+    allow_code_option,
+    allowing_code,
+    columns_given,
+    length_option,
+    one_rule,
+    print_json,
+    rule_json_option,
+)
 from prefdata.pairing import LengthUnit
 
 __all__ = ["command"]
@@ -20,16 +27,14 @@ __all__ = ["command"]
     metavar="NAME",
     help="A named pair rule, for instance wpo_hybrid_v2, or a Python function module:function.",
 )
-@click.option("--rule-json", metavar="FILE", help="A rule as JSON, as in a recipe; instead of --rule.")
+@rule_json_option
 @click.option("--out", required=True, metavar="DIR", help="The dataset folder to write.")
 @click.option(
     "--columns",
     metavar="ROLE=NAME,...",
     help="Names of the columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
 )
-@click.option(
-    "--length", type=click.Choice(get_args(LengthUnit)), help="Unit of length for --rule; left out, characters."
-)
+@length_option
 @click.option("--with-candidates", is_flag=True, help="Write every answer with its score beside the pairs.")
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")

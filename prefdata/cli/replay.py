@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 import click
 
-from prefdata.cli.options import allow_code_option, allowing_code, columns_given, one_rule, print_json
+from prefdata.cli.options import (
+    allow_code_option,
+    allowing_code,
+    columns_given,
+    length_option,
+    one_rule,
+    print_json,
+    rule_json_option,
+)
 from prefdata.pairing import LengthUnit
 
 if TYPE_CHECKING:
@@ -19,15 +27,13 @@ __all__ = ["command"]
 @click.command("replay", short_help="Find out whether a rule makes the pairs of a published dataset.")
 @click.argument("table")
 @click.option("--rule", metavar="NAME", help="A named pair rule, for instance best_vs_worst.")
-@click.option("--rule-json", metavar="FILE", help="A rule as JSON, as in a recipe; instead of --rule.")
+@rule_json_option
 @click.option(
     "--columns",
     metavar="ROLE=NAME,...",
     help="Names of the columns: prompt_id=…,prompt=…,response=…,score=…,chosen=…,rejected=… where they differ.",
 )
-@click.option(
-    "--length", type=click.Choice(get_args(LengthUnit)), help="Unit of length for --rule; left out, characters."
-)
+@length_option
 @click.option("--split", metavar="NAME", help="The split of a folder; left out, train or else the first.")
 @click.option("--quirks", is_flag=True, help="First index on ties; identical texts and equal scores make pairs too.")
 @allow_code_option

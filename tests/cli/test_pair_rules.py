@@ -176,3 +176,10 @@ def test_a_recipe_with_several_pairs_a_prompt_balances(prefdata, write_table, tm
     assert found.columns[-1] == "label_chosen"
     assert not found.select("prompt_id", "pair_index").is_duplicated().any()
     assert "5" in prefdata("inspect", ledger["dataset"]).out
+
+
+def test_code_is_refused_before_the_table_is_read(prefdata, tmp_path):
+    said = prefdata("pair", tmp_path / "absent.parquet", "--rule", "rules:pick", "--out", tmp_path / "out")
+    assert said.code == 2
+    assert "--allow-code" in said.err
+    assert "absent.parquet" not in said.err
