@@ -1,7 +1,7 @@
 # `make help` lists the targets. The environment is made once, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hub,api,transformers,embedded,trl,dev
+EXTRAS := hub,api,transformers,embedded,prompts,trl,dev
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
@@ -49,6 +49,7 @@ bench: .venv/ready ## Run the benchmarks.
 	$(BIN)/python benchmarks/kill.py --kills 50
 	$(BIN)/python benchmarks/kill.py --vllm 5
 	$(BIN)/python benchmarks/pairing.py
+	$(BIN)/python benchmarks/scoring.py
 
 clean: ## Remove the environment and all builds.
 	rm -rf .venv builds

@@ -309,8 +309,12 @@ def anonymous_bytes() -> int:
 
 def child(design: str, table: Path, out: Path, reference: str) -> None:
     function = DESIGNS[design][0]
-    if design in ("ours", "limit"):
-        import prefdata.table_pairs  # noqa: F401 - its import is no part of the work
+    # Imports are no part of the work; pyarrow imports pandas at the first array that it is given.
+    importlib.import_module("pyarrow.acero")
+    if importlib.util.find_spec("pandas"):
+        importlib.import_module("pandas")
+    if design.startswith("ours") or design == "limit":
+        importlib.import_module("prefdata.table_pairs")
     elif DESIGNS[design][2]:
         importlib.import_module(DESIGNS[design][2])
     peak, running = 0, True

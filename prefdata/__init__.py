@@ -19,19 +19,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.flow import Build, build, plan
     from prefdata.inspection import summarise
+    from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Profile, Recipe, load_recipe
     from prefdata.table_pairs import pair_table
 
-__all__ = ["Build", "Profile", "Recipe", "build", "load_recipe", "pair_table", "plan", "summarise"]
+__all__ = ["Build", "Profile", "Pushed", "Recipe", "build", "load_recipe", "pair_table", "plan", "push", "summarise"]
 
 _HOMES = {
     "Build": "flow",
     "Profile": "recipe",
+    "Pushed": "publish.pushing",
     "Recipe": "recipe",
     "build": "flow",
     "load_recipe": "recipe",
     "pair_table": "table_pairs",
     "plan": "flow",
+    "push": "publish.pushing",
     "summarise": "inspection",
 }
 

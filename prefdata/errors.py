@@ -9,6 +9,8 @@
     │   ├── ModelError        a model or endpoint that can't be found, started or reached
     │   ├── MissingExtraError a package that an optional part needs is not installed
     │   ├── AuditError        a dataset that crosses a limit of its recipe's audit
+    │   ├── BudgetError       the next request could cost more than a recipe's budget allows
+    │   ├── PublishError      a dataset that can't be published, or a repository that can't take it
     │   └── StoreError        a folder that can't be written, is full, or is in use
     └── ConservationError     rows in ≠ rows out + drops: a bug of ours, shown with its traceback
 
@@ -23,11 +25,13 @@ from collections.abc import Iterable
 
 __all__ = [
     "AuditError",
+    "BudgetError",
     "ConservationError",
     "InputError",
     "MissingExtraError",
     "ModelError",
     "PrefdataError",
+    "PublishError",
     "RecipeError",
     "StoreError",
     "UserError",
@@ -98,6 +102,14 @@ class MissingExtraError(UserError):
 
 class AuditError(UserError):
     """A dataset that crosses a limit of its recipe's audit."""
+
+
+class PublishError(UserError):
+    """A dataset that can't be published, or a repository of the Hub that can't take it."""
+
+
+class BudgetError(UserError):
+    """The next request could cost more than a recipe's budget allows."""
 
 
 class StoreError(UserError):

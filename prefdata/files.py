@@ -124,9 +124,9 @@ def pinned(path: str | Path, pins: Mapping[str, JSON]) -> Path:
     return Path(path)
 
 
-def bundled_sample() -> Path:
-    """The prompts and recorded teacher answers that are installed with the package."""
-    return Path(__file__).parent / "prompts" / "sample.jsonl"
+def bundled_sample(*, scored: bool = False) -> Path:
+    """The prompts and recorded answers that are installed with the package; `scored`: the few with four scored ones."""
+    return Path(__file__).parent / "prompts" / ("scored.jsonl" if scored else "sample.jsonl")
 
 
 def _refuse(path: Path, line: int | None, why: str, *, hint: str | None = None) -> NoReturn:

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prefdata.dataset import held_out
+from prefdata.dataset import Layout, held_out
 from prefdata.errors import StoreError
-from prefdata.lock import make_lock
+from prefdata.lock import make_lock, score_parts
 from prefdata.progress import say
-from prefdata.publish.answers import answer_rows
 from prefdata.publish.card import CardFacts
-from prefdata.publish.folder import DatasetFolder, write_dataset_folder
+from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Context, Part
-from prefdata.stages import Run, read_prompts
+from prefdata.stage_rows import read_prompts
+from prefdata.stages import Run
 from prefdata.store import BuildFolder, check_replaceable, replace_folder, write_json
-from prefdata.tables import CANDIDATE_DROPS, DROPS, read_parquet
+from prefdata.tables import CANDIDATE_DROPS, DROPS, trace_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -54,7 +54,8 @@ class Build:
         """All pairs, train before test."""
         import polars as pl
 
-        files = [*sorted(self.dataset.glob("data/train-*")), *sorted(self.dataset.glob("data/test-*"))]
+        found = self.dataset.glob("data/*.parquet")
+        files = sorted(found, key=lambda file: (not file.name.startswith("train"), file.name))
         return pl.read_parquet(files, glob=False)
 
     @property
@@ -126,19 +127,29 @@ def build(
         run.scores()
         run.pairs()
         write_dataset(run)
+        run.tell_spending()
     return Build(folder.root)
 
 
 def write_dataset(run: Run) -> None:
     """The last stage: pairs become the dataset folder, which appears at once."""
-    prompt_ids = [prompt_id for shard in run.shards for prompt_id in run.prompt_ids(shard)]
     audit = run.audit()
     for warning in run.recipe.audit.crossed(audit):
         say(f"audit: {warning}")
+    layout, given = run.recipe.dataset, run.given_splits()
+    told = dict(zip(given["prompt_id"].to_pylist(), given["split"].to_pylist(), strict=True))
+    compares, scoring = run.recipe.scores.compares, run.scoring()
     dataset = DatasetFolder(
-        rows=_dataset_rows(run),
-        answers=_answer_rows(run),
-        test_ids=held_out(prompt_ids, run.recipe.dataset.test_size, run.recipe.seed),
+        rows=_layout_rows(run, layout),
+        rows_per_pair=layout.rows_per_pair,
+        also={other.kind: _other_layout(run, other) for other in run.recipe.also},
+        answers=(run.answers(shard) for shard in run.shards),
+        comparisons=(run.comparisons(shard) for shard in run.shards) if compares else None,
+        trace=None if layout.traced else (trace_of(run.paired(shard)) for shard in run.shards),
+        scoring=scoring or None,
+        given_splits=given if given.num_rows else None,
+        split_names=(layout.train_split, layout.test_split),
+        test_ids=held_out(run.all_prompt_ids(), layout.test_size, run.recipe.seed, told),
         drops=run.all_drops("drops", DROPS),
         candidate_drops=run.all_drops("candidate_drops", CANDIDATE_DROPS),
         ledger=run.ledger(),
@@ -152,15 +163,20 @@ def write_dataset(run: Run) -> None:
     say(f"dataset: {dataset.ledger['pairs']:,} pairs → {splits}")
 
 
-def _dataset_rows(run: Run) -> Iterator[object]:
+def _layout_rows(run: Run, layout: Layout) -> Iterator[pa.Table]:
+    """The rows of a layout, shard by shard."""
     for shard in run.shards:
-        prompts = read_parquet(run.stage(run.lock.prompts).shard(shard))
-        yield run.recipe.dataset.rows(read_parquet(run.stage(run.lock.pairs).shard(shard)), prompts)
+        answers = run.answers(shard) if layout.needs_answers else None
+        yield layout.rows(run.paired(shard), run.prompt_table(shard), answers)
 
 
-def _answer_rows(run: Run) -> Iterator[pa.Table]:
-    for shard in run.shards:
-        yield answer_rows(run.scored(shard), read_parquet(run.stage(run.lock.prompts).shard(shard)))
+def _other_layout(run: Run, layout: Layout) -> OtherLayout:
+    return OtherLayout(
+        rows=_layout_rows(run, layout),
+        rows_per_pair=layout.rows_per_pair,
+        split_names=(layout.train_split, layout.test_split),
+        documents=lambda splits: layout.documents(run.recipe.name, splits),
+    )
 
 
 def _folder(recipe: Recipe, out: str | Path | None) -> BuildFolder:
@@ -188,19 +204,16 @@ def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHA
     folder = _folder(recipe, out)
     lock = make_lock(recipe, _read_lock(folder))
     run = Run(recipe, folder, lock, shard_size)
-    prompts, drops, rows = read_prompts(recipe, Context(seed=recipe.seed, pins=lock.prompts.pins))
+    contexts = [Context(seed=recipe.seed, pins=key.pins) for key in (lock.prompts, *lock.filters)]
+    prompts, drops, rows = read_prompts(recipe, contexts[0], contexts[1:])
     words = describe_steps(recipe)
-    asks = [
-        rows,
-        *(len(prompts) * sampler.tasks_per_prompt for sampler in recipe.samplers),
-        len(prompts),
-        len(prompts),
-    ]
-    units = ["rows", *("answers" for _ in recipe.samplers), "prompts", "prompts"]
-    keys = [lock.prompts, *lock.candidates, lock.scores, lock.pairs]
+    members = {name: len(prompts) for name in lock.members}
+    asks = {"prompts": rows, **members, "scores": len(prompts), "pairs": len(prompts)}
+    asks |= {f"candidates-{sampler.name}": len(prompts) * sampler.tasks_per_prompt for sampler in recipe.samplers}
+    units = {"prompts": "rows", **{key.name: "answers" for key in lock.candidates}}
     stages = [
-        StagePlan(key.name, run.state(key), ask, unit, words[key.name])
-        for key, ask, unit in zip(keys, asks, units, strict=True)
+        StagePlan(key.name, run.state(key), asks[key.name], units.get(key.name, "prompts"), words[key.name])
+        for key in lock.keys[len(lock.filters) :]
     ]
     reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
     problems = tuple(str(problem) for problem in run.problems())
@@ -213,31 +226,37 @@ def describe(part: Part) -> str:
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if name != "kind" and value != field.get_default(call_default_factory=True):
-            shown = describe(value) if isinstance(value, Part) else value.name if isinstance(value, Path) else value
-            told.append(f"{name} {shown}")
+            told.append(f"{name} {_shown(value)}")
     kind = part.identity()["kind"]
     return f"{kind} ({', '.join(told)})" if told else str(kind)
+
+
+def _shown(value: object) -> object:
+    if isinstance(value, Part):
+        return describe(value)
+    if isinstance(value, tuple):
+        return ", ".join(str(_shown(item)) for item in value)
+    return value.name if isinstance(value, Path) else value
 
 
 def describe_steps(recipe: Recipe) -> dict[str, str]:
     """Every stage of a recipe in words."""
     rule = (type(recipe.pairs).__doc__ or "").partition("\n")[0]
     return {
-        "prompts": describe(recipe.prompts),
+        "prompts": ", then ".join(map(describe, (recipe.prompts, *recipe.filters))),
         **{f"candidates-{sampler.name}": describe(sampler) for sampler in recipe.samplers},
-        "scores": describe(recipe.scores),
+        **{name: describe(scorer) for name, scorer in score_parts(recipe.scores)},
         "pairs": f"{describe(recipe.pairs)}: {rule}",
     }
 
 
 def _card_facts(run: Run) -> CardFacts:
     recipe, lock = run.recipe, run.lock
-    stages = [lock.prompts, *lock.candidates, lock.scores, lock.pairs]
     return CardFacts(
         name=recipe.name,
         description=recipe.description,
         publish=recipe.publish,
         steps=describe_steps(recipe),
-        fingerprints={"recipe": recipe.fingerprint(), **{key.name: key.key for key in stages}},
+        fingerprints={"recipe": recipe.fingerprint(), **{key.name: key.key for key in lock.keys}},
         command="prefdata build recipe.json",
     )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prefdata import hub
 from prefdata.recipe import Recipe
+from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.spec import JSON, Part, fingerprint
 
-__all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages"]
+__all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages", "score_parts"]
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the meaning of stage tables changes, so that old ones are not taken for new ones."""
 
 _PACKAGES = (
@@ -35,13 +36,22 @@ class StageKey:
 class Lock:
     """Pins and keys of all stages of one build."""
 
+    filters: tuple[StageKey, ...]
+    """In the order of `Recipe.filters`; they are part of the prompts stage."""
     prompts: StageKey
     candidates: tuple[StageKey, ...]
     """In the order of `Recipe.samplers`: the backfill, where there is one, stands last."""
+    members: Mapping[str, StageKey]
+    """The members of a composite scorer, by stage: `scores-members.0`, ..."""
     scores: StageKey
     pairs: StageKey
     content: JSON
     """What is written to `prefdata.lock.json`."""
+
+    @property
+    def keys(self) -> list[StageKey]:
+        """All of them, in flow order."""
+        return [*self.filters, self.prompts, *self.candidates, *self.members.values(), self.scores, self.pairs]
 
 
 def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
@@ -67,8 +77,20 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
         "parts": parts,
         "commits": commits,
     }
-    prompts, *candidates, scores, pairs = keys
-    return Lock(prompts, tuple(candidates), scores, pairs, content)
+    named = {key.name: key for key in keys}
+
+    def of(what: str) -> dict[str, StageKey]:
+        return {name: key for name, key in named.items() if name.startswith(f"{what}-")}
+
+    return Lock(
+        filters=tuple(of("filters").values()),
+        prompts=named["prompts"],
+        candidates=tuple(of("candidates").values()),
+        members=of("scores"),
+        scores=named["scores"],
+        pairs=named["pairs"],
+        content=content,
+    )
 
 
 def locked_parts(recipe: Recipe, pins: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -107,13 +129,27 @@ def _stages(recipe: Recipe, pins_of: Callable[[str, Part], JSON]) -> list[tuple[
         parts.append((key, part))
         return key
 
-    prompts = stage("prompts", recipe.prompts, [], recipe.limit)
+    def scorer(name: str, part: Scorer, inputs: list[str]) -> StageKey:
+        inner = part.members() if isinstance(part, CompositeScorer) else {}
+        members = [scorer(f"{name}-{member}", each, inputs).key for member, each in inner.items()]
+        return stage(name, part, [*inputs, *members])
+
+    filters = [stage(f"filters-{place}", part, []).key for place, part in enumerate(recipe.filters)]
+    prompts = stage("prompts", recipe.prompts, filters, recipe.limit)
     candidates = [stage(f"candidates-{sampler.name}", sampler, [prompts.key]).key for sampler in recipe.samplers]
     # What fills gaps is never judged: switching it on or off makes no score again.
     judged, published = candidates[: len(recipe.candidates)], candidates[len(recipe.candidates) :]
-    scores = stage("scores", recipe.scores, [prompts.key, *judged])
+    scores = scorer("scores", recipe.scores, [prompts.key, *judged])
     stage("pairs", recipe.pairs, [scores.key, *published])
     return parts
+
+
+def score_parts(scorer: Scorer, name: str = "scores") -> Iterator[tuple[str, Scorer]]:
+    """Every stage of scores with its scorer: a composite scorer's members before itself."""
+    if isinstance(scorer, CompositeScorer):
+        for member, part in scorer.members().items():
+            yield from score_parts(part, f"{name}-{member}")
+    yield name, scorer
 
 
 def packages() -> dict[str, str]:

@@ -7,7 +7,8 @@ A model is named by one text:
 * anything else of the form `owner/name`: a model of the Hub, with an optional `revision`.
 
 A Hub model is pinned by its commit SHA. A folder is pinned by one SHA-256 over the names and hashes of its
-configuration, tokenizer, code and weight files, and so is the same model wherever it lies.
+configuration, tokenizer, code and weight files, and so is the same model wherever it lies. LoRA adapters in PEFT's
+layout (`adapter_config.json` beside safetensors) are named and pinned in the same two ways.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from prefdata.embedded import cache_folder, embedded_folder
 from prefdata.errors import ModelError
 from prefdata.spec import JSON, canonical_json, fingerprint, sha256_of_file
 
-__all__ = ["model_folder", "model_name", "model_pins"]
+__all__ = ["adapter_folder", "adapter_pins", "model_folder", "model_name", "model_pins"]
 
 _EMBEDDED = "embedded:"
+_ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _VALID = "'embedded:NAME', a folder with a config.json, or a Hub id 'owner/name'"
 _SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"))
@@ -77,13 +79,38 @@ def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = No
 
         sha: str = pins.get("sha") or hub.resolve_model(model, revision)
         return hub.download_model(model, sha, code=code)
-    pinned = pins.get("sha256")
-    if pinned is not None and _folder_pins(folder)["sha256"] != pinned:
-        raise ModelError(
-            f"the files of model {model!r} are not those that the lock names ({pinned[:12]}...)",
-            valid="the folder as it was when the build was planned",
-            hint="put the old files back, or build into a new folder with the model as it is now",
-        )
+    _check_pinned(model, folder, pins)
+    return folder
+
+
+def adapter_pins(adapter: str, revision: str | None = None) -> dict[str, JSON]:
+    """What pins a LoRA adapter now: `sha` (the commit) on the Hub, `sha256` (of the files) in a folder.
+
+    Raises:
+        ModelError: the adapter can't be found.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(adapter, revision, _ADAPTER)
+    if folder is not None:
+        return {"sha256": _folder_hash(folder)}
+    from prefdata import hub
+
+    return {"sha": hub.resolve_model(adapter, revision)}
+
+
+def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None = None) -> Path:
+    """The folder of the pinned LoRA adapter, downloaded where it isn't here yet; see `model_folder`.
+
+    Raises:
+        ModelError: the adapter can't be found, or its files are no longer those of `pins`.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(adapter, revision, _ADAPTER)
+    if folder is None:
+        from prefdata import hub
+
+        return hub.download_model(adapter, pins.get("sha") or hub.resolve_model(adapter, revision), config=_ADAPTER)
+    _check_pinned(adapter, folder, pins)
     return folder
 
 
@@ -94,7 +121,7 @@ def model_name(model: str) -> str:
     return model
 
 
-def _local_folder(model: str, revision: str | None) -> Path | None:
+def _local_folder(model: str, revision: str | None, config: str = "config.json") -> Path | None:
     """The folder of a model that is not on the Hub; None for a Hub id."""
     path = Path(model).expanduser()
     if not model.startswith(_EMBEDDED) and not path.is_dir():
@@ -112,18 +139,34 @@ def _local_folder(model: str, revision: str | None) -> Path | None:
         )
     if model.startswith(_EMBEDDED):
         return embedded_folder(model.removeprefix(_EMBEDDED))
-    if not (path / "config.json").is_file():
-        adapter = (path / "adapter_config.json").is_file()
+    if not (path / config).is_file():
+        adapter = config != _ADAPTER and (path / _ADAPTER).is_file()
         raise ModelError(
-            f"the folder {model!r} holds no model: it has no config.json",
-            valid=_VALID,
-            hint="merge the adapter into its base model and save that" if adapter else "name the folder that has it",
+            f"the folder {model!r} holds no {'adapter' if config == _ADAPTER else 'model'}: it has no {config}",
+            valid=_VALID.replace("config.json", config),
+            hint="name its base model, and the folder as `lora` of the generator 'vllm'; or merge the two and save that"
+            if adapter
+            else "name the folder that has it",
         )
     return path
 
 
+def _check_pinned(model: str, folder: Path, pins: Mapping[str, JSON]) -> None:
+    pinned = pins.get("sha256")
+    if pinned is not None and _folder_hash(folder) != pinned:
+        raise ModelError(
+            f"the files of model {model!r} are not those that the lock names ({pinned[:12]}...)",
+            valid="the folder as it was when the build was planned",
+            hint="put the old files back, or build into a new folder with the model as it is now",
+        )
+
+
 def _folder_pins(folder: Path) -> dict[str, JSON]:
-    return {"sha256": fingerprint(sorted(_hashes(folder).items())), **_tokenizer_pins(folder)}
+    return {"sha256": _folder_hash(folder), **_tokenizer_pins(folder)}
+
+
+def _folder_hash(folder: Path) -> str:
+    return fingerprint(sorted(_hashes(folder).items()))
 
 
 def _tokenizer_pins(folder: Path) -> dict[str, JSON]:

@@ -7,15 +7,15 @@ import re
 import runpy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prefdata.audit import Audit
 from prefdata.dataset import AnyLayout, TRLPairs
 from prefdata.errors import RecipeError, closest
 from prefdata.pairing import AnyRule, PairRule
-from prefdata.prompts import AnyPrompts
+from prefdata.prompts import AnyPromptFilter, AnyPrompts
 from prefdata.publish import Publish
 from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
@@ -40,6 +40,8 @@ class Profile(Spec):
 
     prompts: AnyPrompts | None = None
     """Instead of the recipe's prompts."""
+    filters: Annotated[tuple[AnyPromptFilter, ...] | None, Field(exclude_if=lambda filters: filters is None)] = None
+    """Instead of the recipe's filters."""
     candidates: Annotated[tuple[AnySampler, ...], Field(min_length=1)] | None = None
     """Instead of the recipe's candidates."""
     scores: AnyScorer | None = None
@@ -52,6 +54,8 @@ class Profile(Spec):
     """Instead of the recipe's limits."""
     dataset: AnyLayout | None = None
     """Instead of the recipe's layout."""
+    also: Annotated[tuple[AnyLayout, ...] | None, Field(exclude_if=lambda also: also is None)] = None
+    """Instead of the recipe's further layouts."""
     publish: Publish | None = None
     """Instead of what the recipe says of the card."""
     training: AnyTraining | None = None
@@ -78,6 +82,8 @@ class Recipe(Spec):
     """At most this many different prompts, the first ones of their source. `--limit N` sets it."""
     prompts: AnyPrompts
     """Where the prompts come from."""
+    filters: Annotated[tuple[AnyPromptFilter, ...], Field(exclude_if=lambda filters: not filters)] = ()
+    """What a prompt must pass, one filter after the other; each drops with a reason. `limit` counts what has passed."""
     candidates: Annotated[tuple[AnySampler, ...], Field(min_length=1)]
     """Who answers; the names differ."""
     scores: AnyScorer
@@ -90,6 +96,8 @@ class Recipe(Spec):
     """Which biases of the dataset warn, or stop the build."""
     dataset: AnyLayout = TRLPairs()
     """Columns and splits of what is published."""
+    also: Annotated[tuple[AnyLayout, ...], Field(exclude_if=lambda also: not also)] = ()
+    """Further layouts of the same pairs, each a configuration named by its kind; the splits are those of `dataset`."""
     publish: Publish = Publish()
     """What the card says beyond what the build knows."""
     training: AnyTraining | None = None
@@ -108,6 +116,27 @@ class Recipe(Spec):
         if backfill is not None:
             _named_apart((*info.data.get("candidates", ()), backfill))
         return backfill
+
+    @field_validator("also")
+    @classmethod
+    def _layouts_are_apart(cls, also: tuple[AnyLayout, ...], info: ValidationInfo) -> tuple[AnyLayout, ...]:
+        main = info.data.get("dataset")
+        kinds = [layout.kind for layout in (*also, *([main] if main else []))]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"two layouts have the same kind: {', '.join(kinds)}")
+        if any(layout.test_size for layout in also):
+            raise ValueError("`test_size` belongs to `dataset`: what is held out is the same in every layout")
+        return also
+
+    @model_validator(mode="after")
+    def _rule_and_scorer_fit(self) -> Self:
+        if self.pairs.needs_comparisons() and not self.scores.compares:
+            raise ValueError(
+                f"the pair rule {self.pairs.dump()['kind']!r}, as set, needs comparisons, and the scorer "
+                f"{self.scores.dump()['kind']!r} makes none: take a pairwise scorer, or the rule's option that works "
+                "on scores"
+            )
+        return self
 
     @property
     def samplers(self) -> tuple[Sampler, ...]:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict
 
 __all__ = [
     "Answers",
@@ -23,6 +23,8 @@ __all__ = [
     "Prompt",
     "Request",
     "Score",
+    "Scored",
+    "TokenLogprobs",
     "as_messages",
     "prompt_id_of",
 ]
@@ -46,6 +48,8 @@ class Prompt:
     messages: tuple[Message, ...]
     origin: str = ""
     """Where it was read: file and row, or dataset, split and row."""
+    split: str | None = None
+    """The split that its source puts it into: `train` or `test`; None leaves that to the layout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,33 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """P(candidate a beats candidate b) for one prompt, from a pairwise scorer."""
+    """P(candidate a beats candidate b) for one prompt, from a pairwise scorer; or undecided, with its reason.
+
+    Whoever asked in both orders gives two rows where each order says something of its own (a ranker's logits), and one
+    where they have to agree (a judge's verdicts).
+    """
 
     prompt_id: str
     source_a: str
     index_a: int
     source_b: str
     index_b: int
-    probability: float
+    probability: float | None
+    """P(a beats b); a draw that was called is 0.5."""
+    log_odds: float | None = None
+    """The logit of `probability`, from scorers that compute one; finite."""
+    undecided: str | None = None
+    """Reason slug when `probability` is None: `disagreement`, `unparsed`, `cut_off`, ..."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a scorer says of one prompt: one score for each candidate, and the comparisons that they are made of."""
+
+    prompt_id: str
+    scores: tuple[Score, ...]
+    comparisons: tuple[Comparison, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +147,13 @@ class Request:
     seed: int
     json_schema: dict[str, Any] | None = None
     """When given, the answer must be a JSON text of this schema, where the engine can enforce it."""
+    top_logprobs: int = 0
+    """How many of the likeliest tokens are wanted with each token of the answer, with their log-probabilities."""
+
+
+TokenLogprobs: TypeAlias = tuple[tuple[str, float], ...]
+"""The likeliest tokens at one place of an answer, the likeliest first: text and natural log-probability, before
+temperature, top-p and grammars."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +170,8 @@ class Generation:
     failure: str | None = None
     """Reason slug when `text` is None: `prompt_too_long`, `control_tokens`, `refused`, `request_failed`, ..."""
     detail: str = ""
+    top_logprobs: tuple[TokenLogprobs, ...] | None = None
+    """One entry for each token of the answer, when the request wanted them and the engine gives them."""
 
 
 @dataclass(frozen=True, slots=True)

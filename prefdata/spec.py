@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from prefdata.errors import RecipeError, UserError
+from prefdata.spending import Spending
 
 __all__ = [
     "JSON",
@@ -141,9 +142,11 @@ class Context:
     """Takes one line for the person who watches; goes to stderr."""
     counted: Callable[[str, int], None] = lambda _what, _n: None
     """Adds to a named counter of the stage's report (truncated texts, retries, unmatched rows ...)."""
+    spending: Spending = field(default_factory=Spending)
+    """What endpoints were paid so far; of a build, in all its runs."""
 
     def child(self, name: str) -> Context:
-        """The context for the part that stands in this part's field `name`."""
+        """The context for the part that stands in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""
         pins: Mapping[str, JSON] = self.pins.get(name, {})
         return replace(self, pins=pins)
 
@@ -158,7 +161,7 @@ class Part(Spec):
         """Every outside input that can change this part's result, resolved now: SHAs, hashes, the back end taken.
 
         The result goes into the lock and into the stage's key. Parts that stand in fields report under the field's
-        name. A part with inputs of its own extends this.
+        name, those in a list under `name.0`, `name.1`, ... A part with inputs of its own extends this.
 
         Raises:
             UserError: an input can't be found.
@@ -178,3 +181,5 @@ class Part(Spec):
             value = getattr(self, name)
             if isinstance(value, Part):
                 yield name, value
+            elif isinstance(value, tuple):
+                yield from ((f"{name}.{place}", part) for place, part in enumerate(value) if isinstance(part, Part))

@@ -6,15 +6,13 @@ leaves a report whose rows balance: in = out + drops.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefdata.audit.measures import Auditor
 from prefdata.engines.local import Work, run_stage
@@ -22,10 +20,26 @@ from prefdata.errors import ConservationError, InputError, UserError
 from prefdata.lock import Lock, StageKey
 from prefdata.pairing import pair_with_backfill
 from prefdata.progress import Progress, say
+from prefdata.publish.answers import answer_rows
 from prefdata.recipe import Recipe
-from prefdata.records import Answers, Candidate, Drop, Prompt, Score, as_messages
+from prefdata.records import Answers, Candidate, Prompt, as_messages
 from prefdata.sampling import Drawn, Sampler, Task
+from prefdata.score_stages import ScoreStage, comparisons_for_a_rule
+from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.spec import JSON, Context, Part
+from prefdata.spending import Spending
+from prefdata.stage_rows import (
+    CANDIDATE_KEY,
+    balanced,
+    check_drawn,
+    column,
+    drawn_of,
+    frame_of,
+    prompt_drop,
+    read_prompts,
+    write_drawn,
+    write_rows,
+)
 from prefdata.store import BuildFolder, StageFolder, write_atomically
 from prefdata.tables import (
     CANDIDATE_DROPS,
@@ -33,16 +47,14 @@ from prefdata.tables import (
     DROPS,
     PAIR_KEY,
     PROMPTS,
-    SCORES,
+    SPLITS,
     checked,
     pairs_schema,
     read_parquet,
     write_parquet,
 )
 
-__all__ = ["CANDIDATE_KEY", "Run", "read_prompts"]
-
-CANDIDATE_KEY = ("prompt_id", "source", "index")
+__all__ = ["Run"]
 
 
 class Run:
@@ -52,6 +64,8 @@ class Run:
         self.recipe, self.folder, self.lock, self.shard_size = recipe, folder, lock, shard_size
         self.counters: dict[str, Counter[str]] = defaultdict(Counter)
         """Stage → what its part counted in this run: retries, truncated texts. They depend on where runs were cut."""
+        self.spending = Spending(folder.spending_file)
+        """What endpoints were paid, in this run and in earlier ones."""
 
     def stage(self, key: StageKey) -> StageFolder:
         """The folder of a stage."""
@@ -64,19 +78,21 @@ class Run:
 
     def prompt_ids(self, shard: int) -> list[str]:
         """The ids of a shard's prompts, sorted."""
-        return _column(read_parquet(self.stage(self.lock.prompts).shard(shard), ["prompt_id"]), "prompt_id")
+        return column(read_parquet(self.stage(self.lock.prompts).shard(shard), ["prompt_id"]), "prompt_id")
 
     def prompts(self) -> None:
         """Reads all prompts, merges duplicates, sorts by id and cuts into shards."""
         stage = self.stage(self.lock.prompts)
         if stage.report is None:
             stage.create()
-            prompts, drops, rows = read_prompts(self.recipe, self._context(self.lock.prompts))
+            filters = [self._context(key) for key in self.lock.filters]
+            prompts, drops, rows = read_prompts(self.recipe, self._context(self.lock.prompts), filters)
             for number, start in enumerate(range(0, len(prompts), self.shard_size)):
                 shard = prompts[start : start + self.shard_size]
-                _write(stage.shard(number), [asdict(prompt) for prompt in shard], PROMPTS, ["prompt_id"], "prompts")
-            _write(stage.beside("drops", 0), [_prompt_drop(drop) for drop in drops], DROPS, [], "prompts")
-            report = _balanced("prompts", rows, len(prompts), Counter(drop.reason for drop in drops))
+                rows_of_it = [asdict(prompt) for prompt in shard]
+                write_rows(stage.shard(number), rows_of_it, PROMPTS, ["prompt_id"], "prompts")
+            write_rows(stage.beside("drops", 0), [prompt_drop(drop) for drop in drops], DROPS, [], "prompts")
+            report = balanced("prompts", rows, len(prompts), Counter(drop.reason for drop in drops))
             stage.finish({**report, "shards": -(-len(prompts) // self.shard_size)})
         self._tell(self.lock.prompts)
 
@@ -96,42 +112,39 @@ class Run:
                 run=lambda tasks: sampler.sample(tasks, context),
                 key_of_result=lambda drawn: drawn.key,
                 dump=asdict,
-                load=_drawn,
-                write=lambda shard, results: _write_drawn(stage, shard, results),
-                check=_check_drawn,
+                load=drawn_of,
+                write=lambda shard, results: write_drawn(stage, shard, results),
+                check=check_drawn,
             )
             with Progress.of(key.name, total, "answers") as progress:
                 run_stage(work, stage, self.shards, progress)
             kept = self._count(stage, "shard")
             drops = self._reasons(stage, "candidate_drops")
-            stage.finish(_balanced(key.name, kept + drops.total(), kept, drops))
+            stage.finish(balanced(key.name, kept + drops.total(), kept, drops))
         self._tell(key)
 
     def scores(self) -> None:
-        """Scores every candidate."""
-        key = self.lock.scores
-        stage = self.stage(key)
-        if stage.report is None:
-            stage.create()
+        """Scores every candidate; the members of a composite scorer first."""
+        for name, stage in self.score_stages.items():
+            if stage.folder.report is None:
+                stage.run(self._report(self.lock.prompts)["out"])
+            self._tell(self.lock.scores if name == "scores" else self.lock.members[name])
+
+    @cached_property
+    def score_stages(self) -> dict[str, ScoreStage]:
+        """Every stage of scores by name, in the order in which they run; the last one is `scores`."""
+        stages: dict[str, ScoreStage] = {}
+
+        def add(name: str, scorer: Scorer) -> ScoreStage:
+            inner = scorer.members() if isinstance(scorer, CompositeScorer) else {}
+            members = {member: add(f"{name}-{member}", part) for member, part in inner.items()}
+            key = self.lock.scores if name == "scores" else self.lock.members[name]
             context = self._context(key)
-            work: Work[Answers, tuple[Score, ...]] = Work(
-                tasks=self._answers,
-                key_of_task=lambda answers: answers.prompt.prompt_id,
-                run=lambda tasks: self.recipe.scores.score(tasks, context),
-                key_of_result=_prompt_of,
-                dump=lambda scores: [asdict(score) for score in scores],
-                load=lambda records: tuple(Score(**record) for record in records),
-                write=lambda shard, results: self._write_scores(stage, shard, results),
-                check=_check_scores,
-            )
-            with Progress.of("scores", self._report(self.lock.prompts)["out"], "prompts") as progress:
-                run_stage(work, stage, self.shards, progress)
-            unscored = Counter[str]()
-            for shard in self.shards:
-                unscored.update(filter(None, _column(read_parquet(stage.shard(shard), ["unscored"]), "unscored")))
-            asked = self._count(stage, "shard")
-            stage.finish(_balanced("scores", asked, asked - unscored.total(), unscored))
-        self._tell(key)
+            stages[name] = ScoreStage(name, scorer, self.stage(key), context, self.shards, self._tasks, members)
+            return stages[name]
+
+        add("scores", self.recipe.scores)
+        return stages
 
     def pairs(self) -> None:
         """Applies the pair rule, shard by shard."""
@@ -143,10 +156,10 @@ class Run:
                 if not stage.shard(shard).exists():
                     self._pair_shard(stage, shard)
             paired = sum(
-                len(set(_column(read_parquet(stage.shard(shard), ["prompt_id"]), "prompt_id"))) for shard in self.shards
+                len(set(column(read_parquet(stage.shard(shard), ["prompt_id"]), "prompt_id"))) for shard in self.shards
             )
             drops = self._reasons(stage, "drops")
-            report = _balanced("pairs", self._report(self.lock.prompts)["out"], paired, drops)
+            report = balanced("pairs", self._report(self.lock.prompts)["out"], paired, drops)
             stage.finish({**report, "pairs": self._count(stage, "shard")})
         self._tell(key)
 
@@ -175,7 +188,7 @@ class Run:
     def problems(self) -> list[UserError]:
         """What would stop a stage that is not finished yet; each problem once."""
         recipe, lock = self.recipe, self.lock
-        parts: list[tuple[StageKey, Part]] = [(lock.prompts, recipe.prompts)]
+        parts: list[tuple[StageKey, Part]] = [(lock.prompts, part) for part in (recipe.prompts, *recipe.filters)]
         parts += zip(lock.candidates, recipe.samplers, strict=True)
         parts += [(lock.scores, recipe.scores), (lock.pairs, recipe.pairs)]
         found = [problem for key, part in parts if self.stage(key).report is None for problem in part.problems()]
@@ -190,7 +203,7 @@ class Run:
 
     def _prompts(self, shard: int) -> list[Prompt]:
         rows = read_parquet(self.stage(self.lock.prompts).shard(shard)).to_pylist()
-        return [Prompt(row["prompt_id"], as_messages(row["messages"]), row["origin"]) for row in rows]
+        return [Prompt(row["prompt_id"], as_messages(row["messages"]), row["origin"], row["split"]) for row in rows]
 
     def _candidates(self, shard: int) -> pa.Table:
         """The candidates that are scored, in total order."""
@@ -206,7 +219,7 @@ class Run:
             )
         return checked(table, CANDIDATES, CANDIDATE_KEY, "candidates")
 
-    def _answers(self, shard: int) -> list[Answers]:
+    def _tasks(self, shard: int) -> list[Answers]:
         by_prompt: dict[str, list[Candidate]] = {}
         for row in self._candidates(shard).to_pylist():
             by_prompt.setdefault(row["prompt_id"], []).append(Candidate(**row))
@@ -216,37 +229,68 @@ class Run:
             if prompt.prompt_id in by_prompt
         ]
 
-    def _write_scores(self, stage: StageFolder, shard: int, results: Sequence[tuple[Score, ...]]) -> None:
-        rows = [asdict(score) for scores in results for score in scores]
-        table = checked(pa.Table.from_pylist(rows, SCORES), SCORES, CANDIDATE_KEY, "scores")
-        asked = self._candidates(shard).select(list(CANDIDATE_KEY))
-        missing = asked.join(table, list(CANDIDATE_KEY), join_type="left anti").num_rows
-        if missing or table.num_rows != asked.num_rows:
-            raise ConservationError(f"scores: {asked.num_rows} candidates in, {table.num_rows} scores out")
-        write_atomically(stage.shard(shard), lambda path: write_parquet(path, table))
-
     def judged(self, shard: int) -> pl.DataFrame:
         """The candidates with their scores, in total order."""
         candidates, scores = self._candidates(shard), read_parquet(self.stage(self.lock.scores).shard(shard))
-        given = _frame(scores).select(*CANDIDATE_KEY, "score", "unscored")
-        return _frame(candidates).join(given, on=CANDIDATE_KEY, how="left", validate="1:1", maintain_order="left")
+        given = frame_of(scores).select(*CANDIDATE_KEY, "score", "unscored")
+        return frame_of(candidates).join(given, on=CANDIDATE_KEY, how="left", validate="1:1", maintain_order="left")
 
     def scored(self, shard: int) -> pl.DataFrame:
         """The candidates with their scores and the backfill's answers with theirs, in total order."""
         judged = self.judged(shard)
         if self.recipe.backfill is None:
             return judged
-        published = _frame(read_parquet(self.stage(self.lock.candidates[-1]).shard(shard))).with_columns(
+        published = frame_of(read_parquet(self.stage(self.lock.candidates[-1]).shard(shard))).with_columns(
             score=pl.col("given_score"), unscored=pl.when(pl.col("given_score").is_null()).then(pl.lit("missing"))
         )
         return pl.concat([judged, published]).sort(CANDIDATE_KEY)
+
+    def comparisons(self, shard: int) -> pa.Table:
+        """The scorer's comparisons of a shard, schema `prefdata.tables.COMPARISONS`."""
+        return self.score_stages["scores"].comparisons(shard)
+
+    def prompt_table(self, shard: int) -> pa.Table:
+        """The prompts of a shard, schema `prefdata.tables.PROMPTS`."""
+        return read_parquet(self.stage(self.lock.prompts).shard(shard))
+
+    def paired(self, shard: int) -> pa.Table:
+        """The pairs of a shard."""
+        return read_parquet(self.stage(self.lock.pairs).shard(shard))
+
+    def answers(self, shard: int) -> pa.Table:
+        """Every answer of a shard with its score, as it is published, schema `prefdata.tables.ANSWERS`."""
+        return answer_rows(self.scored(shard), self.prompt_table(shard))
+
+    def all_prompt_ids(self) -> list[str]:
+        """The ids of all prompts, sorted."""
+        return [prompt_id for shard in self.shards for prompt_id in self.prompt_ids(shard)]
+
+    def given_splits(self) -> pa.Table:
+        """The prompts whose source says which split they belong to, schema `prefdata.tables.SPLITS`."""
+        tables = [self.prompt_table(shard).select(SPLITS.names) for shard in self.shards]
+        table = pa.concat_tables([SPLITS.empty_table(), *tables])
+        return table.filter(pc.is_valid(table["split"]))
+
+    def scoring(self) -> dict[str, JSON]:
+        """What the stages of scores found of all prompts at once, by stage; those that found nothing are left out."""
+        found: dict[str, JSON] = {}
+        for name, stage in self.score_stages.items():
+            report: JSON = stage.folder.report
+            known = {what: report[what] for what in ("comparisons", "fitted") if what in report}
+            found |= {name: known} if known else {}
+        return found
+
+    def tell_spending(self) -> None:
+        """Says what endpoints were paid over all runs of this build."""
+        for line in self.spending.summary():
+            say(line)
 
     def audit(self) -> dict[str, JSON]:
         """The biases of all pairs and of the scores behind them."""
         auditor, context = Auditor(), self._context(self.lock.scores)
         for shard in self.shards:
             frame = self.judged(shard)
-            shown = [self.recipe.scores.shown(answers, context) for answers in self._answers(shard)]
+            shown = [self.recipe.scores.shown(answers, context) for answers in self._tasks(shard)]
             places = [
                 (answer.prompt_id, answer.source, answer.index, place)
                 for answers in shown
@@ -255,21 +299,27 @@ class Run:
             if places:
                 known = pl.DataFrame(places, [*CANDIDATE_KEY, "place"], orient="row")
                 frame = frame.join(known, on=CANDIDATE_KEY, how="left")
-            auditor.add(frame, _frame(read_parquet(self.stage(self.lock.pairs).shard(shard))))
+            auditor.add(frame, frame_of(read_parquet(self.stage(self.lock.pairs).shard(shard))))
         return auditor.result()
 
     def _pair_shard(self, stage: StageFolder, shard: int) -> None:
         frame = self.scored(shard)
-        backfill = self.recipe.backfill
+        backfill, comparisons = self.recipe.backfill, None
+        if self.recipe.pairs.needs_comparisons():
+            comparisons = comparisons_for_a_rule(self.comparisons(shard), self.recipe.scores.compares)
         paired = pair_with_backfill(
-            self.recipe.pairs, frame, self.prompt_ids(shard), None if backfill is None else backfill.name
+            self.recipe.pairs,
+            frame,
+            self.prompt_ids(shard),
+            None if backfill is None else backfill.name,
+            comparisons,
         )
         schema = pairs_schema(self.recipe.pairs.extra_columns())
         pairs = checked(paired.pairs.to_arrow(), schema, PAIR_KEY, "pairs")
         drops = checked(paired.drops.to_arrow(), DROPS, ["prompt_id"], "pairs")
         ineligible = checked(paired.ineligible.to_arrow(), CANDIDATE_DROPS, CANDIDATE_KEY, "pairs")
         paired_prompts = paired.pairs["prompt_id"].n_unique()
-        _balanced("pairs", len(self.prompt_ids(shard)), paired_prompts, Counter(_column(drops, "reason")))
+        balanced("pairs", len(self.prompt_ids(shard)), paired_prompts, Counter(column(drops, "reason")))
         write_atomically(stage.beside("drops", shard), lambda path: write_parquet(path, drops))
         write_atomically(stage.beside("candidate_drops", shard), lambda path: write_parquet(path, ineligible))
         write_atomically(stage.shard(shard), lambda path: write_parquet(path, pairs))
@@ -278,7 +328,7 @@ class Run:
         def counted(what: str, count: int) -> None:
             self.counters[key.name][what] += count
 
-        return Context(seed=self.recipe.seed, pins=key.pins, log=say, counted=counted)
+        return Context(self.recipe.seed, key.pins, log=say, counted=counted, spending=self.spending)
 
     def _report(self, key: StageKey) -> JSON:
         report = self.stage(key).report
@@ -301,96 +351,5 @@ class Run:
     def _reasons(self, stage: StageFolder, kind: str) -> Counter[str]:
         reasons = Counter[str]()
         for shard in self.shards:
-            reasons.update(_column(read_parquet(stage.beside(kind, shard), ["reason"]), "reason"))
+            reasons.update(column(read_parquet(stage.beside(kind, shard), ["reason"]), "reason"))
         return reasons
-
-
-def read_prompts(recipe: Recipe, context: Context) -> tuple[list[Prompt], list[Drop], int]:
-    """The prompts of a recipe without duplicates, sorted by id; the drops; the number of rows read.
-
-    Raises:
-        InputError: there is not a single prompt.
-    """
-    prompts: dict[str, Prompt] = {}
-    drops: list[Drop] = []
-    rows = 0
-    for record in recipe.prompts.read(context):
-        rows += 1
-        if isinstance(record, Drop):
-            drops.append(record)
-        elif record.prompt_id in prompts:
-            first = prompts[record.prompt_id].origin
-            drops.append(Drop(record.prompt_id, "prompts", "duplicate", f"{record.origin} repeats {first}"))
-        else:
-            prompts[record.prompt_id] = record
-            if len(prompts) == recipe.limit:
-                break
-    if not prompts:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(drop.reason for drop in drops).items())
-        raise InputError(f"the prompts of recipe {recipe.name!r} hold no prompt: {rows} rows read ({reasons})")
-    return sorted(prompts.values(), key=lambda prompt: prompt.prompt_id), drops, rows
-
-
-def _balanced(stage: str, rows_in: int, rows_out: int, drops: Counter[str]) -> dict[str, Any]:
-    """The report of a stage.
-
-    Raises:
-        ConservationError: rows in ≠ rows out + drops.
-    """
-    if rows_in != rows_out + drops.total():
-        raise ConservationError(f"{stage}: {rows_in} in, but {rows_out} out and {drops.total()} drops")
-    return {"stage": stage, "in": rows_in, "out": rows_out, "drops": dict(sorted(drops.items()))}
-
-
-def _write(path: Any, rows: Iterable[dict[str, Any]], schema: pa.Schema, key: Sequence[str], stage: str) -> None:
-    table = checked(pa.Table.from_pylist(list(rows), schema), schema, key, stage)
-    write_atomically(path, lambda beside: write_parquet(beside, table))
-
-
-def _write_drawn(stage: StageFolder, shard: int, results: Sequence[Drawn]) -> None:
-    candidates = [asdict(candidate) for drawn in results for candidate in drawn.candidates]
-    drops = [asdict(drop) for drawn in results for drop in drawn.drops]
-    _write(stage.beside("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
-    _write(stage.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
-
-
-def _check_drawn(task: Task, drawn: Drawn) -> None:
-    found = {record.prompt_id for records in (drawn.candidates, drawn.drops) for record in records}
-    if found != {task.prompt.prompt_id}:
-        raise ConservationError(f"candidates: {task.key!r} came back with neither an answer to its prompt nor a drop")
-
-
-def _prompt_of(scores: Sequence[Score]) -> str:
-    if not scores:
-        raise ConservationError("scores: a prompt came back without a single score")
-    return scores[0].prompt_id
-
-
-def _check_scores(answers: Answers, scores: Sequence[Score]) -> None:
-    asked = [(found.prompt_id, found.source, found.index) for found in answers.candidates]
-    given = [(score.prompt_id, score.source, score.index) for score in scores]
-    if sorted(asked) != sorted(given):
-        raise ConservationError(f"scores: the candidates {sorted(asked)} came back as {sorted(given)}")
-    for score in scores:
-        if (score.score is None) == (score.unscored is None) or not math.isfinite(score.score or 0):
-            raise ConservationError(f"scores: {score} is neither a finite number nor unscored with a reason")
-
-
-def _drawn(record: JSON) -> Drawn:
-    candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
-    return Drawn(record["key"], candidates, tuple(Drop(**drop) for drop in record["drops"]))
-
-
-def _prompt_drop(drop: Drop) -> dict[str, str]:
-    return {"prompt_id": drop.prompt_id, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
-
-
-def _column(table: pa.Table, name: str) -> list[Any]:
-    values: list[Any] = table[name].to_pylist()
-    return values
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

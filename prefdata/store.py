@@ -4,6 +4,7 @@
 
     BUILD/
       prefdata.lock.json
+      spending.jsonl                     what endpoints were paid, if any was
       stages/prompts-<key>-256/            shard-00000.parquet  drops-00000.parquet  stage.json
       stages/candidates-policy-<key>-256/  journal-00003.jsonl while shard 3 is under way
       stages/scores-<key>-256/  stages/pairs-<key>-256/
@@ -296,6 +297,11 @@ class BuildFolder:
     def lock_file(self) -> Path:
         """Every input pinned."""
         return self.root / "prefdata.lock.json"
+
+    @property
+    def spending_file(self) -> Path:
+        """What endpoints were paid over all runs."""
+        return self.root / "spending.jsonl"
 
     def stage(self, name: str, key: str, shard_size: int) -> StageFolder:
         """The folder of stage `name` under a fingerprint, in shards of so many prompts."""

@@ -63,7 +63,7 @@ def pair_table(
 
     def fill(beside: Path) -> None:
         with TemporaryDirectory(dir=beside) as waiting:
-            found = None if with_candidates else stream_pairs(path, named, rule, Path(waiting))
+            found = stream_pairs(path, named, rule, Path(waiting), with_candidates=with_candidates)
             found = found or _in_memory(path, columns, rule, with_candidates)
             ledger = _ledger(found)
             dataset = _folder(found, ledger, path, rule, pins, columns)
@@ -114,7 +114,7 @@ def _in_memory(path: Path, columns: Mapping[str, str] | None, rule: PairRule, wi
     candidates = scored.candidates.sort(pl.all(), nulls_last=False)
     paired = rule.pair(candidates, scored.prompts["prompt_id"])
     pairs = checked(paired.pairs.to_arrow(), pairs_schema(rule.extra_columns()), PAIR_KEY, "pairs")
-    prompts = scored.prompts.with_columns(origin=pl.lit("")).to_arrow().cast(PROMPTS)
+    prompts = scored.prompts.with_columns(origin=pl.lit(""), split=pl.lit(None, pl.String)).to_arrow().cast(PROMPTS)
     auditor = Auditor()
     auditor.add(candidates, paired.pairs)
     return PairedTable(

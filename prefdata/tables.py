@@ -20,16 +20,19 @@ __all__ = [
     "ANSWERS",
     "CANDIDATES",
     "CANDIDATE_DROPS",
+    "COMPARISONS",
     "DROPS",
     "MESSAGES",
     "PAIRS",
     "PAIR_KEY",
     "PROMPTS",
     "SCORES",
+    "SPLITS",
     "checked",
     "pairs_schema",
     "parquet_writer",
     "read_parquet",
+    "trace_of",
     "write_parquet",
 ]
 
@@ -51,7 +54,9 @@ _SIDES = [
     )
 ]
 
-PROMPTS = pa.schema([("prompt_id", pa.string()), ("messages", MESSAGES), ("origin", pa.string())])
+PROMPTS = pa.schema(
+    [("prompt_id", pa.string()), ("messages", MESSAGES), ("origin", pa.string()), ("split", pa.string())]
+)
 CANDIDATES = pa.schema(
     [
         *_CANDIDATE,
@@ -63,6 +68,22 @@ CANDIDATES = pa.schema(
         ("given_score", pa.float64()),
     ]
 )
+SPLITS = pa.schema([("prompt_id", pa.string()), ("split", pa.string())])
+"""Prompts whose source says which split they belong to: `train` or `test`."""
+COMPARISONS = pa.schema(
+    [
+        ("prompt_id", pa.string()),
+        ("source_a", pa.string()),
+        ("index_a", pa.int64()),
+        ("source_b", pa.string()),
+        ("index_b", pa.int64()),
+        ("probability", pa.float64()),
+        ("log_odds", pa.float64()),
+        ("undecided", pa.string()),
+        ("detail", pa.string()),
+    ]
+)
+"""How candidates of a prompt fared against each other: see `prefdata.records.Comparison`."""
 SCORES = pa.schema([*_CANDIDATE, ("score", pa.float64()), ("unscored", pa.string()), ("detail", pa.string())])
 PAIRS = pa.schema(
     [
@@ -95,6 +116,11 @@ DROPS = pa.schema(_DROP)
 """Prompts that left the flow."""
 CANDIDATE_DROPS = pa.schema([*_DROP, ("source", pa.string()), ("index", pa.int64())])
 """Candidates that left the flow, or that no rule saw."""
+
+
+def trace_of(pairs: pa.Table) -> pa.Table:
+    """Pairs without their texts: which answers, and how the rule decided."""
+    return pairs.select([name for name in pairs.column_names if not name.startswith("response_")])
 
 
 def pairs_schema(extra: Sequence[str] = ()) -> pa.Schema:

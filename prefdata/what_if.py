@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from prefdata.audit.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.inspection.where import dataset_at
 from prefdata.pairing import Paired, PairRule
+from prefdata.score_stages import comparisons_for_a_rule
 from prefdata.scored_table import read_scored_table
 from prefdata.spec import JSON
 from prefdata.store import BuildFolder, StageFolder
@@ -23,6 +26,8 @@ __all__ = ["Outcome", "what_if"]
 
 _KEY = ["prompt_id", "source", "index"]
 _SIDES = ("chosen", "rejected")
+_NOT_READ = ("pairs", "filters-", "scores-")
+"""Stages of a build's lock that no rule needs: what filters see, and the members of a composite scorer."""
 
 
 @dataclass
@@ -68,20 +73,29 @@ def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[st
         parts = _of_dataset(path)
     else:
         parts = _of_build(BuildFolder(path)) if path.is_dir() else _of_table(path, columns or {})
-    for candidates, prompt_ids, drops in parts:
+    for part in parts:
         for tally in tallies:
-            tally.add(candidates, tally.rule.pair(candidates, prompt_ids), len(prompt_ids), drops)
+            compared = part.comparisons if tally.rule.needs_comparisons() else None
+            paired = tally.rule.pair(part.candidates, part.prompt_ids, compared)
+            tally.add(part.candidates, paired, len(part.prompt_ids), part.dropped)
     return [tally.outcome(tallies[0]) for tally in tallies]
 
 
-_Part = tuple[pl.DataFrame, list[str], Mapping[str, int]]
-"""Candidates, the ids of all their prompts, and prompts that were dropped before any rule: reason → count."""
+@dataclass(frozen=True)
+class _Part:
+    candidates: pl.DataFrame
+    prompt_ids: list[str]
+    """The ids of all their prompts."""
+    dropped: Mapping[str, int]
+    """Prompts that were dropped before any rule: reason → count."""
+    comparisons: pl.DataFrame | None = None
+    """What a scorer compared, as rules take it."""
 
 
 def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_Part]:
     scored = read_scored_table(path, columns)
     dropped = dict(scored.drops.group_by("reason").len().iter_rows())
-    yield scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped
+    yield _Part(scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped)
 
 
 def _of_dataset(folder: Path) -> Iterator[_Part]:
@@ -95,15 +109,16 @@ def _of_dataset(folder: Path) -> Iterator[_Part]:
         before = dropped.filter(pl.col("stage") != "pairs")
         ids = set(answers["prompt_id"]) | set(dropped.filter(pl.col("stage") == "pairs")["prompt_id"])
         reasons = dict(before.group_by("reason").len().iter_rows())
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
+        compared = _compared([read_parquet(file) for file in sorted(folder.glob("comparisons/*.parquet"))])
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} holds no dataset with its candidates: {error}") from error
-    yield answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons
+    yield _Part(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
 
 
 def _of_build(folder: BuildFolder) -> Iterator[_Part]:
     """The shards of a build whose scores are finished."""
     lock: JSON = json.loads(folder.lock_file.read_text(encoding="utf-8")) if folder.lock_file.exists() else {}
-    keys = {name: part["key"] for name, part in lock.get("parts", {}).items() if name != "pairs"}
+    keys = {name: part["key"] for name, part in lock.get("parts", {}).items() if not name.startswith(_NOT_READ)}
     needed = _finished(folder, keys)
     if not needed:
         raise InputError(
@@ -119,7 +134,17 @@ def _of_build(folder: BuildFolder) -> Iterator[_Part]:
         # A backfill's answers are candidates of the build that no scorer saw.
         candidates = pl.concat([_empty(), *answers]).join(given, on=_KEY, how="inner", validate="1:1")
         ids = _frame(prompts.shard(shard))["prompt_id"].to_list()
-        yield candidates.sort(*_KEY), ids, report["drops"] if shard == 0 else {}
+        found = scores.beside("comparisons", shard)
+        compared = _compared([read_parquet(found)] if found.exists() else [])
+        yield _Part(candidates.sort(*_KEY), ids, report["drops"] if shard == 0 else {}, compared)
+
+
+def _compared(tables: Sequence[pa.Table]) -> pl.DataFrame | None:
+    if not tables:
+        return None
+    table = pa.concat_tables(tables)
+    decided = table.filter(pc.is_null(table["undecided"]))
+    return comparisons_for_a_rule(table, "probability" if decided["log_odds"].null_count else "log_odds")
 
 
 def _finished(folder: BuildFolder, keys: Mapping[str, str]) -> dict[str, StageFolder]:

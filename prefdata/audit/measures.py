@@ -7,6 +7,9 @@ order they and their answers come, changes not one digit of the result.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -14,11 +17,46 @@ from numpy.typing import NDArray
 
 from prefdata.spec import JSON
 
-__all__ = ["Auditor"]
+__all__ = ["AnswerArrays", "Auditor", "PairArrays"]
+
+_Ints = NDArray[np.int64]
+_Any = NDArray[Any]
+_Known = NDArray[np.bool_] | None
+"""None where all are."""
 
 _BILLION = 1_000_000_000
 _DIGITS = 4
+_FEW = 12
+"""Up to so many answers of a prompt are compared each with each."""
+_SIDES = ("chosen", "rejected")
 _CORRELATED = {"length": "score_length", "index": "score_index", "place": "score_place"}
+
+
+@dataclass(frozen=True)
+class AnswerArrays:
+    """Answers that have a text and a score, those of a prompt one after the other."""
+
+    prompts: _Ints
+    """A number for each prompt, one entry an answer; never falls."""
+    scores: NDArray[np.float64]
+    sources: _Ints
+    """Index into `names`; -1 for none."""
+    names: Sequence[str]
+    others: Mapping[str, tuple[_Any, _Known]]
+    """`length`, `index`, `place`: the numbers, and which of them are there."""
+    repeats: int
+    """Answers whose text another one of the prompt has, all but one of the same text."""
+
+
+@dataclass(frozen=True)
+class PairArrays:
+    """Pairs; each mapping has one entry a side."""
+
+    differences: _Ints
+    """Length of chosen less that of rejected."""
+    tied: Mapping[str, _Ints]
+    sources: Mapping[str, _Ints]
+    """Index into the names of the answers' sources; -1 for none."""
 
 
 class Auditor:
@@ -46,19 +84,41 @@ class Auditor:
         self._counts["unscored"] += int(candidates["score"].null_count())
         self._counts["answers"] += scored.height
         self._counts["repeats"] += int(scored["repeats"].sum())
-        self._count_sources("candidates", scored["source"])
+        sources = _Sources.of(scored["source"])
         if scored.height:
             if not scored["prompt_id"].is_sorted():
                 scored = scored.sort("prompt_id")
-            prompts = scored["prompt_id"].rle_id().to_numpy().astype(np.int64)
-            names = scored["source"].fill_null("?").cast(pl.Categorical).to_physical().to_numpy().astype(np.int64)
-            self._count_ties(prompts, scored["score"].to_numpy())
-            for column, name in _CORRELATED.items():
-                if column in scored.columns:
-                    # Indices start again with every source.
-                    groups = prompts * (int(names.max()) + 1) + names if column == "index" else prompts
-                    self._correlate(name, groups, scored["score"], scored[column])
-        self._count_pairs(pairs)
+                sources = _Sources.of(scored["source"])
+            others = {name: scored[name] for name in _CORRELATED if name in scored.columns}
+            self._measure(
+                scored["prompt_id"].rle_id().to_numpy().astype(np.int64),
+                scored["score"].to_numpy(),
+                sources.codes,
+                {
+                    name: (column.fill_null(0).to_numpy(), column.is_not_null().to_numpy())
+                    for name, column in others.items()
+                },
+            )
+        self._count_sources("candidates", sources.codes, sources.names)
+        self._count_pairs(
+            (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
+            {side: pairs[f"n_tied_{side}"].to_numpy() for side in _SIDES},
+        )
+        for side in _SIDES:
+            sources = _Sources.of(pairs[f"source_{side}"])
+            self._count_sources(side, sources.codes, sources.names)
+
+    def add_arrays(self, answers: AnswerArrays, pairs: PairArrays) -> None:
+        """The same for prompts of which all answers have a text and a score."""
+        self._counts["candidates"] += len(answers.prompts)
+        self._counts["answers"] += len(answers.prompts)
+        self._counts["repeats"] += answers.repeats
+        self._count_sources("candidates", answers.sources, answers.names)
+        if len(answers.prompts):
+            self._measure(answers.prompts, answers.scores, answers.sources, answers.others)
+        self._count_pairs(pairs.differences, pairs.tied)
+        for side in _SIDES:
+            self._count_sources(side, pairs.sources[side], answers.names)
 
     def result(self) -> dict[str, JSON]:
         """`measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""
@@ -81,9 +141,24 @@ class Auditor:
         told = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
         return {"measures": measures, "counts": {name: counts[name] for name in told}, "sources": shares}
 
-    def _count_sources(self, side: str, sources: pl.Series) -> None:
-        names = sources.cast(pl.String).fill_null("?").alias("source")
-        self._sources[side].update(dict(names.to_frame().group_by("source").len().iter_rows()))
+    def _measure(
+        self, prompts: _Ints, scores: NDArray[np.float64], sources: _Ints, others: Mapping[str, tuple[_Any, _Known]]
+    ) -> None:
+        """Adds prompts of which all answers have a text and a score; `prompts` never falls."""
+        self._count_ties(prompts, scores)
+        for column, (values, known) in others.items():
+            # Indices start again with every source.
+            groups = prompts * (int(sources.max()) + 2) + sources + 1 if column == "index" else prompts
+            self._correlate(_CORRELATED[column], groups, scores, values, known)
+
+    def _count_sources(self, side: str, codes: _Ints, names: Sequence[str]) -> None:
+        counts = np.bincount(codes + 1, minlength=len(names) + 1).tolist()
+        self._sources[side].update(
+            {name: count for name, count in zip(names, counts[1:], strict=True) if count and name != "?"}
+        )
+        unnamed = counts[0] + sum(count for name, count in zip(names, counts[1:], strict=True) if name == "?")
+        if unnamed:
+            self._sources[side]["?"] += unnamed
 
     def _count_ties(self, prompts: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
         starts = _starts(prompts)
@@ -98,19 +173,18 @@ class Auditor:
         self._counts["tied_bottom"] += int((at_bottom[contest] > 1).sum())
         self._counts["all_tied"] += int((at_top == answers)[contest].sum())
 
-    def _count_pairs(self, pairs: pl.DataFrame) -> None:
-        difference = pairs["length_chosen"] - pairs["length_rejected"]
-        self._counts["pairs"] += pairs.height
-        self._counts["chosen_longer"] += int((difference > 0).sum())
-        self._counts["length_difference"] += int(difference.sum())
-        for side in ("chosen", "rejected"):
-            self._counts[f"tied_{side}"] += int((pairs[f"n_tied_{side}"] > 1).sum())
-            self._count_sources(side, pairs[f"source_{side}"])
+    def _count_pairs(self, differences: _Ints, tied: Mapping[str, _Ints]) -> None:
+        self._counts["pairs"] += len(differences)
+        self._counts["chosen_longer"] += int((differences > 0).sum())
+        self._counts["length_difference"] += int(differences.sum())
+        for side in _SIDES:
+            self._counts[f"tied_{side}"] += int((tied[side] > 1).sum())
 
-    def _correlate(self, name: str, groups: NDArray[np.int64], scores: pl.Series, others: pl.Series) -> None:
+    def _correlate(self, name: str, groups: _Ints, scores: _Any, others: _Any, known: _Known) -> None:
         """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary."""
-        known = others.is_not_null().to_numpy()
-        groups, a, b = groups[known], scores.to_numpy()[known], others.drop_nulls().to_numpy()
+        a, b = scores, others
+        if known is not None and not known.all():
+            groups, a, b = groups[known], a[known], b[known]
         if len(groups) and (groups[1:] < groups[:-1]).any():
             place = np.argsort(groups, kind="stable")
             groups, a, b = groups[place], a[place], b[place]
@@ -140,6 +214,19 @@ class Auditor:
         return _share(apart, mine.total() * every.total())
 
 
+class _Sources(NamedTuple):
+    codes: _Ints
+    names: list[str]
+
+    @classmethod
+    def of(cls, sources: pl.Series) -> _Sources:
+        texts = sources.cast(pl.String).rename("source")
+        names = texts.drop_nulls().unique(maintain_order=True)
+        known = pl.DataFrame({"source": names, "code": pl.int_range(len(names), eager=True)})
+        codes = texts.to_frame().join(known, on="source", how="left", maintain_order="left")["code"]
+        return cls(codes.fill_null(-1).cast(pl.Int64).to_numpy(), names.to_list())
+
+
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
     usable = pl.col("score").is_not_null() & pl.col("response").is_not_null()
     text = pl.struct("prompt_id", "response")
@@ -160,6 +247,9 @@ def _centred_ranks(
 
     The values at places s to e - 1 of n in order have the mean rank (s + 1 + e) / 2; the mean of all is (n + 1) / 2.
     """
+    sizes = np.diff(np.append(starts, len(values)))
+    if int(sizes.max()) <= _FEW:
+        return _centred_ranks_of_few(groups, values, int(sizes.max()))
     order = np.lexsort((values, groups))
     ordered = values[order]
     new = np.append(True, ordered[1:] != ordered[:-1])
@@ -167,10 +257,21 @@ def _centred_ranks(
     runs = np.flatnonzero(new)
     ends = np.append(runs[1:], len(values))
     group_of_run = np.searchsorted(starts, runs, side="right") - 1
-    sizes = np.diff(np.append(starts, len(values)))
     ranks = runs + ends - 2 * starts[group_of_run] - sizes[group_of_run]
     result = np.empty(len(values), np.int64)
     result[order] = np.repeat(ranks, ends - runs)
+    return result
+
+
+def _centred_ranks_of_few(groups: _Ints, values: _Any, most: int) -> _Ints:
+    """The same by comparing each value with all others of its group: those below it less those above it."""
+    result = np.zeros(len(values), np.int64)
+    for apart in range(1, most):
+        later, earlier = values[apart:], values[:-apart]
+        sign = (later > earlier).view(np.int8) - (later < earlier).view(np.int8)
+        sign *= groups[apart:] == groups[:-apart]
+        result[apart:] += sign
+        result[:-apart] -= sign
     return result
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,6 +19,9 @@ from prefdata.cli.options import (
 from prefdata.errors import UserError
 from prefdata.recipe import Recipe, load_recipe
 
+if TYPE_CHECKING:
+    from prefdata.estimate import Estimate, StageCost
+
 __all__ = ["command", "show_plan"]
 
 
@@ -26,28 +30,44 @@ __all__ = ["command", "show_plan"]
 @profile_option
 @limit_option
 @out_option
+@click.option(
+    "--answer-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens that an answer is expected to have; left out, those of the answers that the build has, or 400.",
+)
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 def command(
-    recipe: str, profile: str | None, limit: int | None, out: str | None, allow_code: bool, as_json: bool
+    recipe: str,
+    profile: str | None,
+    limit: int | None,
+    out: str | None,
+    answer_tokens: int | None,
+    allow_code: bool,
+    as_json: bool,
 ) -> None:
     """Show what `prefdata build RECIPE` would do, before anything is spent.
 
-    Reads the prompts and resolves every input; starts no model and asks no endpoint.
+    Reads the prompts and resolves every input; starts no model and asks no endpoint. For every stage that asks a
+    language model it tells requests, tokens, cost and hours that are left, counted on 200 of the prompts.
     """
     with allowing_code(allow_code, Path(recipe).parent):
-        show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json)
+        show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json, answer_tokens)
 
 
-def show_plan(recipe: Recipe, out: str | None, as_json: bool) -> None:
+def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int | None = None) -> None:
     """Prints the plan of a build."""
     from dataclasses import asdict
 
-    from prefdata.flow import plan
+    from prefdata.estimate import estimate
+    from prefdata.flow import SHARD_SIZE, plan
 
     planned = plan(recipe, out)
+    estimated = estimate(recipe, planned.folder, shard_size=SHARD_SIZE, answer_tokens=answer_tokens)
     if as_json:
-        print_json({**asdict(planned), "folder": str(planned.folder), "recipe": recipe.fingerprint()})
+        facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
+        print_json({**asdict(planned), **facts})
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in planned.drops.items()) or "none"
     click.echo(f"recipe   {recipe.name} ({recipe.fingerprint()[:12]})")
@@ -55,6 +75,61 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool) -> None:
     click.echo(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
     for stage in planned.stages:
         click.echo(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
+    if estimated.stages:
+        click.echo("\n" + "\n".join(_estimate_lines(estimated)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + "\n".join(planned.problems))
     click.echo(f"\nNext:    prefdata build ... --out {planned.folder}")
+
+
+def _estimate_lines(estimated: Estimate) -> list[str]:
+    """A table of what is left to be asked, and what it rests on."""
+    header = ("left to ask", "requests", "prompt tokens", "answer tokens", "at most", "cost", "at most", "hours")
+    rows = [header, *map(_cells, estimated.stages)]
+    if len(estimated.stages) > 1:
+        totals = estimated.totals
+        money = [
+            ", ".join(f"{cost:,.2f} {name}" for name, cost in totals[what].items()) for what in ("cost", "most_cost")
+        ]
+        counts = [totals[what] for what in ("requests", "prompt_tokens", "completion_tokens", "most_completion_tokens")]
+        rows.append(
+            ("total", *(f"{count:,}" for count in counts), *(text or "-" for text in money), _hours(totals["hours"]))
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(f"{cell:{'<' if place == 0 else '>'}{widths[place]}}" for place, cell in enumerate(row)).rstrip()
+        for row in rows
+    ]
+    return [*lines, "", *_notes(estimated)]
+
+
+def _cells(stage: StageCost) -> tuple[str, ...]:
+    counts = (stage.requests, stage.prompt_tokens, stage.completion_tokens, stage.most_completion_tokens)
+    money = ["-" if cost is None else f"{cost:,.2f} {stage.currency}" for cost in (stage.cost, stage.most_cost)]
+    return (stage.stage, *(f"{count:,}" for count in counts), *money, _hours(stage.hours))
+
+
+def _hours(hours: float | None) -> str:
+    return "unknown speed" if hours is None else f"{hours:,.2f}"
+
+
+def _notes(estimated: Estimate) -> list[str]:
+    """What the numbers rest on, and how to make them better."""
+    share = f"{estimated.counted:,} of {estimated.prompts:,} prompts, scaled"
+    notes = [f"counted on   {'all prompts' if estimated.counted == estimated.prompts else share}"]
+    for stage in estimated.stages:
+        told = [f"prompts by {stage.counted_by}", f"{stage.answer_tokens:,.0f} tokens an answer ({stage.basis})"]
+        if stage.tokens_per_second is not None:
+            told.append(f"{stage.tokens_per_second:,.4g} tokens a second ({stage.speed})")
+        notes.append(f"{stage.stage}: {'; '.join(told)}")
+        if stage.budget is not None and stage.most_cost is not None and stage.most_cost > stage.budget:
+            notes.append(f"{stage.stage}: the budget of {stage.budget:,.2f} {stage.currency} may stop it")
+    if any(stage.basis == "assumed" for stage in estimated.stages):
+        notes.append("--answer-tokens N says how long answers are expected to be")
+    if any(stage.hours is None for stage in estimated.stages):
+        notes.append("`tokens_per_second` of a generator says how fast it is")
+    notes += [
+        f"spent so far {account}: {paid['cost']:,.4f} {paid['currency']}".rstrip()
+        for account, paid in estimated.spent.items()
+    ]
+    return notes

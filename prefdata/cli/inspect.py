@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from prefdata.cli.options import print_json
@@ -11,17 +9,21 @@ from prefdata.cli.options import print_json
 __all__ = ["command"]
 
 
-@click.command("inspect", short_help="Summarise a build or a dataset folder.")
+@click.command("inspect", short_help="Summarise a build, a dataset folder or a dataset of the Hub.")
 @click.argument("folder")
 @click.option("--pairs", "show", type=click.IntRange(min=0), default=3, metavar="N", help="How many pairs to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 def command(folder: str, show: int, as_json: bool) -> None:
-    """Summarise FOLDER, a build or a dataset folder: counts, drops, ties, lengths, margins, a few pairs."""
+    """Summarise FOLDER: a build, a dataset folder, or OWNER/NAME[@REVISION] of a dataset of the Hub.
+
+    Counts, drops, ties, lengths, margins, and a few pairs.
+    """
     from dataclasses import asdict
 
     from prefdata.inspection import render, summarise
+    from prefdata.inspection.where import dataset_at
 
-    summary = summarise(Path(folder), examples=show)
+    summary = summarise(dataset_at(folder), examples=show)
     if as_json:
         print_json(asdict(summary))
     else:

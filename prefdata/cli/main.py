@@ -16,6 +16,7 @@ _COMMANDS = {
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
     "verify": "Make a dataset again from its answers, and tell every difference.",
+    "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build or a dataset folder.",
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",

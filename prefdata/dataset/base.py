@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from prefdata.spec import Part
+from prefdata.spec import JSON, Part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,19 +17,59 @@ __all__ = ["Layout"]
 
 
 class Layout(Part):
-    """Columns and splits of the published dataset."""
+    """Columns and splits of the published dataset.
+
+    A prompt whose source says which split it belongs to (`Prompt.split`) goes there; `test_size` is drawn among the
+    others.
+    """
 
     test_size: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] = 0
-    """Prompts held out as the `test` split: a number of prompts, or a share of them. 0 makes no test split."""
+    """Prompts held out as the test split: a number of prompts, or a share of them. 0 makes no test split."""
+
+    @property
+    def train_split(self) -> str:
+        """The name under which the train split is published."""
+        return "train"
+
+    @property
+    def test_split(self) -> str:
+        """The name under which the test split is published."""
+        return "test"
+
+    @property
+    def traced(self) -> bool:
+        """Whether the rows hold the trace of the rule's decision; where they don't, it is published beside them."""
+        return True
+
+    @property
+    def rows_per_pair(self) -> int:
+        """How many rows each pair gives."""
+        return 1
+
+    def documents(self, name: str, splits: Sequence[str]) -> Mapping[str, JSON]:
+        """JSON files that the readers of this layout want at the top of the dataset folder: file name → content.
+
+        Args:
+            name: of the dataset.
+            splits: those that have rows.
+        """
+        return {}
+
+    @property
+    def needs_answers(self) -> bool:
+        """Whether `rows` reads all answers of a prompt, not only those of its pairs."""
+        return False
 
     @abstractmethod
-    def rows(self, pairs: pa.Table, prompts: pa.Table) -> pa.Table:
+    def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """The rows of some pairs.
 
         Args:
             pairs: schema `prefdata.tables.PAIRS`.
             prompts: schema `prefdata.tables.PROMPTS`, at least the prompts of the pairs; joined by `prompt_id`.
+            answers: schema `prefdata.tables.ANSWERS`, sorted by (`prompt_id`, `source`, `index`), at least the answers
+                to the prompts of the pairs; always given where the layout says `needs_answers`.
 
         Returns:
-            One row for each pair, in the order of `pairs`, always of the same schema.
+            `rows_per_pair` rows for each pair, in the order of `pairs`, always of the same schema, with a `prompt_id` column.
         """

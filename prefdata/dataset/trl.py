@@ -21,15 +21,18 @@ class TRLPairs(Layout):
 
     kind: Literal["trl"] = "trl"
 
-    def rows(self, pairs: pa.Table, prompts: pa.Table) -> pa.Table:
+    def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         from prefdata.tables import MESSAGES
 
-        place = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
-        messages = prompts["messages"].take(place).combine_chunks()
+        messages = _one(prompts["messages"])
+        # Prompts that stand in the order of the pairs already are not copied.
+        if not prompts["prompt_id"].equals(pairs["prompt_id"]):
+            place = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
+            messages = prompts["messages"].take(place).combine_chunks()
         columns = {
             "prompt": messages.cast(MESSAGES),
             "chosen": _turn(pairs["response_chosen"]),
@@ -48,8 +51,13 @@ def _turn(texts: pa.ChunkedArray) -> pa.Array:
     """Each text as a conversation of one assistant turn."""
     import pyarrow as pa
 
-    content = texts.combine_chunks()
+    content = _one(texts)
     role = pa.repeat(pa.scalar("assistant"), len(content))
     turns = pa.StructArray.from_arrays([role, content], names=["role", "content"])
     offsets = pa.array(range(len(content) + 1), pa.int32())
     return pa.ListArray.from_arrays(offsets, turns)
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    # Combining copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

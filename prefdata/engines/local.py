@@ -1,14 +1,17 @@
 """The local engine: streams the tasks of all pending shards through one worker, and writes shards as they complete.
 
 The worker (a sampler or scorer) sees one endless stream, so a model stays busy across shard borders. Every result is
-journalled the moment it is known; a shard is written once all its results are there.
+journalled the moment it is known; a shard is written once all its results are there, by a thread of its own: meanwhile
+results are taken and tasks are handed out, however long a table takes to be encoded or a disk to be written.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
@@ -23,7 +26,10 @@ __all__ = ["Work", "run_stage"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+Argument = TypeVar("Argument")
+
 _SYNC_SECONDS = 1.0
+_BACKLOG = 8
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,7 @@ class Work(Generic[Task, Result]):
     load: Callable[[JSON], Result]
     """Back from JSON."""
     write: Callable[[int, Sequence[Result]], None]
-    """Writes a complete shard; results come in the order of its tasks."""
+    """Writes a complete shard; results come in the order of its tasks. Called from another thread, one at a time."""
     check: Callable[[Task, Result], None] = lambda _task, _result: None
     """Raises `ConservationError` for a result that doesn't account for its task, before it is journalled."""
 
@@ -69,7 +75,10 @@ class _Run(Generic[Task, Result]):
         """Key of every unanswered task → its shard, and the task."""
         self.complete: list[_Shard[Result]] = []
         self.journals: set[Journal] = set()
-        """Those that were appended to and whose shards are not written."""
+        """Those that were appended to and whose shards are not complete."""
+        self.writer = ThreadPoolExecutor(1, thread_name_prefix="prefdata-writer")
+        self.writing: deque[Future[None]] = deque()
+        """What the writer was given and has not been seen to finish."""
         # Engines may pull tasks from a thread of their own while results arrive on this one.
         self.lock = threading.Lock()
         self.synced = time.monotonic()
@@ -113,19 +122,46 @@ class _Run(Generic[Task, Result]):
             with self.lock:
                 self.complete.append(shard)
         if time.monotonic() - self.synced > _SYNC_SECONDS:
-            for journal in self.journals:
-                journal.sync()
+            self._write(self._sync, list(self.journals))
             self.synced = time.monotonic()
 
     def write_complete(self) -> None:
+        """Hands complete shards to the writer, and raises what it met with."""
         while self.complete:
             with self.lock:
                 shard = self.complete.pop(0)
-            self.work.write(shard.number, [shard.results[key] for key in shard.keys])
-            shard.journal.close(remove=True)
             self.journals.discard(shard.journal)
+            self._write(self._write_shard, shard)
+        while self.writing and self.writing[0].done():
+            self.writing.popleft().result()
+
+    def _write(self, act: Callable[[Argument], None], what: Argument) -> None:
+        # A disk that is slower than the engine must stop it at last: memory holds what is not written.
+        while len(self.writing) >= _BACKLOG:
+            self.writing.popleft().result()
+        self.writing.append(self.writer.submit(act, what))
+
+    def _write_shard(self, shard: _Shard[Result]) -> None:
+        written = False
+        try:
+            self.work.write(shard.number, [shard.results[key] for key in shard.keys])
+            written = True
+        finally:
+            shard.journal.close(remove=written)
+
+    def _sync(self, journals: Sequence[Journal]) -> None:
+        for journal in journals:
+            journal.sync()
+
+    def finish(self) -> None:
+        """Waits until every complete shard is written."""
+        self.write_complete()
+        while self.writing:
+            self.writing.popleft().result()
 
     def close(self) -> None:
+        # A shard that the writer has begun or was given is worth the wait, also after an error elsewhere.
+        self.writer.shutdown(wait=True)
         for journal in self.journals:
             journal.close()
 
@@ -173,4 +209,4 @@ def _carry_out(run: _Run[Task, Result], pending: Iterable[int]) -> None:
         # What the worker never pulled: shards that are all in their journals, or tasks that it left out.
         for _ in tasks:
             continue
-    run.write_complete()
+    run.finish()

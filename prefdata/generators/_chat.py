@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from prefdata.errors import ModelError
@@ -44,6 +44,7 @@ class Chat:
         added = tokenizer.added_tokens_decoder.values()
         special |= {token.content for token in added if token.special}
         self._control = tuple(sorted(special)) if refuse_control_tokens else ()
+        self._texts: dict[int, str] = {}
 
     def render(self, messages: Sequence[dict[str, str]]) -> list[int]:
         """The token ids that the answer follows.
@@ -67,6 +68,19 @@ class Chat:
                 "prompt_too_long", f"{len(ids)} tokens leave no room for an answer within {self._max_model_len}"
             )
         return [int(token) for token in ids]
+
+    def likeliest(self, found: Iterable[tuple[int, float]], wanted: int) -> list[list[JSON]]:
+        """The `wanted` likeliest of some tokens at one place, as text and log-probability, the likeliest first.
+
+        Each token is decoded alone: a part of a character is a replacement character, and a control token its name.
+        """
+        ordered = sorted(found, key=lambda token: (-token[1], token[0]))[:wanted]
+        return [[self._text(token), logprob] for token, logprob in ordered]
+
+    def _text(self, token: int) -> str:
+        if token not in self._texts:
+            self._texts[token] = str(self._tokenizer.decode([token]))
+        return self._texts[token]
 
     def room(self, ids: Sequence[int]) -> int:
         """How many tokens an answer can have after these."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
@@ -66,8 +66,23 @@ class HostedModel(Generator):
         options: dict[str, JSON],
         env: dict[str, str],
         in_flight: int,
+        replicas: Sequence[Mapping[str, str]] = ({},),
+        answers_as: str | None = None,
     ) -> Iterator[Generation]:
-        """Streams the requests through the worker `module`, which runs `engine`."""
+        """Streams the requests through the worker `module`, which runs `engine`.
+
+        Args:
+            requests: see `Generator.generate`.
+            decoding: see `Generator.generate`.
+            context: see `Generator.generate`.
+            engine: what logs and errors call the engine.
+            module: import path of the worker.
+            options: what the worker is told besides this class's own fields.
+            env: defaults of the workers' environment.
+            in_flight: most requests that one worker has at once.
+            replicas: one worker for each, with these environment variables of its own.
+            answers_as: name of the model in the answers, where it is not the model's own.
+        """
         folder = model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)
         name = model_name(self.model)
         config = {
@@ -83,18 +98,28 @@ class HostedModel(Generator):
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
         chosen = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
         items = (_item(request) for request in requests)
-        context.log(f"starting {engine} with {name!r}")
-        worker = f"{engine} with {name!r}"
-        results = stream(module, config, items, in_flight=in_flight, env=chosen, name=worker)
+        times = "" if len(replicas) == 1 else f"{len(replicas)} x "
+        context.log(f"starting {times}{engine} with {name!r}")
+        results = stream(
+            module,
+            config,
+            items,
+            in_flight=in_flight,
+            env=chosen,
+            name=f"{engine} with {name!r}",
+            replicas=replicas,
+            # The samples of one prompt share what the engine has computed of it.
+            together=lambda item: item["messages"],
+        )
         with contextlib.closing(results):
             for result in results:
-                yield _generation(result, name)
+                yield _generation(result, answers_as or name)
 
 
-def cpu_environment() -> dict[str, str]:
-    """How a worker on a CPU should thread: one thread for each core it may use, at most 8, that wait passively."""
+def cpu_environment(workers: int = 1) -> dict[str, str]:
+    """How each of some workers on a CPU should thread: its share of the cores, at most 8, that wait passively."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return {"OMP_NUM_THREADS": str(min(cores, 8)), **_PASSIVE}
+    return {"OMP_NUM_THREADS": str(max(1, min(cores // workers, 8))), **_PASSIVE}
 
 
 def _item(request: Request) -> dict[str, JSON]:
@@ -103,10 +128,12 @@ def _item(request: Request) -> dict[str, JSON]:
         "messages": [dict(message) for message in request.messages],
         "seed": request.seed,
         "json_schema": request.json_schema,
+        "top_logprobs": request.top_logprobs,
     }
 
 
 def _generation(result: dict[str, JSON], model: str) -> Generation:
+    told = result.get("top_logprobs")
     reason: FinishReason = result["finish_reason"] if result.get("finish_reason") in _REASONS else "unknown"
     return Generation(
         key=result["key"],
@@ -117,6 +144,7 @@ def _generation(result: dict[str, JSON], model: str) -> Generation:
         model=model,
         failure=result.get("failure"),
         detail=result.get("detail", ""),
+        top_logprobs=None if told is None else tuple(tuple((text, value) for text, value in place) for place in told),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
@@ -37,6 +37,10 @@ class Row:
     limit: int
     """Most tokens of the answer."""
     generator: Any
+    wanted: int = 0
+    """How many of the likeliest tokens are told at each place."""
+    likeliest: list[list[tuple[int, float]]] = field(default_factory=list)
+    """Tokens and log-probabilities at each place so far."""
     enforcer: Any = None
     """Says which tokens may follow, when the answer must follow a JSON schema."""
     stopped_at: int | None = None
@@ -99,7 +103,7 @@ class _Sampler:
 
         ids = self.chat.render(item["messages"])
         limit = min(self.max_tokens, self.chat.room(ids))
-        row = Row(item["key"], ids, limit, torch.Generator().manual_seed(item["seed"]))
+        row = Row(item["key"], ids, limit, torch.Generator().manual_seed(item["seed"]), item["top_logprobs"])
         if item["json_schema"] is not None:
             if self.enforcers is None:
                 if importlib.util.find_spec("lmformatenforcer") is None:
@@ -136,13 +140,17 @@ class _Sampler:
         taken = answer[: row.limit if end is None else end]
         text = self.tokenizer.decode(taken, skip_special_tokens=True)
         cuts = [at for stop in self.decoding["stop"] if (at := text.find(stop)) >= 0]
-        return {
+        result: dict[str, JSON] = {
             "key": row.key,
             "text": text[: min(cuts)] if cuts else text,
             "finish_reason": "length" if end is None else "stop",
             "n_prompt_tokens": len(row.ids),
             "n_tokens": len(taken),
         }
+        if row.wanted:
+            places = row.likeliest[: len(taken)]
+            result["top_logprobs"] = [self.chat.likeliest(place, row.wanted) for place in places]
+        return result
 
 
 class _Draw:
@@ -164,6 +172,7 @@ class _Draw:
         import torch
 
         scores = scores.float()
+        self._note(scores)
         for i, row in enumerate(self._rows):
             if row.enforcer is not None:
                 scores[i] = self._enforce(row, input_ids[i, self._width :].tolist(), scores[i])
@@ -175,6 +184,15 @@ class _Draw:
             noise[i].exponential_(generator=row.generator)
         smallest = torch.finfo(torch.float32).tiny
         return scores - noise.clamp_min(smallest).log().to(scores.device)
+
+    def _note(self, scores: Any) -> None:
+        """Keeps the likeliest tokens of the rows that want them, before anything changes their probabilities."""
+        import torch
+
+        for i, row in enumerate(self._rows):
+            if row.wanted:
+                values, tokens = torch.log_softmax(scores[i], dim=-1).topk(min(row.wanted, scores.shape[-1]))
+                row.likeliest.append(list(zip(tokens.tolist(), values.tolist(), strict=True)))
 
     def _enforce(self, row: Row, answer: list[int], scores: Any) -> Any:
         import torch

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
 
 from prefdata.errors import ModelError, closest
 from prefdata.generators._chat import Chat, Unanswerable, failure
@@ -51,6 +55,7 @@ def _start(config: dict[str, JSON]) -> Any:
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         **on_cpu,
         **limit,
+        **_lora_options(config["lora"]),
         **config["engine"],
     }
     try:
@@ -61,6 +66,24 @@ def _start(config: dict[str, JSON]) -> Any:
         raise ModelError(
             f"vLLM can't start: {error}", hint="mend the fields or the `engine` options of the generator 'vllm'"
         ) from error
+
+
+def _lora_options(adapter: str | None) -> dict[str, JSON]:
+    """What the engine must be told before it takes an adapter: above all, room for its rank."""
+    if adapter is None:
+        return {}
+    from vllm.config.lora import MaxLoRARanks
+
+    told = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = max(map(int, [told.get("r", 8), *(told.get("rank_pattern") or {}).values()]))
+    fitting = [room for room in sorted(get_args(MaxLoRARanks)) if room >= rank]
+    if not fitting:
+        raise ModelError(
+            f"the adapter in {adapter!r} has rank {rank}",
+            valid=f"at most {max(get_args(MaxLoRARanks))}, as vLLM has it",
+            hint="merge the adapter into its base model and save that",
+        )
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
 
 
 def _tokenizer(config: dict[str, JSON]) -> Any:
@@ -77,6 +100,17 @@ def _refusals() -> tuple[type[Exception], ...]:
     return (getattr(exceptions, "VLLMClientError", ValueError), ValueError, TypeError, NotImplementedError)
 
 
+@dataclass
+class _Asked:
+    """A request under way."""
+
+    item: dict[str, JSON]
+    ids: list[int]
+    """The prompt."""
+    result: dict[str, JSON] | None = None
+    """The answer, once its log-probabilities are all that is waited for."""
+
+
 class _Loop:
     """Feeds the engine and steps it, so that it is never idle while there is a request."""
 
@@ -90,64 +124,126 @@ class _Loop:
             refuse_control_tokens=door.config["refuse_control_tokens"],
         )
         self._refusals = _refusals()
+        self._lora = _lora_request(door.config["lora"])
+        self._every = door.config["structured_outputs"]
         self._numbers = itertools.count()
-        self._keys: dict[str, str] = {}
+        self._asked: dict[str, _Asked] = {}
 
     def run(self) -> None:
-        while not (self._door.ended and not self._keys):
-            for item in self._door.receive(at_least=0 if self._keys else 1):
+        while not (self._door.ended and not self._asked):
+            for item in self._door.receive(at_least=0 if self._asked else 1):
                 self._add(item)
-            if self._keys:
+            if self._asked:
                 for output in self._engine.step():
                     if output.finished:
-                        self._send(output)
+                        self._finished(self._asked.pop(output.request_id), output)
 
     def _add(self, item: dict[str, JSON]) -> None:
-        key = item["key"]
-        name = str(next(self._numbers))
         try:
             ids = self._chat.render(item["messages"])
             params = self._params(item, room=self._chat.room(ids))
-            (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": ids}])
-            self._engine.add_request(name, prompt, params)
+            self._ask(_Asked(item, ids), ids, params)
         except Unanswerable as told:
-            self._door.send(failure(key, told.reason, told.detail))
+            self._door.send(failure(item["key"], told.reason, told.detail))
         except self._refusals as error:
             # What vLLM says about a request that it does not take, such as a JSON schema with an unknown keyword.
-            self._door.send(failure(key, "request_failed", f"{type(error).__name__}: {error}"))
-        else:
-            self._keys[name] = key
+            self._door.send(failure(item["key"], "request_failed", f"{type(error).__name__}: {error}"))
+
+    def _ask(self, asked: _Asked, ids: list[int], params: Any) -> None:
+        name = str(next(self._numbers))
+        (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": ids}])
+        self._engine.add_request(name, prompt, params, lora_request=self._lora)
+        self._asked[name] = asked
 
     def _params(self, item: dict[str, JSON], *, room: int) -> Any:
         from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
+        from vllm.sampling_params import RequestOutputKind
 
-        schema = item["json_schema"]
+        structure = self._structure(item["json_schema"])
         return SamplingParams(
             temperature=self._decoding["temperature"],
             top_p=self._decoding["top_p"],
             max_tokens=min(self._decoding["max_tokens"], room),
             stop=list(self._decoding["stop"]),
             seed=item["seed"],
-            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+            structured_outputs=structure,
+            # vLLM takes them after the grammar: those of a structured answer come from a second pass.
+            logprobs=item["top_logprobs"] or None if structure is None else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _send(self, output: Any) -> None:
-        key = self._keys.pop(output.request_id)
-        answer = output.outputs[0]
+    def _structure(self, schema: JSON) -> Any:
+        from vllm.sampling_params import StructuredOutputsParams
+
+        if schema is not None and self._every is not None:
+            raise ModelError(
+                "a request brings a JSON schema, and the generator 'vllm' has `structured_outputs` for every answer",
+                hint="leave `structured_outputs` out of the generator of a sampler or judge that asks for JSON",
+            )
+        if schema is not None:
+            return StructuredOutputsParams(json=schema)
+        if self._every is None:
+            return None
+        try:
+            return StructuredOutputsParams(**self._every)
+        except self._refusals as error:
+            raise ModelError(
+                f"vLLM does not take the structured_outputs {self._every!r}: {error}",
+                hint="mend `structured_outputs` of the generator 'vllm'",
+            ) from error
+
+    def _finished(self, asked: _Asked, output: Any) -> None:
+        answer, key, wanted = output.outputs[0], asked.item["key"], asked.item["top_logprobs"]
         if answer.finish_reason not in ("stop", "length"):
             self._door.send(failure(key, "request_failed", f"vLLM ended it with {answer.finish_reason!r}"))
             return
-        self._door.send(
-            {
-                "key": key,
-                "text": answer.text,
-                "finish_reason": answer.finish_reason,
-                "n_prompt_tokens": len(output.prompt_token_ids),
-                "n_tokens": len(answer.token_ids),
-            }
+        if asked.result is not None:
+            # The first of the prompt has nothing before it; the places of the answer are the last ones.
+            places = [*output.prompt_logprobs[len(asked.ids) :], answer.logprobs[0]]
+            self._door.send({**asked.result, "top_logprobs": self._likeliest(places, wanted)})
+            return
+        result: dict[str, JSON] = {
+            "key": key,
+            "text": answer.text,
+            "finish_reason": answer.finish_reason,
+            "n_prompt_tokens": len(output.prompt_token_ids),
+            "n_tokens": len(answer.token_ids),
+        }
+        if not wanted:
+            self._door.send(result)
+        elif answer.logprobs is not None:
+            self._door.send({**result, "top_logprobs": self._likeliest(answer.logprobs, wanted)})
+        else:
+            self._read_again(dataclasses.replace(asked, result=result), list(answer.token_ids))
+
+    def _read_again(self, asked: _Asked, answer: list[int]) -> None:
+        """Asks for the model's own log-probabilities of an answer that a grammar has shaped."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        wanted = asked.item["top_logprobs"]
+        params = SamplingParams(
+            temperature=0,
+            max_tokens=1,
+            logprobs=wanted,
+            prompt_logprobs=wanted,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
+        # The last token itself is left out: the place where it stood is what the one new token shows.
+        try:
+            self._ask(asked, asked.ids + answer[:-1], params)
+        except self._refusals as error:
+            self._door.send(failure(asked.item["key"], "request_failed", f"{type(error).__name__}: {error}"))
+
+    def _likeliest(self, places: list[Mapping[int, Any]], wanted: int) -> list[list[list[JSON]]]:
+        return [self._chat.likeliest([(token, at.logprob) for token, at in place.items()], wanted) for place in places]
+
+
+def _lora_request(adapter: str | None) -> Any:
+    from vllm.lora.request import LoRARequest
+
+    return None if adapter is None else LoRARequest("adapter", 1, adapter)
 
 
 if __name__ == "__main__":

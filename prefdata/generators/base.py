@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from prefdata.records import Generation, Request
-from prefdata.spec import Context, Part, Spec
+from prefdata.spec import Context, Operational, Part, Spec
 
 __all__ = ["Decoding", "Generator"]
 
@@ -29,6 +29,9 @@ class Decoding(Spec):
 
 class Generator(Part):
     """A language model behind one method."""
+
+    tokens_per_second: Annotated[float | None, Operational, Field(gt=0, allow_inf_nan=False)] = None
+    """Tokens of answers that it gives in a second, over all requests under way; `prefdata check` makes hours of it."""
 
     @abstractmethod
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:

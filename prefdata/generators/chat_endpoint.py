@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import collections.abc
+import contextlib
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserError
-from prefdata.generators._chat_client import ChatClient, Outcome, Policy
+from prefdata.generators._batch_api import BatchAPI
+from prefdata.generators._batches import Batches
+from prefdata.generators._chat_client import Ask, ChatClient, Outcome, Policy
+from prefdata.generators._health import Health
+from prefdata.generators._purse import Purse, bound_of
 from prefdata.generators.base import Decoding, Generator
+from prefdata.generators.batch import Batch
+from prefdata.generators.prices import Prices
 from prefdata.records import Generation, Request
-from prefdata.spec import JSON, Context, Operational
+from prefdata.spec import JSON, Context, Operational, fingerprint
 
 __all__ = ["ChatEndpoint", "can_be_strict"]
 
 _PROVIDER_URL = "https://api.openai.com/v1"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_OURS = {
-    "max_completion_tokens",
-    "max_tokens",
-    "messages",
-    "model",
-    "n",
-    "response_format",
-    "seed",
-    "stop",
-    "stream",
-} | {
-    "temperature",
-    "top_p",
-}
+_OURS = frozenset(
+    {"max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format", "seed", "stop", "stream"}
+    | {"logprobs", "temperature", "top_logprobs", "top_p"}
+)
 _AHEAD = 4
 """Requests pulled beyond the concurrency, so that a free slot never waits for the caller."""
 
@@ -64,9 +63,12 @@ class ChatEndpoint(Generator):
     extra_body: dict[str, JSON] = Field(default_factory=dict)
     """Further keys of the request body: options of this provider."""
     concurrency: Annotated[int, Operational, Field(ge=1)] = 16
-    """Requests under way at once."""
+    """Most requests under way at once. It begins with 4, takes more as long as the endpoint keeps up, and fewer after
+    429, 503 or a time-out."""
     timeout_s: Annotated[float, Operational, Field(gt=0)] = 120.0
     """Seconds until one try is given up."""
+    deadline_s: Annotated[float, Operational, Field(gt=0)] = 1800.0
+    """Seconds until a request is given up, over all its tries and the waits between them."""
     max_retries: Annotated[int, Operational, Field(ge=0)] = 6
     """Further tries after a time-out, a lost connection, an unreadable answer, or status 408, 409, 429 or 5xx."""
     backoff_s: Annotated[float, Operational, Field(ge=0)] = 0.5
@@ -76,11 +78,20 @@ class ChatEndpoint(Generator):
     give_up_after: Annotated[int, Operational, Field(ge=1)] = 64
     """Requests in a row that fail after all their retries, or that are refused before any is answered, until the
     whole run is given up."""
+    prices: Annotated[Prices | None, Operational] = None
+    """What tokens cost: for the plan, and for what `build` says that was spent."""
+    budget: Annotated[float | None, Operational, Field(ge=0, allow_inf_nan=False)] = None
+    """Most money that this account (`base_url` and `model`) may be paid over all runs of a build. A request that could
+    cross it at its token limit is not sent."""
+    batch: Annotated[Batch | None, Operational] = None
+    """Sends the requests through the provider's batch API; None sends each by itself."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if taken := sorted(_OURS & self.extra_body.keys()):
             raise ValueError(f"extra_body may not hold {', '.join(taken)}: prefdata sets them from the recipe's fields")
+        if self.budget is not None and self.prices is None:
+            raise ValueError(f"a budget of {self.budget:g} needs `prices`, or nobody can tell what a request costs")
         if self.base_url is not None:
             parts = urlsplit(self.base_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -111,39 +122,100 @@ class ChatEndpoint(Generator):
         """Answers as they finish; see `Generator.generate`.
 
         Requests are pulled in the caller's thread, at most a few more than `concurrency` ahead of what was yielded;
-        they are sent from an event loop in a thread of its own. Closing the iterator cancels what is under way.
-        Counts `retries`.
+        they are sent from an event loop in a thread of its own. Closing the iterator cancels what is under way. With
+        `batch`, files are filled before the first answer comes, and closing the iterator leaves them to the provider.
+
+        Counts `prompt_tokens`, `completion_tokens` and `retries`. Failures: `prompt_too_long`, `content_filter`,
+        `refused`, `no_content`, `not_unicode`, `refused_by_endpoint`, and once the retries are used up
+        `request_failed`, or `timed_out` if that was why.
 
         Raises:
             ModelError: the endpoint can't be reached, refuses the key, does not know the model, or stopped answering.
+            BudgetError: the next request could cross the budget. What was under way is yielded before.
             MissingExtraError: the package `openai` is not installed.
         """
-        with _running_loop() as loop:
-            client = asyncio.run_coroutine_threadsafe(self._connect(), loop).result()
-            done: queue.SimpleQueue[asyncio.Task[Outcome]] = queue.SimpleQueue()
-            waiting = iter(requests)
-            health = _Health(self)
-            under_way, exhausted = 0, False
-            try:
-                while under_way or not exhausted:
-                    if not exhausted and under_way < self.concurrency + _AHEAD:
-                        request = next(waiting, None)
-                        if request is None:
-                            exhausted = True
-                        else:
-                            body = self.body(request, decoding)
-                            loop.call_soon_threadsafe(client.start, request.key, body, done.put)
-                            under_way += 1
-                        if not under_way or done.empty():
-                            continue
-                    outcome = done.get().result()
-                    under_way -= 1
-                    if outcome.retries:
-                        context.counted("retries", outcome.retries)
+        purse = Purse(self.account, self.prices, self.budget, context.spending)
+        health = Health(self.where, self.give_up_after)
+        asks = (self._ask(request, decoding) for request in requests)
+        with contextlib.closing(self._outcomes(asks, decoding, purse, context)) as outcomes:
+            for outcome in outcomes:
+                for what, count in (
+                    ("prompt_tokens", outcome.paid.prompt_tokens),
+                    ("completion_tokens", outcome.paid.completion_tokens),
+                    ("retries", outcome.retries),
+                ):
+                    if count:
+                        context.counted(what, count)
+                if outcome.lost != "budget":
                     health.note(outcome)
                     yield outcome.generation
+
+    def _outcomes(
+        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+    ) -> collections.abc.Generator[Outcome, None, None]:
+        return self._streamed(asks, purse) if self.batch is None else self._batched(asks, decoding, purse, context)
+
+    def _batched(
+        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+    ) -> collections.abc.Generator[Outcome, None, None]:
+        """Outcomes as batches end."""
+        assert self.batch is not None
+        # Batches of another seed or decoding can't hold a request of this run: they are not even looked at.
+        mark = fingerprint([self.account, decoding.dump(), context.seed])[:32]
+        with _openai().OpenAI(**self._client) as client:
+            secret = self._secret()
+            api = BatchAPI(client, self.where, secret, self._policy)
+            batches = Batches(api, self.batch, self.where, secret, self.max_retries, purse, context.log)
+            yield from batches.outcomes(asks, mark)
+
+    def _streamed(self, asks: Iterator[Ask], purse: Purse) -> collections.abc.Generator[Outcome, None, None]:
+        """Outcomes as they come; one that is lost to the budget is asked again when there is room for it."""
+        with _running_loop() as loop:
+            client = asyncio.run_coroutine_threadsafe(self._connect(purse), loop).result()
+            done: queue.SimpleQueue[asyncio.Task[Outcome]] = queue.SimpleQueue()
+            under_way: dict[str, Ask] = {}
+            waiting: deque[Ask] = deque()
+            exhausted, ended = False, None
+            try:
+                while under_way or waiting or not exhausted:
+                    if not waiting and not exhausted and len(under_way) < self.concurrency + _AHEAD:
+                        ask = next(asks, None)
+                        exhausted = ask is None
+                        waiting.extend([] if ask is None else [ask])
+                    if waiting and purse.reserve(waiting[0].key, waiting[0].bound):
+                        ask = waiting.popleft()
+                        under_way[ask.key] = ask
+                        loop.call_soon_threadsafe(client.start, ask, done.put)
+                        if done.empty() and not exhausted and len(under_way) < self.concurrency + _AHEAD:
+                            continue
+                    elif waiting and not under_way:
+                        raise purse.error(waiting[0].bound)
+                    if under_way:
+                        task = done.get()
+                        ask = under_way.pop(task.get_name())
+                        purse.settle(ask.key)
+                        try:
+                            outcome = task.result()
+                        except UserError as error:
+                            # What is under way is paid for: it is waited for, and nothing else is sent.
+                            exhausted, ended = True, ended or error
+                            waiting.clear()
+                            continue
+                        if outcome.lost == "budget" and ended is None:
+                            waiting.append(ask)
+                        yield outcome
+                if ended is not None:
+                    raise ended
             finally:
                 asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+
+    def _ask(self, request: Request, decoding: Decoding) -> Ask:
+        body = self.body(request, decoding)
+        sent = {**body, **body.get("extra_body", {})}
+        sent.pop("extra_body", None)
+        # Two answers to one prompt may have the same body: the key and the seed keep them apart.
+        name = f"prefdata-{fingerprint([self.account, request.key, request.seed, sent])[:48]}"
+        return Ask(request.key, body, name, bound_of(sent, decoding.max_tokens))
 
     def body(self, request: Request, decoding: Decoding) -> dict[str, JSON]:
         """The parameters of the chat completion that asks for one answer."""
@@ -160,24 +232,41 @@ class ChatEndpoint(Generator):
         elif request.json_schema is not None and self.structured == "json_schema":
             schema = {"name": "answer", "schema": request.json_schema, "strict": can_be_strict(request.json_schema)}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         if self.extra_body:
             body["extra_body"] = dict(self.extra_body)
         return body
 
-    async def _connect(self) -> ChatClient:
-        try:
-            from openai import AsyncOpenAI
-        except ImportError:
-            raise MissingExtraError.of("a chat endpoint", "openai", "api") from None
-        secret = self._secret()
-        client = AsyncOpenAI(api_key=secret or "none", base_url=self._url, max_retries=0, timeout=self.timeout_s)
-        policy = Policy(self.concurrency, self.timeout_s, self.max_retries, self.backoff_s, self.max_wait_s)
-        return ChatClient(client, self.where, secret, policy)
+    async def _connect(self, purse: Purse) -> ChatClient:
+        return ChatClient(_openai().AsyncOpenAI(**self._client), self.where, self._secret(), self._policy, purse)
 
     @property
     def _url(self) -> str:
         # Given to the client always: left out, it would take an address from the environment that no lock knows of.
         return self.base_url or _PROVIDER_URL
+
+    @property
+    def _client(self) -> dict[str, Any]:
+        """How a client of `openai` is made; its own retries are off."""
+        timeouts = {"max_retries": 0, "timeout": self.timeout_s}
+        return {"api_key": self._secret() or "none", "base_url": self._url, **timeouts}
+
+    @property
+    def _policy(self) -> Policy:
+        return Policy(
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            deadline_s=self.deadline_s,
+            max_retries=self.max_retries,
+            backoff_s=self.backoff_s,
+            max_wait_s=self.max_wait_s,
+        )
+
+    @property
+    def account(self) -> str:
+        """Whom is paid: parts with the same account share a budget."""
+        return f"{self._url} {self.model}"
 
     @property
     def where(self) -> str:
@@ -201,40 +290,12 @@ class ChatEndpoint(Generator):
         return secret
 
 
-class _Health:
-    """Tells a bad request from a bad endpoint: a build must not end with all its prompts dropped one by one."""
-
-    def __init__(self, part: ChatEndpoint) -> None:
-        self._part = part
-        self._answered = False
-        self._in_a_row = 0
-
-    def note(self, outcome: Outcome) -> None:
-        """Takes one outcome.
-
-        Raises:
-            ModelError: the endpoint can't be reached, stopped answering, or has refused every request so far.
-        """
-        where, detail = self._part.where, outcome.generation.detail
-        if outcome.lost == "connection":
-            raise ModelError(
-                f"{where} can't be reached: {detail}",
-                valid="an address at which an OpenAI-compatible server listens",
-                hint="check `base_url`, the network, and that the server has started",
-            )
-        refused = outcome.generation.failure == "refused_by_endpoint"
-        if not outcome.lost and not refused:
-            self._answered = True
-        self._in_a_row = self._in_a_row + 1 if outcome.lost or (refused and not self._answered) else 0
-        if self._in_a_row < self._part.give_up_after:
-            return
-        failed = f"{self._in_a_row} requests in a row failed, the last with: {detail}"
-        if self._answered or outcome.lost:
-            raise ModelError(f"{where} stopped answering: {failed}", hint="run again later: finished answers are kept")
-        raise ModelError(
-            f"{where} refuses every request: {failed}",
-            hint="say what it does not take with `leave_out`, `token_limit`, `structured` or `extra_body`",
-        )
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise MissingExtraError.of("a chat endpoint", "openai", "api") from None
+    return openai
 
 
 def can_be_strict(schema: JSON) -> bool:

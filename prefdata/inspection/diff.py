@@ -14,6 +14,7 @@ from typing import Any
 import polars as pl
 
 from prefdata.errors import InputError
+from prefdata.inspection.pairs import pair_frames
 
 __all__ = ["Difference", "compare"]
 
@@ -104,14 +105,13 @@ class _Dataset:
 
 def _read(folder: Path) -> _Dataset:
     dataset = folder if (folder / "data").is_dir() else folder / "dataset"
-    files = sorted(dataset.glob("data/*.parquet"))
-    if not files:
+    if not any(dataset.glob("data/*.parquet")):
         raise InputError(
             f"{str(folder)!r} holds no dataset",
             valid="a build folder or a dataset folder, with data/*.parquet",
             hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
         )
-    frames = [_table(file).with_columns(split=pl.lit(file.name.partition("-")[0])) for file in files]
+    frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
     try:
         pairs = pl.concat(frames)
         pairs = pairs.with_columns(place=pl.int_range(pl.len()).over("prompt_id"))

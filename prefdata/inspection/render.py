@@ -57,12 +57,13 @@ def printable(text: str, width: int = _WIDTH) -> str:
 
 
 def _pair(pair: dict[str, Any]) -> list[str]:
-    prompt = " | ".join(f"{turn['role']}: {turn['content']}" for turn in pair["prompt"] or [])
+    asked = pair["prompt"] or []
+    prompt = asked if isinstance(asked, str) else " | ".join(f"{turn['role']}: {turn['content']}" for turn in asked)
     sides = []
     for side in ("chosen", "rejected"):
         source = printable(pair[f"source_{side}"] or "?", 60)
         trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
-        sides.append(f"  {side:<9}[{trace}] {printable(pair[side][0]['content'])}")
+        sides.append(f"  {side:<9}[{trace}] {printable(pair[side][-1]['content'])}")
     return [f"  prompt   {printable(prompt)}", *sides]
 
 

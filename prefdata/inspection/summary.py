@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from prefdata.errors import InputError
+from prefdata.inspection.pairs import pair_frames
 
 __all__ = ["Summary", "summarise"]
 
@@ -69,12 +70,9 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
             hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
-    frames = {file.name: pl.read_parquet(file, glob=False) for file in files}
+    frames = pair_frames(dataset)
     pairs = pl.concat(frames.values())
-    splits: dict[str, int] = {}
-    for name, frame in frames.items():
-        split = name.partition("-")[0]
-        splits[split] = splits.get(split, 0) + frame.height
+    splits = {split: frame.height for split, frame in frames.items()}
     difference = pairs["length_chosen"] - pairs["length_rejected"]
     return Summary(
         folder=str(dataset),

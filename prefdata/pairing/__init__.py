@@ -27,7 +27,7 @@ from prefdata.pairing.algebra import (
 )
 from prefdata.pairing.backfill import pair_with_backfill
 from prefdata.pairing.base import LengthUnit, Paired, PairRule
-from prefdata.pairing.compared import GPO, SPPO
+from prefdata.pairing.compared import GPO, SPPO, ByComparisons
 from prefdata.pairing.comparisons import (
     borda_counts,
     bradley_terry,
@@ -60,6 +60,7 @@ from prefdata.pairing.named import (
     WPOHybridV2,
 )
 from prefdata.pairing.python_rule import PythonRule, code_allowed
+from prefdata.pairing.repetition import Repetition
 
 __all__ = [
     "DNO",
@@ -69,6 +70,7 @@ __all__ = [
     "BelowChosen",
     "BelowChosenBySource",
     "BestVsWorst",
+    "ByComparisons",
     "ComparisonLabel",
     "CustomRule",
     "FinishReason",
@@ -88,6 +90,7 @@ __all__ = [
     "PythonRule",
     "Quantile",
     "Random",
+    "Repetition",
     "ScoreAtLeast",
     "ScoreAtMost",
     "Selection",
@@ -117,6 +120,7 @@ AnyRule = Annotated[
     | UltraFeedbackBinarized
     | SPPO
     | GPO
+    | ByComparisons
     | TopKVsBottomK
     | DNO
     | CustomRule

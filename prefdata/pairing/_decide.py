@@ -37,7 +37,7 @@ def decide(
     known = None
     if rule.needs_comparisons():
         frame, known = _compared(rule, frame, comparisons)
-    frame = _judged(rule, frame)
+    frame = _judged(rule, rule.rescored(frame))
     everybody = frame.select("prompt_id").unique() if prompt_ids is None else _ids(prompt_ids, frame)
     eligible = frame.filter(pl.col("ineligible").is_null()).with_row_index("row")
     proposed = _proposed(rule, eligible)
@@ -151,7 +151,7 @@ def _compared(
     if comparisons is None:
         raise InputError(
             f"the pair rule {rule.dump()['kind']!r} as it is set needs comparisons, and there are none",
-            hint="pass `comparisons=`, or take the option of the rule that works on scores",
+            hint="take a pairwise scorer in a recipe, `comparisons=` in Python, or an option that works on scores",
         )
     keys = ["prompt_id", "source", "index"]
     if (twice := frame.filter(pl.struct(keys).is_duplicated())).height:

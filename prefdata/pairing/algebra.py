@@ -156,6 +156,17 @@ class Selection(Spec):
     by: Annotated[tuple[AnyKey, ...], Field(min_length=1)]
     """The first key decides; the next one only among what is tied so far."""
 
+    def standing_alone(self) -> Selection:
+        """This selection, if it can be made without a chosen candidate.
+
+        Raises:
+            ValueError: a filter or key compares with the chosen candidate.
+        """
+        for step in (*self.among, *self.by):
+            if step.sees_chosen:
+                raise ValueError(f"{step.kind} compares with the chosen answer, so only `rejected` can use it")
+        return self
+
 
 class Take(NamedTuple):
     """How many pairs a prompt may give."""

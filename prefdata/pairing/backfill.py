@@ -15,7 +15,11 @@ __all__ = ["pair_with_backfill"]
 
 
 def pair_with_backfill(
-    rule: PairRule, candidates: pl.DataFrame, prompt_ids: Iterable[str], source: str | None
+    rule: PairRule,
+    candidates: pl.DataFrame,
+    prompt_ids: Iterable[str],
+    source: str | None,
+    comparisons: pl.DataFrame | None = None,
 ) -> Paired:
     """Applies a rule, and gives the prompts that it drops the pair that another dataset has for them.
 
@@ -30,6 +34,7 @@ def pair_with_backfill(
         candidates: as `PairRule.pair` takes them, those of `source` included.
         prompt_ids: all prompts that must be accounted for.
         source: source of the published answers; None fills nothing.
+        comparisons: of the other candidates, for rules that need them.
 
     Returns:
         Pairs, sorted by prompt; the drops that are left, whose detail says why they could not be filled; candidates
@@ -39,9 +44,9 @@ def pair_with_backfill(
 
     ids = list(prompt_ids)
     if source is None:
-        return rule.pair(candidates, ids)
+        return rule.pair(candidates, ids, comparisons)
     published = pl.col("source") == source
-    paired = rule.pair(candidates.filter(~published), ids)
+    paired = rule.pair(candidates.filter(~published), ids, comparisons)
     dropped = paired.drops["prompt_id"]
     asked = candidates.filter(published & pl.col("prompt_id").is_in(dropped.to_list()))
     filled = BestVsWorst(length=rule.length, admit=rule.admit).pair(asked, dropped)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from prefdata.errors import RecipeError, UserError
 from prefdata.pairing.algebra import Selection, Take
 from prefdata.pairing.labels import AnyLabel
 from prefdata.spec import Part
@@ -86,6 +85,14 @@ class PairRule(Part):
         """
         return None
 
+    def rescored(self, candidates: pl.DataFrame) -> pl.DataFrame:
+        """The candidates with other scores in place of some, where the rule looks at more than the scores given.
+
+        Args:
+            candidates: one row each, in total order, with `response` and `score`, which may be null.
+        """
+        return candidates
+
     def extra_columns(self) -> tuple[str, ...]:
         """Columns of numbers that the rule adds to its pairs, after `score_margin`."""
         return () if self.label is None else ("label_chosen",)
@@ -99,17 +106,6 @@ class PairRule(Part):
             eligible: all eligible candidates, with their `row`.
         """
         return pairs if self.label is None else pairs.with_columns(label_chosen=self.label.values(pairs))
-
-    def problems(self) -> list[UserError]:
-        """A rule that needs comparisons can't be carried out in a recipe: no scorer gives any."""
-        if not self.needs_comparisons():
-            return super().problems()
-        return [
-            RecipeError(
-                f"the pair rule {self.dump()['kind']!r}, as set, needs comparisons, which no scorer of a recipe gives",
-                hint="take the option that works on scores, or call `rule.pair(candidates, comparisons=...)` in Python",
-            )
-        ]
 
     def pair(
         self,

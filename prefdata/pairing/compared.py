@@ -1,17 +1,19 @@
-"""The named rules that rank by comparisons, and carry what they say into the data: SPPO and GPO."""
+"""The rules that rank by comparisons: SPPO and GPO, which carry what they say into the data, and any two selections."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import field_validator
+
 from prefdata.pairing.algebra import Highest, Lowest, Selection
 from prefdata.pairing.base import PairRule
-from prefdata.pairing.comparisons import DECIMALS, mean_scores, win_rates
+from prefdata.pairing.comparisons import DECIMALS, borda_counts, bradley_terry, mean_scores, win_rates
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["GPO", "SPPO"]
+__all__ = ["GPO", "SPPO", "ByComparisons"]
 
 _COLUMNS = ("chosen_probs", "chosen_probs_win", "chosen_probs_lose")
 """The names that SPPO's trainer reads, and that GPO's scripts kept for numbers of another meaning."""
@@ -125,3 +127,41 @@ class GPO(PairRule):
             .with_extras(pairs, eligible)
             .with_columns((value * times).alias(name) for name, value in zip(_COLUMNS, values, strict=True))
         )
+
+
+class ByComparisons(PairRule):
+    """Any two selections on scores made of comparisons; as it stands, the best against the worst.
+
+    The scores that a scorer gave don't count. What each ranking means: `prefdata.pairing.comparisons`.
+    """
+
+    kind: Literal["by_comparisons"] = "by_comparisons"
+    ranking: Literal["win_rate", "mean_score", "borda", "bradley_terry"]
+    """What makes one score a candidate: mean P(it beats j), mean log-odds, candidates beaten, or log-strength."""
+    chosen: Selection = Selection(by=(Highest(),))
+    """How the chosen answer is picked."""
+    rejected: Selection = Selection(by=(Lowest(),))
+    """How the rejected answer is picked, among those with another text and a lower score."""
+
+    @field_validator("chosen")
+    @classmethod
+    def _stands_alone(cls, chosen: Selection) -> Selection:
+        return chosen.standing_alone()
+
+    def selections(self) -> tuple[Selection, Selection]:
+        """The two fields."""
+        return self.chosen, self.rejected
+
+    def needs_comparisons(self) -> bool:
+        """Always."""
+        return True
+
+    def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
+        """By the ranking."""
+        rankings = {
+            "win_rate": win_rates,
+            "mean_score": mean_scores,
+            "borda": borda_counts,
+            "bradley_terry": bradley_terry,
+        }
+        return rankings[self.ranking](comparisons)

@@ -5,13 +5,17 @@ Where a source is silent, the default is ours and `docs/rules.md` says so.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from prefdata.pairing.algebra import Highest, Lowest, NearestLength, Random, Selection, Shortest, Take
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.filters import BelowChosen, BelowChosenBySource, ScoreAtLeast
+from prefdata.pairing.repetition import Repetition
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = [
     "DNO",
@@ -112,7 +116,8 @@ class DNO(PairRule):
     """Every score of at least 5 against every score that is lower by the margin: 2 for a teacher's answer, 1 otherwise.
 
     Source: DNO paper, arXiv 2404.03715, section 5.1 (scores 0 to 6; all qualifying pairs are kept). There, answers with
-    heavily repeated n-grams are negatives whatever their score; here no text is looked at.
+    heavily repeated n-grams are negatives whatever their score; the paper gives no numbers, so that is off unless
+    `repetition` gives them.
     """
 
     kind: Literal["dno"] = "dno"
@@ -124,6 +129,21 @@ class DNO(PairRule):
     """The least difference where the chosen answer is the teacher's."""
     margin_student: Annotated[float, Field(ge=0)] = 1.0
     """The least difference where it is not."""
+    repetition: Annotated[Repetition | None, Field(exclude_if=lambda repetition: repetition is None)] = None
+    """Makes negatives of answers that repeat themselves, by a score in place of their own; left out, of none."""
+
+    @model_validator(mode="after")
+    def _negatives_are_negative(self) -> DNO:
+        if self.repetition is not None and self.repetition.score >= self.threshold:
+            raise ValueError(
+                f"repetition.score {self.repetition.score:g} is not below the threshold {self.threshold:g}, so an "
+                "automatic negative could be chosen"
+            )
+        return self
+
+    def rescored(self, candidates: pl.DataFrame) -> pl.DataFrame:
+        """With `repetition`, its score for automatic negatives."""
+        return candidates if self.repetition is None else self.repetition.rescored(candidates)
 
     def selections(self) -> tuple[Selection, Selection]:
         """See the class."""
@@ -177,10 +197,7 @@ class CustomRule(PairRule):
     @field_validator("chosen")
     @classmethod
     def _stands_alone(cls, chosen: Selection) -> Selection:
-        for step in (*chosen.among, *chosen.by):
-            if step.sees_chosen:
-                raise ValueError(f"{step.kind} compares with the chosen answer, so only `rejected` can use it")
-        return chosen
+        return chosen.standing_alone()
 
     def selections(self) -> tuple[Selection, Selection]:
         """The two fields."""

@@ -1,4 +1,4 @@
-"""Prompts: where they come from, one part a source.
+"""Prompts: where they come from, one part a source, and which of them go on, one part a filter.
 
 ::
 
@@ -14,12 +14,36 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from prefdata.prompts.base import PromptSource
+from prefdata.prompts.base import PromptFilter, PromptSource
+from prefdata.prompts.filters import Decontaminate, EvalSet, ExactDuplicates, Language, Length, NearDuplicates
 from prefdata.prompts.hub_split import HubPrompts
 from prefdata.prompts.local_file import FilePrompts
 from prefdata.prompts.sample import SamplePrompts
+from prefdata.prompts.three_way import SnorkelThreeWay
 
-__all__ = ["AnyPrompts", "FilePrompts", "HubPrompts", "PromptSource", "SamplePrompts"]
+__all__ = [
+    "AnyPromptFilter",
+    "AnyPrompts",
+    "Decontaminate",
+    "EvalSet",
+    "ExactDuplicates",
+    "FilePrompts",
+    "HubPrompts",
+    "Language",
+    "Length",
+    "NearDuplicates",
+    "PromptFilter",
+    "PromptSource",
+    "SamplePrompts",
+    "SnorkelThreeWay",
+]
 
-AnyPrompts: TypeAlias = Annotated[HubPrompts | FilePrompts | SamplePrompts, Field(discriminator="kind")]
+AnyPrompts: TypeAlias = Annotated[
+    HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay, Field(discriminator="kind")
+]
 """What may stand in a recipe's field for prompts."""
+
+AnyPromptFilter: TypeAlias = Annotated[
+    Length | Language | ExactDuplicates | NearDuplicates | Decontaminate, Field(discriminator="kind")
+]
+"""What may stand in a recipe's list of filters."""

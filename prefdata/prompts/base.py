@@ -1,14 +1,14 @@
-"""`PromptSource`: where prompts come from."""
+"""`PromptSource`: where prompts come from. `PromptFilter`: which of them go on."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from prefdata.records import Drop, Prompt
 from prefdata.spec import Context, Part
 
-__all__ = ["PromptSource"]
+__all__ = ["PromptFilter", "PromptSource"]
 
 
 class PromptSource(Part):
@@ -28,4 +28,21 @@ class PromptSource(Part):
 
         Raises:
             InputError: the source can't be read, or lacks the column that it should have.
+        """
+
+
+class PromptFilter(Part):
+    """What a prompt must pass. A recipe's filters stand one behind the other; each sees what the one before kept."""
+
+    @abstractmethod
+    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+        """Passes each prompt on, unchanged, or drops it with a reason.
+
+        Args:
+            prompts: all prompts at once, no two with one id, in the source's order: of two that are alike, the first
+                is kept.
+            context: pins and log of this part.
+
+        Yields:
+            One record for each prompt, in their order.
         """

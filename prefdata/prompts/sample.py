@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from prefdata import files
 from prefdata.prompts.base import PromptSource
@@ -18,11 +20,14 @@ class SamplePrompts(PromptSource):
     """Prompts written for this project: short questions, code, maths, several languages and turns."""
 
     kind: Literal["sample"] = "sample"
+    scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
+    """The 20 prompts for which `SampleAnswers(scored=True)` has answers, instead of the 260 others."""
 
     def pins(self) -> dict[str, JSON]:
         """The SHA-256 of the installed file."""
-        return {**super().pins(), **files.pin(files.bundled_sample())}
+        return {**super().pins(), **files.pin(files.bundled_sample(scored=self.scored))}
 
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
         """Every prompt of the sample; see `PromptSource.read`."""
-        return FilePrompts(path=files.bundled_sample()).read(context)
+        column = "instruction" if self.scored else "prompt"
+        return FilePrompts(path=files.bundled_sample(scored=self.scored), prompt_column=column).read(context)

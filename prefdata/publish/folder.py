@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,27 @@ import pyarrow.compute as pc
 from prefdata.errors import ConservationError
 from prefdata.publish.card import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
+from prefdata.publish.shape import read_shape
 from prefdata.spec import JSON
-from prefdata.tables import CANDIDATE_DROPS, DROPS, parquet_writer, write_parquet
+from prefdata.tables import CANDIDATE_DROPS, DROPS, SPLITS, parquet_writer, write_parquet
 
-__all__ = ["DatasetFolder", "with_features", "write_dataset_folder"]
+__all__ = ["DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
 _ROWS_PER_GROUP = 1_000
 _FILE_BYTES = 500_000_000
 """Parquet files are rolled over at this size, as `datasets` does on the Hub."""
+
+
+@dataclass(frozen=True)
+class OtherLayout:
+    """The pairs in a further layout."""
+
+    rows: Iterable[pa.Table]
+    """Tables of the same prompts as the pairs, cut in the same places."""
+    rows_per_pair: int
+    split_names: tuple[str, str]
+    documents: Callable[[list[str]], Mapping[str, JSON]]
+    """What else its readers want at the top of the folder: file name → JSON, given the names of the splits."""
 
 
 @dataclass
@@ -44,10 +57,24 @@ class DatasetFolder:
     """Every input pinned."""
     card: CardFacts
     """What the card says."""
+    rows_per_pair: int = 1
+    """Rows that the layout gives each pair."""
     answers: Iterable[pa.Table] | None = None
     """Every answer with its score, schema `prefdata.tables.ANSWERS`; None leaves them out."""
     audit: JSON | None = None
     """Biases as `prefdata.audit` counts them; None leaves them out."""
+    comparisons: Iterable[pa.Table] | None = None
+    """What the scorer compared, schema `prefdata.tables.COMPARISONS`; None where it compares nothing."""
+    trace: Iterable[pa.Table] | None = None
+    """The trace of every pair, where `rows` doesn't hold it: tables of the same prompts, cut in the same places."""
+    also: Mapping[str, OtherLayout] = field(default_factory=dict)
+    """The pairs in further layouts, by their kinds."""
+    scoring: JSON | None = None
+    """What the stages of scores found of all prompts at once; None where they found nothing."""
+    given_splits: pa.Table | None = None
+    """Schema `prefdata.tables.SPLITS`: the prompts whose source says which split they belong to."""
+    split_names: tuple[str, str] = ("train", "test")
+    """How the two splits are called."""
     split_rows: dict[str, int] = field(default_factory=dict)
     """Rows of each split; filled by writing."""
 
@@ -59,57 +86,83 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
         ConservationError: the ledger counts another number of pairs than there are rows.
     """
     (folder / "data").mkdir()
-    splits = _Splits(folder / "data", dataset.test_ids)
+    splits = _Splits(folder / "data", dataset.test_ids, dataset.split_names)
     for table in dataset.rows:
         splits.write(table)
     dataset.split_rows |= splits.close()
-    if dataset.answers is not None:
-        _write_answers(folder / "candidates", dataset.answers)
-    written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"]
+    for name, tables in (("candidates", dataset.answers), ("comparisons", dataset.comparisons)):
+        if tables is not None:
+            _write_beside(folder / name, tables, (), ("train", "test"))
+    if dataset.trace is not None:
+        _write_beside(folder / "trace", dataset.trace, dataset.test_ids, dataset.split_names)
+    documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
+    for name, other in dataset.also.items():
+        found = _write_beside(folder / name, other.rows, dataset.test_ids, other.split_names)
+        if sum(found.values()) != dataset.ledger["pairs"] * other.rows_per_pair:
+            raise ConservationError(f"{name}: {dataset.ledger['pairs']} pairs in, {sum(found.values())} rows out")
+        documents |= other.documents(list(found))
+    written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"] * dataset.rows_per_pair
     if written != expected:
-        raise ConservationError(f"dataset: {expected} pairs in, {written} rows out")
+        raise ConservationError(f"dataset: {dataset.ledger['pairs']} pairs in, {written} rows out")
     write_parquet(folder / "drops.parquet", with_features(dataset.drops.cast(DROPS)))
     write_parquet(folder / "drops_candidates.parquet", with_features(dataset.candidate_drops.cast(CANDIDATE_DROPS)))
-    documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
+    if dataset.given_splits is not None:
+        write_parquet(folder / "splits.parquet", with_features(dataset.given_splits.cast(SPLITS)))
     if dataset.audit is not None:
         documents["audit.json"] = dataset.audit
+    if dataset.scoring is not None:
+        documents["scoring.json"] = dataset.scoring
     for name, value in documents.items():
         (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", "utf-8")
-    answers, audit = dataset.answers is not None, dataset.audit
-    text = card_text(dataset.card, dataset.ledger, dataset.split_rows, answers=answers, audit=audit)
+    text = card_text(
+        dataset.card,
+        dataset.ledger,
+        dataset.split_rows,
+        answers=dataset.answers is not None,
+        comparisons=dataset.comparisons is not None,
+        trace=dataset.trace is not None,
+        also={name: splits_of(folder / name) for name in dataset.also},
+        audit=dataset.audit,
+        scoring=dataset.scoring,
+        recipe=dataset.recipe,
+        shape=read_shape(folder),
+    )
     (folder / "README.md").write_text(text, "utf-8")
     write_manifest(folder)
 
 
-def _write_answers(folder: Path, answers: Iterable[pa.Table]) -> None:
+def _write_beside(
+    folder: Path, tables: Iterable[pa.Table], test_ids: Collection[str], names: tuple[str, str]
+) -> dict[str, int]:
+    """Writes one more table; rows by split."""
     folder.mkdir()
-    files = _Splits(folder, ())
-    for table in answers:
+    files = _Splits(folder, test_ids, names)
+    for table in tables:
         files.write(table)
-    files.close()
+    return files.close()
 
 
 class _Splits:
     """The Parquet files of train and test, written as rows arrive, in row groups of one size."""
 
-    def __init__(self, folder: Path, test_ids: Collection[str]) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, test_ids: Collection[str], names: tuple[str, str]) -> None:
+        self._folder, (self._train_name, self._test_name) = folder, names
         self._test = pa.array(sorted(test_ids), pa.string())
         self._splits: dict[str, _Split] = {}
 
     def write(self, table: pa.Table) -> None:
         if not len(self._test):
-            self._splits.setdefault("train", _Split(self._folder, "train")).write(table)
+            self._splits.setdefault(self._train_name, _Split(self._folder, self._train_name)).write(table)
             return
         is_test = pc.is_in(table["prompt_id"], value_set=self._test)
-        for name in ("train", "test"):
+        for name in (self._train_name, self._test_name):
             split = self._splits.setdefault(name, _Split(self._folder, name))
-            split.write(table.filter(is_test if name == "test" else pc.invert(is_test)))
+            split.write(table.filter(is_test if name == self._test_name else pc.invert(is_test)))
 
     def close(self) -> dict[str, int]:
         rows = {name: split.close() for name, split in self._splits.items()}
         # `datasets` 5.2 refuses a whole dataset when one of its splits has no row.
-        kept = [name for name, count in rows.items() if count] or ["train"]
+        kept = [name for name, count in rows.items() if count] or [self._train_name]
         for name in rows.keys() - kept:
             self._splits[name].remove()
         return {name: rows[name] for name in kept}
@@ -118,18 +171,31 @@ class _Splits:
 class _Split:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
-        self._waiting: list[pa.Table] = []
+        self._rest: pa.Table | None = None
         self._files: list[Path] = []
         self._writer: Any = None
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
-        self._waiting.append(with_features(table))
-        if sum(part.num_rows for part in self._waiting) >= _ROWS_PER_GROUP:
-            self._flush(keep_rest=True)
+        table = with_features(table)
+        start = 0
+        if self._rest is not None and self._rest.num_rows:
+            start = min(_ROWS_PER_GROUP - self._rest.num_rows, table.num_rows)
+            self._rest = pa.concat_tables([self._rest, table.slice(0, start)])
+            if self._rest.num_rows < _ROWS_PER_GROUP:
+                return
+            self._write_group(self._rest)
+        while table.num_rows - start >= _ROWS_PER_GROUP:
+            self._write_group(table.slice(start, _ROWS_PER_GROUP))
+            start += _ROWS_PER_GROUP
+        self._rest = table.slice(start)
 
     def close(self) -> int:
-        self._flush(keep_rest=False)
+        assert self._rest is not None
+        if self._rest.num_rows:
+            self._write_group(self._rest)
+        if self._writer is None:
+            self._next_file(self._rest.schema)
         self._writer.close()
         for number, file in enumerate(self._files):
             file.rename(self._folder / f"{self._name}-{number:05d}-of-{len(self._files):05d}.parquet")
@@ -139,22 +205,26 @@ class _Split:
         for file in self._folder.glob(f"{self._name}-*"):
             file.unlink()
 
-    def _flush(self, *, keep_rest: bool) -> None:
-        table = pa.concat_tables(self._waiting).combine_chunks()
-        whole = table.num_rows - table.num_rows % _ROWS_PER_GROUP if keep_rest else table.num_rows
-        for start in range(0, max(whole, 1), _ROWS_PER_GROUP):
-            if self._writer is None or (self._files[-1].stat().st_size > _FILE_BYTES and start < whole):
-                self._next_file(table.schema)
-            if start < whole:
-                self._writer.write_table(table.slice(start, min(_ROWS_PER_GROUP, whole - start)))
-        self._rows += whole
-        self._waiting = [table.slice(whole)]
+    def _write_group(self, rows: pa.Table) -> None:
+        # The bytes must not show where the tables were cut; most groups lie in one of them and are not copied.
+        if any(column.num_chunks > 1 for column in rows.columns):
+            rows = rows.combine_chunks()
+        if self._writer is None or self._files[-1].stat().st_size > _FILE_BYTES:
+            self._next_file(rows.schema)
+        self._writer.write_table(rows)
+        self._rows += rows.num_rows
 
     def _next_file(self, schema: pa.Schema) -> None:
         if self._writer is not None:
             self._writer.close()
         self._files.append(self._folder / f"{self._name}-{len(self._files):05d}.part")
         self._writer = parquet_writer(self._files[-1], schema)
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits whose files are in a folder, the training ones first."""
+    names = {path.name.partition("-")[0] for path in folder.glob("*.parquet")}
+    return sorted(names, key=lambda name: (not name.startswith("train"), name))
 
 
 def with_features(table: pa.Table) -> pa.Table:

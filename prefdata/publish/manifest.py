@@ -7,10 +7,14 @@ from pathlib import Path
 
 from prefdata.spec import JSON, sha256_of_file
 
-__all__ = ["MANIFEST", "manifest_entry", "write_manifest"]
+__all__ = ["LAYOUTS", "MANIFEST", "TABLES", "manifest_entry", "write_manifest"]
 
 MANIFEST = "prefdata.manifest.json"
 """Name of the manifest, which doesn't list itself."""
+LAYOUTS = ("axolotl", "full_conversation", "kto", "llamafactory", "snorkel", "trl")
+"""Folders of the pairs in further layouts, named by their kinds."""
+TABLES = ("data", "candidates", "comparisons", "trace", *LAYOUTS)
+"""Folders of a dataset folder, each with the Parquet files of one table."""
 
 
 def manifest_entry(path: Path) -> JSON:
@@ -21,7 +25,7 @@ def manifest_entry(path: Path) -> JSON:
 def write_manifest(folder: Path) -> None:
     """Lists every file of a finished folder; written last."""
     # Only where a dataset has its files: whoever fills the folder may keep others beside them meanwhile.
-    found = (path for pattern in ("*", "data/*", "candidates/*") for path in folder.glob(pattern))
+    found = (path for pattern in ("*", *(f"{name}/*" for name in TABLES)) for path in folder.glob(pattern))
     files = sorted(path for path in found if path.is_file() and path != folder / MANIFEST)
     entries = {path.relative_to(folder).as_posix(): manifest_entry(path) for path in files}
     text = json.dumps({"format": 1, "files": entries}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"

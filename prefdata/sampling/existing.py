@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from prefdata import files
 from prefdata.sampling._completions import Columns, by_prompt
@@ -73,15 +73,28 @@ class ExistingCompletions(TableAnswers):
 
 
 class SampleAnswers(Sampler):
-    """The recorded teacher answers that are installed with prefdata, for the prompts of `SamplePrompts`."""
+    """The recorded answers that are installed with prefdata, for the prompts of `SamplePrompts`: one a prompt."""
 
     kind: Literal["sample_answers"] = "sample_answers"
+    scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
+    """Four answers of differing quality to each prompt of `SamplePrompts(scored=True)`, with the points that their
+    authors gave them, in the layout of UltraFeedback."""
 
     def pins(self) -> dict[str, JSON]:
         """The SHA-256 of the installed file."""
-        return {**super().pins(), **files.pin(files.bundled_sample())}
+        return {**super().pins(), **files.pin(files.bundled_sample(scored=self.scored))}
 
     def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
-        """The recorded answer to each prompt; see `Sampler.sample`."""
-        table = ExistingCompletions(name=self.name, path=files.bundled_sample(), response_column="answer")
+        """The recorded answers to each prompt; see `Sampler.sample`."""
+        path = files.bundled_sample(scored=self.scored)
+        if not self.scored:
+            return ExistingCompletions(name=self.name, path=path, response_column="answer").sample(tasks, context)
+        table = ExistingCompletions(
+            name=self.name,
+            path=path,
+            prompt_column="instruction",
+            completions_column="completions",
+            model_column="model",
+            score_column="overall_score",
+        )
         return table.sample(tasks, context)

@@ -11,7 +11,7 @@ from prefdata.errors import ConservationError
 from prefdata.generators import AnyGenerator, Decoding
 from prefdata.records import Candidate, Drop, Generation, Request
 from prefdata.sampling.base import Drawn, Sampler, Task
-from prefdata.spec import Context, derive_seed
+from prefdata.spec import JSON, Context, derive_seed
 
 __all__ = ["Samples"]
 
@@ -32,6 +32,8 @@ class Samples(Sampler):
     """Token limit of one answer; one that reaches it ends with finish reason `length`."""
     stop: tuple[str, ...] = ()
     """Texts that end an answer (and are not part of it)."""
+    json_schema: Annotated[dict[str, JSON] | None, Field(exclude_if=lambda schema: schema is None)] = None
+    """Every answer is a JSON text of this schema, as far as the generator can enforce it."""
 
     @property
     def tasks_per_prompt(self) -> int:
@@ -67,7 +69,7 @@ class Samples(Sampler):
             if task.key in waiting:
                 raise ConservationError(f"{self.name}: the task {task.key!r} was given twice")
             waiting[task.key] = task
-            yield Request(task.key, task.prompt.messages, self.seed(context, task))
+            yield Request(task.key, task.prompt.messages, self.seed(context, task), self.json_schema)
 
     def _drawn(self, task: Task, answer: Generation, context: Context) -> Drawn:
         prompt_id, index = task.prompt.prompt_id, task.index

@@ -6,15 +6,33 @@ data uses: six cumulative points, all answers of a prompt in one request. The wo
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from prefdata.records import Candidate, Message, Prompt
+from prefdata.scoring._reply import (
+    Object,
+    UnreadableError,
+    closed,
+    justification_in,
+    object_in,
+    short,
+    value_of,
+    whole_number,
+)
 from prefdata.spec import JSON, derive_seed, fingerprint
 
-__all__ = ["HIGHEST", "Sheet", "Verdict", "label_of", "read_reply", "reply_schema", "request_text", "rubric_sha256"]
+__all__ = [
+    "HIGHEST",
+    "Sheet",
+    "Verdict",
+    "label_of",
+    "laid_out",
+    "read_reply",
+    "reply_schema",
+    "request_text",
+    "rubric_sha256",
+]
 
 HIGHEST = 6
 """Points that a perfect answer gets; 0 is the least."""
@@ -96,32 +114,27 @@ def label_of(position: int) -> str:
 
 def request_text(sheet: Sheet, *, justify: bool) -> str:
     """The whole request: rubric, conversation, answers, and the form of the reply."""
+    keys = ", ".join(f'"{label}"' for label in sheet.labels)
+    return laid_out(sheet, RUBRIC, REPLY.format(keys=keys, value=JUSTIFIED if justify else POINTS))
+
+
+def laid_out(sheet: Sheet, rubric: str, reply: str) -> str:
+    """A request: what to do, the conversation and the answers behind fences, and the form of the reply."""
     begin = f"[{sheet.fence}"
-    parts = [RUBRIC, FENCE.format(fence=sheet.fence), ""]
+    parts = [rubric, FENCE.format(fence=sheet.fence), ""]
     for message in sheet.prompt.messages:
         parts += [f"{begin} {message['role']}]", message["content"]]
     for label, candidate in zip(sheet.labels, sheet.shown, strict=True):
         parts += [f"{begin} answer {label}]", candidate.response]
-    keys = ", ".join(f'"{label}"' for label in sheet.labels)
-    parts += [f"{begin} end]", "", REPLY.format(keys=keys, value=JUSTIFIED if justify else POINTS)]
-    return "\n".join(parts)
+    return "\n".join([*parts, f"{begin} end]", "", reply])
 
 
 def reply_schema(labels: Sequence[str], *, justify: bool) -> dict[str, JSON]:
     """The JSON schema of a reply: exactly the labels as keys, in the order shown."""
     # An enumeration, not a range: engines that enforce schemas all know it, and some ignore `minimum`.
     points: dict[str, JSON] = {"type": "integer", "enum": list(range(HIGHEST + 1))}
-    one = _closed({"justification": {"type": "string"}, "score": points}) if justify else points
-    return _closed(dict.fromkeys(labels, one))
-
-
-def _closed(properties: dict[str, JSON]) -> dict[str, JSON]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
+    one = closed({"justification": {"type": "string"}, "score": points}) if justify else points
+    return closed(dict.fromkeys(labels, one))
 
 
 def rubric_sha256() -> str:
@@ -136,13 +149,6 @@ def rubric_sha256() -> str:
     )
 
 
-class _Pairs(list[tuple[str, JSON]]):
-    """A JSON object as read, with its repeated keys."""
-
-
-_CODE_FENCE = re.compile(r"^```[A-Za-z]*[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
-
-
 def read_reply(text: str, labels: Sequence[str], *, justify: bool) -> dict[str, Verdict]:
     """A judge's reply, read strictly: nothing is guessed, nothing becomes 0.
 
@@ -153,56 +159,22 @@ def read_reply(text: str, labels: Sequence[str], *, justify: bool) -> dict[str, 
     Returns:
         One verdict for each label.
     """
-    reply = _object_in(text)
-    if reply is None:
-        return dict.fromkeys(labels, Verdict(None, "unparsed", f"no JSON object in {text[:200]!r}"))
-    return {label: _verdict(_only(reply, label), justify=justify) for label in labels}
+    try:
+        reply = object_in(text)
+    except UnreadableError as why:
+        return dict.fromkeys(labels, Verdict(None, why.reason, why.detail))
+    return {label: _verdict(reply, label, justify=justify) for label in labels}
 
 
-def _object_in(text: str) -> _Pairs | None:
-    blocks = _CODE_FENCE.findall(text)
-    for candidate in [text, *(blocks if len(blocks) == 1 else [])]:
-        try:
-            found = json.loads(candidate, object_pairs_hook=_Pairs)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(found, _Pairs):
-            return found
-    return None
-
-
-def _only(pairs: _Pairs, key: str) -> Verdict | tuple[JSON]:
-    """The one value of a key, in a tuple since it may be anything; or why there is none."""
-    values = [value for name, value in pairs if name == key]
-    if not values:
-        return Verdict(None, "missing", f"the reply has no key {key!r}")
-    if len(values) > 1:
-        return Verdict(None, "duplicate_key", f"the reply has {len(values)} keys {key!r}")
-    return (values[0],)
-
-
-def _verdict(found: Verdict | tuple[JSON], *, justify: bool) -> Verdict:
+def _verdict(reply: Object, label: str, *, justify: bool) -> Verdict:
     justification = ""
-    if justify and not isinstance(found, Verdict):
-        value = found[0]
-        if not isinstance(value, _Pairs):
-            return Verdict(None, "not_an_object", f"{_short(value)} is no object with a score")
-        reason = _only(value, "justification")
-        if isinstance(reason, tuple) and isinstance(reason[0], str):
-            # JSON can spell half of a surrogate pair, which no UTF-8 file can hold.
-            justification = reason[0].encode("utf-8", "replace").decode()
-        found = _only(value, "score")
-    if isinstance(found, Verdict):
-        return found
-    points = found[0]
-    if isinstance(points, bool) or not isinstance(points, int):
-        return Verdict(None, "not_an_integer", f"{_short(points)} is no whole number")
-    if not 0 <= points <= HIGHEST:
-        return Verdict(None, "out_of_range", f"{_short(points)} is not from 0 to {HIGHEST}")
-    return Verdict(points, None, justification)
-
-
-def _short(value: JSON) -> str:
-    if isinstance(value, _Pairs):
-        return "an object"
-    return repr(value)[:100]
+    try:
+        value = value_of(reply, label)
+        if justify:
+            if not isinstance(value, Object):
+                raise UnreadableError("not_an_object", f"{short(value)} is no object with a score")
+            justification = justification_in(value)
+            value = value_of(value, "score")
+        return Verdict(whole_number(value, 0, HIGHEST), None, justification)
+    except UnreadableError as why:
+        return Verdict(None, why.reason, why.detail)

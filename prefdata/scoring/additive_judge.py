@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from itertools import chain
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prefdata.errors import ConservationError
 from prefdata.generators import AnyGenerator
 from prefdata.generators.base import Decoding
-from prefdata.records import Answers, Candidate, Generation, Message, Request, Score
+from prefdata.records import Answers, Candidate, Generation, Request, Score, Scored
+from prefdata.scoring._asking import Questions, ask, one_turn
 from prefdata.scoring._judge_sheet import Sheet, Verdict, read_reply, reply_schema, request_text, rubric_sha256
+from prefdata.scoring._reply import UnreadableError, text_of
 from prefdata.scoring.base import Scorer
 from prefdata.spec import JSON, Context, derive_seed
 
@@ -53,7 +52,7 @@ class AdditiveJudge(Scorer):
         """See `Scorer.shown`."""
         return self._sheet(answers, context).shown
 
-    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Grades each prompt's candidates; see `Scorer.score`. A prompt without candidates is not asked about.
 
         Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `not_an_object`,
@@ -62,34 +61,15 @@ class AdditiveJudge(Scorer):
         Raises:
             ConservationError: the generator answered something that was not asked, or left something out.
         """
-        sheets: dict[str, Sheet] = {}
-        nothing_to_grade: deque[tuple[Score, ...]] = deque()
+        decoding = Decoding(temperature=self.temperature, max_tokens=self.max_tokens)
+        return ask((self._questions(answers, context) for answers in tasks), self.generator, decoding, context)
 
-        def requests() -> Iterator[Request]:
-            for answers in tasks:
-                if not answers.candidates:
-                    nothing_to_grade.append(())
-                    continue
-                sheet = self._sheet(answers, context)
-                if sheets.setdefault(answers.prompt.prompt_id, sheet) is not sheet:
-                    raise ConservationError(f"prompt {answers.prompt.prompt_id!r} came to the judge twice")
-                yield self._request(sheet, context)
-
-        waiting = requests()
-        # The first request is made before the engine is: with nothing to grade, none is started.
-        if (first := next(waiting, None)) is not None:
-            decoding = Decoding(temperature=self.temperature, max_tokens=self.max_tokens)
-            asked = chain([first], waiting)
-            for reply in self.generator.generate(asked, decoding, context.child("generator")):
-                while nothing_to_grade:
-                    yield nothing_to_grade.popleft()
-                sheet = sheets.pop(reply.key, None)
-                if sheet is None:
-                    raise ConservationError(f"the judge's model answered {reply.key!r}, which was not asked")
-                yield self._grade(sheet, reply)
-        yield from nothing_to_grade
-        if sheets:
-            raise ConservationError(f"the judge's model left out {len(sheets)} requests, {min(sheets)!r} among them")
+    def _questions(self, answers: Answers, context: Context) -> Questions:
+        prompt_id = answers.prompt.prompt_id
+        if not answers.candidates:
+            return Questions(prompt_id, (), lambda _: Scored(prompt_id, ()))
+        sheet = self._sheet(answers, context)
+        return Questions(prompt_id, (self._request(sheet, context),), lambda replies: self._grade(sheet, replies[0]))
 
     def _sheet(self, answers: Answers, context: Context) -> Sheet:
         return Sheet.of(answers.prompt, answers.candidates, context.seed, shuffle=self.shuffle)
@@ -98,26 +78,22 @@ class AdditiveJudge(Scorer):
         prompt_id = sheet.prompt.prompt_id
         return Request(
             key=prompt_id,
-            # One user turn: some chat templates have no system role, others put their own text there.
-            messages=(Message(role="user", content=request_text(sheet, justify=self.justify)),),
+            messages=one_turn(request_text(sheet, justify=self.justify)),
             seed=derive_seed(context.seed, prompt_id, "judge"),
             json_schema=reply_schema(sheet.labels, justify=self.justify) if self.enforce_schema else None,
         )
 
-    def _grade(self, sheet: Sheet, reply: Generation) -> tuple[Score, ...]:
-        if reply.text is None:
-            failed = Verdict(None, reply.failure or "request_failed", reply.detail)
-            verdicts = dict.fromkeys(sheet.labels, failed)
-        elif reply.finish_reason == "length":
-            cut = Verdict(None, "cut_off", f"the reply reached the limit of {self.max_tokens} tokens")
-            verdicts = dict.fromkeys(sheet.labels, cut)
-        else:
-            verdicts = read_reply(reply.text, sheet.labels, justify=self.justify)
+    def _grade(self, sheet: Sheet, reply: Generation) -> Scored:
+        try:
+            verdicts = read_reply(text_of(reply, self.max_tokens), sheet.labels, justify=self.justify)
+        except UnreadableError as why:
+            verdicts = dict.fromkeys(sheet.labels, Verdict(None, why.reason, why.detail))
         scores = [
             _score(candidate.prompt_id, candidate.source, candidate.index, verdicts[label])
             for label, candidate in zip(sheet.labels, sheet.shown, strict=True)
         ]
-        return tuple(sorted(scores, key=lambda score: (score.source, score.index)))
+        in_order = sorted(scores, key=lambda score: (score.source, score.index))
+        return Scored(sheet.prompt.prompt_id, tuple(in_order))
 
 
 def _score(prompt_id: str, source: str, index: int, verdict: Verdict) -> Score:

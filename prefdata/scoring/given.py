@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from prefdata.records import Answers, Candidate, Score
+from prefdata.records import Answers, Candidate, Score, Scored
 from prefdata.scoring.base import Scorer
 from prefdata.spec import Context
 
@@ -18,10 +18,10 @@ class GivenScores(Scorer):
 
     kind: Literal["given"] = "given"
 
-    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Copies the scores; reasons are `missing`, `nan` and `not_finite`."""
         for answers in tasks:
-            yield tuple(map(_given, answers.candidates))
+            yield Scored(answers.prompt.prompt_id, tuple(map(_given, answers.candidates)))
 
 
 def _given(candidate: Candidate) -> Score:

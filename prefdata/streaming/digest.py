@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -11,11 +11,16 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "text_words"]
+from prefdata.streaming.places import Labels, Numbers
+
+__all__ = ["CandidateDigest", "run_words"]
 
 _TEXTS = ("source", "model", "unscored", "finish_reason")
-_NUMBERS = ("index", "score")
 _NULL = np.uint64(0x9E3779B97F4A7C15)
+_NO_TEXT = -1
+
+_Ints = NDArray[np.int64]
+_Words = NDArray[np.uint64]
 
 
 class CandidateDigest:
@@ -31,39 +36,60 @@ class CandidateDigest:
 
     def add(
         self,
-        prompt_ids: Sequence[str],
-        starts: NDArray[np.int64],
-        columns: Mapping[str, pa.Array],
-        texts: NDArray[np.uint64],
+        prompt_ids: pa.Array,
+        starts: _Ints,
+        labels: Mapping[str, Labels],
+        index: Numbers | None,
+        score: NDArray[np.float64],
+        n_bytes: _Ints,
+        texts: _Words,
     ) -> None:
         """Adds prompts, each one run of rows from its start; no prompt may come in two calls.
 
         Args:
             prompt_ids: one a run.
             starts: where each run starts.
-            columns: source, model, unscored, finish_reason, index, score; one left out is null throughout.
-            texts: `text_words` of the rows.
+            labels: source, model, unscored, finish_reason; one left out is null throughout.
+            index: None is null throughout.
+            score: NaN is null.
+            n_bytes: of the texts; -1 is null.
+            texts: `run_words` of the runs.
         """
         if not len(starts):
             return
-        marks = _mixed(texts)
-        for number, name in enumerate((*_TEXTS, *_NUMBERS), 1):
-            column = columns.get(name)
-            words = _NULL if column is None else _text_words(column) if name in _TEXTS else _number_words(column)
-            marks = _mixed(marks + words + np.uint64(number))
-        prompts = _mixed(_id_words(prompt_ids) + np.add.reduceat(marks, starts))
+        marks = _mixed(n_bytes.astype(np.uint64))
+        for number, name in enumerate(_TEXTS, 1):
+            marks = _mixed(marks + _label_words(labels.get(name)) + np.uint64(number))
+        place = _NULL if index is None else index.values.astype(np.uint64)
+        if index is not None and index.valid is not None:
+            place = np.where(index.valid, place, _NULL)
+        marks = _mixed(_mixed(marks + place) + np.where(np.isnan(score), _NULL, (score + 0.0).view(np.uint64)))
+        prompts = _mixed(_text_words(prompt_ids) + _mixed(texts + np.add.reduceat(marks, starts)))
         self._count += len(prompts)
         for lane in range(len(self._lanes)):
             self._lanes[lane] += int(_mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
 
     def add_frame(self, candidates: pl.DataFrame) -> None:
         """Adds prompts as a frame: prompt_id, source, index, model, response, score, unscored, finish_reason."""
-        frame = candidates.sort("prompt_id")
-        runs = frame.select(pl.col("prompt_id").rle()).unnest("prompt_id")
-        lengths = runs["len"].to_numpy().astype(np.int64)
-        columns = {name: frame[name].to_arrow() for name in (*_TEXTS, *_NUMBERS)}
-        texts = text_words(frame["response"].to_arrow().cast(pa.large_string()))
-        self.add(runs["value"].to_list(), np.cumsum(lengths) - lengths, columns, texts)
+        key = ["prompt_id", "source", "index"]
+        frame = candidates.sort(key, nulls_last=False)
+        again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in key)
+        runs = frame.select("prompt_id", again=again & (pl.int_range(pl.len()) > 0))
+        new = (runs["prompt_id"] != runs["prompt_id"].shift()).fill_null(True).to_numpy()
+        starts = np.flatnonzero(new)
+        ends = np.append(starts, frame.height)[1:]
+        texts = frame["response"].fill_null("").to_arrow().cast(pa.large_string())
+        n_bytes = frame["response"].str.len_bytes().cast(pl.Int64).fill_null(_NO_TEXT).to_numpy()
+        apart = ~np.logical_or.reduceat(runs["again"].to_numpy(), starts) if len(starts) else np.zeros(0, bool)
+        self.add(
+            frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string()),
+            starts,
+            {name: Labels.of(frame[name].to_arrow()) for name in _TEXTS},
+            Numbers.of(frame["index"].to_arrow()),
+            frame["score"].fill_null(np.nan).to_numpy(),
+            n_bytes,
+            run_words(texts, starts, ends, apart),
+        )
 
     def hexdigest(self) -> str:
         """64 hex digits."""
@@ -71,59 +97,52 @@ class CandidateDigest:
         return hashlib.sha256(repr(total).encode()).hexdigest()
 
 
-def text_words(texts: pa.Array, rows: NDArray[np.int64] | None = None) -> NDArray[np.uint64]:
-    """A number for each text, or for each of some rows; nulls have one of their own.
+def run_words(texts: pa.Array, starts: _Ints, ends: _Ints, apart: NDArray[np.bool_]) -> _Words:
+    """A number for the texts of each run.
 
     Args:
-        texts: of type string or large_string.
-        rows: places in `texts`; None is all of them.
+        texts: of type string or large_string, without nulls in the runs; those of a run that is `apart` sorted by
+            source and index.
+        starts: where each run starts.
+        ends: where each run ends.
+        apart: whether source and index tell the rows of a run apart. If they do, its texts are hashed as one;
+            otherwise their hashes are added up.
     """
+    places, content = _content(texts)
+    words = np.zeros(len(starts), np.uint64)
+    words[apart] = _hashes(content, places[starts[apart]], places[ends[apart]])
+    for run in np.flatnonzero(~apart).tolist():
+        rows = np.arange(starts[run], ends[run])
+        words[run] = _mixed(_hashes(content, places[rows], places[rows + 1])).sum(dtype=np.uint64)
+    return words
+
+
+def _content(texts: pa.Array) -> tuple[_Ints, memoryview]:
     kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
     _, offsets, data = texts.buffers()
-    ends = np.frombuffer(offsets, kind)[texts.offset : texts.offset + len(texts) + 1]
-    places = np.arange(len(texts)) if rows is None else rows
-    content = memoryview(data if data is not None else b"")
-    spans = zip(ends[places].tolist(), ends[places + 1].tolist(), strict=True)
-    words = np.array([xxhash.xxh3_64_intdigest(content[start:end]) for start, end in spans], np.uint64)
-    if texts.null_count:
-        words[texts.is_null().to_numpy(zero_copy_only=False)[places]] = _NULL
-    return words
+    places = np.frombuffer(offsets, kind)[texts.offset : texts.offset + len(texts) + 1].astype(np.int64)
+    return places, memoryview(data if data is not None else b"")
 
 
-def _id_words(prompt_ids: Sequence[str]) -> NDArray[np.uint64]:
-    """A number for each id; ids of 64 characters, which most are, all at once."""
-    words = np.zeros(len(prompt_ids), np.uint64)
-    usual = [number for number, name in enumerate(prompt_ids) if len(name) == 64 and name.isascii()]
-    letters = "".join([prompt_ids[number] for number in usual]).encode()
-    hashed = np.zeros(len(usual), np.uint64)
-    for column in np.frombuffer(letters, "<u8").reshape(-1, 8).T:
-        hashed = _mixed(hashed ^ column)
-    words[np.array(usual, int)] = hashed
-    if len(usual) < len(prompt_ids):
-        others = np.setdiff1d(np.arange(len(prompt_ids)), usual)
-        words[others] = [_word(prompt_ids[number]) for number in others.tolist()]
-    return words
+def _hashes(content: memoryview, starts: _Ints, ends: _Ints) -> _Words:
+    spans = zip(starts.tolist(), ends.tolist(), strict=True)
+    return np.array([xxhash.xxh3_64_intdigest(content[start:end]) for start, end in spans], np.uint64)
+
+
+def _text_words(texts: pa.Array) -> _Words:
+    places, content = _content(texts)
+    return _hashes(content, places[:-1], places[1:])
+
+
+def _label_words(labels: Labels | None) -> _Words | np.uint64:
+    if labels is None:
+        return _NULL
+    # The last one is for rows with the code -1.
+    return np.array([*map(_word, labels.names), _NULL], np.uint64)[labels.codes]
 
 
 def _word(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _text_words(column: pa.Array) -> NDArray[np.uint64]:
-    encoded = column.dictionary_encode()
-    if isinstance(encoded, pa.ChunkedArray):
-        encoded = encoded.combine_chunks()
-    names = encoded.dictionary.to_pylist()
-    words = np.array([*map(_word, names), _NULL], np.uint64)
-    return np.asarray(words[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)])
-
-
-def _number_words(column: pa.Array) -> NDArray[np.uint64]:
-    numbers = column.fill_null(0).to_numpy(zero_copy_only=False)
-    words = numbers.astype(np.int64 if numbers.dtype.kind in "iu" else np.float64).view(np.uint64)
-    if column.null_count:
-        words = np.where(column.is_null().to_numpy(zero_copy_only=False), _NULL, words)
-    return np.asarray(words)
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

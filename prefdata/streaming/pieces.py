@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from prefdata.conversations import Unusable
 from prefdata.pairing import LengthUnit
 from prefdata.records import as_messages, prompt_id_of
 from prefdata.scored_table import conversation
+from prefdata.streaming.places import Labels, Numbers, keys_of, places, sorted_by, sources_of
 from prefdata.streaming.select import Answers
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
 
 _Ints = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
+_HEX = np.array([int.from_bytes(b"%02x" % byte, "little") for byte in range(256)], "<u2")
+"""The two digits of each byte, as they lie in memory."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +67,9 @@ class Rows:
     """What a piece says, one entry a candidate or one a run; runs that are not `plain` are not to be read."""
 
     answers: Answers
-    columns: Mapping[str, pa.Array]
-    """source, model, finish_reason, index: of each candidate, where the table has them."""
+    labels: Mapping[str, Labels]
+    """source, model, finish_reason: of each candidate, where the table has them."""
+    index: Numbers | None
     characters: _Ints
     eligible: _Flags
     plain: _Flags
@@ -152,7 +156,7 @@ def whole_runs(piece: Piece) -> _Flags:
     return np.asarray((answers > 0) & (answers == scores))
 
 
-def rows_of(piece: Piece, ids: list[str], plain: _Flags, unit: LengthUnit) -> Rows:
+def rows_of(piece: Piece, ids: pa.Array, plain: _Flags, unit: LengthUnit) -> Rows:
     """Reads a piece of which all runs are whole.
 
     Args:
@@ -164,7 +168,10 @@ def rows_of(piece: Piece, ids: list[str], plain: _Flags, unit: LengthUnit) -> Ro
     table = piece.table
     named = {name: table[name].chunk(0) for name in table.column_names}
     text, score, starts = named["response"], named["score"], piece.starts
-    columns = {name: named[name] for name in ("source", "model", "finish_reason", "index") if name in named}
+    labels = {name: Labels.of(named[name]) for name in ("model", "finish_reason") if name in named}
+    if source := sources_of(named):
+        labels["source"] = source
+    index = Numbers.of(named["index"]) if "index" in named else None
     wide = pa.types.is_list(text.type)
     if wide:
         sizes = pc.list_value_length(text).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -172,36 +179,38 @@ def rows_of(piece: Piece, ids: list[str], plain: _Flags, unit: LengthUnit) -> Ro
     sizes = np.diff(np.append(starts, len(text)))
     run = np.repeat(np.arange(len(starts)), sizes)
     if wide:
-        columns = {name: column.take(pa.array(run)) for name, column in columns.items()}
-        columns["index"] = pa.array(np.arange(len(text)) - starts[run])
-    if "model" in columns:
-        columns["source"] = pc.coalesce(columns.get("source", columns["model"]), columns["model"])
+        labels = {name: column[run] for name, column in labels.items()}
+        index = Numbers(np.arange(len(text)) - starts[run], None)
     n_bytes, characters, readable = _measured(text)
     score = pc.cast(score, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0
     eligible = readable & np.isfinite(score)
-    if "finish_reason" in columns:
-        cut_off = pc.equal(columns["finish_reason"], "length").fill_null(False)
-        eligible &= ~cut_off.to_numpy(zero_copy_only=False)
-    place, ambiguous = _places(columns, run, len(starts))
+    if "finish_reason" in labels:
+        eligible &= labels["finish_reason"].codes != _code(labels["finish_reason"], "length")
+    place, ambiguous = places(keys_of(index, labels.get("source")), run, len(starts))
     plain = plain & np.logical_and.reduceat(eligible, starts) & (sizes > 1)
     length = n_bytes if unit == "bytes" else characters
     answers = Answers(ids, starts, run, text, score, length, n_bytes, place, ambiguous)
-    return Rows(answers, columns, characters, eligible & plain[run], plain)
+    return Rows(answers, labels, index, characters, eligible & plain[run], plain)
 
 
-def repeats(answers: Answers) -> _Flags:
-    """Rows whose text an earlier row of their run has."""
-    flags = np.zeros(len(answers.run), bool)
-    order = np.lexsort((answers.n_bytes, answers.run))
+def _code(labels: Labels, name: str) -> int:
+    """The code of a name; -2, which no row has, where it doesn't occur."""
+    return labels.names.index(name) if name in labels.names else -2
+
+
+def repeats(answers: Answers) -> _Ints:
+    """The runs of rows whose text an earlier row of their run has."""
+    order = sorted_by([answers.n_bytes, answers.run])
     run, size = answers.run[order], answers.n_bytes[order]
     same = np.append(False, (run[1:] == run[:-1]) & (size[1:] == size[:-1]))
     rows = order[same | np.append(same[1:], False)]
-    seen = set()
+    seen, found = set(), []
     texts = answers.text.take(pa.array(rows)).to_pylist()
-    for row, key in zip(rows.tolist(), zip(answers.run[rows].tolist(), texts, strict=True), strict=True):
-        flags[row] = key in seen
+    for key in zip(answers.run[rows].tolist(), texts, strict=True):
+        if key in seen:
+            found.append(key[0])
         seen.add(key)
-    return flags
+    return np.array(found, np.int64)
 
 
 def spoken(text: str | None) -> str | None:
@@ -220,28 +229,44 @@ def made_id(text: str) -> str:
     return prompt_id_of(as_messages(text) if isinstance(turns, Unusable) else turns)
 
 
-def identities(piece: Piece) -> tuple[list[str], pa.Array, _Flags]:
+def identities(piece: Piece) -> tuple[pa.Array, pa.Array, _Flags]:
     """The id of each run as `scored_table` makes it, its prompt, and whether that is plain."""
     firsts = pa.array(piece.starts)
     prompts = piece.table["prompt"].chunk(0).take(firsts)
     _check_utf8(prompts)
     plain = plain_texts(prompts)
-    given: list[Any] = [None] * len(prompts)
     if "prompt_id" in piece.table.column_names:
-        given = piece.table["prompt_id"].chunk(0).take(firsts).to_pylist()
-    ids = [
-        name
-        if name is not None
-        else hashlib.sha256(text).hexdigest()
-        if simple
-        else ""
-        if text is None
-        else made_id(text.decode())
-        for name, text, simple in zip(given, prompts.cast(pa.binary()).to_pylist(), plain.tolist(), strict=True)
+        given = piece.table["prompt_id"].chunk(0).take(firsts)
+        if given.null_count:
+            rest = np.flatnonzero(given.is_null().to_numpy(zero_copy_only=False))
+            made = np.array(_made(prompts.take(pa.array(rest)), plain[rest]), object)
+            every = np.array(given.to_pylist(), object)
+            every[rest] = made
+            given = pa.array(every, pa.string())
+        ids = given
+    else:
+        ids = _hashed(prompts) if plain.all() else pa.array(_made(prompts, plain), pa.string())
+    return ids, prompts, plain & (pc.binary_length(ids).to_numpy(zero_copy_only=False) > 0)
+
+
+def _made(prompts: pa.Array, plain: _Flags) -> list[str]:
+    hashed = iter(_hashed(prompts.filter(pa.array(plain))).to_pylist())
+    texts = prompts.to_pylist()
+    return [
+        next(hashed) if simple else "" if text is None else made_id(text)
+        for text, simple in zip(texts, plain.tolist(), strict=True)
     ]
-    if "" in ids:
-        plain &= np.array([name != "" for name in ids])
-    return ids, prompts, plain
+
+
+def _hashed(texts: pa.Array) -> pa.Array:
+    """SHA-256 of each text, in hex."""
+    offsets, data = _buffers(texts)
+    content, ends = memoryview(data.data), offsets.tolist()
+    digests = b"".join([sha256(content[start:end]).digest() for start, end in pairwise(ends)])
+    digits = _HEX[np.frombuffer(digests, np.uint8)]
+    size = 2 * sha256().digest_size
+    places = np.arange(0, size * len(texts) + 1, size, dtype=np.int32)
+    return pa.Array.from_buffers(pa.string(), len(texts), [None, pa.py_buffer(places), pa.py_buffer(digits)])
 
 
 def _buffers(texts: pa.Array) -> tuple[_Ints, NDArray[np.uint8]]:
@@ -277,41 +302,3 @@ def _measured(texts: pa.Array) -> tuple[_Ints, _Ints, _Flags]:
     if texts.null_count:
         readable &= texts.is_valid().to_numpy(zero_copy_only=False)
     return n_bytes, characters, readable
-
-
-def _places(columns: Mapping[str, pa.Array], run: _Ints, n_runs: int) -> tuple[_Ints, _Flags]:
-    """The rank of each row by (run, source, index), nulls first, and the runs in which two rows share both."""
-    keys = []
-    if "index" in columns:
-        index = columns["index"]
-        keys = [index.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)]
-        if index.null_count:
-            keys.append(index.is_valid().to_numpy(zero_copy_only=False).astype(np.int64))
-    if "source" in columns:
-        encoded = columns["source"].dictionary_encode()
-        names = [name.encode() for name in encoded.dictionary.to_pylist()]
-        rank = np.empty(len(names) + 1, np.int64)
-        rank[np.array(sorted(range(len(names)), key=names.__getitem__), int)] = np.arange(len(names))
-        rank[len(names)] = -1
-        keys.append(rank[encoded.indices.fill_null(len(names)).to_numpy(zero_copy_only=False)])
-    keys.append(run)
-    falls, same = _adjacent(keys)
-    place = np.arange(len(run))
-    if falls.any():
-        order = np.lexsort(keys)
-        place = np.empty(len(run), np.int64)
-        place[order] = np.arange(len(run))
-        run = run[order]
-        _, same = _adjacent([key[order] for key in keys])
-    ambiguous = np.zeros(n_runs, bool)
-    ambiguous[run[1:][same]] = True
-    return place, ambiguous
-
-
-def _adjacent(keys: list[_Ints]) -> tuple[_Flags, _Flags]:
-    """Where a row is less than the one before it, and where it is equal; the last key counts most."""
-    falls, same = np.zeros(len(keys[0]) - 1, bool), np.ones(len(keys[0]) - 1, bool)
-    for key in keys:
-        falls = (key[1:] < key[:-1]) | ((key[1:] == key[:-1]) & falls)
-        same &= key[1:] == key[:-1]
-    return falls, same

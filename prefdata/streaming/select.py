@@ -50,7 +50,7 @@ _OPTIONS |= {"chosen", "rejected", "take_chosen", "take_rejected"}
 class Answers:
     """Answers of some prompts, those of one prompt in one run of rows."""
 
-    prompt_ids: list[str]
+    prompt_ids: pa.Array
     """One a run."""
     starts: _Ints
     """Where each run starts."""
@@ -175,7 +175,7 @@ def _drawn(key: Random, answers: Answers, tied: _Flags) -> _Ints:
     run = answers.run[rows]
     sizes = np.bincount(run, minlength=len(answers.starts))
     firsts = np.cumsum(sizes) - sizes
-    draws = np.array([derive_seed("pair", key.seed, name) for name in answers.prompt_ids], np.int64)
+    draws = np.array([derive_seed("pair", key.seed, name) for name in answers.prompt_ids.to_pylist()], np.int64)
     values = np.zeros(len(tied), np.int64)
     values[rows] = (np.arange(len(rows)) - firsts[run] - draws[run]) % np.maximum(sizes[run], 1)
     return values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,18 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run_starts, spoken
+from prefdata.streaming.places import place_keys, sorted_by
 from prefdata.streaming.spill import Buckets
 
 __all__ = ["BUCKET_BYTES", "PIECE_BYTES", "ParquetTable"]
 
-PIECE_BYTES = 12 << 20
+PIECE_BYTES = 24 << 20
 """Decoded bytes read at a time."""
-BUCKET_BYTES = 48 << 20
-"""Decoded bytes of rows that are brought into order at a time."""
+BUCKET_BYTES = 192 << 20
+"""Decoded bytes of rows that lie together on disk."""
 
+_BUCKETS = 64
+"""Each has some files open."""
 _HELD = 64
 """Prompts at the seams of batches that make one piece."""
 
@@ -35,14 +39,17 @@ class ParquetTable:
             self.rows = file.metadata.num_rows
             head = next(file.iter_batches(64, columns=self._columns(), use_threads=False))
         self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
+        # Lists of answers are read back into memory; texts are not.
+        self._long = not pa.types.is_list(as_roles(head, named).schema.field("response").type)
 
     def buckets(self) -> int:
         """How many buckets hold the rows, each of bounded size."""
-        return int(min(256, max(1, self.rows * self._per_row // BUCKET_BYTES)))
+        size = BUCKET_BYTES if self._long else BUCKET_BYTES // 4
+        return int(min(_BUCKETS, max(1, self.rows * self._per_row // size)))
 
     def batches(self) -> Iterator[pa.Table]:
         """The rows as they come, columns called by role."""
-        size = int(min(20_000, max(1, PIECE_BYTES // self._per_row)))
+        size = int(min(40_000, max(1, PIECE_BYTES // self._per_row)))
         with self._open() as file:
             for batch in file.iter_batches(size, columns=self._columns(), use_threads=False):
                 yield as_roles(batch, self.named)
@@ -92,29 +99,33 @@ class ParquetTable:
             yield _joined(held)
 
     def gathered(self, folder: Path) -> Iterator[Piece]:
-        """Pieces of rows in any order, each with all rows of its prompts."""
+        """Pieces of rows in any order, each with all rows of its prompts, sorted by source and index."""
         place = folder / "gathered"
         place.mkdir()
         buckets: Buckets | None = None
         for table in self.batches():
             key = _keys(table)
             table = table.append_column("key", pa.array(key))
-            buckets = buckets or Buckets(place, self.buckets(), table.schema)
-            of = key % np.uint64(buckets.count)
-            order = np.argsort(of, kind="stable")
-            ends = np.cumsum(np.bincount(of.astype(np.int64), minlength=buckets.count))
-            table = table.take(pa.array(order))
-            start = 0
-            for bucket, end in enumerate(ends.tolist()):
+            buckets = buckets or Buckets(place, self.buckets(), table.schema, ("prompt", "response"))
+            of = (key % np.uint64(buckets.count)).astype(np.int64)
+            if buckets.count > 1:
+                table = table.take(pa.array(np.argsort(of, kind="stable")))
+            ends = np.cumsum(np.bincount(of, minlength=buckets.count)).tolist()
+            for bucket, (start, end) in enumerate(pairwise([0, *ends])):
                 if end > start:
                     buckets.write(bucket, table.slice(start, end - start))
-                start = end
         assert buckets is not None
         buckets.close()
-        for table in buckets.read():
-            order = np.argsort(table["key"].to_numpy(), kind="stable")
-            whole = table.drop_columns("key").combine_chunks().take(pa.array(order))
-            yield Piece(whole, run_starts(whole))
+        for rows in buckets.read():
+            key, order = _by_key(rows.narrow)
+            # Rows of one key stay in one piece.
+            cuts = np.append(np.flatnonzero(key[1:] != key[:-1]) + 1, len(key))
+            start = 0
+            while start < len(key):
+                end = int(cuts[np.searchsorted(cuts, min(start + rows.step(PIECE_BYTES), len(key)))])
+                whole = rows.take(order[start:end]).drop_columns("key")
+                yield Piece(whole, run_starts(whole))
+                start = end
 
     def _columns(self) -> list[str]:
         return list(dict.fromkeys(self.named.values()))
@@ -155,6 +166,16 @@ def _keys(table: pa.Table) -> NDArray[np.uint64]:
     texts = [spoken(text) for text in prompts.take(pa.array(doubtful)).to_pylist()]
     keys[doubtful] = _hashes(pl.Series(texts, dtype=pl.String))
     return keys
+
+
+def _by_key(narrow: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """The keys in order, and the order of the rows by key, source and index."""
+    key = narrow["key"].to_numpy()
+    order = np.argsort(key)
+    run = np.empty(len(key), np.int64)
+    run[order] = np.cumsum(np.append(False, key[order][1:] != key[order][:-1]))
+    order = sorted_by([*place_keys({name: narrow[name].chunk(0) for name in narrow.column_names}), run])
+    return key[order], order
 
 
 def _hashes(names: pl.Series) -> NDArray[np.uint64]:

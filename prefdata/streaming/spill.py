@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,80 +14,160 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["WAITING_BYTES", "Buckets", "SortedRows"]
+__all__ = ["TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows"]
 
-WAITING_BYTES = 12 << 20
-"""Decoded bytes of rows that are collected before they are put on disk."""
+WAITING_ROWS = 2_000
+"""Rows of one bucket whose narrow columns are collected before they are put on disk."""
+TAKEN_BYTES = 24 << 20
+"""Decoded bytes of rows that are brought into order at a time."""
+
+_NULL = -1
+_Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The rows of one bucket, in the order in which they came."""
+
+    narrow: pa.Table
+    """Its columns, each in one chunk, but for the texts, of which it has the lengths in bytes."""
+    texts: dict[str, pa.Array]
+    """Long texts as large_string; they lie in the page cache, not in this process."""
+    schema: pa.Schema
+
+    def step(self, n_bytes: int) -> int:
+        """How many rows have about so many bytes."""
+        size: int = self.narrow.nbytes + sum(texts.nbytes for texts in self.texts.values())
+        return max(1, n_bytes * int(self.narrow.num_rows) // max(size, 1))
+
+    def take(self, rows: _Ints) -> pa.Table:
+        """Some rows, in the order given."""
+        place = pa.array(rows)
+        narrow = self.narrow.take(place)
+        columns = [
+            self.texts[name].take(place).cast(pa.string()) if name in self.texts else narrow[name]
+            for name in self.schema.names
+        ]
+        return pa.table(columns, schema=self.schema)
 
 
 class Buckets:
-    """Uncompressed Arrow streams, one a bucket; what is read back lies in the page cache, not in this process."""
+    """Files of rows, some for each bucket: an Arrow stream of the narrow columns, and the bytes of each text column.
 
-    def __init__(self, folder: Path, count: int, schema: pa.Schema) -> None:
+    A long text is written from where it lies and read back once, into its place.
+    """
+
+    def __init__(self, folder: Path, count: int, schema: pa.Schema, texts: Sequence[str]) -> None:
         self._folder, self._schema = folder, schema
+        self._texts = [name for name in texts if schema.field(name).type == pa.string()]
+        lengths = [pa.field(name, pa.int64()) if name in self._texts else schema.field(name) for name in schema.names]
+        self._narrow = pa.schema(lengths)
         self.count = count
-        self._writers: dict[int, tuple[Any, Any]] = {}
+        self._waiting: dict[int, list[pa.Table]] = {}
+        self._streams: dict[int, tuple[Any, Any]] = {}
+        self._files: dict[tuple[int, str], Any] = {}
 
     def write(self, bucket: int, table: pa.Table) -> None:
-        """Appends rows to one bucket."""
-        if bucket not in self._writers:
-            file = pa.OSFile(str(self._path(bucket)), "wb")
-            self._writers[bucket] = (file, pa.ipc.new_stream(file, self._schema))
-        self._writers[bucket][1].write_table(table)
+        """Appends rows to one bucket; each column of texts is in one chunk."""
+        columns = []
+        for name in self._schema.names:
+            column = table[name]
+            if name in self._texts:
+                texts = column.chunk(0)
+                self._append(bucket, name, texts)
+                columns.append(_lengths(texts))
+            else:
+                columns.append(column)
+        waiting = self._waiting.setdefault(bucket, [])
+        waiting.append(pa.table(columns, schema=self._narrow))
+        if sum(part.num_rows for part in waiting) >= WAITING_ROWS:
+            self._flush(bucket)
 
     def close(self) -> None:
         """Ends writing."""
-        for file, writer in self._writers.values():
-            writer.close()
+        for bucket in self._waiting:
+            self._flush(bucket)
+        for file, stream in self._streams.values():
+            stream.close()
+            file.close()
+        for file in self._files.values():
             file.close()
 
-    def read(self) -> Iterator[pa.Table]:
+    def read(self) -> Iterator[Bucket]:
         """The buckets that have rows, in order; each is deleted once the next one is asked for."""
-        for bucket in sorted(self._writers):
+        for bucket in sorted(self._streams):
             with pa.memory_map(str(self._path(bucket))) as file:
-                yield pa.ipc.open_stream(file).read_all()
-            self._path(bucket).unlink()
+                narrow = pa.ipc.open_stream(file).read_all().combine_chunks()
+            texts = {name: self._mapped(bucket, name, narrow[name]) for name in self._texts}
+            yield Bucket(narrow, texts, self._schema)
+            for name in ("", *self._texts):
+                self._path(bucket, name).unlink(missing_ok=True)
 
-    def _path(self, bucket: int) -> Path:
-        return self._folder / f"{bucket:05d}.arrow"
+    def _append(self, bucket: int, name: str, texts: pa.Array) -> None:
+        if (bucket, name) not in self._files:
+            self._files[bucket, name] = pa.OSFile(str(self._path(bucket, name)), "wb")
+        _, offsets, data = texts.buffers()
+        if data is not None and len(texts):
+            ends = np.frombuffer(offsets, np.int32)
+            start, end = int(ends[texts.offset]), int(ends[texts.offset + len(texts)])
+            self._files[bucket, name].write(data.slice(start, end - start))
+
+    def _flush(self, bucket: int) -> None:
+        waiting = self._waiting[bucket]
+        if not waiting:
+            return
+        if bucket not in self._streams:
+            file = pa.OSFile(str(self._path(bucket)), "wb")
+            self._streams[bucket] = (file, pa.ipc.new_stream(file, self._narrow))
+        self._streams[bucket][1].write_table(pa.concat_tables(waiting).combine_chunks())
+        self._waiting[bucket] = []
+
+    def _mapped(self, bucket: int, name: str, lengths: pa.ChunkedArray) -> pa.Array:
+        sizes = lengths.to_numpy()
+        null = sizes == _NULL
+        ends = np.zeros(len(sizes) + 1, np.int64)
+        np.cumsum(np.where(null, 0, sizes), out=ends[1:])
+        valid = pa.array(~null).buffers()[1] if null.any() else None
+        path = self._path(bucket, name)
+        data = pa.py_buffer(b"")
+        if ends[-1]:
+            with pa.memory_map(str(path)) as file:
+                data = file.read_buffer()
+        return pa.Array.from_buffers(pa.large_string(), len(sizes), [valid, pa.py_buffer(ends), data])
+
+    def _path(self, bucket: int, name: str = "") -> Path:
+        return self._folder / f"{bucket:05d}{name and f'.{name}'}"
 
 
 class SortedRows:
     """Takes rows in any order and gives them back by `prompt_id`; rows of one prompt keep their order."""
 
-    def __init__(self, folder: Path, edges: Sequence[str], schema: pa.Schema) -> None:
-        folder.mkdir()
+    def __init__(self, folder: Path, edges: Sequence[str], schema: pa.Schema, texts: Sequence[str]) -> None:
+        folder.mkdir(parents=True)
+        self.schema = schema
         self._edges = list(edges)
-        self._buckets = Buckets(folder, len(self._edges) + 1, schema)
-        self._schema = schema
-        self._waiting: list[pa.Table] = []
-        self._bytes = 0
+        self._buckets = Buckets(folder, len(self._edges) + 1, schema, texts)
 
     def add(self, table: pa.Table) -> None:
-        """Takes rows; all rows of a prompt come in one call."""
-        if table.num_rows:
-            self._waiting.append(table)
-            self._bytes += table.nbytes
-            if self._bytes > WAITING_BYTES:
-                self._flush()
-
-    def tables(self) -> Iterator[pa.Table]:
-        """All rows, sorted, in tables of bounded size."""
-        self._flush()
-        self._buckets.close()
-        for table in self._buckets.read():
-            yield _sorted(table)
-
-    def _flush(self) -> None:
-        if not self._waiting:
-            return
-        table = _sorted(pa.concat_tables(self._waiting))
-        self._waiting, self._bytes = [], 0
+        """Takes rows sorted by `prompt_id`, each column in one chunk; all rows of a prompt come in one call."""
         names = _Names(table["prompt_id"])
         cuts = [0, *(bisect_left(names, edge) for edge in self._edges), table.num_rows]
         for bucket, (start, end) in enumerate(pairwise(cuts)):
             if end > start:
                 self._buckets.write(bucket, table.slice(start, end - start))
+
+    def buckets(self) -> Iterator[tuple[Bucket, _Ints]]:
+        """The buckets by their ids, each with the order of its rows; adding ends here."""
+        self._buckets.close()
+        for bucket in self._buckets.read():
+            yield bucket, pc.sort_indices(bucket.narrow["prompt_id"]).to_numpy().astype(np.int64)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """All rows, sorted, in tables of bounded size."""
+        for bucket, order in self.buckets():
+            step = bucket.step(TAKEN_BYTES)
+            for start in range(0, len(order), step):
+                yield bucket.take(order[start : start + step])
 
 
 class _Names(Sequence[str]):
@@ -102,6 +183,9 @@ class _Names(Sequence[str]):
         return self._column[place].as_py()
 
 
-def _sorted(table: pa.Table) -> pa.Table:
-    order: NDArray[np.uint64] = pc.sort_indices(table["prompt_id"])
-    return table.combine_chunks().take(order)
+def _lengths(texts: pa.Array) -> pa.Array:
+    """Bytes of each text; -1 where there is none."""
+    if texts.null_count:
+        return pc.binary_length(texts).cast(pa.int64()).fill_null(_NULL)
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return pa.array(np.diff(offsets).astype(np.int64))

@@ -13,19 +13,22 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from prefdata.audit.measures import Auditor
+from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
 from prefdata.dataset import TRLPairs
 from prefdata.errors import InputError
 from prefdata.pairing import PairRule
 from prefdata.scored_table import from_frame
 from prefdata.spec import JSON
-from prefdata.streaming.digest import CandidateDigest, text_words
+from prefdata.streaming.answers import AnswersAside
+from prefdata.streaming.digest import CandidateDigest, run_words
 from prefdata.streaming.pieces import (
     Piece,
     Rows,
@@ -35,8 +38,8 @@ from prefdata.streaming.pieces import (
     rows_of,
     whole_runs,
 )
-from prefdata.streaming.rows import PROMPT_CELLS, as_cells, as_messages, pair_rows
-from prefdata.streaming.select import Picks, can_select, pick
+from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages, pair_rows
+from prefdata.streaming.select import Answers, Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable
 from prefdata.streaming.spill import SortedRows
 from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
@@ -45,8 +48,8 @@ __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 
 REST_BYTES = 24 << 20
 """Decoded bytes of rows that are collected before they are decided as a table."""
-_AUDIT_ROWS = 100_000
-_AUDITED = ("source", "length", "n_tied")
+
+_ASKED = ("prompt_id", *(name for name, _ in PROMPT_CELLS))
 
 _Ints = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
@@ -76,7 +79,9 @@ class _Scattered(Exception):  # noqa: N818 - a turn of the way, not an error
     """Rows of one prompt lie apart."""
 
 
-def stream_pairs(path: Path, named: Mapping[str, str], rule: PairRule, folder: Path) -> PairedTable | None:
+def stream_pairs(
+    path: Path, named: Mapping[str, str], rule: PairRule, folder: Path, *, with_candidates: bool = False
+) -> PairedTable | None:
     """Pairs the candidates of a table.
 
     Args:
@@ -84,6 +89,7 @@ def stream_pairs(path: Path, named: Mapping[str, str], rule: PairRule, folder: P
         named: role → name of the column.
         rule: how chosen and rejected are picked.
         folder: an empty one for rows that wait on disk; the caller deletes it.
+        with_candidates: put every answer with its score aside, too.
 
     Returns:
         None where the table's columns are of types that only the way through memory reads.
@@ -95,12 +101,12 @@ def stream_pairs(path: Path, named: Mapping[str, str], rule: PairRule, folder: P
         return None
     try:
         table = ParquetTable(path, named)
-        work = _Work(table, rule, folder / "clustered")
+        work = _Work(table, rule, folder / "clustered", with_candidates)
         try:
             work.pieces(table.clustered(), strict=True)
         except _Scattered:
             shutil.rmtree(folder / "clustered")
-            work = _Work(table, rule, folder / "scattered")
+            work = _Work(table, rule, folder / "scattered", with_candidates)
             work.pieces(table.gathered(folder), strict=False)
         return work.result()
     except (pa.ArrowException, OSError) as error:
@@ -111,18 +117,19 @@ def stream_pairs(path: Path, named: Mapping[str, str], rule: PairRule, folder: P
 class _Work:
     """Everything that adds up over the pieces of one table."""
 
-    def __init__(self, table: ParquetTable, rule: PairRule, folder: Path) -> None:
+    def __init__(self, table: ParquetTable, rule: PairRule, folder: Path, with_candidates: bool) -> None:
         self._table, self._rule = table, rule
         self._schema = pairs_schema(rule.extra_columns())
         self._fast = can_select(rule)
-        self._spilled = SortedRows(folder, table.edges(), pa.schema([*self._schema, *PROMPT_CELLS]))
+        edges = table.edges()
+        self._aside = AnswersAside(folder, edges) if with_candidates else None
+        schema = pa.schema([*self._schema, *PROMPT_CELLS])
+        self._spilled = SortedRows(folder / "pairs", edges, schema, LONG_TEXTS)
         self._rest: list[pa.Table] = []
         self._rest_bytes = 0
-        self._audited: list[tuple[pl.DataFrame, pl.DataFrame]] = []
         self._drops: list[pl.DataFrame] = []
         self._ineligible: list[pl.DataFrame] = []
         self._counts: Counter[str] = Counter()
-        self._runs = 0
         self._digest, self._auditor = CandidateDigest(), Auditor()
 
     def pieces(self, pieces: Iterator[Piece], *, strict: bool) -> None:
@@ -132,7 +139,6 @@ class _Work:
             if self._rest_bytes > REST_BYTES:
                 self._decide_rest()
         self._decide_rest()
-        self._audit()
         seen.check()
 
     def result(self) -> PairedTable:
@@ -148,6 +154,7 @@ class _Work:
             _sorted(self._ineligible, CANDIDATE_DROPS),
             self._digest.hexdigest(),
             self._auditor.result(),
+            self._aside and self._aside.tables(),
         )
 
     def _piece(self, piece: Piece, seen: _Seen) -> None:
@@ -164,12 +171,13 @@ class _Work:
             kept = np.flatnonzero(whole)
             if not len(kept):
                 return
-            ids = [ids[number] for number in kept.tolist()]
-            prompts, plain, repeated = prompts.take(pa.array(kept)), plain[whole], repeated[whole]
-            piece = piece.part(whole)
+            ids, prompts = ids.take(pa.array(kept)), prompts.take(pa.array(kept))
+            piece, plain, repeated = piece.part(whole), plain[whole], repeated[whole]
         rows = rows_of(piece, ids, plain & ~repeated, self._rule.length)
         picks = pick(self._rule, rows.answers, rows.eligible)
         certain = picks.certain & rows.plain
+        if self._aside:
+            certain &= ~rows.answers.ambiguous
         if not certain.all():
             self._leave(piece.rows_of_runs(~certain))
         if certain.any():
@@ -184,34 +192,31 @@ class _Work:
         """Counts and puts aside the pairs that are certain."""
         answers = rows.answers
         runs = np.flatnonzero(certain)
-        ids = [answers.prompt_ids[run] for run in runs.tolist()]
+        ids = answers.prompt_ids.take(pa.array(runs))
         sizes = np.diff(np.append(answers.starts, len(answers.run)))
-        pairs = pair_rows(rows, picks, runs, sizes[runs], self._schema, ids)
-        prompt = {"prompt_text": prompts.take(pa.array(runs)), "prompt_json": pa.nulls(len(runs), pa.string())}
-        self._spilled.add(
-            pa.table([*pairs.columns, *prompt.values()], schema=pa.schema([*self._schema, *PROMPT_CELLS]))
-        )
         some = np.flatnonzero(certain[answers.run])
-        columns = {name: column.take(pa.array(some)) for name, column in rows.columns.items()}
-        score = pa.array(answers.score[some])
+        labels = {name: column[some] for name, column in rows.labels.items()}
+        index = None if rows.index is None else rows.index[some]
         kept = sizes[runs]
-        self._digest.add(ids, np.cumsum(kept) - kept, {**columns, "score": score}, text_words(answers.text, some))
-        self._count(len(ids), len(some), len(some), pairs.num_rows, len(ids))
-        narrow = {"prompt_id": pa.array(answers.run[some] + self._runs), "score": score}
-        self._runs += len(answers.starts)
-        narrow |= {"source": columns.get("source", pa.nulls(len(some), pa.string()))}
-        narrow |= {"index": columns.get("index", pa.nulls(len(some), pa.int64())).cast(pa.int64())}
-        narrow |= {"length": pa.array(rows.characters[some]), "repeats": pa.array(repeats(answers)[some])}
-        shown = pairs.select([f"{what}_{side}" for what in _AUDITED for side in ("chosen", "rejected")])
-        self._audited.append((pl.DataFrame(pl.from_arrow(pa.table(narrow))), pl.DataFrame(pl.from_arrow(shown))))
-        if sum(frame.height for frame, _ in self._audited) > _AUDIT_ROWS:
-            self._audit()
-
-    def _audit(self) -> None:
-        if self._audited:
-            candidates, pairs = (pl.concat(frames) for frames in zip(*self._audited, strict=True))
-            self._auditor.add(candidates.sort("prompt_id", maintain_order=True), pairs)
-            self._audited = []
+        self._digest.add(
+            ids,
+            np.cumsum(kept) - kept,
+            labels,
+            index,
+            answers.score[some],
+            answers.n_bytes[some],
+            _run_words(answers, runs),
+        )
+        self._count(len(runs), len(some), len(some), len(runs), len(runs))
+        self._auditor.add_arrays(_audited(rows, certain, some), _audited_pairs(rows, picks, runs))
+        order = pc.sort_indices(ids)
+        runs = runs[order.to_numpy()]
+        ids = ids.take(order)
+        pairs = pair_rows(rows, picks, runs, sizes[runs], self._schema, ids)
+        cells = [prompts.take(pa.array(runs)), pa.nulls(len(runs), pa.string())]
+        self._spilled.add(pa.table([*pairs.columns, *cells], schema=self._spilled.schema))
+        if self._aside:
+            self._aside.add(rows, runs, ids, cells)
 
     def _decide_rest(self) -> None:
         """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
@@ -229,7 +234,12 @@ class _Work:
         texts = [as_cells(shown[name]) for name in pairs["prompt_id"].to_pylist()]
         for number, (name, kind) in enumerate(PROMPT_CELLS):
             pairs = pairs.append_column(name, pa.array([cells[number] for cells in texts], kind))
-        self._spilled.add(pairs)
+        order = pairs.sort_by([(name, "ascending") for name in PAIR_KEY])
+        self._spilled.add(order.combine_chunks())
+        if self._aside:
+            asked = [(name, *as_cells(messages)) for name, messages in scored.prompts.iter_rows()]
+            cells = [pa.array(column, pa.string()) for column in zip(*asked, strict=True)] or [[], [], []]
+            self._aside.add_frame(candidates, pa.table(dict(zip(_ASKED, cells, strict=True))))
         self._drops += [scored.drops, paired.drops]
         self._ineligible.append(paired.ineligible)
         prompts = scored.prompts.height + scored.drops.height
@@ -244,11 +254,14 @@ class _Work:
     def _dataset_rows(self) -> Iterator[pa.Table]:
         nothing = pa.schema([*self._schema, *PROMPT_CELLS]).empty_table()
         for table in chain([nothing], self._spilled.tables()):
-            texts, turns = table["prompt_text"].combine_chunks(), table["prompt_json"]
+            texts, turns = (_one(table[name]) for name, _ in PROMPT_CELLS)
             pairs = checked(table.drop_columns([name for name, _ in PROMPT_CELLS]), self._schema, PAIR_KEY, "pairs")
             prompts = {"prompt_id": pairs["prompt_id"], "messages": as_messages(texts, turns)}
-            origin = pa.repeat(pa.scalar(""), table.num_rows)
-            yield TRLPairs().rows(pairs, pa.table({**prompts, "origin": origin}).cast(PROMPTS))
+            prompts |= {
+                "origin": pa.repeat(pa.scalar(""), table.num_rows),
+                "split": pa.nulls(table.num_rows, pa.string()),
+            }
+            yield TRLPairs().rows(pairs, pa.table(prompts).cast(PROMPTS))
 
 
 class _Seen:
@@ -259,9 +272,9 @@ class _Seen:
         self._hashes: list[NDArray[np.uint64]] = []
         self._count, self._next = 0, 10_000
 
-    def add(self, ids: list[str]) -> None:
+    def add(self, ids: pa.Array) -> None:
         if self.strict:
-            self._hashes.append(pl.Series(ids, dtype=pl.String).hash().to_numpy())
+            self._hashes.append(_id_hashes(ids))
             self._count += len(ids)
             if self._count > self._next:
                 self.check()
@@ -274,11 +287,57 @@ class _Seen:
                 raise _Scattered
 
 
-def _repeated(ids: list[str]) -> _Flags:
-    if len(set(ids)) == len(ids):
+def _id_hashes(ids: pa.Array) -> NDArray[np.uint64]:
+    return np.asarray(pl.Series(pl.from_arrow(ids)).hash().to_numpy())
+
+
+def _repeated(ids: pa.Array) -> _Flags:
+    """Runs whose id another run has."""
+    if len(np.unique(_id_hashes(ids))) == len(ids):
         return np.zeros(len(ids), bool)
-    counts = Counter(ids)
-    return np.array([counts[name] > 1 for name in ids])
+    names = ids.to_pylist()
+    counts = Counter(names)
+    return np.array([counts[name] > 1 for name in names])
+
+
+def _run_words(answers: Answers, runs: _Ints) -> NDArray[np.uint64]:
+    """`prefdata.streaming.digest.run_words` of some runs."""
+    texts = answers.text
+    if (answers.place[1:] < answers.place[:-1]).any():
+        texts = texts.take(pa.array(np.argsort(answers.place)))
+    ends = np.append(answers.starts, len(answers.run))[1:]
+    return run_words(texts, answers.starts[runs], ends[runs], ~answers.ambiguous[runs])
+
+
+def _audited(rows: Rows, certain: _Flags, some: _Ints) -> AnswerArrays:
+    answers, source = rows.answers, rows.labels.get("source")
+    others: dict[str, Any] = {"length": (rows.characters[some], None)}
+    if rows.index is not None:
+        others["index"] = (rows.index.values[some], None if rows.index.valid is None else rows.index.valid[some])
+    return AnswerArrays(
+        prompts=answers.run[some],
+        scores=answers.score[some],
+        sources=np.full(len(some), -1) if source is None else source.codes[some],
+        names=[] if source is None else source.names,
+        others=others,
+        repeats=int(certain[repeats(answers)].sum()),
+    )
+
+
+def _audited_pairs(rows: Rows, picks: Picks, runs: _Ints) -> PairArrays:
+    source, length = rows.labels.get("source"), rows.answers.length
+    sides = {"chosen": picks.chosen, "rejected": picks.rejected}
+    at = {name: side.row[runs] for name, side in sides.items()}
+    return PairArrays(
+        differences=length[at["chosen"]] - length[at["rejected"]],
+        tied={name: side.n_tied[runs] for name, side in sides.items()},
+        sources={name: np.full(len(runs), -1) if source is None else source.codes[rows_] for name, rows_ in at.items()},
+    )
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    # Combining copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _sorted(frames: list[pl.DataFrame], schema: pa.Schema) -> pa.Table:

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
+
+from prefdata.training.base import Training
+from prefdata.training.dpo import DPOTraining
+from prefdata.training.self_play import GPOTraining, SPPOTraining
+from prefdata.training.simpo import SimPOTraining
 from prefdata.training.wpo import WPOTraining
 
-__all__ = ["AnyTraining", "WPOTraining"]
+__all__ = ["AnyTraining", "DPOTraining", "GPOTraining", "SPPOTraining", "SimPOTraining", "Training", "WPOTraining"]
 
-AnyTraining = WPOTraining
+AnyTraining: TypeAlias = Annotated[
+    WPOTraining | DPOTraining | SPPOTraining | GPOTraining | SimPOTraining, Field(discriminator="kind")
+]
 """Everything that a recipe's `training` may be."""

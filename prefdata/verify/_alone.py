@@ -23,6 +23,7 @@ def check_alone(
     rule: PairRule,
     hashed: bool,
     test_ids: Collection[str],
+    split_names: tuple[str, str],
     splits: Mapping[str, Iterable[pa.Table]],
     drops: pa.Table,
     ineligible: pa.Table,
@@ -42,7 +43,7 @@ def check_alone(
             counted.pairs += 1
             counted.paired += prompt_id not in numbers
             _check_row(row, rule, hashed, f"data/{split}-*", report)
-            right = "test" if prompt_id in test_ids else "train"
+            right = split_names[prompt_id in test_ids]
             if split != right or split_of.setdefault(prompt_id, split) != split:
                 report.add("split", f"data/{split}-*", prompt_id=prompt_id, expected=right, found=split)
             if (expected := numbers.get(prompt_id, 0)) != row["pair_index"]:

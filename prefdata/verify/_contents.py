@@ -13,17 +13,18 @@ import pyarrow as pa
 from prefdata.dataset import held_out
 from prefdata.publish.answers import answer_rows
 from prefdata.publish.card import card_configs, card_header, ledger_table
+from prefdata.publish.manifest import LAYOUTS
 from prefdata.scored_table import ScoredTable
 from prefdata.spec import JSON
 from prefdata.table_pairs import table_digest
-from prefdata.tables import ANSWERS, CANDIDATE_DROPS, DROPS
+from prefdata.tables import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
 from prefdata.verify._alone import check_alone
-from prefdata.verify._derive import Counted, Derivation
+from prefdata.verify._derive import Counted, Derivation, Made, Published
 from prefdata.verify._folder import read_document, read_text, series
 from prefdata.verify._ledger import check_build_ledger, check_pair_ledger
 from prefdata.verify._origin import Origin
 from prefdata.verify._tables import Rows, TableFiles, chunks
-from prefdata.verify.report import Report
+from prefdata.verify.report import ABSENT, Report
 
 _NO_ANSWERS = "pairs, drops and audit were not made again: there are no answers that could be used"
 
@@ -41,17 +42,29 @@ class Contents:
     def check(self) -> None:
         """Runs the checks; what can't be checked is noted."""
         report = self.report
-        schema = self.origin.rules.rows_schema
-        data = {name: TableFiles(series(self.files, f"data/{name}"), schema) for name in ("train", "test")}
-        self.data = {name: table for name, table in data.items() if table.files}
+        rules = self.origin.rules
+        self.made = rules.tables()
+        self.tables = {folder: self._splits(folder, made) for folder, made in self.made.items()}
+        self.data = self.tables["data"]
+        self.compared = TableFiles(series(self.files, "comparisons/train"), COMPARISONS)
         self.answers: TableFiles | None = TableFiles(series(self.files, "candidates/train"), ANSWERS)
         with report.checking("columns, types and features of every table"):
             self.drops, self.lost = self._small("drops", DROPS), self._small("drops_candidates", CANDIDATE_DROPS)
-            fit = [table.fits(report) for table in self.data.values()]
+            self.given_splits = self._given_splits()
+            tables = [table for splits in self.tables.values() for table in splits.values()]
+            fit = [table.fits(report) for table in (*tables, self.compared)]
             if not self.answers.files or not self.answers.fits(report):
                 self.answers = None
         with report.checking("configurations on the card"):
             self._check_configs()
+        wanted = {*self.made, *(["comparisons"] if self._compares else [])}
+        for folder in ("data", "trace", "comparisons", *LAYOUTS):
+            there = any(name.startswith(f"{folder}/") for name in self.files)
+            if there != (folder in wanted):
+                fit = []
+                expected, found = ("a table", ABSENT) if folder in wanted else (ABSENT, "a table")
+                report.add("file", f"{folder}/", expected=expected, found=found)
+        self._check_documents()
         if not fit or not all(fit):
             report.not_checked.append("pairs, drops, splits, ledger: a table of pairs is not what it should be")
             return
@@ -61,7 +74,7 @@ class Contents:
             self._check_against_answers()
 
     def _check_against_answers(self) -> None:
-        report, schema = self.report, self.origin.rules.rows_schema
+        report = self.report
         if self.scored is not None:
             table = self.scored.candidates.sort(pl.all(), nulls_last=False)
             answers = answer_rows(table, self.scored.prompts.to_arrow())
@@ -71,11 +84,13 @@ class Contents:
             assert self.answers is not None
             ids, ordered = self.answers.prompt_ids("candidates/", report)
             batches = self.answers.sorted_batches(ordered)
-        rows = {}
-        for name, files in self.data.items():
-            _, ordered = files.prompt_ids(f"data/{name}-*", report)
-            rows[name] = Rows(files.sorted_batches(ordered), schema)
-        derivation = Derivation(self.origin.rules, self._test_ids(ids), rows, self.drops, self.lost, report)
+        rows = {
+            folder: self._rows(folder, self.tables[folder], self.origin.rules.schema_of(made))
+            for folder, made in self.made.items()
+        }
+        compared = self._rows("comparisons", {"train": self.compared} if self._compares else {}, COMPARISONS)
+        published = Published(rows, compared.get("train"), self.drops, self.lost)
+        derivation = Derivation(self.origin.rules, self._test_ids(ids), published, report)
         with report.checking("every pair, split and drop, made again from the answers"):
             for chunk in chunks(batches):
                 derivation.add(chunk)
@@ -83,15 +98,73 @@ class Contents:
         self._finish(derivation.counted, answered=True)
         self._check_audit(derivation)
 
+    @property
+    def _compares(self) -> bool:
+        """Whether the scorer made comparisons, which a build publishes."""
+        scorer = self.origin.rules.scorer
+        return bool(scorer is not None and scorer.compares)
+
+    def _splits(self, folder: str, made: Made) -> dict[str, TableFiles]:
+        schema = self.origin.rules.schema_of(made)
+        tables = {name: TableFiles(series(self.files, f"{folder}/{name}"), schema) for name in made.split_names}
+        return {name: table for name, table in tables.items() if table.files}
+
+    def _check_documents(self) -> None:
+        """What the readers of a layout want beside its files."""
+        rules, recipe = self.origin.rules, self.origin.recipe
+        expected: dict[str, JSON] = {}
+        for layout in rules.also:
+            expected |= layout.documents("" if recipe is None else recipe.name, list(self.tables[layout.kind]))
+        for name in ("dataset_info.json", *expected):
+            if (name in expected) != (name in self.files):
+                there, absent = ("a document", ABSENT) if name in expected else (ABSENT, "a document")
+                self.report.add("file", name, expected=there, found=absent)
+            elif name in expected:
+                found = read_document(self.files, name, self.report)
+                self.report.compare("document", name, json.loads(json.dumps(expected[name])), found)
+
+    def _rows(self, folder: str, tables: dict[str, TableFiles], schema: pa.Schema) -> dict[str, Rows]:
+        rows = {}
+        for name, files in tables.items():
+            _, ordered = files.prompt_ids(f"{folder}/{name}-*", self.report)
+            rows[name] = Rows(files.sorted_batches(ordered), schema)
+        return rows
+
+    def _given_splits(self) -> dict[str, str]:
+        """Prompt → the split that its source puts it into."""
+        file = "splits.parquet"
+        if file not in self.files:
+            return {}
+        table = TableFiles({file: self.files[file]}, SPLITS)
+        if not table.fits(self.report):
+            return {}
+        found = {row["prompt_id"]: row["split"] for row in table.read().to_pylist()}
+        for prompt_id, split in found.items():
+            if split not in ("train", "test"):
+                self.report.add("split", file, prompt_id=prompt_id, expected="train or test", found=split)
+        return found
+
     def _check_alone(self) -> None:
         self.report.not_checked.append(f"{_NO_ANSWERS}{'' if self.origin.recipe else ' (--table gives them)'}")
+        if not self.origin.rules.layout.traced:
+            self.report.not_checked.append("pairs by themselves, ledger: the trace alone doesn't hold the texts")
+            return
         ids: set[str] = set()
         for name, files in self.data.items():
             ids |= set(files.prompt_ids(f"data/{name}-*", self.report)[0])
         rules, batches = self.origin.rules, {name: files.batches() for name, files in self.data.items()}
         test_ids = self._test_ids(list(ids))
         with self.report.checking("every pair against itself; splits"):
-            found = check_alone(rules.rule, rules.hashed, test_ids, batches, self.drops, self.lost, self.report)
+            found = check_alone(
+                rules.rule,
+                rules.hashed,
+                test_ids,
+                self.made["data"].split_names,
+                batches,
+                self.drops,
+                self.lost,
+                self.report,
+            )
         self._finish(found, answered=False)
 
     def _check_table(self, table: pl.DataFrame, answers: pa.Table) -> None:
@@ -114,10 +187,10 @@ class Contents:
     def _test_ids(self, ids: list[str]) -> frozenset[str]:
         """The prompts of the test split, drawn among all that reached the pair rule."""
         recipe = self.origin.recipe
-        if recipe is None or not recipe.dataset.test_size:
+        if recipe is None or not (recipe.dataset.test_size or self.given_splits):
             return frozenset()
         dropped = [row["prompt_id"] for row in self.drops.to_pylist() if row["stage"] == "pairs"]
-        return held_out([*ids, *filter(None, dropped)], recipe.dataset.test_size, recipe.seed)
+        return held_out([*ids, *filter(None, dropped)], recipe.dataset.test_size, recipe.seed, self.given_splits)
 
     def _finish(self, counted: Counted, *, answered: bool) -> None:
         """Ledger and card, from what was counted."""
@@ -142,7 +215,9 @@ class Contents:
             return
         header = card_header(card)
         found = header.get("configs") if isinstance(header, dict) else header
-        expected = card_configs(self.data, answers=bool(series(self.files, "candidates/train")))
+        answers, compared = (bool(series(self.files, f"{name}/train")) for name in ("candidates", "comparisons"))
+        also: dict[str, list[str]] = {layout.kind: list(self.tables[layout.kind]) for layout in self.origin.rules.also}
+        expected = card_configs(self.data, answers=answers, comparisons=compared, trace="trace" in self.made, also=also)
         self.report.compare("card", "README.md", expected, found, path="configs")
 
     def _check_audit(self, derivation: Derivation) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -12,13 +13,14 @@ import polars as pl
 import pyarrow as pa
 
 from prefdata.audit.measures import Auditor
-from prefdata.dataset import Layout
+from prefdata.dataset import AnyLayout, Layout
 from prefdata.errors import InputError
 from prefdata.pairing import PairRule, pair_with_backfill
 from prefdata.records import Answers, Candidate, Prompt, as_messages, prompt_id_of
+from prefdata.score_stages import comparisons_for_a_rule
 from prefdata.scoring import Scorer
 from prefdata.spec import Context
-from prefdata.tables import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema
+from prefdata.tables import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
 from prefdata.verify._tables import Rows
 from prefdata.verify.report import ABSENT, Report
 
@@ -41,11 +43,44 @@ class Rules:
     scorer: Scorer | None = None
     context: Context = field(default_factory=lambda: Context(seed=0))
 
-    @property
-    def rows_schema(self) -> pa.Schema:
-        """Columns of the pairs as they are published."""
+    also: tuple[AnyLayout, ...] = ()
+    """Further layouts of the same pairs."""
+
+    def tables(self) -> dict[str, Made]:
+        """Every table that is made of the pairs, by its folder."""
+        layouts: dict[str, Layout] = {"data": self.layout, **{layout.kind: layout for layout in self.also}}
+        made = {
+            folder: Made(layout.rows, (layout.train_split, layout.test_split)) for folder, layout in layouts.items()
+        }
+        if not self.layout.traced:
+            made["trace"] = Made(lambda pairs, _prompts, _answers: trace_of(pairs), made["data"].split_names)
+        return made
+
+    def schema_of(self, made: Made) -> pa.Schema:
+        """The columns of a table that is made of the pairs."""
         pairs = pairs_schema(self.rule.extra_columns()).empty_table()
-        return self.layout.rows(pairs, PROMPTS.empty_table()).schema
+        return made.rows(pairs, PROMPTS.empty_table(), ANSWERS.empty_table()).schema
+
+
+@dataclass(frozen=True)
+class Made:
+    """A table that is made of pairs, their prompts and all answers."""
+
+    rows: Callable[[pa.Table, pa.Table, pa.Table], pa.Table]
+    split_names: tuple[str, str]
+    """How the splits of training and test are called."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """What the folder holds beside the answers."""
+
+    rows: Mapping[str, Mapping[str, Rows]]
+    """What is made of the pairs: folder → split → rows."""
+    compared: Rows | None
+    """The scorer's comparisons."""
+    drops: pa.Table
+    ineligible: pa.Table
 
 
 @dataclass
@@ -72,20 +107,18 @@ class Derivation:
         self,
         rules: Rules,
         test_ids: Collection[str],
-        rows: Mapping[str, Rows],
-        drops: pa.Table,
-        ineligible: pa.Table,
+        published: Published,
         report: Report,
     ) -> None:
         self.counted, self.auditor = Counted(), Auditor()
-        self._rules, self._test_ids, self._rows, self._report = rules, test_ids, rows, report
+        self._rules, self._test_ids, self._published, self._report = rules, test_ids, published, report
         self._drops: dict[str, list[tuple[str, str]]] = {}
-        for row in drops.to_pylist():
+        for row in published.drops.to_pylist():
             if row["stage"] == "pairs":
                 self._drops.setdefault(row["prompt_id"], []).append((row["reason"], row["detail"]))
         names = (*_KEY, "reason", "detail")
         self._ineligible = Counter(
-            tuple(row[name] for name in names) for row in ineligible.to_pylist() if row["stage"] == "pairs"
+            tuple(row[name] for name in names) for row in published.ineligible.to_pylist() if row["stage"] == "pairs"
         )
 
     def add(self, answers: pa.Table) -> None:
@@ -94,7 +127,7 @@ class Derivation:
         prompts = self._prompts(ids, answers)
         frame = _frame(answers.drop_columns(["prompt", "n_tokens"]))
         self._check_answers(frame)
-        self._derive(ids, frame, prompts, {split: rows.take(ids[-1]) for split, rows in self._rows.items()})
+        self._derive(ids, frame, prompts, answers)
 
     @property
     def sound(self) -> bool:
@@ -105,20 +138,24 @@ class Derivation:
         """Checks prompts without a single answer, and tells what is left over."""
         lonely = sorted(prompt_id for prompt_id in self._drops if prompt_id is not None)
         nobody = _frame(ANSWERS.empty_table().drop_columns(["prompt", "n_tokens"]))
-        rest = {split: rows.take(None) for split, rows in self._rows.items()}
-        self._derive(lonely, nobody, PROMPTS.empty_table(), rest)
+        self._derive(lonely, nobody, PROMPTS.empty_table(), None)
         for (prompt_id, source, index, reason, _), number in self._ineligible.items():
             for _ in range(number):
                 found = f"{reason} ({source!r}, {index})"
                 self._report.add("ineligible", "drops_candidates.parquet", prompt_id=prompt_id, found=found)
 
-    def _derive(
-        self, ids: Sequence[str], frame: pl.DataFrame, prompts: pa.Table, found: Mapping[str, pa.Table]
-    ) -> None:
-        rule, counted = self._rules.rule, self.counted
+    def _derive(self, ids: Sequence[str], frame: pl.DataFrame, prompts: pa.Table, answers: pa.Table | None) -> None:
+        """Pairs some prompts again; without answers it is the last time, and takes all that is left."""
+        rule, counted, published = self._rules.rule, self.counted, self._published
         counted.prompts += len(ids)
+        last = None if answers is None else ids[-1]
+        found = {
+            folder: {split: rows.take(last) for split, rows in splits.items()}
+            for folder, splits in published.rows.items()
+        }
+        compared = None if published.compared is None else published.compared.take(last)
         try:
-            paired = pair_with_backfill(rule, frame, ids, self._rules.backfill)
+            paired = pair_with_backfill(rule, frame, ids, self._rules.backfill, self._comparisons(compared, frame))
         except InputError as error:
             self._tell(ids[0], None, "answers that can be paired", str(error))
             return
@@ -128,9 +165,33 @@ class Derivation:
         counted.drops.update(paired.drops["reason"].to_list())
         counted.ineligible.update(paired.ineligible["reason"].to_list())
         self.auditor.add(self._with_places(self._judged(frame), prompts), paired.pairs)
-        self._compare_pairs(self._rules.layout.rows(pairs, prompts), found)
+        every = ANSWERS.empty_table() if answers is None else answers.cast(ANSWERS)
+        for folder, made in self._rules.tables().items():
+            self._compare_pairs(made.rows(pairs, prompts, every), found[folder], folder, made.split_names)
         self._compare_drops(ids, paired.drops)
         self._compare_ineligible(paired.ineligible)
+
+    def _comparisons(self, compared: pa.Table | None, frame: pl.DataFrame) -> pl.DataFrame | None:
+        """The comparisons as the rule takes them; those that no scorer can have made are told."""
+        scorer = self._rules.scorer
+        if compared is None or scorer is None:
+            return None
+        names = {row[:3] for row in self._judged(frame).select(_KEY).iter_rows()}
+        sound = []
+        for row in compared.to_pylist():
+            sides = [(row["prompt_id"], row[f"source_{side}"], row[f"index_{side}"]) for side in "ab"]
+            p, odds = row["probability"], row["log_odds"]
+            decided = (p is None) != (row["undecided"] is None) and 0 <= (p or 0) <= 1 and math.isfinite(odds or 0)
+            sound.append(sides[0] != sides[1] and names.issuperset(sides) and decided)
+            if not sound[-1]:
+                expected = "two answers of the prompt, and a probability or the reason why there is none"
+                found = (*sides, p, odds, row["undecided"])
+                self._report.add(
+                    "comparison", "comparisons/", prompt_id=row["prompt_id"], expected=expected, found=found
+                )
+        if not self._rules.rule.needs_comparisons():
+            return None
+        return comparisons_for_a_rule(compared.filter(pa.array(sound, pa.bool_())), scorer.compares)
 
     def _prompts(self, ids: Sequence[str], answers: pa.Table) -> pa.Table:
         """The prompts of a chunk, schema `PROMPTS`; each answer must carry the same one."""
@@ -150,7 +211,7 @@ class Derivation:
             elif self._rules.hashed and made != prompt_id:
                 self._tell(prompt_id, "prompt_id", made, prompt_id, what="prompt")
         return pa.table(
-            [pa.array(ids, pa.string()), messages.cast(MESSAGES), pa.nulls(len(ids), pa.string())],
+            [pa.array(ids, pa.string()), messages.cast(MESSAGES), *[pa.nulls(len(ids), pa.string())] * 2],
             schema=PROMPTS,
         )
 
@@ -193,7 +254,9 @@ class Derivation:
             return frame
         return frame.join(pl.DataFrame(places, [*_KEY, "place"], orient="row"), on=_KEY, how="left")
 
-    def _compare_pairs(self, expected: pa.Table, found: Mapping[str, pa.Table]) -> None:
+    def _compare_pairs(
+        self, expected: pa.Table, found: Mapping[str, pa.Table], folder: str, split_names: tuple[str, str]
+    ) -> None:
         places = {key: number for number, key in enumerate(_keys(expected))}
         ours: list[int] = []
         theirs: list[int] = []
@@ -201,31 +264,33 @@ class Derivation:
         for split, table in found.items():
             keys = _keys(table)
             if any(one > other for one, other in pairwise(keys)):
-                self._report.add("order", f"data/{split}-*", expected="rows sorted by prompt_id and pair_index")
+                self._report.add("order", f"{folder}/{split}-*", expected="rows sorted by prompt_id and pair_index")
             for number, (prompt_id, index) in enumerate(keys, start):
                 place = places.pop((prompt_id, index), None)
-                right = "test" if prompt_id in self._test_ids else "train"
+                right = split_names[prompt_id in self._test_ids]
                 if place is None:
-                    self._report.add("pair", f"data/{split}-*", prompt_id=prompt_id, found=f"pair {index}")
+                    self._report.add("pair", f"{folder}/{split}-*", prompt_id=prompt_id, found=f"pair {index}")
                     continue
                 if split != right:
-                    self._report.add("split", f"data/{split}-*", prompt_id=prompt_id, expected=right, found=split)
+                    self._report.add("split", f"{folder}/{split}-*", prompt_id=prompt_id, expected=right, found=split)
                 ours.append(place)
                 theirs.append(number)
             start += table.num_rows
         for prompt_id, index in places:
-            self._report.add("pair", "data/", prompt_id=prompt_id, expected=f"pair {index}", found=ABSENT)
+            self._report.add("pair", f"{folder}/", prompt_id=prompt_id, expected=f"pair {index}", found=ABSENT)
         if ours:
-            self._compare_fields(expected.take(ours), pa.concat_tables(found.values()).take(theirs))
+            self._compare_fields(expected.take(ours), pa.concat_tables(found.values()).take(theirs), folder)
 
-    def _compare_fields(self, expected: pa.Table, found: pa.Table) -> None:
+    def _compare_fields(self, expected: pa.Table, found: pa.Table, folder: str) -> None:
         ids = expected["prompt_id"].to_pylist()
         for name in expected.column_names:
             one, other = expected[name].combine_chunks(), found[name].combine_chunks()
             if not one.equals(other):
                 for prompt_id, right, wrong in zip(ids, one.to_pylist(), other.to_pylist(), strict=True):
                     if right != wrong:
-                        self._report.add("field", "data/", prompt_id=prompt_id, field=name, expected=right, found=wrong)
+                        self._report.add(
+                            "field", f"{folder}/", prompt_id=prompt_id, field=name, expected=right, found=wrong
+                        )
 
     def _compare_drops(self, ids: Sequence[str], drops: pl.DataFrame) -> None:
         where = "drops.parquet"
@@ -254,6 +319,14 @@ class Derivation:
 
 
 def _keys(rows: pa.Table) -> list[tuple[str, int]]:
+    """(`prompt_id`, `pair_index`) of every row; a layout without the index numbers a prompt's rows as they come."""
+    if "pair_index" not in rows.column_names:
+        seen = Counter[str]()
+        keys = []
+        for prompt_id in rows["prompt_id"].to_pylist():
+            keys.append((prompt_id, seen[prompt_id]))
+            seen[prompt_id] += 1
+        return keys
     indices = [-1 if index is None else index for index in rows["pair_index"].to_pylist()]
     return list(zip(rows["prompt_id"].to_pylist(), indices, strict=True))
 

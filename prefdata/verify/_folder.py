@@ -10,13 +10,17 @@ from collections import Counter
 from pathlib import Path
 
 from prefdata.errors import StoreError
-from prefdata.publish.manifest import MANIFEST, manifest_entry
+from prefdata.publish.manifest import LAYOUTS, MANIFEST, manifest_entry
 from prefdata.spec import JSON
 from prefdata.verify.report import ABSENT, Report
 
 DOCUMENTS = ("recipe.json", "prefdata.lock.json", "ledger.json", "audit.json")
+OPTIONAL = ("splits.parquet", "scoring.json", "dataset_info.json")
 _REQUIRED = (*DOCUMENTS, "README.md", "drops.parquet", "drops_candidates.parquet", MANIFEST)
-_PARTS = re.compile(r"(data/(?:train|test)|candidates/train)-(\d{5})-of-(\d{5})\.parquet")
+_PARTS = re.compile(
+    rf"((?:data|trace|{'|'.join(LAYOUTS)})/(?:train|test)(?:_iteration_[123])?|(?:candidates|comparisons)/train)"
+    r"-(\d{5})-of-(\d{5})\.parquet"
+)
 _NOT_OURS = (".gitattributes", ".git", ".cache")
 """What the Hub, git and the Hub's client add by themselves."""
 _DOCUMENT_BYTES = 32 << 20
@@ -67,7 +71,7 @@ def check_names(files: dict[str, Path], report: Report) -> None:
     for name in files:
         if part := _PARTS.fullmatch(name):
             series.setdefault(part[1], []).append(name)
-        elif name not in _REQUIRED:
+        elif name not in (*_REQUIRED, *OPTIONAL):
             report.add("file", name, expected=ABSENT, found="a file that no dataset folder has")
     if not any(prefix.startswith("data/") for prefix in series):
         report.add("file", "data/", expected="train-00000-of-00001.parquet, ...", found=ABSENT)

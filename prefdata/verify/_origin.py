@@ -73,6 +73,7 @@ def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
     rules = Rules(
         rule=recipe.pairs,
         layout=recipe.dataset,
+        also=recipe.also,
         backfill=None if recipe.backfill is None else recipe.backfill.name,
         named_once=True,
         hashed=getattr(recipe.prompts, "prompt_id_column", None) is None,

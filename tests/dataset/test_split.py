@@ -59,6 +59,17 @@ def test_a_prompt_that_joins_moves_at_most_one_other():
     assert len(held_out(IDS, 20, 1) - held_out([*IDS, "new"], 20, 1)) <= 1
 
 
+@given(ids, st.integers(0, 40), st.dictionaries(st.text(max_size=2), st.sampled_from(["train", "test"])))
+def test_what_the_source_says_of_a_prompt_is_final_and_only_the_others_are_drawn(found, size, said):
+    held = held_out(found, size, 1, said)
+    told = {prompt_id: said[prompt_id] for prompt_id in found if prompt_id in said}
+    assert {prompt_id for prompt_id in told if prompt_id in held} == {
+        key for key, split in told.items() if split == "test"
+    }
+    free = [prompt_id for prompt_id in found if prompt_id not in said]
+    assert held - told.keys() == held_out(free, size, 1)
+
+
 @pytest.mark.parametrize("size", [-1, 1.5, -0.5, float("nan"), "many"])
 def test_a_size_that_is_neither_a_number_nor_a_share_is_refused(size):
     with pytest.raises(ValidationError, match="test_size"):

@@ -23,9 +23,13 @@ class Faulty:
 
         def called(this, tasks, context):
             results = real(this, tasks, context)
-            return results if self.right else (wrong(result) for result in results)
+            return results if self.right else map(wrong, results)
 
         monkeypatch.setattr(part, method, called)
+
+
+def with_scores(change):
+    return lambda scored: replace(scored, scores=change(scored.scores))
 
 
 def other(score: Score) -> Score:
@@ -51,7 +55,7 @@ class TestConservation:
         self, work, monkeypatch, wrong
     ):
         expected = tree(build(recipe(), "expected").folder)
-        scorer = Faulty(monkeypatch, GivenScores, "score", wrong)
+        scorer = Faulty(monkeypatch, GivenScores, "score", with_scores(wrong))
         with pytest.raises(ConservationError, match="scores"):
             build(recipe(), "out")
         assert not (work / "out" / "dataset").exists()

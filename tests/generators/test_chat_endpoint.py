@@ -3,164 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import socket
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from chat_server import CUT, KEY, Endpoint, Reply, Script, Watch, asks, completion, serving
 from pydantic import ValidationError
 
 from prefdata.errors import ModelError, RecipeError
-from prefdata.generators._chat_client import read_answer, retry_after
+from prefdata.generators._chat_answer import read_answer, retry_after
 from prefdata.generators.base import Decoding
 from prefdata.generators.chat_endpoint import ChatEndpoint, can_be_strict
-from prefdata.records import Generation, Message, Request
-from prefdata.spec import Context
-
-KEY = "sk-very-secret-0123456789"
-CUT = -1
-"""As a status: cut the connection."""
-
-
-def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
-    return {
-        "id": "c",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "served-model",
-        "choices": [
-            {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": text, **message}}
-        ],
-        "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-    }
-
-
-@dataclass
-class Reply:
-    status: int = 200
-    body: Any = None
-    headers: dict[str, str] = field(default_factory=dict)
-    delay_s: float = 0.0
-
-
-Script = Callable[[str, int, dict[str, Any]], Reply]
-"""(text of the last message, how often it was asked before, request body) -> reply."""
-
-
-class Endpoint(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def __init__(self, script: Script) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.script = script
-        self.lock = threading.Lock()
-        self.asked: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
-        self.bodies: list[dict[str, Any]] = []
-        self.authorizations: set[str | None] = set()
-        self.arrivals: list[float] = []
-        self.under_way = 0
-        self.most_under_way = 0
-        self.patience_s = 60.0
-        """The client's time-out: a request that it has given up is no longer under way."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is part of the tests."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Endpoint
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        text = body["messages"][-1]["content"]
-        server = self.server
-        with server.lock:
-            before = server.asked[text]
-            server.asked[text] += 1
-            server.bodies.append(body)
-            server.authorizations.add(self.headers["authorization"])
-            server.arrivals.append(time.monotonic())
-            server.under_way += 1
-            server.most_under_way = max(server.most_under_way, server.under_way)
-        try:
-            reply = server.script(text, before, body)
-            time.sleep(min(reply.delay_s, 0.9 * server.patience_s))
-        finally:
-            with server.lock:
-                server.under_way -= 1
-        if reply.delay_s > server.patience_s:
-            time.sleep(reply.delay_s - 0.9 * server.patience_s)
-        self._send(reply, text)
-
-    def _send(self, reply: Reply, text: str) -> None:
-        if reply.status == CUT:
-            # Linger 0 makes the kernel reset the connection, as a dying server does.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
-            self.connection.close()
-            return
-        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(payload)))
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(payload)
-        if reply.status == 200:
-            with self.server.lock:
-                self.server.answered[text] += 1
-
-
-@contextmanager
-def serving(script: Script) -> Iterator[Endpoint]:
-    server = Endpoint(script)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@dataclass
-class Watch:
-    """A context and what was reported to it."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    lines: list[str] = field(default_factory=list)
-
-    @property
-    def context(self) -> Context:
-        return Context(seed=7, counted=self._count, log=self.lines.append)
-
-    def _count(self, what: str, n: int) -> None:
-        self.counts[what] += n
-
-
-def asks(n: int, schema: dict[str, Any] | None = None) -> list[Request]:
-    return [Request(f"key-{i}", (Message(role="user", content=f"text {i}"),), i, schema) for i in range(n)]
+from prefdata.records import Generation, Request
 
 
 def endpoint(server: Endpoint, **options: Any) -> ChatEndpoint:
@@ -532,3 +391,19 @@ def test_strict_mode_is_asked_for_only_where_a_schema_allows_it() -> None:
 def test_what_is_no_completion_is_never_read_as_an_answer(text: str) -> None:
     with pytest.raises(ValueError, match="no chat completion"):
         read_answer("k", text)
+
+
+def test_what_is_under_way_when_the_credit_ends_is_still_answered_and_nothing_else_is_sent() -> None:
+    def script(text: str, *_: Any) -> Reply:
+        if text == "text 3":
+            return Reply(429, {"error": {"message": "quota", "code": "insufficient_quota"}})
+        return Reply(200, completion("ok"), delay_s={"text 2": 0.6, "text 3": 0.2}.get(text, 0.0))
+
+    found: list[str] = []
+    with serving(script) as server:
+        stream = endpoint(server, concurrency=2).generate(asks(100), Decoding(), Watch().context)
+        with pytest.raises(ModelError, match="no credit"):
+            for answer in stream:
+                found.append(answer.key)  # noqa: PERF401 - extend would lose all of them when the iterator raises
+    assert found == ["key-0", "key-1", "key-2"]
+    assert len(server.bodies) == 4

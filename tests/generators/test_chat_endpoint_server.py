@@ -109,5 +109,14 @@ def test_a_real_server_answers_with_seeds_limits_and_schemas(url: str) -> None:
     assert (found["long"].text, found["long"].failure) == (None, "prompt_too_long")
     assert all(found[f"fill-{i}"].failure is None for i in range(9))
     assert json.loads(found["json"].text or "")["A"] in (0, 1, 2)
+    likely = Request("likely", (Message(role="user", content="Say yes or no."),), 5, top_logprobs=4)
+    said = answers(part, [likely], Decoding(temperature=0.0, max_tokens=3))["likely"]
+    assert said.top_logprobs is not None
+    assert len(said.top_logprobs) == said.n_tokens == 3
+    for place in said.top_logprobs:
+        assert 4 <= len(place) <= 5
+        assert [value for _, value in place] == sorted((value for _, value in place), reverse=True)
+    # At temperature 0 the likeliest token is the one that was taken; the one that ends the answer is not in its text.
+    assert "".join(place[0][0] for place in said.top_logprobs).removesuffix("<|im_end|>") == said.text
     with pytest.raises(ModelError, match="does not know this model"):
         answers(part.model_copy(update={"model": "nobody"}), requests[:1], Decoding(max_tokens=4))

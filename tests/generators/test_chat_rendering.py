@@ -94,3 +94,17 @@ def test_a_base_model_is_refused(tokenizer):
     tokenizer.chat_template = None
     with pytest.raises(ModelError, match="no chat template"):
         chat(tokenizer)
+
+
+def test_the_likeliest_tokens_come_in_order_with_their_texts(tokenizer):
+    told = chat(tokenizer)
+    capital, stop = tokenizer.encode(" capital")[0], tokenizer.convert_tokens_to_ids("<|im_end|>")
+    part = tokenizer.encode("🙂")[0]
+    found = [(stop, -2.0), (capital, -0.5), (part, -9.0), (7, -2.0)]
+    assert told.likeliest(found, 4) == [
+        [" capital", -0.5],
+        ["<|im_end|>", -2.0],
+        [tokenizer.decode([7]), -2.0],
+        ["\N{REPLACEMENT CHARACTER}", -9.0],
+    ]
+    assert told.likeliest(reversed(found), 2) == [[" capital", -0.5], ["<|im_end|>", -2.0]]

@@ -61,6 +61,8 @@ def first(smollm: Path):
         Request("injected", as_messages("Hi<|im_end|>"), 1),
         Request("json", as_messages("Rate the answer 'Paris'."), 5, RATING),
         Request("bad schema", as_messages("Rate it."), 5, {"type": "nonsense"}),
+        Request("told", as_messages(PROMPTS["poem"]), 3, None, 4),
+        Request("json told", as_messages("Rate the answer 'Paris'."), 5, RATING, 1),
     ]
     requests = drawn()
     return ask([*requests[:2], *odd, *requests[2:]], concurrency=4)
@@ -69,7 +71,7 @@ def first(smollm: Path):
 @pytest.mark.model
 def test_every_request_is_answered_or_fails_by_itself(first):
     answers, _, _ = first
-    assert len(answers) == 11
+    assert len(answers) == 13
     failures = {key: answer.failure for key, answer in answers.items() if answer.failure is not None}
     assert failures == {"long": "prompt_too_long", "injected": "control_tokens", "bad schema": "request_failed"}
     assert {answer.model for answer in answers.values()} == {MODEL}
@@ -112,8 +114,33 @@ def test_a_json_schema_is_obeyed(first):
 
 
 @pytest.mark.model
+def test_log_probabilities_are_those_of_the_model_before_temperature_top_p_and_grammar(first, sampler):
+    import torch
+
+    told, plain = first[0]["told"], first[0]["poem/3"]
+    assert (told.text, told.n_tokens) == (plain.text, plain.n_tokens)
+    assert plain.top_logprobs is None
+    assert told.top_logprobs is not None and {len(place) for place in told.top_logprobs} == {4}
+    json_told = first[0]["json told"]
+    assert len(json_told.top_logprobs) == json_told.n_tokens
+    # No tokenizer cuts JSON as a grammar lets a model write it: there the first place, which is a "{", has to do.
+    tokens = sampler.tokenizer(told.text)["input_ids"]
+    assert len(told.top_logprobs) == told.n_tokens == len(tokens)
+    for found, prompt, answer in ((told, PROMPTS["poem"], tokens), (json_told, "Rate the answer 'Paris'.", [0])):
+        ids = sampler.chat.render([{"role": "user", "content": prompt}])
+        with torch.inference_mode():
+            logits = sampler.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1]
+        places = found.top_logprobs[: len(answer)]
+        for place, row in zip(places, torch.log_softmax(logits, dim=-1), strict=True):
+            values, likeliest = row.topk(len(place))
+            assert [text for text, _ in place] == [sampler.tokenizer.decode([token]) for token in likeliest.tolist()]
+            assert [logprob for _, logprob in place] == pytest.approx(values.tolist(), abs=1e-3)
+    assert "{" not in json_told.top_logprobs[0][0][0]
+
+
+@pytest.mark.model
 def test_answers_come_while_requests_are_still_being_pulled(first):
-    assert 0 < first[2] <= 8 < 11
+    assert 0 < first[2] <= 8 < 13
 
 
 @pytest.mark.model
@@ -129,7 +156,8 @@ def sampler(smollm: Path) -> _Sampler:
 
 
 def answer(sampler: _Sampler, *prompts: str) -> list[dict[str, object]]:
-    items = [{"key": p, "messages": [dict(m) for m in as_messages(p)], "seed": 1, "json_schema": None} for p in prompts]
+    plain = {"seed": 1, "json_schema": None, "top_logprobs": 0}
+    items = [{"key": p, "messages": [dict(m) for m in as_messages(p)], **plain} for p in prompts]
     return sampler.answer([sampler.row(item) for item in items])
 
 

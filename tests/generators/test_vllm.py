@@ -1,9 +1,13 @@
-"""vLLM for real: seeds, failures beside answers, JSON, streaming. One engine answers most of it, a second one again."""
+"""vLLM for real: seeds, failures beside answers, JSON, streaming, log-probabilities, replicas.
+
+One engine answers most of it, two side by side some of it again, and a greedy one tells log-probabilities.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +15,7 @@ import pytest
 from pydantic import ValidationError
 
 from prefdata.errors import ModelError
-from prefdata.generators import VLLM, Decoding
+from prefdata.generators import VLLM, Decoding, _hosted, vllm
 from prefdata.records import Generation, Message, Request, as_messages
 from prefdata.spec import Context
 
@@ -58,7 +62,7 @@ class Run:
     lines: list[str] = field(default_factory=list)
 
 
-def ask(part: VLLM, requests: list[Request]) -> Run:
+def ask(part: VLLM, requests: list[Request], decoding: Decoding = DECODING) -> Run:
     run = Run(asked=len(requests))
     pulled = 0
 
@@ -68,7 +72,7 @@ def ask(part: VLLM, requests: list[Request]) -> Run:
             pulled += 1
             yield request
 
-    for answer in part.generate(streamed(), DECODING, Context(seed=1, log=run.lines.append)):
+    for answer in part.generate(streamed(), decoding, Context(seed=1, log=run.lines.append)):
         run.pulled_at_first = run.pulled_at_first or pulled
         assert answer.key not in run.answers
         run.answers[answer.key] = answer
@@ -87,6 +91,7 @@ def first(smollm: Path) -> Run:
         Request("bad schema", as_messages("Rate it."), 5, {"type": "nonsense"}),
         Request("system", (Message(role="system", content="Be brief"), *as_messages("Hello")), 9),
         Request("unicode", as_messages("Répète: 你好 🙂"), 9),
+        Request("told", as_messages(PROMPTS["poem"]), 3, None, 4),
     ]
     requests = drawn()
     return ask(engine(max_num_seqs=4), [*requests[:3], *odd, *requests[3:], *again])
@@ -94,13 +99,47 @@ def first(smollm: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def second(smollm: Path) -> Run:
-    """A fresh process, another order, a subset, and all at once."""
-    return ask(engine(max_num_seqs=64), [r for r in reversed(drawn()) if "poem" in r.key or "sum" in r.key])
+    """Two fresh processes, another order, a subset, and all at once."""
+    part = engine(max_num_seqs=64, replicas=2)
+    return ask(part, [r for r in reversed(drawn()) if "poem" in r.key or "sum" in r.key])
+
+
+GREEDY = Decoding(temperature=0, max_tokens=8, stop=(" colour",))
+TOLD = 5
+
+
+@pytest.fixture(scope="module")
+def greedy(smollm: Path) -> Run:
+    """The most likely tokens, and what stood beside them."""
+    asked = [
+        Request("capital", as_messages(PROMPTS["capital"]), 1, None, TOLD),
+        Request("colours", as_messages(PROMPTS["colours"]), 1, None, TOLD),
+        Request("poem", as_messages(PROMPTS["poem"]), 1),
+        Request("rated", as_messages("Rate the answer 'Paris'."), 1, None, TOLD),
+        Request("json", as_messages("Rate the answer 'Paris'."), 1, RATING, TOLD),
+        Request("too many", as_messages(PROMPTS["colours"]), 1, None, 99),
+        Request("too many of json", as_messages(PROMPTS["colours"]), 1, RATING, 99),
+    ]
+    return ask(engine(max_num_seqs=8), asked, GREEDY)
+
+
+@pytest.fixture(scope="module")
+def reference(smollm: Path):
+    """Plain transformers, in this process."""
+    from prefdata.generators._transformers_worker import _Sampler
+
+    options = {"dtype": "float32", "max_model_len": 256, "trust_remote_code": False, "refuse_control_tokens": True}
+    return _Sampler({"folder": str(smollm), "decoding": GREEDY.dump(), **options})
+
+
+def asked_again(text: str, told: int) -> dict[str, object]:
+    messages = [dict(message) for message in as_messages(text)]
+    return {"key": "again", "messages": messages, "seed": 1, "json_schema": None, "top_logprobs": told}
 
 
 @real
 def test_every_request_is_answered_once(first):
-    assert len(first.answers) == first.asked == 30
+    assert len(first.answers) == first.asked == 31
     assert all(answer.model == MODEL for answer in first.answers.values())
 
 
@@ -111,7 +150,7 @@ def test_the_same_seed_gives_the_same_text_in_another_order(first):
 
 
 @real
-def test_the_same_seed_gives_the_same_text_in_a_subset_and_a_fresh_process(first, second):
+def test_the_same_seed_gives_the_same_text_in_a_subset_and_in_two_engines_side_by_side(first, second):
     assert len(second.answers) == 6
     for key, answer in second.answers.items():
         assert answer == first.answers[key]
@@ -157,6 +196,87 @@ def test_a_json_schema_is_obeyed(first):
 
 
 @real
+def test_asking_for_log_probabilities_changes_no_answer(first):
+    told, plain = first.answers["told"], first.answers["poem/3"]
+    assert (told.text, told.n_tokens, told.finish_reason) == (plain.text, plain.n_tokens, plain.finish_reason)
+    assert plain.top_logprobs is None
+    assert told.top_logprobs is not None and len(told.top_logprobs) == told.n_tokens
+    for place in told.top_logprobs:
+        logprobs = [logprob for _, logprob in place]
+        assert len(place) == 4 and logprobs == sorted(logprobs, reverse=True)
+        # Those of temperature 1: four of 49,152 tokens never hold all of the probability.
+        assert sum(map(math.exp, logprobs)) < 1
+
+
+@real
+def test_an_end_at_exactly_the_limit_is_an_end(greedy):
+    """Eight tokens each: by the end token, by a stop text, and cut off."""
+    found = {key: greedy.answers[key] for key in ("capital", "colours", "poem", "json")}
+    assert {answer.n_tokens for answer in found.values()} == {8}
+    assert {key: answer.finish_reason for key, answer in found.items()} == {
+        "capital": "stop",
+        "colours": "stop",
+        "poem": "length",
+        "json": "length",
+    }
+    assert found["capital"].text == "The capital of France is Paris."
+    assert found["colours"].text == "1. Red: Red is a"
+
+
+@real
+def test_transformers_ends_at_the_same_place_for_the_same_reason(greedy, reference):
+    for key in ("capital", "colours", "poem"):
+        (other,) = reference.answer([reference.row(asked_again(PROMPTS[key], TOLD))])
+        answer = greedy.answers[key]
+        assert (other["text"], other["finish_reason"], other["n_tokens"]) == (
+            answer.text,
+            answer.finish_reason,
+            answer.n_tokens,
+        )
+
+
+@real
+def test_log_probabilities_are_those_that_transformers_tells(greedy, reference):
+    for key in ("capital", "colours"):
+        (other,) = reference.answer([reference.row(asked_again(PROMPTS[key], TOLD))])
+        told = greedy.answers[key].top_logprobs
+        assert told is not None and len(told) == len(other["top_logprobs"]) == 8
+        for place, same in zip(told, other["top_logprobs"], strict=True):
+            assert [text for text, _ in place] == [text for text, _ in same]
+            assert [p for _, p in place] == pytest.approx([p for _, p in same], abs=1e-3)
+
+
+@real
+def test_log_probabilities_of_json_are_those_of_the_model_without_the_grammar(greedy, reference):
+    import torch
+
+    answer, free = greedy.answers["json"], greedy.answers["rated"]
+    # Not as a tokenizer would cut it: the likeliest allowed token each time.
+    pieces = ['{"', "rating", '":', "2", ',"', "s", "ure", '":']
+    assert answer.text == "".join(pieces)
+    ids = reference.chat.render([{"role": "user", "content": "Rate the answer 'Paris'."}])
+    tokens = [token for piece in pieces for token in reference.tokenizer(piece)["input_ids"]]
+    assert answer.top_logprobs is not None and len(answer.top_logprobs) == len(tokens) == 8
+    # The first place is the same with and without the grammar, which allows none of these tokens.
+    for (text, logprob), (same, other) in zip(answer.top_logprobs[0], free.top_logprobs[0], strict=True):
+        assert text == same and "{" not in text
+        assert logprob == pytest.approx(other, abs=1e-4)
+    with torch.inference_mode():
+        logits = reference.model(torch.tensor([ids + tokens])).logits[0, len(ids) - 1 : -1]
+    for place, row in zip(answer.top_logprobs, torch.log_softmax(logits.float(), dim=-1), strict=True):
+        values, likeliest = row.topk(TOLD)
+        assert [text for text, _ in place] == [reference.tokenizer.decode([token]) for token in likeliest.tolist()]
+        assert [logprob for _, logprob in place] == pytest.approx(values.tolist(), abs=1e-3)
+
+
+@real
+def test_more_log_probabilities_than_vllm_tells_are_refused_with_its_words(greedy):
+    for key in ("too many", "too many of json"):
+        assert greedy.answers[key].failure == "request_failed"
+        assert "greater than max allowed: 20" in greedy.answers[key].detail
+
+
+@real
 def test_the_engine_gets_exactly_the_ids_of_the_chat_template(first, smollm):
     from transformers import AutoTokenizer
 
@@ -175,7 +295,7 @@ def test_answers_come_while_requests_are_still_being_pulled(first):
 
 @real
 def test_it_says_what_it_starts(second):
-    assert second.lines == [f"starting vLLM with {MODEL!r}"]
+    assert second.lines == [f"starting 2 x vLLM with {MODEL!r}"]
 
 
 @real
@@ -197,8 +317,72 @@ def test_engine_options_that_are_fields_are_refused():
 
 def test_what_changes_only_speed_is_not_in_the_identity():
     plain = VLLM(model=MODEL)
-    assert VLLM(model=MODEL, max_num_seqs=3, gpu_memory_utilization=0.5, env={"A": "b"}).identity() == plain.identity()
-    assert VLLM(model=MODEL, engine={"quantization": "fp8"}).identity() != plain.identity()
+    fast = VLLM(model=MODEL, max_num_seqs=3, gpu_memory_utilization=0.5, env={"A": "b"}, replicas=4)
+    assert fast.identity() == plain.identity()
+    for other in (
+        {"engine": {"quantization": "fp8"}},
+        {"engine": {"tensor_parallel_size": 2}},
+        {"lora": "owner/adapter"},
+        {"lora": "owner/adapter", "lora_revision": "v2"},
+        {"structured_outputs": {"regex": "[ab]"}},
+    ):
+        assert VLLM(model=MODEL, **other).identity() != plain.identity()
+
+
+def test_what_a_recipe_does_not_use_is_not_in_its_identity():
+    assert VLLM(model=MODEL).identity().keys() == {
+        *("kind", "model", "revision", "dtype", "max_model_len", "trust_remote_code", "control_tokens", "engine")
+    }
+
+
+def test_data_parallelism_is_told_where_it_is():
+    with pytest.raises(ValidationError, match="`replicas` of this part is that"):
+        VLLM(model=MODEL, engine={"data_parallel_size": 2})
+    VLLM(model=MODEL, engine={"data_parallel_size": 1})
+
+
+def test_a_revision_of_no_adapter_is_refused():
+    with pytest.raises(ValidationError, match="`lora_revision` needs `lora`"):
+        VLLM(model=MODEL, lora_revision="v2")
+
+
+def on_gpus(monkeypatch, **options) -> list[dict[str, str]]:
+    monkeypatch.setattr(vllm, "_is_cpu_build", lambda: False)
+    return VLLM(model=MODEL, **options)._replicas()
+
+
+def test_each_replica_has_gpus_of_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,5,7")
+    both = {"tensor_parallel_size": 2, "pipeline_parallel_size": 1}
+    found = on_gpus(monkeypatch, replicas=3, engine=both)
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in found] == ["0,1", "2,3", "5,7"]
+    found = on_gpus(monkeypatch, replicas=2, env={"CUDA_VISIBLE_DEVICES": "GPU-a, GPU-b, GPU-c"})
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in found] == ["GPU-a", "GPU-b"]
+    assert on_gpus(monkeypatch, engine={"tensor_parallel_size": 8}) == [{}]
+
+
+def test_all_gpus_of_the_machine_are_taken_where_none_are_named(monkeypatch, tmp_path):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for gpu in ("0000:18:00.0", "0000:2a:00.0"):
+        (tmp_path / gpu).mkdir()
+    monkeypatch.setattr(vllm, "_ALL_DEVICES", tmp_path)
+    assert [own["CUDA_VISIBLE_DEVICES"] for own in on_gpus(monkeypatch, replicas=2)] == ["0", "1"]
+
+
+def test_too_few_gpus_for_the_replicas_are_told_before_anything_starts(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.setattr(vllm, "_is_cpu_build", lambda: False)
+    part = VLLM(model=MODEL, replicas=2, engine={"tensor_parallel_size": 2})
+    if importlib.util.find_spec("vllm") is not None:
+        assert ["2 replicas with 2 GPUs each need 4" in problem.problem for problem in part.problems()] == [True]
+    with pytest.raises(ModelError, match="need 4; there are 3"):
+        part._replicas()
+
+
+def test_replicas_on_a_cpu_share_its_cores(monkeypatch):
+    monkeypatch.setattr(_hosted.os, "sched_getaffinity", lambda _: set(range(12)))
+    threads = {workers: _hosted.cpu_environment(workers)["OMP_NUM_THREADS"] for workers in (1, 2, 5, 40)}
+    assert threads == {1: "8", 2: "6", 5: "2", 40: "1"}
 
 
 def test_a_secret_in_the_workers_environment_is_refused_without_showing_it():

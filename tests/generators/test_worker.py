@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,7 +41,18 @@ with connect() as door:
                 os._exit(7)
             if act == "hang":
                 time.sleep(600)
-            door.send({"n": item["n"], "pid": os.getpid(), "batch": len(items), "stdin": sys.stdin.read()})
+            told = {"n": item["n"], "pid": os.getpid(), "batch": len(items), "stdin": sys.stdin.read()}
+            if act == "family":
+                # Like an engine's process for a device, at work when the end comes.
+                child = os.fork()
+                if child == 0:
+                    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    time.sleep(60)
+                    os._exit(0)
+                time.sleep(0.3)
+                told["child"] = child
+            told |= {"who": os.environ.get("WHO"), "sent": time.monotonic(), "long": "x" * door.config.get("long", 0)}
+            door.send(told)
 """
 
 PARENT = """
@@ -194,3 +206,107 @@ def test_a_worker_does_not_outlive_its_parent(toy, tmp_path, where, sign):
         parent.send_signal(sign)
         parent.wait(timeout=20)
         assert gone(pid)
+
+
+def test_several_workers_share_the_items_and_what_belongs_together_stays_together(toy):
+    items = [{"n": n, "group": n // 3} for n in range(24)]
+    environments = [{"WHO": "a"}, {"WHO": "b"}]
+    results = list(
+        stream(
+            "toy_worker",
+            {},
+            items,
+            in_flight=6,
+            env=toy,
+            replicas=environments,
+            together=lambda item: item["group"],
+        )
+    )
+    assert sorted(result["n"] for result in results) == list(range(24))
+    workers = {result["pid"]: result["who"] for result in results}
+    assert sorted(workers.values()) == ["a", "b"]
+    # The first six items are sent before any answer: one group to each.
+    of = {result["n"]: result["who"] for result in results}
+    assert [of[n] for n in range(6)] == ["a"] * 3 + ["b"] * 3
+
+
+def test_no_more_workers_are_started_than_there_are_items(toy):
+    results = list(stream("toy_worker", {}, [{"n": 0}], in_flight=6, env=toy, replicas=[{"WHO": "a"}, {"WHO": "b"}]))
+    assert [result["who"] for result in results] == ["a"]
+
+
+def test_every_worker_has_room_of_its_own(toy):
+    pulled = 0
+
+    def items():
+        nonlocal pulled
+        for n in range(12):
+            pulled += 1
+            yield {"n": n}
+
+    results = stream("toy_worker", {"batch": 3}, items(), in_flight=3, env=toy, replicas=[{}, {}, {}])
+    assert next(results)["batch"] == 3
+    assert 9 <= pulled < 12
+    assert len(list(results)) == 11
+
+
+@pytest.mark.parametrize("how", ["die", "raise", "user"])
+def test_the_death_of_any_worker_is_the_error_of_all_and_ends_the_others(toy, how):
+    # The first worker hangs on its second item; the second one goes.
+    items = [{"n": 0}, {"n": 1}, {"n": 2, "act": "hang"}, {"n": 3, "act": how}]
+    results = stream("toy_worker", {}, items, in_flight=2, env=toy, replicas=[{}, {}], name="the toy")
+    with pytest.raises(MissingExtraError if how == "user" else ModelError) as caught:
+        list(results)
+    if how != "user":
+        assert "the toy (replica 2 of 2)" in caught.value.problem
+    assert running("toy_worker") == []
+
+
+def running(module: str) -> list[int]:
+    """The children of this process that run a module."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == os.getpid() and state not in "ZX" and module in (stat.parent / "cmdline").read_text():
+                found.append(int(stat.parent.name))
+    return found
+
+
+def test_closing_ends_what_the_worker_had_started_too(toy):
+    results = stream("toy_worker", {}, [{"n": 0, "act": "family"}, {"n": 1, "act": "hang"}], in_flight=1, env=toy)
+    first = next(results)
+    assert not gone(first["child"], within=0.2)
+    assert running("toy_worker") == [first["pid"]]
+    results.close()
+    assert gone(first["pid"], within=0.1) and gone(first["child"], within=0.1)
+
+
+def test_a_worker_need_not_wait_while_the_parent_is_busy(toy):
+    """A quarter of a megabyte of results nobody takes: the worker has sent all of them all the same."""
+    results = stream("toy_worker", {"long": 8192}, ({"n": n} for n in range(33)), in_flight=33, env=toy)
+    next(results)
+    time.sleep(1.0)
+    begun = time.monotonic()
+    sent = [result["sent"] for result in results]
+    assert len(sent) == 32
+    assert max(sent) < begun - 0.4
+
+
+def test_what_was_answered_before_a_death_comes_out_before_the_error(toy):
+    """Also what another worker had answered, and what was not read when the next item could not be handed over."""
+
+    def items():
+        yield from ({"n": n} for n in range(8))
+        yield {"n": 8, "act": "die"}
+        # Both workers have answered and the first has died before anything of theirs is read.
+        time.sleep(4)
+        yield {"n": 9}
+
+    answered = []
+    with pytest.raises(ModelError, match="replica 1 of 2"):
+        for result in stream("toy_worker", {}, items(), in_flight=20, env=toy, replicas=[{}, {}]):
+            # The last answer of the second worker and the end of the first one's pipe are there at the same time.
+            time.sleep(0 if answered else 1.5)
+            answered.append(result["n"])
+    assert sorted(answered) == [*range(8), 9]

@@ -100,3 +100,22 @@ result = [locked, hub.resolve_model("alice/tiny"), used]
 """)
     assert locked == first != anew
     assert used == {"model:alice/tiny@main": first}
+
+
+def test_an_adapter_is_fetched_at_its_commit_and_pinned_by_it(hub, client):
+    files = {"adapter_config.json": b'{"r": 4}', "adapter_model.safetensors": weights("a"), "adapter_model.bin": b"p"}
+    first = hub.put("model", "alice/adapter", files)
+    hub.put("model", "alice/adapter", {"adapter_config.json": b'{"r": 8}'})
+    hub.repos["model", "alice/adapter"].tags["v1"] = first
+    hub.put("model", "alice/tiny", SHARDED)
+    pins, folder, whole = client.run("""
+from prefdata.generators import VLLM
+from prefdata.models import adapter_folder
+pins = VLLM(model="alice/tiny", lora="alice/adapter", lora_revision="v1").pins()
+folder = adapter_folder("alice/adapter", pins["lora"])
+result = [pins, str(folder), refused(lambda: adapter_folder("alice/tiny", {}))]
+""")
+    assert pins["lora"] == {"sha": first}
+    assert sorted(path.name for path in Path(folder).iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert json.loads((Path(folder) / "adapter_config.json").read_text()) == {"r": 4}
+    assert whole[0] == "ModelError" and "'alice/tiny' has no adapter_config.json" in whole[1]

@@ -284,6 +284,20 @@ def dno(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]:
     return each_with_each(ranked(good, ("highest", by_highest_score)), against)
 
 
+def rescored(row: Row, repetition: Options) -> float | None:
+    """The score of an answer, or that of automatic negatives when many of its n-grams are not their first."""
+    text, n, seen, repeats = row["response"], repetition["n"], Counter[Any](), 0
+    if text is None or row["score"] is None:
+        return row["score"]  # type: ignore[no-any-return]  # rows are what JSON gives
+    units = text.split() if repetition["unit"] == "words" else list(text)
+    for start in range(len(units) - n + 1):
+        gram = str(units[start : start + n])
+        repeats += seen[gram] > 0
+        seen[gram] += 1
+    heavy = seen.total() > 0 and repeats / seen.total() >= repetition["share"]
+    return float(repetition["score"]) if heavy else row["score"]
+
+
 def top_k_vs_bottom_k(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]:
     top = ranked(eligible, ("highest", by_highest_score))[: options["k"]]
 
@@ -338,6 +352,8 @@ RULES: dict[str, Callable[[list[Row], Options], Any]] = {
 def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None = None) -> Expected:
     """The tables that the rule whose JSON form is `options` must give for `rows`."""
     pairs, drops, ineligible = [], [], []
+    if options.get("repetition"):
+        rows = [row | {"score": rescored(row, options["repetition"])} for row in rows]
     for prompt_id in sorted({row["prompt_id"] for row in rows} if prompt_ids is None else set(prompt_ids)):
         candidates = sorted((row for row in rows if row["prompt_id"] == prompt_id), key=place)
         eligible = []

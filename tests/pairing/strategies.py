@@ -16,6 +16,7 @@ from prefdata.pairing import (
     BelowChosen,
     BelowChosenBySource,
     BestVsWorst,
+    ByComparisons,
     CustomRule,
     FinishReason,
     First,
@@ -31,6 +32,7 @@ from prefdata.pairing import (
     PairRule,
     Quantile,
     Random,
+    Repetition,
     ScoreAtLeast,
     ScoreAtMost,
     Selection,
@@ -65,13 +67,14 @@ TEXTS = (
     *("漢字", "かな", "שלום", "नमस्ते", "a\u3000b", "a\x1cb\x85c\xa0d"),
     *("👩\u200d👩\u200d👧", "👍🏽", "𝔘𝔫", "\uffff"),
 )
+REPEATING = ("a b a b", "aaaa", "a a\u3000a b", "漢漢漢字", "a b a b a")
 SOURCES = ("policy", "teacher", "Zephyr", "a", "", "é", "😀", "\uffff", None)
 PROMPT_IDS = ("p1", "p10", "p2", "é", "😀", "\uffff", "", "Z")
 
 texts = st.one_of(
     st.sampled_from(TEXTS),
     st.sampled_from(TEXTS),
-    st.sampled_from((*BLANKS, None)),
+    st.sampled_from((*BLANKS, None, *REPEATING)),
     st.text(st.characters(codec="utf-8"), max_size=4),
 )
 scores = st.one_of(
@@ -215,6 +218,16 @@ RULES: dict[str, st.SearchStrategy[PairRule]] = {
         threshold=thresholds,
         margin_teacher=margins,
         margin_student=margins,
+        repetition=st.one_of(
+            st.none(),
+            st.builds(
+                Repetition,
+                n=st.sampled_from((1, 2)),
+                share=st.sampled_from((0.25, 0.5, 0.01)),
+                unit=st.sampled_from(("words", "characters")),
+                score=st.sampled_from((-2.0, -7.5)),
+            ),
+        ),
     ),
     "custom": st.builds(
         CustomRule,
@@ -236,6 +249,7 @@ DEFAULTS: dict[str, Callable[[], PairRule]] = {
     "sppo": SPPO,
     "gpo": GPO,
     "top_k_vs_bottom_k": TopKVsBottomK,
+    "by_comparisons": lambda: ByComparisons(ranking="win_rate"),
     "dno": lambda: DNO(teacher=("teacher",)),
     "custom": lambda: CustomRule(
         chosen=Selection(among=(ScoreAtLeast(value=3),), by=(Longest(), Highest())),

@@ -15,7 +15,10 @@ from prefdata.pairing import (
     GPO,
     SPPO,
     BestVsWorst,
+    ByComparisons,
     ComparisonLabel,
+    Highest,
+    Selection,
     borda_counts,
     bradley_terry,
     comparisons_of_tables,
@@ -287,6 +290,37 @@ def test_sppo_of_the_code_makes_probabilities_of_the_mean_scores() -> None:
     assert (far["chosen_probs_win"], far["chosen_probs_lose"]) == (0.9, 0.1)
 
 
+CYCLE = [
+    [0.0, 0.2, 0.2, 0.2, -4.0],
+    [-0.2, 0.0, 3.0, 3.0, -0.5],
+    [-0.2, -3.0, 0.0, 0.1, 0.5],
+    [-0.2, -3.0, -0.1, 0.0, 0.5],
+    [4.0, 0.5, -0.5, -0.5, 0.0],
+]
+"""Answer 0 beats three, narrowly, and loses one clearly; answer 1 beats two clearly; answer 3 beats one only."""
+
+
+@pytest.mark.parametrize(
+    ("ranking", "best", "worst"), [("borda", 0, 3), ("win_rate", 1, 3), ("mean_score", 1, 0), ("bradley_terry", 1, 3)]
+)
+def test_a_rule_ranks_by_comparisons_whatever_the_scores(ranking: Any, best: int, worst: int) -> None:
+    compared = comparisons_of_tables(pl.DataFrame({"prompt_id": ["p"], "table": [CYCLE]}), of="score", source="policy")
+    rule = ByComparisons(ranking=ranking)
+    scores = {
+        "borda": borda_counts,
+        "win_rate": win_rates,
+        "mean_score": mean_scores,
+        "bradley_terry": bradley_terry,
+    }[ranking](compared)["score"].to_list()
+    for given in ([None] * 5, [9.0, 1.0, 2.0, 3.0, 4.0]):
+        [pair] = rule.pair(five_answers(given), comparisons=compared).pairs.rows(named=True)
+        assert (pair["index_chosen"], pair["index_rejected"]) == (best, worst)
+        assert (pair["score_chosen"], pair["score_rejected"]) == (max(scores), min(scores))
+    short = ByComparisons(ranking=ranking, rejected=Selection(by=(Highest(),)))
+    second = sorted(scores)[-2]
+    assert short.pair(five_answers([None] * 5), comparisons=compared).pairs["score_rejected"].to_list() == [second]
+
+
 @pytest.mark.parametrize("doubled", [True, False])
 def test_gpo_carries_the_mean_preference_scores(doubled: bool) -> None:
     compared = comparisons_of_tables(pl.DataFrame({"prompt_id": ["p"], "table": [TABLE]}), of="score", source="policy")
@@ -328,13 +362,19 @@ def test_an_answer_that_was_never_compared_is_unscored() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "extra"), [(SPPO(probabilities="pairwise"), 1), (BestVsWorst(label=ComparisonLabel()), 0)]
+    "rule",
+    [
+        SPPO(probabilities="pairwise"),
+        GPO(preferences="pairwise"),
+        ByComparisons(ranking="borda"),
+        BestVsWorst(label=ComparisonLabel()),
+    ],
 )
-def test_a_rule_that_needs_comparisons_says_so(rule: Any, extra: int) -> None:
+def test_a_rule_that_needs_comparisons_says_so(rule: Any) -> None:
+    assert rule.needs_comparisons()
     with pytest.raises(InputError, match="needs comparisons"):
         rule.pair(five_answers([1.0, 2.0]))
-    [problem] = rule.problems()
-    assert "needs comparisons" in str(problem)
+    assert rule.problems() == []
     with pytest.raises(InputError, match="who is not there"):
         rule.pair(five_answers([1.0, 2.0]), comparisons=frame([("p", "policy", 0, "teacher", 0, 0.5)]))
     twice = pl.concat([five_answers([1.0, 2.0])] * 2)

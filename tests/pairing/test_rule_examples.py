@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 import pytest
 from pydantic import TypeAdapter
 
-from prefdata.pairing import DNO, AnyRule, BestVsWorst, MarginLabel, PairRule, TopKVsBottomK
+from prefdata.pairing import DNO, AnyRule, BestVsWorst, MarginLabel, PairRule, Repetition, TopKVsBottomK
+from prefdata.pairing.repetition import repeated_share
 
 ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyRule)
 
@@ -93,6 +94,56 @@ def test_dno_pairs_every_positive_with_every_clear_negative() -> None:
         *(("t6", "s4"), ("t6", "s45"), ("t6", "s5")),
         ("s5", "s4"),
     ]
+
+
+LOOP = "I am " * 20
+
+
+@pytest.mark.parametrize("score", [6, 4, 0.5])
+def test_an_answer_that_repeats_itself_is_a_negative_whatever_its_score(score: float) -> None:
+    candidates = table(("gpt-4-turbo", 6, "t6"), ("policy", 5, "s5"), ("policy", score, LOOP))
+    pairs = DNO(teacher=("gpt-4-turbo",), repetition=Repetition(n=2, share=0.5)).pair(candidates).pairs
+    assert pairs.select("response_chosen", "response_rejected", "score_rejected").rows() == [
+        ("t6", LOOP, 0.0),
+        ("s5", LOOP, 0.0),
+    ]
+    without = DNO(teacher=("gpt-4-turbo",)).pair(candidates).pairs
+    assert (LOOP in without["response_chosen"].to_list()) == (score == 6)
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(0.5, []), (0.51, ["a b a b"])])
+def test_an_answer_with_exactly_the_share_is_a_negative(share: float, chosen: list[str]) -> None:
+    candidates = table(("policy", 6, "a b a b"), ("policy", 3, "s3"))
+    pairs = DNO(teacher=(), repetition=Repetition(n=1, share=share)).pair(candidates).pairs
+    assert pairs["response_chosen"].to_list() == chosen
+
+
+def test_an_unscored_answer_stays_unscored_though_it_repeats_itself() -> None:
+    candidates = table(("policy", 5, "s5"), ("policy", 1, "s1"), ("policy", 0, LOOP)).with_columns(
+        score=pl.when(pl.col("index") < 2).then("score")
+    )
+    paired = DNO(teacher=(), repetition=Repetition(n=2, share=0.5)).pair(candidates)
+    assert paired.pairs["response_rejected"].to_list() == ["s1"]
+    assert paired.ineligible["reason"].to_list() == ["unscored"]
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "unit", "share"),
+    [
+        ("", 1, "words", 0),
+        ("one", 2, "words", 0),
+        ("to be or not to be", 1, "words", 2 / 6),
+        ("to be or not to be", 2, "words", 1 / 5),
+        ("to be or not to be", 3, "words", 0),
+        (" a\n\na\ta a ", 1, "words", 3 / 4),
+        ("好好好学", 1, "words", 0),
+        ("好好好学", 2, "characters", 1 / 3),
+    ],
+)
+def test_the_repeated_share_counts_the_n_grams_that_were_there_before(
+    text: str, n: int, unit: Literal["words", "characters"], share: float
+) -> None:
+    assert repeated_share(text, n, unit) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from prefdata.pairing import (
     filters,
     labels,
     python_rule,
+    repetition,
 )
 from prefdata.spec import Spec
 
@@ -38,7 +39,19 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
     "sppo": [{"probabilities": "pairwise"}, {"self_term": False}],
     "gpo": [{"preferences": "pairwise"}, {"doubled": True}],
     "top_k_vs_bottom_k": [{"k": 3}, {"matched": True}],
-    "dno": [{"teacher": ["a"]}, {"teacher": []}, {"threshold": 4}, {"margin_teacher": 3}, {"margin_student": 0}],
+    "by_comparisons": [
+        *({"ranking": ranking} for ranking in ("mean_score", "borda", "bradley_terry")),
+        {"chosen": {"by": [{"kind": "highest"}, {"kind": "shortest"}]}},
+        {"rejected": {"by": [{"kind": "random"}]}},
+    ],
+    "dno": [
+        *({"teacher": ["a"]}, {"teacher": []}, {"threshold": 4}, {"margin_teacher": 3}, {"margin_student": 0}),
+        {"repetition": {"n": 3, "share": 0.5}},
+        {"repetition": {"n": 4, "share": 0.5}},
+        {"repetition": {"n": 3, "share": 0.25}},
+        {"repetition": {"n": 3, "share": 0.5, "unit": "characters"}},
+        {"repetition": {"n": 3, "share": 0.5, "score": -1}},
+    ],
     "custom": [
         {"take_chosen": 2},
         {"take_rejected": 2},
@@ -82,7 +95,9 @@ def test_the_kind_names_the_rule_and_is_enough_where_all_options_have_defaults(k
     default = DEFAULTS[kind]()
     assert default.dump()["kind"] == kind
     required = {name: default.dump()[name] for name, info in type(default).model_fields.items() if info.is_required()}
-    assert set(required) == {"custom": {"chosen", "rejected"}, "dno": {"teacher"}}.get(kind, set())
+    assert set(required) == {"custom": {"chosen", "rejected"}, "dno": {"teacher"}, "by_comparisons": {"ranking"}}.get(
+        kind, set()
+    )
     assert ADAPTER.validate_python({"kind": kind, **required}) == default
 
 
@@ -181,6 +196,14 @@ def test_what_compares_with_the_chosen_answer_is_refused_in_the_chosen_selection
         {"kind": "wpo_hybrid_v1", "seed": 1.5},
         {"kind": "wpo_hybrid_v1", "seed": None},
         {"kind": "dno"},
+        {"kind": "dno", "teacher": [], "repetition": {}},
+        {"kind": "dno", "teacher": [], "repetition": {"n": 0, "share": 0.5}},
+        {"kind": "dno", "teacher": [], "repetition": {"n": 3, "share": 0}},
+        {"kind": "dno", "teacher": [], "repetition": {"n": 3, "share": 1}},
+        {"kind": "dno", "teacher": [], "repetition": {"n": 3, "share": 0.5, "score": 5}},
+        {"kind": "by_comparisons"},
+        {"kind": "by_comparisons", "ranking": "elo"},
+        {"kind": "by_comparisons", "ranking": "borda", "chosen": {"by": [{"kind": "nearest_length"}]}},
         {"kind": "top_k_vs_bottom_k", "k": 0},
         {"kind": "sppo", "probabilities": "paper"},
         {"kind": "wpo_hybrid_v2", "label": {"kind": "margin", "temperature": 0}},
@@ -205,7 +228,7 @@ def test_every_option_says_what_it_is() -> None:
     classes: list[type[Spec]] = [type(make()) for make in DEFAULTS.values()]
     classes += [
         value
-        for module in (algebra, filters, labels, python_rule)
+        for module in (algebra, filters, labels, python_rule, repetition)
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Spec)
     ]

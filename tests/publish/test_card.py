@@ -90,7 +90,15 @@ def test_tags_are_the_usual_ones_and_the_authors_without_repetition():
 
 @pytest.mark.parametrize(
     ("rows", "category"),
-    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (99_999, "10K<n<100K"), (10**6, "1M<n<10M"), (10**7, "n>10M")],
+    [
+        (0, "n<1K"),
+        (999, "n<1K"),
+        (1000, "1K<n<10K"),
+        (99_999, "10K<n<100K"),
+        (10**6, "1M<n<10M"),
+        (10**7, "10M<n<100M"),
+        (10**12, "n>1T"),
+    ],
 )
 def test_size_categories_are_those_of_the_hub(rows, category):
     assert size_category(rows) == category

@@ -172,3 +172,26 @@ def test_a_sampler_survives_the_json_round_trip():
     part = adapter.validate_python(written)
     assert part.n == part.tasks_per_prompt == 5
     assert adapter.validate_json(json.dumps(part.dump())) == part
+
+
+def test_a_schema_reaches_every_request_and_the_identity_only_where_there_is_one():
+    schema = {"type": "object", "properties": {"title": {"type": "string"}}}
+    seen = []
+
+    class Seeing(Echo):
+        def generate(self, requests, decoding, context):
+            asked = list(requests)
+            seen.extend(request.json_schema for request in asked)
+            yield from super().generate(asked, decoding, context)
+
+    class SeeingSamples(Samples):
+        generator: Seeing
+
+    plain = SeeingSamples(name="policy", generator=Seeing(), n=2)
+    shaped = SeeingSamples(name="policy", generator=Seeing(), n=2, json_schema=schema)
+    drawn(plain)
+    drawn(shaped)
+    assert seen == [None] * 8 + [schema] * 8
+    assert "json_schema" not in plain.dump() and "json_schema" not in plain.identity()
+    assert shaped.identity()["json_schema"] == schema
+    assert SeeingSamples.model_validate(shaped.dump()) == shaped

@@ -78,7 +78,8 @@ def judged(
 ) -> list[tuple[Score, ...]]:
     ANSWER[:] = [answer]
     SEEN.clear()
-    return list((judge or Judge()).score(tasks, Context(seed=5, pins={"generator": {"model": "scripted"}})))
+    found = (judge or Judge()).score(tasks, Context(seed=5, pins={"generator": {"model": "scripted"}}))
+    return [scored.scores for scored in found]
 
 
 def test_each_candidate_gets_its_own_points_whatever_the_order_shown() -> None:

@@ -13,7 +13,9 @@ PROMPT = Prompt("p", (Message(role="user", content="q"),))
 
 def scores_of(*given: float | None) -> tuple[Score, ...]:
     candidates = tuple(Candidate("p", "s", i, "a", given_score=value) for i, value in enumerate(given))
-    (scores,) = GivenScores().score([Answers(PROMPT, candidates)], Context(seed=1))
+    (scored,) = GivenScores().score([Answers(PROMPT, candidates)], Context(seed=1))
+    assert scored.prompt_id == "p"
+    scores = scored.scores
     assert [(score.prompt_id, score.source, score.index) for score in scores] == [
         ("p", "s", i) for i in range(len(given))
     ]
@@ -34,4 +36,4 @@ def test_no_score_nan_and_infinity_are_three_reasons_and_never_a_number() -> Non
 
 def test_every_prompt_gets_its_tuple_even_without_candidates() -> None:
     tasks = [Answers(PROMPT, ()), Answers(PROMPT, (Candidate("p", "s", 0, "a", given_score=1.0),))]
-    assert [len(scores) for scores in GivenScores().score(tasks, Context(seed=1))] == [0, 1]
+    assert [len(scored.scores) for scored in GivenScores().score(tasks, Context(seed=1))] == [0, 1]

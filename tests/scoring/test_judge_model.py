@@ -6,9 +6,9 @@ import importlib.util
 
 import pytest
 
-from prefdata.generators import Local
+from prefdata.generators import Local, Transformers
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
-from prefdata.scoring import AdditiveJudge
+from prefdata.scoring import AdditiveJudge, PairwiseJudge, PointwiseJudge
 from prefdata.spec import Context
 
 pytestmark = [
@@ -43,7 +43,7 @@ def test_every_candidate_ends_with_points_or_a_reason(temperature: float) -> Non
     judge = AdditiveJudge(generator=generator, temperature=temperature, max_tokens=128)
     made = tasks()
     results = list(judge.score(made, Context(seed=11, pins=judge.pins())))
-    found: dict[tuple[str, int], Score] = {(s.prompt_id, s.index): s for scores in results for s in scores}
+    found: dict[tuple[str, int], Score] = {(s.prompt_id, s.index): s for scored in results for s in scored.scores}
     assert sorted(found) == sorted((c.prompt_id, c.index) for answers in made for c in answers.candidates)
     for score in found.values():
         if score.score is None:
@@ -53,3 +53,33 @@ def test_every_candidate_ends_with_points_or_a_reason(temperature: float) -> Non
     # The engine holds the model to the schema, so that nearly every reply can be read.
     assert sum(score.score is not None for score in found.values()) >= 20
     assert len({score.score for score in found.values()}) >= 3
+
+
+def small() -> list[Answers]:
+    return [Answers(answers.prompt, answers.candidates[:2]) for answers in tasks()[:2]]
+
+
+def test_expected_grades_are_read_from_the_tokens_of_a_real_model() -> None:
+    generator = Transformers(model="embedded:smollm2-135m-instruct", dtype="float32", max_model_len=2048)
+    # So small a model would rather begin with words: by default, all of this is `low_mass`.
+    judge = PointwiseJudge(generator=generator, expected=True, min_mass=1e-3)
+    found = [s for one in judge.score(small(), Context(seed=3, pins=judge.pins())) for s in one.scores]
+    assert len(found) == 4
+    assert {score.unscored for score in found} <= {None, "low_mass", "out_of_range", "not_an_integer"}
+    scores = [score.score for score in found if score.score is not None]
+    assert len(scores) >= 2
+    assert all(1 <= score <= 9 for score in scores)
+
+
+def test_a_pair_is_compared_by_the_tokens_of_a_real_model_in_both_orders() -> None:
+    generator = Transformers(model="embedded:smollm2-135m-instruct", dtype="float32", max_model_len=2048)
+    judge = PairwiseJudge(generator=generator, expected=True, min_mass=1e-3)
+    found = list(judge.score(small(), Context(seed=3, pins=judge.pins())))
+    assert len(found) == 2
+    for one in found:
+        assert [(c.index_a, c.index_b) for c in one.comparisons] == [(0, 1)]
+        for c in one.comparisons:
+            assert (c.probability is None) == (c.log_odds is None) == (c.undecided is not None)
+            assert c.undecided in {None, "low_mass", "unparsed"}
+            assert c.probability is None or 0.4 < c.probability < 0.6
+    assert len({c.probability for one in found for c in one.comparisons} - {None, 0.5}) >= 1

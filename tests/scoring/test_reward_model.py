@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import random
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
 from prefdata.scoring import RewardModel
-from prefdata.scoring._reward_worker import _load, _RewardModel, batches
+from prefdata.scoring._reward_common import batches
+from prefdata.scoring._reward_worker import _load, _RewardModel
 from prefdata.spec import Context
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
@@ -46,7 +48,7 @@ def save_tokenizer(folder: Path, *, template: str | None = TEMPLATE) -> int:
     return len(tokenizer)
 
 
-def save_model(folder: Path, *, labels: int = 1, scale: float = 1.0, **token_options: Any) -> Path:
+def save_model(folder: Path, *, labels: int = 1, scale: float = 1.0, head_dim: int = 8, **token_options: Any) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForSequenceClassification
 
@@ -54,7 +56,7 @@ def save_model(folder: Path, *, labels: int = 1, scale: float = 1.0, **token_opt
     end = size - 4
     config = LlamaConfig(
         vocab_size=size,
-        hidden_size=32,
+        hidden_size=4 * head_dim,
         intermediate_size=48,
         num_hidden_layers=2,
         num_attention_heads=4,
@@ -120,7 +122,8 @@ def one_by_one(folder: Path, made: Sequence[Answers], limit: int = 512) -> dict[
 
 def scored(part: RewardModel, made: Sequence[Answers], counts: Counter[str] | None = None) -> list[tuple[Score, ...]]:
     counts = Counter() if counts is None else counts
-    return list(part.score(iter(made), Context(seed=1, counted=lambda what, n: counts.update({what: n}))))
+    found = part.score(iter(made), Context(seed=1, counted=lambda what, n: counts.update({what: n})))
+    return [one.scores for one in found]
 
 
 def by_id(results: Sequence[tuple[Score, ...]]) -> dict[tuple[str, int], float | None]:
@@ -139,6 +142,10 @@ def config(folder: Path, **options: Any) -> dict[str, Any]:
         "refuse_control_tokens": True,
         "batch_tokens": 700,
     } | options
+
+
+def values(worker: _RewardModel, rows: list[list[int]]) -> list[float]:
+    return [reward.value for reward in worker._rewards(rows)]
 
 
 def item(text: str, key: int = 0) -> dict[str, Any]:
@@ -174,7 +181,7 @@ def test_the_reference_would_notice_a_wrong_last_token(folder: Path) -> None:
     assert row.ids[-1] == model.config.pad_token_id
     with torch.no_grad():
         theirs = model(torch.tensor([row.ids])).logits[0, 0].item()
-    (ours,) = worker._rewards([row.ids])
+    (ours,) = values(worker, [row.ids])
     assert abs(theirs - ours) > 1e-3
 
 
@@ -190,9 +197,9 @@ def test_a_text_begins_with_one_bos(folder: Path) -> None:
 def test_a_batch_that_uses_the_whole_vocabulary_is_scored_all_the_same(folder: Path) -> None:
     worker = _RewardModel(config(folder))
     everything = [list(range(worker._vocabulary)), [1, 2, 3]]
-    alone = [worker._rewards([row])[0] for row in everything]
-    assert worker._rewards(everything) == pytest.approx(alone, abs=1e-5)
-    assert worker._rewards([[5, 6], [1, 2, 3]])[1] == pytest.approx(alone[1], abs=1e-5)
+    alone = [values(worker, [row])[0] for row in everything]
+    assert values(worker, everything) == pytest.approx(alone, abs=1e-5)
+    assert values(worker, [[5, 6], [1, 2, 3]])[1] == pytest.approx(alone[1], abs=1e-5)
 
 
 def test_truncation_is_counted_told_and_exact(folder: Path) -> None:
@@ -292,3 +299,26 @@ def test_batches_hold_each_text_once_within_their_budget(lengths: list[int], mos
     assert sorted(place for batch in made for place in batch) == list(range(len(lengths)))
     for batch in made:
         assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= most
+
+
+@pytest.mark.model
+def test_vllm_gives_the_logits_of_transformers(tmp_path: Path) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        pytest.skip("vLLM is not installed")
+    folder = save_model(tmp_path / "m", head_dim=32)
+    made = tasks(12)
+    counts: Counter[str] = Counter()
+    found = scored(RewardModel(model=str(folder), backend="vllm", max_length=90), made, counts)
+    expected = one_by_one(folder, made, limit=90)
+    assert by_id(found) == pytest.approx(expected, abs=1e-3)
+    assert min(expected.values()) < 0, "a sigmoid would never be negative"
+    assert counts["truncated"] > 0
+
+
+def test_a_model_that_can_not_share_prompts_gives_the_same_scores(folder: Path) -> None:
+    made = [dict(item(text), key=[0, place]) for place, text in enumerate(("four", "", "five, since two and three"))]
+    sharing, whole = _RewardModel(config(folder)), _RewardModel(config(folder))
+    assert sharing._shared is not None
+    whole._shared = None
+    found = [{tuple(one["key"]): one["score"] for one in worker.score(made)} for worker in (sharing, whole)]
+    assert found[0] == pytest.approx(found[1], abs=1e-5)

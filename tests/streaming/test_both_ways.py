@@ -91,7 +91,8 @@ def small_pieces(piece: int, bucket: int):
         patch.setattr(source, "PIECE_BYTES", piece)
         patch.setattr(source, "BUCKET_BYTES", bucket)
         patch.setattr(stream, "REST_BYTES", bucket)
-        patch.setattr(spill, "WAITING_BYTES", bucket)
+        patch.setattr(spill, "TAKEN_BYTES", bucket)
+        patch.setattr(spill, "WAITING_ROWS", 3)
         yield
 
 
@@ -99,7 +100,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def both_ways(table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=None, streams=True) -> dict[str, bytes]:
+def both_ways(table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=None, streams=True, **options) -> dict[str, bytes]:
     """The folder by each way; they must be the same."""
     place = Path(tempfile.mkdtemp())
     try:
@@ -107,16 +108,16 @@ def both_ways(table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=
         pq.write_table(table, path, row_group_size=group)
         asked = []
 
-        def watched(*arguments):
-            found = stream.stream_pairs(*arguments)
+        def watched(*arguments, **options):
+            found = stream.stream_pairs(*arguments, **options)
             asked.append(found is not None)
             return found
 
         with small_pieces(piece, bucket), pytest.MonkeyPatch.context() as patch:
             patch.setattr(table_pairs, "stream_pairs", watched)
-            table_pairs.pair_table(path, rule, place / "streamed", columns=columns)
-            patch.setattr(table_pairs, "stream_pairs", lambda *_: None)
-            table_pairs.pair_table(path, rule, place / "in_memory", columns=columns)
+            table_pairs.pair_table(path, rule, place / "streamed", columns=columns, **options)
+            patch.setattr(table_pairs, "stream_pairs", lambda *_, **__: None)
+            table_pairs.pair_table(path, rule, place / "in_memory", columns=columns, **options)
         assert asked == [streams]
         streamed, in_memory = files(place / "streamed"), files(place / "in_memory")
         assert streamed.keys() == in_memory.keys()
@@ -209,9 +210,10 @@ many = settings(max_examples=60, deadline=None, derandomize=True, suppress_healt
     rule=st.sampled_from(RULES),
     piece=st.sampled_from((1, 300, 2000, 10**7)),
     group=st.integers(1, 40),
+    with_candidates=st.booleans(),
 )
-def test_any_long_table(table, rule, piece, group):
-    both_ways(table, rule, piece=piece, group=group)
+def test_any_long_table(table, rule, piece, group, with_candidates):
+    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates)
 
 
 @many
@@ -220,9 +222,10 @@ def test_any_long_table(table, rule, piece, group):
     rule=st.sampled_from(RULES),
     piece=st.sampled_from((1, 300, 2000, 10**7)),
     group=st.integers(1, 40),
+    with_candidates=st.booleans(),
 )
-def test_any_wide_table(table, rule, piece, group):
-    both_ways(table, rule, piece=piece, group=group)
+def test_any_wide_table(table, rule, piece, group, with_candidates):
+    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates)
 
 
 CLEAN = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 import traceback
@@ -16,6 +17,7 @@ from minihub.transfer import Transfer
 
 class Handler(Repos, Transfer, BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # headers and body are two writes: without this each answer waits 40 ms
     hub = None  # the MiniHub, set by it
 
     def log_message(self, *a):
@@ -51,7 +53,8 @@ class Handler(Repos, Transfer, BaseHTTPRequestHandler):
             if e.code:
                 h["X-Error-Code"] = e.code
             h["X-Error-Message"] = e.message
-            self.send(e.status, e.body or {"error": e.message}, h)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.send(e.status, e.body or {"error": e.message}, h)
         except (BrokenPipeError, ConnectionResetError):
             pass
         except Exception as e:  # noqa: BLE001 - a bug in the server must not look like a Hub answer

@@ -129,7 +129,7 @@ class MiniHub:
         try:
             m = re.match(r"\A---\s*\n(.*?)\n---", self.read(e).decode(), re.S)
             return yaml.safe_load(m.group(1)) if m else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, UnicodeDecodeError):
             return None
 
     # ---- Xet: hf_xet's own disk store (casUrl local://), no CAS server needed ------------------

@@ -1,0 +1,109 @@
+"""prefdata's sampling stage beside one raw call of the engine: what do shards, journals and a process of its own cost?
+
+    python benchmarks/sampling.py                 # the table below
+    python benchmarks/sampling.py --replicas      # and two engines of one thread beside one engine of two threads
+
+Both sides answer the same prompts of the bundled sample n times each, with the same model (the embedded one), engine
+options and decoding. Each design runs in fresh processes, and the order is turned round in every other round. CPU
+seconds are those of the whole process tree, the parent's included, from the moment the engine is up ("start" is what
+came before) until every answer is there; on prefdata's side that is until the last shard is on disk and the worker has
+gone. An idle engine would show as more steps with fewer sequences in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+DESIGNS: dict[str, dict[str, Any]] = {
+    "LLM.chat, n in one request": {"side": "raw", "seeds": "seeded"},
+    "LLM.chat, the same without seeds": {"side": "raw", "seeds": "none"},
+    "LLM.chat, n requests of one": {"side": "raw", "seeds": "single"},
+    "prefdata, one shard": {"side": "ours", "shard_size": 4096},
+    "prefdata, shards of 4 prompts": {"side": "ours", "shard_size": 4},
+}
+REPLICAS: dict[str, dict[str, Any]] = {
+    "prefdata, 1 engine x 2 threads": {"side": "ours", "shard_size": 4, "threads": 2},
+    "prefdata, 2 engines x 1 thread": {"side": "ours", "shard_size": 4, "replicas": 2},
+}
+FIRST = next(iter(DESIGNS))
+QUIET = {
+    **{"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"},
+    **{"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_HOST_IP": "127.0.0.1"},
+    **{"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING", "HF_HUB_OFFLINE": "1"},
+}
+
+
+def measured(design: dict[str, Any], work: dict[str, Any]) -> dict[str, float]:
+    """One run of a design."""
+    given = {**design, **work}
+    env = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(given.pop("threads", 1))}
+    here = Path(__file__).resolve()
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(here.parent.parent), env.get("PYTHONPATH"))))
+    with tempfile.TemporaryDirectory() as folder:
+        if given["side"] == "ours":
+            given["folder"] = folder
+        command = [sys.executable, str(here.with_name("sampling_side.py")), json.dumps(given)]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{given} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
+    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return told
+
+
+def table(runs: dict[str, list[dict[str, float]]]) -> str:
+    """What was measured, as Markdown; medians over the rounds."""
+
+    def rate(run: dict[str, float]) -> float:
+        return run["tokens"] / run["work"]
+
+    base = statistics.median(map(rate, runs[FIRST]))
+    lines = [
+        "| design | tokens | start, CPU s | work, CPU s | tokens per CPU s | of the first | engine steps "
+        "| tokens a step | tokens per s |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, found in runs.items():
+        if not found:
+            continue
+        middle = sorted(found, key=rate)[len(found) // 2]
+        median = statistics.median(map(rate, found))
+        lines.append(
+            f"| {name} | {middle['tokens']:,.0f} | {middle['start']:.1f} | {middle['work']:.1f} | {median:.1f} "
+            f"| {median / base:.3f} | {middle['steps']:.0f} | {middle['tokens'] / middle['steps']:.1f} "
+            f"| {middle['tokens'] / middle['wall']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Runs every design and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prompts", type=int, default=32)
+    parser.add_argument("--n", type=int, default=5)
+    parser.add_argument("--max-tokens", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--replicas", action="store_true", help="also compare replicas with threads")
+    asked = parser.parse_args()
+    work = {"number": asked.prompts, "n": asked.n, "max_tokens": asked.max_tokens, "dtype": asked.dtype}
+    designs = {**DESIGNS, **(REPLICAS if asked.replicas else {})}
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in designs}
+    for number in range(asked.rounds):
+        for name in list(designs) if number % 2 == 0 else list(designs)[::-1]:
+            runs[name].append(measured(designs[name], work))
+            told = runs[name][-1]
+            sys.stderr.write(f"round {number + 1}: {name}: {told['tokens'] / told['work']:.1f} tokens per CPU s\n")
+    sys.stdout.write(f"{asked.prompts} prompts x {asked.n} answers of at most {asked.max_tokens} tokens, ")
+    sys.stdout.write(f"{asked.dtype}, median of {asked.rounds} rounds\n\n{table(runs)}\n")
+
+
+if __name__ == "__main__":
+    main()

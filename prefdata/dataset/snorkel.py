@@ -1,0 +1,109 @@
+"""`SnorkelLayout`: the columns and splits of snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from prefdata.dataset.base import Layout
+from prefdata.errors import ConservationError
+from prefdata.records import Message
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["SnorkelLayout", "prompt_text"]
+
+
+class SnorkelLayout(Layout):
+    """`prompt_id`, `prompt`, `chosen`, `rejected`, `all_generated_responses`, `all_rm_scores`, and nothing else.
+
+    `prompt` is a text: that of a prompt's one user turn. A longer conversation becomes one text, see `prompt_text`.
+    `chosen` and `rejected` are lists of two messages, the user's with exactly that text and the assistant's.
+    `all_generated_responses` holds the prompt's answers in the order (source, index), `all_rm_scores` their scores in
+    the same order, null where an answer has none.
+
+    TRL reads it without the column `prompt` (`dataset.remove_columns("prompt")`): it takes the prompt from what the two
+    sides have in common, and refuses a text beside lists of messages.
+
+    Source: the dataset's card and viewer page.
+    """
+
+    kind: Literal["snorkel"] = "snorkel"
+    iteration: Literal[1, 2, 3] = 1
+    """Names the splits: `train_iteration_1` and `test_iteration_1`, and so on."""
+
+    @property
+    def train_split(self) -> str:
+        """See `Layout.train_split`."""
+        return f"train_iteration_{self.iteration}"
+
+    @property
+    def test_split(self) -> str:
+        """See `Layout.test_split`."""
+        return f"test_iteration_{self.iteration}"
+
+    @property
+    def traced(self) -> bool:
+        """Never: the columns are those of the published dataset."""
+        return False
+
+    @property
+    def needs_answers(self) -> bool:
+        """Always: they are columns."""
+        return True
+
+    def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
+        """See `Layout.rows`."""
+        import pyarrow as pa
+
+        from prefdata.tables import MESSAGES
+
+        if answers is None:
+            raise ConservationError("dataset: the layout 'snorkel' was given no answers")
+        texts = {
+            prompt_id: prompt_text(messages)
+            for prompt_id, messages in zip(
+                prompts["prompt_id"].to_pylist(), prompts["messages"].to_pylist(), strict=True
+            )
+        }
+        responses, scores = _by_prompt(answers)
+        ids: list[str] = pairs["prompt_id"].to_pylist()
+        sides = {
+            side: [_dialogue(texts[key], text) for key, text in zip(ids, pairs[column].to_pylist(), strict=True)]
+            for side, column in (("chosen", "response_chosen"), ("rejected", "response_rejected"))
+        }
+        columns = {
+            "prompt_id": pa.array(ids, pa.string()),
+            "prompt": pa.array([texts[key] for key in ids], pa.string()),
+            "chosen": pa.array(sides["chosen"], MESSAGES),
+            "rejected": pa.array(sides["rejected"], MESSAGES),
+            "all_generated_responses": pa.array([responses[key] for key in ids], pa.list_(pa.string())),
+            "all_rm_scores": pa.array([scores[key] for key in ids], pa.list_(pa.float64())),
+        }
+        return pa.table(columns)
+
+
+def prompt_text(messages: Sequence[Message]) -> str:
+    """A conversation as one text.
+
+    One user turn is its content. Anything longer has one paragraph a turn, `USER: ...`, `ASSISTANT: ...`,
+    `SYSTEM: ...` (roles in upper case, as PairRM's conversation form has them), with a blank line between.
+    """
+    if len(messages) == 1 and messages[0]["role"] == "user":
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role'].upper()}: {message['content']}" for message in messages)
+
+
+def _dialogue(prompt: str, answer: str) -> list[Message]:
+    return [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+
+
+def _by_prompt(answers: pa.Table) -> tuple[dict[str, list[str]], dict[str, list[float | None]]]:
+    responses: dict[str, list[str]] = {}
+    scores: dict[str, list[float | None]] = {}
+    columns = (answers[name].to_pylist() for name in ("prompt_id", "response", "score"))
+    for prompt_id, response, score in zip(*columns, strict=True):
+        responses.setdefault(prompt_id, []).append(response)
+        scores.setdefault(prompt_id, []).append(score)
+    return responses, scores

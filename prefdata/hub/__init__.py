@@ -1,0 +1,32 @@
+"""The only door to `datasets` and `huggingface_hub`: reading always at a commit, writing always one commit.
+
+The clients take the endpoint, the token and the cache folder from their own environment variables (`HF_ENDPOINT`,
+`HF_TOKEN`, `HF_HOME`); no token is kept or shown here.
+"""
+
+from __future__ import annotations
+
+from prefdata.hub.reading import (
+    REPO_ID,
+    dataset_rows,
+    download_dataset,
+    download_model,
+    locked_commits,
+    resolve_dataset,
+    resolve_model,
+)
+from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
+
+__all__ = [
+    "REPO_ID",
+    "HubCommit",
+    "HubDataset",
+    "HubFile",
+    "UndecidedError",
+    "dataset_rows",
+    "download_dataset",
+    "download_model",
+    "locked_commits",
+    "resolve_dataset",
+    "resolve_model",
+]

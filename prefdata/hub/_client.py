@@ -1,0 +1,167 @@
+"""What every talk with a Hub shares: the client, patience, and its errors in our words.
+
+Messages of the clients are not passed on, since they may quote signed addresses: an error tells the repository, what is
+wrong and what to do, in our words.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from prefdata.errors import InputError, MissingExtraError, ModelError, StoreError, UserError
+
+Kind: TypeAlias = Literal["dataset", "model"]
+"""What a repository holds."""
+
+_T = TypeVar("_T")
+PASSING = (408, 429, 500, 502, 503, 504)
+"""Answers that may be others a moment later."""
+_WAITS = (1.0, 2.0, 4.0)
+
+
+def client() -> ModuleType:
+    """The package `huggingface_hub`."""
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise MissingExtraError.of("the Hub", "huggingface_hub", "hub") from error
+    found: ModuleType = huggingface_hub
+    return found
+
+
+def patiently(call: Callable[[], _T], *, broken: bool = False) -> _T:
+    """Calls, and calls again after an answer that may pass (429, 5xx); the clients themselves give up at the first.
+
+    Args:
+        call: asks the Hub.
+        broken: call again after a broken connection too.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+    from huggingface_hub.utils import httpx
+
+    for wait in _WAITS:
+        try:
+            return call()
+        except HfHubHTTPError as error:
+            if status_of(error) not in PASSING:
+                raise
+        except httpx.TransportError:
+            if not broken:
+                raise
+        time.sleep(wait)
+    return call()
+
+
+class DatasetOutOfReachError(InputError):
+    """No answer from the Hub at all."""
+
+
+class ModelOutOfReachError(ModelError):
+    """No answer from the Hub at all."""
+
+
+def _kind_of(kind: Kind) -> type[UserError]:
+    return InputError if kind == "dataset" else ModelError
+
+
+@contextmanager
+def explained(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
+    """Turns what the clients raise into one `UserError`. The original is dropped: it may quote a signed address."""
+    from huggingface_hub import errors
+    from huggingface_hub.utils import httpx
+
+    what = f"the {kind} {repo!r}"
+    unreadable = _unreadable() if kind == "dataset" else ()
+    try:
+        yield
+    except errors.HFValidationError:
+        raise _kind_of(kind)(f"{repo!r} is no repository's name", valid="namespace/name") from None
+    except errors.HfHubHTTPError as error:
+        raise _answered(kind, what, revision, error) from None
+    except errors.LocalEntryNotFoundError:
+        raise _unreachable(kind, what, "it is not in the cache") from None
+    except (errors.OfflineModeIsEnabled, httpx.HTTPError, ConnectionError) as error:
+        raise _unreachable(kind, what, type(error).__name__) from None
+    except OSError as error:
+        raise _no_files(kind, what, repo, revision, error) from None
+    except unreadable as error:
+        raise InputError(
+            f"{what} at {revision}: `datasets` can't read its files ({type(error).__name__})",
+            hint=f"look at its files and at the viewer's message on {place()}/datasets/{repo}",
+        ) from None
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What `datasets` raises for broken files, scripts and cards. Until it is imported nothing can raise its own."""
+    module = sys.modules.get("datasets.exceptions")
+    return (RuntimeError, ValueError) if module is None else (RuntimeError, ValueError, module.DatasetsError)
+
+
+def _answered(kind: Kind, what: str, revision: str | None, error: Any) -> UserError:
+    from huggingface_hub import errors
+
+    status, own = status_of(error), _kind_of(kind)
+    if isinstance(error, errors.GatedRepoError):
+        return own(
+            f"{what} is gated: its owner must grant access first (HTTP {status})",
+            hint="accept its terms on its page, then log in: hf auth login (or set HF_TOKEN)",
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return own(f"{what} has no revision {revision!r}", valid="a branch, a tag, or a commit SHA of this repository")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return own(
+            f"{what} does not exist on {place()}, or is private and can't be seen from here (HTTP {status})",
+            hint="check the name; for a private one log in: hf auth login (or set HF_TOKEN)",
+        )
+    if status == 401:
+        return own(f"{place()} refused the token when asked for {what} (HTTP 401)", hint="hf auth login")
+    if status in (403, 404):
+        return own(f"{what} can't be read with this token (HTTP {status})", hint="ask its owner for read access")
+    return own(f"{place()} failed when asked for {what} (HTTP {status})", hint="try again in some minutes")
+
+
+def _unreachable(kind: Kind, what: str, why: str) -> UserError:
+    own = DatasetOutOfReachError if kind == "dataset" else ModelOutOfReachError
+    return own(
+        f"{place()} can't be reached for {what} ({why})",
+        hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE; once downloaded, a full commit SHA as revision "
+        "needs no network",
+    )
+
+
+def _no_files(kind: Kind, what: str, repo: str, revision: str | None, error: OSError) -> UserError:
+    if error.errno is not None and not isinstance(error, FileNotFoundError):
+        return StoreError(
+            f"the cache of the Hub's clients can't be written or read: {os.strerror(error.errno)}",
+            hint="free space, or set HF_HOME to another folder",
+        )
+    # `datasets` says "no data file" for almost anything, closed and failing repositories included: ask for the reason.
+    try:
+        with explained(kind, repo, revision):
+            client().HfApi().auth_check(repo, repo_type=kind)
+    except UserError as reason:
+        return reason
+    return _kind_of(kind)(
+        f"{what} at {revision} holds no data file that can be read",
+        valid="Parquet, JSON lines, CSV or text files",
+        hint="try again in some minutes if its files look right: the Hub may be failing",
+    )
+
+
+def status_of(error: Any) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def place() -> str:
+    """The endpoint without any user name or password in its address."""
+    parts = urlsplit(str(client().constants.ENDPOINT))
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")

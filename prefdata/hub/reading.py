@@ -1,0 +1,238 @@
+"""Datasets and models of the Hub, always read at a commit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from prefdata.errors import InputError, MissingExtraError, ModelError, closest
+from prefdata.files import check_columns
+from prefdata.hub._client import DatasetOutOfReachError, Kind, ModelOutOfReachError, client, explained, patiently
+
+__all__ = [
+    "REPO_ID",
+    "dataset_rows",
+    "download_dataset",
+    "download_model",
+    "locked_commits",
+    "resolve_dataset",
+    "resolve_model",
+]
+
+REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
+"""Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_WEIGHTS = "*.safetensors"
+_LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
+_MODEL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
+
+
+def resolve_dataset(repo: str, revision: str | None = None) -> str:
+    """The commit SHA of a dataset's branch, tag or (shortened) commit; None is the main branch.
+
+    Raises:
+        InputError: no such repository or revision, no access to it, or no answer from the Hub.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    return _resolve("dataset", repo, revision)
+
+
+def resolve_model(repo: str, revision: str | None = None) -> str:
+    """The commit SHA of a model's branch, tag or (shortened) commit; None is the main branch.
+
+    Raises:
+        ModelError: no such repository or revision, no access to it, or no answer from the Hub.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    return _resolve("model", repo, revision)
+
+
+def dataset_rows(
+    repo: str, config: str | None, split: str, sha: str, *, only: Sequence[str] | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of one split at one commit, in order, as plain Python values.
+
+    The split is downloaded once and kept in the cache of `datasets`.
+
+    Args:
+        repo: the dataset's repository.
+        config: a named configuration; None takes the default one.
+        split: a split, or an expression of splits (`train[:1000]`).
+        sha: the full commit SHA, from `resolve_dataset`.
+        only: the columns to read; all must exist.
+
+    Raises:
+        InputError: the configuration, split or a column does not exist, or the data can't be fetched at this commit.
+        MissingExtraError: `datasets` is not installed.
+    """
+    datasets = _datasets()
+    with explained("dataset", repo, sha):
+        builder = patiently(lambda: _builder(datasets, repo, config, sha))
+        _check_commit(builder, repo, sha)
+        splits = list(builder.info.splits or builder.config.data_files or ())
+        for name in re.sub(r"\[.*?\]", "", split).split("+"):
+            if splits and name.strip() not in (*splits, "all"):
+                raise InputError(
+                    f"the dataset {repo!r} has no split {name!r}", valid=f"splits: {closest(name, splits)}"
+                )
+        patiently(builder.download_and_prepare)
+        table = builder.as_dataset(split=split)
+    if only is not None:
+        check_columns(f"the dataset {repo!r}", only, table.column_names)
+        table = table.select_columns(list(only))
+    return iter(table)
+
+
+def download_model(
+    repo: str, sha: str, *, code: bool = False, weights: bool = True, config: str = "config.json"
+) -> Path:
+    """Downloads a model's configuration, tokenizer and safetensors weights, and returns their folder.
+
+    Pickled weights are never fetched, and Python files only on request, since loading either runs code.
+
+    Args:
+        repo: the model's repository.
+        sha: the full commit SHA, from `resolve_model`.
+        code: fetch the repository's Python files too.
+        weights: without them, only the configuration and the tokenizer are fetched.
+        config: the file that makes it a model; an adapter has another.
+
+    Raises:
+        ModelError: the files can't be fetched, or the repository lacks a configuration or safetensors weights.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    api = client()
+    patterns = [*_MODEL_FILES, *(["*.py"] if code else []), *([_WEIGHTS] if weights else [])]
+    with explained("model", repo, sha):
+        found = patiently(
+            # Folders inside a model repository hold other formats of the same weights.
+            lambda: api.snapshot_download(repo, revision=sha, allow_patterns=patterns, ignore_patterns=["*/*"])
+        )
+    folder = Path(found)
+    if weights:
+        _check_model(repo, folder, config)
+    return folder
+
+
+def download_dataset(repo: str, revision: str | None = None, *, only: Sequence[str] | None = None) -> tuple[Path, str]:
+    """Downloads every file of a dataset at one commit; returns the folder in the client's cache and the commit's SHA.
+
+    Args:
+        repo: the dataset's repository.
+        revision: a branch, tag or commit; None is the main branch.
+        only: names of the files to fetch, where not all are needed.
+
+    Raises:
+        InputError: no such repository or revision, no access to it, or the files can't be fetched.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    api = client()
+    sha = resolve_dataset(repo, revision)
+    with explained("dataset", repo, sha):
+        found = patiently(lambda: api.snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=only))
+    return Path(found), sha
+
+
+def _datasets() -> ModuleType:
+    client()
+    try:
+        import datasets
+    except ImportError as error:
+        raise MissingExtraError.of("a dataset of the Hub", "datasets", "hub") from error
+    found: ModuleType = datasets
+    return found
+
+
+@contextmanager
+def locked_commits(known: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Within the block, a repository's branch or tag stands for the commit that `known` says.
+
+    Args:
+        known: what an earlier block yielded; empty resolves everything anew.
+
+    Yields:
+        `kind:repo@revision` → commit SHA, filled with all that the block resolves.
+    """
+    used: dict[str, str] = {}
+    token = _LOCKED.set((known, used))
+    try:
+        yield used
+    finally:
+        _LOCKED.reset(token)
+
+
+def _resolve(kind: Kind, repo: str, revision: str | None) -> str:
+    known, used = _LOCKED.get(({}, {}))
+    name = f"{kind}:{repo}@{revision or 'main'}"
+    used[name] = known.get(name) or used.get(name) or _ask(kind, repo, revision)
+    return used[name]
+
+
+def _ask(kind: Kind, repo: str, revision: str | None) -> str:
+    api = client().HfApi()
+    ask = api.dataset_info if kind == "dataset" else api.model_info
+    try:
+        with explained(kind, repo, revision):
+            return str(patiently(lambda: ask(repo, revision=revision)).sha)
+    except (DatasetOutOfReachError, ModelOutOfReachError):
+        if revision is not None and _COMMIT.fullmatch(revision):
+            # A full SHA names one commit for ever: whether it is in the cache shows when it is read.
+            return revision
+        raise
+
+
+def _builder(datasets: ModuleType, repo: str, config: str | None, sha: str) -> Any:
+    try:
+        return datasets.load_dataset_builder(repo, name=config, revision=sha)
+    except ValueError as error:
+        names = datasets.get_dataset_config_names(repo, revision=sha)
+        if config is not None and config not in names:
+            raise InputError(
+                f"the dataset {repo!r} has no configuration {config!r}",
+                valid=f"configurations: {closest(config, names)}",
+            ) from error
+        if config is None and len(names) > 1:
+            raise InputError(
+                f"the dataset {repo!r} has several configurations and no default one",
+                valid=f"configurations: {', '.join(names)}",
+                hint="name one",
+            ) from error
+        raise
+
+
+def _check_commit(builder: Any, repo: str, sha: str) -> None:
+    """Refuses what `datasets` takes in place of an unreachable commit: its latest cached one, or a local folder."""
+    if builder.hash != sha:
+        raise InputError(
+            f"the dataset {repo!r} can't be had at commit {sha}: the Hub can't be reached, and the cache holds "
+            "another commit (or a folder of this name stands in the current folder)",
+            hint="try again with the Hub in reach, from another folder",
+        )
+
+
+def _check_model(repo: str, folder: Path, config: str) -> None:
+    names = {path.name for path in folder.iterdir()}
+    if config not in names:
+        valid = "a model in the transformers layout" if config == "config.json" else "an adapter in PEFT's layout"
+        raise ModelError(f"the model {repo!r} has no {config}", valid=valid)
+    index = folder / "model.safetensors.index.json"
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else set()
+    lost = sorted(shards - names)
+    if lost:
+        raise ModelError(
+            f"the model {repo!r} is incomplete: {', '.join(lost)} is missing",
+            hint="run again with the Hub in reach",
+        )
+    if not any(name.endswith(".safetensors") for name in names):
+        raise ModelError(
+            f"the model {repo!r} has no safetensors weights",
+            valid="weights as *.safetensors at the top of the repository",
+            hint="other formats are not loaded; look for a converted copy of the model",
+        )

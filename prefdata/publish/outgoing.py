@@ -1,0 +1,140 @@
+"""`Outgoing`: the files of a dataset folder as they are to be published, each checked against the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from prefdata.errors import PublishError
+from prefdata.publish.card import card_header
+from prefdata.publish.manifest import MANIFEST, manifest_entry
+from prefdata.spec import JSON
+
+__all__ = ["CARD", "Outgoing", "git_digest", "is_name", "read_outgoing"]
+
+CARD = "README.md"
+_NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*")
+_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """What is published of a folder: the files that its manifest lists, and the manifest."""
+
+    folder: Path
+    entries: Mapping[str, JSON]
+    """Name → SHA-256 and size."""
+    card: str
+    """`README.md`; may be another text than the folder's own."""
+    digest: str
+    """SHA-256 of the folder's own manifest: names this dataset."""
+
+    def with_card(self, text: str) -> Outgoing:
+        """The same dataset with another card, which the manifest then lists."""
+        data = text.encode()
+        entry = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+        return replace(self, card=text, entries={**self.entries, CARD: entry})
+
+    @cached_property
+    def manifest(self) -> bytes:
+        """The manifest with this card."""
+        text = json.dumps({"format": 1, "files": dict(self.entries)}, ensure_ascii=False, indent=2, sort_keys=True)
+        return f"{text}\n".encode()
+
+    def files(self) -> dict[str, Path | bytes]:
+        """Name → content of everything that is published."""
+        found: dict[str, Path | bytes] = {name: self.folder / name for name in sorted(self.entries)}
+        return {**found, CARD: self.card.encode(), MANIFEST: self.manifest}
+
+    def sha256(self, name: str) -> str:
+        """Hash of a file."""
+        return hashlib.sha256(self.manifest).hexdigest() if name == MANIFEST else str(self.entries[name]["sha256"])
+
+    def content(self, name: str) -> bytes:
+        """A file's bytes; for small ones."""
+        file = self.files()[name]
+        return file if isinstance(file, bytes) else file.read_bytes()
+
+    def tables(self) -> dict[str, tuple[int, pa.Schema]]:
+        """Rows and schema of each Parquet file."""
+        found = {}
+        for name in sorted(self.entries):
+            if name.endswith(".parquet"):
+                metadata = pq.read_metadata(self.folder / name)
+                found[name] = (int(metadata.num_rows), metadata.schema.to_arrow_schema())
+        return found
+
+
+def is_name(name: object) -> bool:
+    """Whether a file of a dataset folder may be called so: at most one folder deep, and no way out."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def git_digest(content: bytes) -> str:
+    """Git's SHA-1 of a file's content, by which the Hub lists small files."""
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def read_outgoing(where: str | Path) -> Outgoing:
+    """Reads a build folder or dataset folder, and checks that every file is what the manifest says.
+
+    Raises:
+        PublishError: there is no dataset, a file is missing, altered, a link, or has a name that no dataset has.
+    """
+    folder = Path(where)
+    folder = folder if (folder / MANIFEST).is_file() else folder / "dataset"
+    if not (folder / MANIFEST).is_file():
+        raise PublishError(
+            f"{str(where)!r} holds no dataset of prefdata",
+            valid="a folder that `prefdata build` or `prefdata pair` has finished",
+            hint="run the build again: it goes on where it stopped" if Path(where).is_dir() else "check the path",
+        )
+    text = _read_manifest(folder)
+    entries = json.loads(text)["files"]
+    if CARD not in entries:
+        raise PublishError(f"{str(folder)!r} has no card ({CARD})", hint="build the dataset again")
+    for name, entry in entries.items():
+        _check(folder, name, entry)
+    card = (folder / CARD).read_text("utf-8")
+    if not isinstance(card_header(card), dict):
+        raise PublishError(f"the card of {str(folder)!r} has no YAML header", hint="build the dataset again")
+    return Outgoing(folder, entries, card, hashlib.sha256(text).hexdigest())
+
+
+def _read_manifest(folder: Path) -> bytes:
+    path = folder / MANIFEST
+    if path.is_symlink() or path.stat().st_size > _MANIFEST_BYTES:
+        raise PublishError(f"the manifest of {str(folder)!r} is a link or far too large", hint="build it again")
+    text = path.read_bytes()
+    try:
+        files = json.loads(text)["files"]
+        sound = isinstance(files, dict) and all(is_name(name) for name in files) and MANIFEST not in files
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise PublishError(
+            f"the manifest of {str(folder)!r} is not one of prefdata",
+            valid="names of files in the folder, at most one folder deep",
+            hint="build the dataset again",
+        )
+    return text
+
+
+def _check(folder: Path, name: str, entry: JSON) -> None:
+    path = folder / name
+    # What a link leads to may be any file of this machine.
+    if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
+        why = "is missing" if not path.exists() else "is a link, or no file"
+    elif manifest_entry(path) != entry:
+        why = "is not what the manifest lists: it was changed after it was written, or is damaged"
+    else:
+        return
+    raise PublishError(f"{name!r} of {str(folder)!r} {why}", hint="build the dataset again, then push")

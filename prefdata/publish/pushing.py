@@ -1,0 +1,395 @@
+"""`push`: a dataset folder becomes one commit of a dataset on the Hub, or nothing changes there.
+
+Large files are sent first; no reader sees them before the one commit names them. The commit is made upon the head that
+was read, so that nobody's commit in between is overwritten unseen. Its description names the dataset by its digest: a
+commit whose answer was lost is recognised.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from prefdata.errors import PublishError
+from prefdata.hub import HubCommit, HubDataset, HubFile, UndecidedError
+from prefdata.publish.lint import lint_card
+from prefdata.publish.manifest import MANIFEST
+from prefdata.publish.merge import merge_card
+from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name, read_outgoing
+from prefdata.spec import JSON
+
+__all__ = ["Pushed", "push"]
+
+_REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_REF = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
+_WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds between tries, each more or less by a third so that two pushers don't meet again."""
+_BATCH = 20
+"""Files sent at a time."""
+_CARD_BYTES = 8 << 20
+_MANIFEST_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """A dataset that is on the Hub, read again and found equal."""
+
+    repo: str
+    commit: str
+    """SHA of the commit that holds it."""
+    url: str
+    """Where that commit is shown."""
+    new: bool
+    """Whether this push made the commit; not when the same dataset was there already."""
+    rows: Mapping[str, int]
+    """Folder and split (`data/train`) → rows, counted on the Hub."""
+    tag: str | None = None
+    pull_request: str | None = None
+    """Ref of the pull request, where the commit is a proposal."""
+    kept: Mapping[str, JSON] = field(default_factory=dict)
+    """Keys of the card's header that somebody has edited there, and which stay → what they say."""
+
+
+def push(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    public: bool = False,
+    tag: str | None = None,
+    branch: str = "main",
+    create_pr: bool = False,
+    allow_schema_change: bool = False,
+    log: Callable[[str], None] = lambda _: None,
+) -> Pushed:
+    """Publishes a dataset; pushing the same one again makes no commit.
+
+    The token comes from where the Hub's client keeps it (`hf auth login`, `HF_TOKEN`).
+
+    Args:
+        folder: a build folder or a dataset folder.
+        repo_id: `owner/name`; made where there is none.
+        public: everybody may read the repository; otherwise it is private, and a public one is refused.
+        tag: a version that names the commit.
+        branch: the branch that gets the commit; made from `main` where there is none.
+        create_pr: propose the commit as a pull request.
+        allow_schema_change: publish also where columns, types or splits differ from what is there.
+        log: takes one line at a time for the person who watches.
+
+    Raises:
+        PublishError: the dataset was not published, and why. Unless the message names a commit, nothing has changed.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    _check_names(repo_id, tag, branch, create_pr)
+    outgoing = read_outgoing(folder)
+    _refuse_problems(outgoing.card)
+    repo = HubDataset(repo_id)
+    for name, content in outgoing.files().items():
+        if not name.endswith(".parquet") and repo.holds_token(_bytes(content)):
+            raise PublishError(
+                f"{name!r} holds the token of the Hub that is in use", hint="take it out of the recipe and build again"
+            )
+    if not repo.create() and not public and not repo.is_private():
+        raise PublishError(
+            f"the dataset {repo_id!r} is public, and without --public nothing is shown to everybody",
+            hint="--public, or another repository",
+        )
+    if branch != "main" and repo.head(branch) is None:
+        repo.make_branch(branch)
+    sending = _Sending(repo, outgoing, branch, create_pr, allow_schema_change, tag, log)
+    commit, new = sending.run()
+    rows = _read_back(repo, commit.sha, sending.plan)
+    log(f"read back: {sum(rows.values()):,} rows, hashes and schemas are equal")
+    if tag is not None:
+        _tag(repo, tag, commit.sha)
+    if public and repo.is_private():
+        repo.make_public()
+    url = f"{repo.address}/commit/{commit.sha}"
+    return Pushed(repo_id, commit.sha, url, new, rows, tag, commit.pull_request, sending.plan.kept)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What makes the dataset of a commit ours."""
+
+    outgoing: Outgoing
+    """With the card that goes there."""
+    changed: Mapping[str, Path | bytes]
+    deleted: Sequence[str]
+    kept: Mapping[str, JSON]
+
+    @property
+    def empty(self) -> bool:
+        return not self.changed and not self.deleted
+
+
+@dataclass
+class _Sending:
+    repo: HubDataset
+    outgoing: Outgoing
+    branch: str
+    proposed: bool
+    any_schema: bool
+    tag: str | None
+    log: Callable[[str], None]
+    plan: _Plan = field(init=False)
+
+    def run(self) -> tuple[HubCommit, bool]:
+        """The commit that holds the dataset, and whether it was made here."""
+        first, why, lost = self._head(), "", False
+        tagged = None if self.tag is None else self.repo.tag(self.tag)
+        for number, pause in enumerate((*_WAITS, None)):
+            head = self._head() if number else first
+            if (made := self._found(first, head, looked=number > 0)) is not None:
+                return made, lost
+            self.plan = _make_plan(self.repo, self.outgoing, head, any_schema=self.any_schema)
+            if tagged is not None and not (self.plan.empty and tagged == head):
+                raise PublishError(
+                    f"the tag {self.tag!r} of {self.repo.repo!r} names the commit {tagged} already",
+                    hint="another tag: a version never changes",
+                )
+            if self.plan.empty:
+                self.log(f"the same dataset is there already, at {head}")
+                return HubCommit(head), False
+            try:
+                return self._commit(head), True
+            except UndecidedError as error:
+                why, lost = str(error), lost or not error.refused
+                if pause is None:
+                    break
+                wait = pause if error.wait is None else error.wait
+                self.log(f"{why}; trying again in {wait:.0f} s")
+                time.sleep(wait * random.uniform(0.67, 1.33) if error.wait is None else wait)
+        if (made := self._found(first, self._head(), looked=True)) is not None:
+            return made, lost
+        raise PublishError(
+            f"the dataset {self.repo.repo!r} could not be given a commit in {len(_WAITS) + 1} tries: {why}. "
+            "Nothing has changed there",
+            hint="run the same command again in some minutes: files that were sent are not sent again",
+        )
+
+    def _head(self) -> str:
+        head = self.repo.head(self.branch)
+        if head is None:
+            raise PublishError(f"the dataset {self.repo.repo!r} has no branch {self.branch!r}")
+        return head
+
+    def _found(self, first: str, head: str, *, looked: bool) -> HubCommit | None:
+        """Our own commit, where an answer was lost; or the same proposal of an earlier push."""
+        if self.proposed:
+            made = next((made for made, message in self.repo.proposals(head) if self._is_ours(message)), None)
+        else:
+            since = self.repo.since(first, self.branch) if looked and head != first else []
+            made = next((HubCommit(sha) for sha, message in since if self._is_ours(message)), None)
+        if made is not None:
+            # What the commit should hold follows from the head that it was made upon.
+            upon = head if self.proposed else self._parent(first, made.sha)
+            self.plan = _make_plan(self.repo, self.outgoing, upon, any_schema=True)
+        return made
+
+    def _parent(self, first: str, sha: str) -> str:
+        commits = [commit for commit, _ in self.repo.since(first, self.branch)]
+        return [*commits, first][commits.index(sha) + 1]
+
+    def _is_ours(self, message: str) -> bool:
+        return f"prefdata-digest: {self.outgoing.digest}" in message
+
+    def _commit(self, head: str) -> HubCommit:
+        # The client keeps in each addition what the branch held when it was asked: a new head needs new ones.
+        additions = self.repo.additions(self.plan.changed)
+        for addition in additions:
+            name = addition.path_in_repo
+            if addition.upload_info.sha256.hex() != self.plan.outgoing.sha256(name):
+                raise PublishError(f"{name!r} was changed while it was sent", hint="build the dataset again, then push")
+        for start in range(0, len(additions), _BATCH):
+            batch: list[Any] = additions[start : start + _BATCH]
+            self.repo.upload(batch, self.branch, proposed=self.proposed)
+            self.log(f"sent {start + len(batch):,} of {len(additions):,} files")
+        return self.repo.commit(
+            additions,
+            self.plan.deleted,
+            message=f"prefdata push {self.tag}" if self.tag else "prefdata push",
+            description=f"prefdata-digest: {self.outgoing.digest}",
+            branch=self.branch,
+            parent=head,
+            proposed=self.proposed,
+        )
+
+
+def _make_plan(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> _Plan:
+    """What must change at a commit so that it holds the dataset.
+
+    Raises:
+        PublishError: files of somebody else stand in the way, the schema differs, or the card can't be merged.
+    """
+    there = repo.files(head)
+    listed = _listed(repo, head, there)
+    foreign = sorted(name for name in there if name not in listed and _in_the_way(name, outgoing))
+    if foreign:
+        raise PublishError(
+            f"the dataset {repo.repo!r} holds files that prefdata did not write: {', '.join(foreign[:5])}",
+            valid="a new repository or branch, or one that prefdata has published to",
+            hint="choose another repository, or delete these files there",
+        )
+    if not any_schema:
+        changes = _schema_changes(repo, head, outgoing, [name for name in listed if name in there])
+        if changes:
+            raise PublishError(
+                f"the dataset {repo.repo!r} has another schema:\n" + "\n".join(f"    {line}" for line in changes),
+                hint="--allow-schema-change publishes it all the same",
+            )
+    kept: Mapping[str, JSON] = {}
+    if CARD in there:
+        merged = merge_card(outgoing.card, _their_card(repo, head, there[CARD].size))
+        outgoing, kept = outgoing.with_card(merged.text), merged.kept
+        _refuse_problems(merged.text)
+    files = outgoing.files()
+    changed = {name: file for name, file in files.items() if not _same(outgoing, name, there.get(name))}
+    deleted = sorted(name for name in listed if name in there and name not in files)
+    return _Plan(outgoing, changed, deleted, kept)
+
+
+def _their_card(repo: HubDataset, head: str, size: int) -> str:
+    # A card that is read in part, or with letters replaced, would not keep its prose.
+    if size <= _CARD_BYTES:
+        try:
+            return repo.read(head, CARD, _CARD_BYTES).decode()
+        except UnicodeDecodeError:
+            pass
+    raise PublishError(
+        f"the card of {repo.repo!r} is larger than {_CARD_BYTES >> 20} MB or no UTF-8, so its prose can't be kept",
+        hint=f"mend or delete {CARD} on its page",
+    )
+
+
+def _listed(repo: HubDataset, head: str, there: Mapping[str, HubFile]) -> set[str]:
+    """The files that an earlier push of ours wrote."""
+    if MANIFEST not in there:
+        return set()
+    try:
+        files = json.loads(repo.read(head, MANIFEST, _MANIFEST_BYTES))["files"]
+        return {MANIFEST, *(name for name in files if is_name(name))}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {MANIFEST}
+
+
+def _in_the_way(name: str, outgoing: Outgoing) -> bool:
+    """Whether writing would replace a file, or `load_dataset` would read it with ours."""
+    if name in (CARD, MANIFEST):
+        return False
+    folder, _, file = name.rpartition("/")
+    splits = {
+        entry.rpartition("/")[2].partition("-")[0] for entry in outgoing.entries if entry.startswith(f"{folder}/")
+    }
+    return name in outgoing.entries or (bool(folder) and file.endswith(".parquet") and file.partition("-")[0] in splits)
+
+
+def _same(outgoing: Outgoing, name: str, remote: HubFile | None) -> bool:
+    if remote is None:
+        return False
+    if remote.large:
+        return remote.digest == outgoing.sha256(name)
+    return remote.digest == git_digest(outgoing.content(name))
+
+
+def _by_split(names: Iterable[str]) -> dict[str, list[str]]:
+    """`data/train` → its files."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if name.endswith(".parquet"):
+            folder, _, file = name.rpartition("/")
+            found[f"{folder}/{file.partition('-')[0]}" if folder else file.removesuffix(".parquet")].append(name)
+    return found
+
+
+def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, listed: Sequence[str]) -> list[str]:
+    """What a reader of the published columns and splits would miss or find changed; a line each."""
+    tables = outgoing.tables()
+    ours, theirs = (
+        {split: files for split, files in _by_split(names).items() if "/" in split} for names in (tables, listed)
+    )
+    lines = [f"{split}: gone" for split in theirs if split not in ours]
+    if theirs:
+        lines += [f"{split}: new" for split in ours if split not in theirs]
+    for split in sorted(ours.keys() & theirs.keys()):
+        now = {column.name: column.type for column in tables[ours[split][0]][1]}
+        before = {column.name: column.type for column in repo.parquet(head, theirs[split][0])[1]}
+        for name in dict.fromkeys([*before, *now]):
+            if before.get(name) != now.get(name):
+                lines.append(f"{split}: {name}: {before.get(name, '-')} → {now.get(name, '-')}")
+    return lines
+
+
+def _read_back(repo: HubDataset, sha: str, plan: _Plan) -> dict[str, int]:
+    """Compares what the commit holds with what was to be published; rows of each split.
+
+    Raises:
+        PublishError: they differ.
+    """
+    there, outgoing = repo.files(sha), plan.outgoing
+    wrong = [name for name in outgoing.files() if not _same(outgoing, name, there.get(name))]
+    wrong += [name for name in plan.deleted if name in there]
+    tables, rows = outgoing.tables(), {}
+    for split, names in _by_split(tables).items():
+        found: list[tuple[int, pa.Schema]] = [repo.parquet(sha, name) for name in names if name not in wrong]
+        expected = [tables[name] for name in names if name not in wrong]
+        if [count for count, _ in found] != [count for count, _ in expected] or not all(
+            schema.equals(other) for (_, schema), (_, other) in zip(found, expected, strict=True)
+        ):
+            wrong.append(split)
+        if "/" in split:
+            rows[split] = sum(count for count, _ in found)
+    if wrong:
+        raise PublishError(
+            f"the commit {repo.address}/commit/{sha} was made, but does not hold what was sent: {', '.join(wrong[:5])}",
+            hint="push again; if it stays so, the Hub is at fault: tell its operator",
+        )
+    return rows
+
+
+def _tag(repo: HubDataset, tag: str, sha: str) -> None:
+    at = repo.tag(tag)
+    if at is None:
+        repo.make_tag(tag, sha)
+        at = repo.tag(tag)
+    if at != sha:
+        raise PublishError(
+            f"the commit {repo.address}/commit/{sha} was made, but the tag {tag!r} names another one, {at}",
+            hint="another tag: a version never changes",
+        )
+
+
+def _refuse_problems(card: str) -> None:
+    problems = lint_card(card)
+    if problems:
+        raise PublishError(
+            "the card's header would not be understood:\n" + "\n".join(f"    {problem}" for problem in problems),
+            hint="mend the recipe's `publish` and build again, or the card on its page",
+        )
+
+
+def _check_names(repo_id: str, tag: str | None, branch: str, create_pr: bool) -> None:
+    if not _REPO.fullmatch(repo_id) or len(repo_id) > 96 or ".." in repo_id or "--" in repo_id:
+        raise PublishError(
+            f"{repo_id!r} is no dataset's name",
+            valid="owner/name of letters, digits, dots, dashes and underscores, at most 96 of them",
+        )
+    for what, name in (("tag", tag), ("branch", branch)):
+        if name is not None and (not _REF.fullmatch(name) or ".." in name or name.endswith((".lock", "."))):
+            raise PublishError(f"{name!r} is no {what}'s name", valid="letters, digits, dots, dashes and underscores")
+    if tag is not None and create_pr:
+        raise PublishError(
+            "a proposal has no version: --tag stands beside --create-pr", hint="tag it when it is merged"
+        )
+
+
+def _bytes(content: Path | bytes) -> bytes:
+    return content if isinstance(content, bytes) else content.read_bytes()

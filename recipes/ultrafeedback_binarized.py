@@ -1,0 +1,46 @@
+"""UltraFeedback, binarized: the dataset HuggingFaceH4/ultrafeedback_binarized behind Zephyr.
+
+Nothing is sampled and nothing scored: UltraFeedback has four answers to each prompt, with GPT-4's overall scores. The
+best stands against a random other one. Source: create_dataset.py and README of the dataset.
+"""
+
+from prefdata import profiles
+from prefdata.dataset import TRLPairs
+from prefdata.pairing import UltraFeedbackBinarized
+from prefdata.prompts import Decontaminate, HubPrompts
+from prefdata.prompts.filters import TRUTHFUL_QA
+from prefdata.recipe import Recipe
+from prefdata.sampling import ExistingCompletions
+from prefdata.scoring import GivenScores
+from prefdata.training import DPOTraining
+
+ULTRAFEEDBACK = "openbmb/UltraFeedback"
+# The commit that create_dataset.py pins. Before 2023-12-29 2,628 answers had a wrong overall score of 10.
+COMMIT = "40b436560ca83a8dba36114c22ab3c66e43f6d5e"
+
+recipe = Recipe(
+    name="ultrafeedback_binarized",
+    description="The answers and overall scores of UltraFeedback, binarized: best against a random other one.",
+    seed=42,
+    prompts=HubPrompts(dataset=ULTRAFEEDBACK, revision=COMMIT, prompt_column="instruction", prompt_format="text"),
+    # create_dataset.py drops the source truthful_qa, and instructions that are TruthfulQA's questions.
+    filters=(Decontaminate(sets=(TRUTHFUL_QA,)),),
+    candidates=(
+        ExistingCompletions(
+            name="ultrafeedback",
+            dataset=ULTRAFEEDBACK,
+            revision=COMMIT,
+            prompt_column="instruction",
+            prompt_format="text",
+            completions_column="completions",
+            model_column="model",
+            # By this, and not by the mean of the four aspects, as the first README had it.
+            score_column="overall_score",
+        ),
+    ),
+    scores=GivenScores(),
+    pairs=UltraFeedbackBinarized(seed=42),
+    dataset=TRLPairs(test_size=2000),
+    training=DPOTraining(model="alignment-handbook/zephyr-7b-sft-full"),
+    profiles={"cpu": profiles.cpu_answered("ultrafeedback")},
+)

@@ -1,0 +1,38 @@
+"""WPO for Gemma-2-9b-it: the dataset behind the model gemma-2-9b-it-WPO-HB.
+
+As `wpo_hybrid_v2`, but ArmoRM scores each answer by itself, and the best stands against the worst. Ties are rare with
+such scores, so there is no need of a backfill. Sources: arXiv 2406.11827 and the model's card.
+"""
+
+from prefdata import profiles
+from prefdata.dataset import TRLPairs
+from prefdata.generators import VLLM, ChatEndpoint
+from prefdata.pairing import BestVsWorst
+from prefdata.prompts import HubPrompts
+from prefdata.recipe import Recipe
+from prefdata.sampling import Samples
+from prefdata.scoring import ArmoRM, BaselineScorer
+from prefdata.training import WPOTraining
+
+POLICY = "google/gemma-2-9b-it"
+gpt4 = ChatEndpoint(model="gpt-4-turbo")
+
+recipe = Recipe(
+    name="wpo_gemma2_armorm",
+    description="On-policy answers of Gemma-2-9b-it and answers of GPT-4-turbo to UltraFeedback prompts, scored by "
+    "ArmoRM; best against worst.",
+    seed=1,
+    prompts=HubPrompts(dataset="HuggingFaceH4/ultrafeedback_binarized", split="train_prefs"),
+    candidates=(
+        # Temperature and top-p are the paper's for its other models; for this one no source tells any.
+        Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
+        Samples(name="teacher", generator=gpt4, n=1, temperature=0.7, top_p=0.95, max_tokens=2048),
+    ),
+    scores=ArmoRM(model="RLHFlow/ArmoRM-Llama3-8B-v0.1"),
+    pairs=BestVsWorst(),
+    # The published set has about 59,600 train and 2,000 test rows.
+    dataset=TRLPairs(test_size=2000),
+    # The card: as for Llama-3, but 1 pair a device and 16 forward passes a step.
+    training=WPOTraining(model=POLICY, per_device_batch_size=1, gradient_accumulation_steps=16),
+    profiles={"cpu": profiles.cpu(scores=BaselineScorer())},
+)

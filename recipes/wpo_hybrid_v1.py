@@ -1,0 +1,41 @@
+"""WPO hybrid (the paper's) for Llama-3-8B-Instruct: the dataset behind the model Llama3-Instruct-8B-WPO-HB.
+
+As `wpo_hybrid_v2`, but for the rule: a score of 5 or 6 is chosen, and a random answer that is lower by at least 1 is
+rejected. Sources: arXiv 2406.11827 (sampling, scoring, rule, hyper-parameters) and DNO (arXiv 2404.03715), which the
+paper takes its sampling and its judge from.
+"""
+
+from prefdata import profiles
+from prefdata.dataset import TRLPairs
+from prefdata.generators import VLLM, ChatEndpoint
+from prefdata.pairing import WPOHybridV1
+from prefdata.prompts import HubPrompts
+from prefdata.recipe import Recipe
+from prefdata.sampling import PublishedPairs, Samples
+from prefdata.scoring import AdditiveJudge
+from prefdata.training import WPOTraining
+
+PROMPTS = "HuggingFaceH4/ultrafeedback_binarized"
+POLICY = "meta-llama/Meta-Llama-3-8B-Instruct"
+gpt4 = ChatEndpoint(model="gpt-4-turbo", structured="json_object")
+
+recipe = Recipe(
+    name="wpo_hybrid_v1",
+    description="On-policy answers of Llama-3-8B-Instruct and answers of GPT-4-turbo to UltraFeedback prompts, paired "
+    "by the rule of the WPO paper.",
+    seed=1,
+    prompts=HubPrompts(dataset=PROMPTS, split="train_prefs"),
+    candidates=(
+        # The token limit is ours: no source tells the authors'.
+        Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
+        Samples(name="teacher", generator=gpt4, n=1, temperature=0.7, top_p=0.95, max_tokens=2048),
+    ),
+    scores=AdditiveJudge(generator=gpt4, justify=True, max_tokens=2048),
+    pairs=WPOHybridV1(threshold=5, margin=1),
+    # The paper's "+Ultrafeedback". Without this line it is its plain hybrid setting: such prompts stay out.
+    backfill=PublishedPairs(name="ultrafeedback", dataset=PROMPTS, split="train_prefs", prompt_id_column="prompt_id"),
+    dataset=TRLPairs(test_size=2000),
+    # The paper has 2 epochs, rate 1e-6, beta 0.01 and batches of 128, as the later card; the repository's seed is 42.
+    training=WPOTraining(model=POLICY, seed=42),
+    profiles={"cpu": profiles.cpu()},
+)

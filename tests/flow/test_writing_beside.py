@@ -1,0 +1,151 @@
+"""Shards are written beside the work, not between: a slow disk keeps no engine waiting, and what it refuses is told."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from prefdata.engines import local
+from prefdata.engines.local import Work, run_stage
+from prefdata.errors import StoreError
+from prefdata.progress import Progress
+from prefdata.store import StageFolder, write_json
+
+SHARDS = {number: [f"{number}-{letter}" for letter in "abc"] for number in range(30)}
+WHOLE = {number: [task.upper() for task in tasks] for number, tasks in SHARDS.items()}
+
+
+class Disk:
+    """Writes shards, and waits or fails where it is told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = StageFolder(folder)
+        self.folder.create()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.refuses: set[int] = set()
+        self.begun: list[int] = []
+
+    def write(self, shard: int, results: Sequence[str]) -> None:
+        self.begun.append(shard)
+        assert self.gate.wait(timeout=20)
+        if shard in self.refuses:
+            raise StoreError(f"shard {shard} can't be written: the disk is full")
+        write_json(self.folder.shard(shard), list(results))
+
+    def run(self, worker) -> None:
+        work = Work(
+            tasks=lambda shard: SHARDS[shard],
+            key_of_task=lambda task: task,
+            run=worker,
+            key_of_result=str.lower,
+            dump=lambda result: {"result": result},
+            load=lambda record: record["result"],
+            write=self.write,
+        )
+        with Progress.of("letters", 90, "letters") as progress:
+            run_stage(work, self.folder, SHARDS, progress)
+
+    def shards(self) -> dict[int, list[str]]:
+        paths = {number: self.folder.shard(number) for number in SHARDS}
+        return {number: json.loads(path.read_text()) for number, path in paths.items() if path.exists()}
+
+    def journals(self) -> list[str]:
+        return sorted(path.name for path in self.folder.path.glob("journal-*"))
+
+
+@pytest.fixture
+def disk(tmp_path):
+    return Disk(tmp_path / "stage")
+
+
+def test_work_goes_on_while_a_shard_is_being_written(disk):
+    disk.gate.clear()
+    answered = 0
+
+    def worker(tasks: Iterable[str]) -> Iterator[str]:
+        nonlocal answered
+        for task in tasks:
+            if task == "3-b":
+                # Three shards are complete and not one is written.
+                assert disk.begun == [0] and disk.shards() == {}
+                assert disk.journals() == [f"journal-0000{shard}.jsonl" for shard in range(4)]
+                disk.gate.set()
+            yield task.upper()
+            answered += 1
+
+    disk.run(worker)
+    assert answered == 90
+    assert disk.begun == sorted(SHARDS)
+    assert disk.shards() == WHOLE
+    assert disk.journals() == []
+
+
+def test_a_disk_that_falls_behind_stops_the_work_at_last(disk):
+    disk.gate.clear()
+    taken: list[str] = []
+
+    def worker(tasks: Iterable[str]) -> Iterator[str]:
+        for task in tasks:
+            taken.append(task)
+            yield task.upper()
+
+    thread = threading.Thread(target=disk.run, args=(worker,))
+    thread.start()
+    thread.join(timeout=2.0)
+    waits, behind = thread.is_alive(), len(taken)
+    disk.gate.set()
+    thread.join(timeout=60)
+    assert waits and 3 * local._BACKLOG <= behind <= 3 * (local._BACKLOG + 2)
+    assert disk.shards() == WHOLE
+
+
+def test_what_the_disk_refuses_stops_the_work_and_loses_no_answer(disk):
+    disk.refuses = {1}
+    taken: list[str] = []
+
+    def worker(tasks: Iterable[str]) -> Iterator[str]:
+        for task in tasks:
+            taken.append(task)
+            time.sleep(0.01)
+            yield task.upper()
+
+    with pytest.raises(StoreError, match="shard 1 can't be written"):
+        disk.run(worker)
+    before = set(taken)
+    assert 6 <= len(before) < 90
+    assert 1 not in disk.shards() and 0 in disk.shards()
+    # Every answer is in a shard or in a journal: the next run asks for none of them again.
+    disk.refuses, taken[:] = set(), []
+    disk.run(worker)
+    assert disk.shards() == WHOLE
+    assert before.isdisjoint(taken) and len(before) + len(taken) == 90
+
+
+def test_the_last_shard_that_can_not_be_written_is_told_too(disk):
+    disk.refuses = {29}
+    with pytest.raises(StoreError, match="shard 29"):
+        disk.run(lambda tasks: (task.upper() for task in tasks))
+    assert disk.shards().keys() == SHARDS.keys() - {29}
+    assert disk.journals() == ["journal-00029.jsonl"]
+
+
+def test_after_an_error_of_the_engine_complete_shards_are_still_written(disk):
+    disk.gate.clear()
+
+    def worker(tasks: Iterable[str]) -> Iterator[str]:
+        for task in tasks:
+            if task == "2-b":
+                threading.Timer(0.2, disk.gate.set).start()
+                raise RuntimeError("the engine broke")
+            yield task.upper()
+
+    with pytest.raises(RuntimeError, match="the engine broke"):
+        disk.run(worker)
+    assert disk.shards() == {number: WHOLE[number] for number in (0, 1)}
+    assert disk.journals() == ["journal-00002.jsonl"]

@@ -1,0 +1,183 @@
+"""From a recipe to the Hub and back: built, pushed, loaded, verified, compared and built again, by the real clients."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import dataset_folder
+from test_push import files, local
+
+from prefdata.publish import push
+
+PROMPTS = "".join(json.dumps({"id": f"p{n}", "prompt": f"Question {n}? \x1b[31m---"}) + "\n" for n in range(8))
+ANSWERS = "".join(
+    json.dumps({"id": f"p{n}", "response": f"{n} {'x' * score} <b>|`", "score": score}) + "\n"
+    for n in range(8)
+    for score in (n % 3, 4)
+)
+RECIPE = """
+import os, sys
+from pathlib import Path
+from prefdata.cli.main import main
+from prefdata.recipe import Recipe
+
+def recipe(name, **changes):
+    made = Recipe.model_validate({
+        "name": name, "seed": 3,
+        "prompts": {"kind": "hub", "dataset": "alice/questions", "prompt_id_column": "id"},
+        "candidates": [{"kind": "existing", "name": "replayed", "dataset": "alice/answers", "split": "train",
+                        "prompt_id_column": "id", "score_column": "score"}],
+        "scores": {"kind": "given"}, "pairs": {"kind": "best_vs_worst"},
+        "dataset": {"kind": "trl", "test_size": 2},
+        "publish": {"repo": f"alice/{name}", "tag": "v1.0", "language": ["en"],
+                    "licenses": {"alice/questions": "cc-by-4.0", "alice/answers": "mit"}},
+        **changes,
+    })
+    Path(f"{name}.json").write_text(json.dumps(made.dump()))
+    return f"{name}.json"
+
+def command(*arguments):
+    sys.argv = ["prefdata", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+"""
+
+
+@pytest.fixture
+def sources(hub):
+    hub.put("dataset", "alice/questions", {"train.jsonl": PROMPTS.encode()})
+    hub.put("dataset", "alice/answers", {"train.jsonl": ANSWERS.encode()})
+
+
+@pytest.mark.parametrize(
+    "layout", [{"kind": "trl", "test_size": 2}, {"kind": "snorkel", "iteration": 1, "test_size": 2}]
+)
+def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sources, layout):
+    found = client.run(
+        f"""{RECIPE}
+from datasets import load_dataset, get_dataset_config_names
+from prefdata.verify import verify_dataset
+from prefdata.inspection import summarise
+from prefdata.inspection.diff import compare
+from prefdata.inspection.where import dataset_at
+
+codes = [command("build", recipe("made", dataset={layout!r}), "--push", "--out", "one")]
+codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
+loaded = {{
+    name: {{split: rows.num_rows for split, rows in load_dataset("alice/made", name, revision="v1.0").items()}}
+    for name in get_dataset_config_names("alice/made", revision="v1.0")
+}}
+report = verify_dataset("alice/made@v1.0")
+codes.append(command("inspect", "alice/made@v1.0"))
+codes.append(command("diff", "alice/made@v1.0", "one"))
+result = {{
+    "codes": codes, "loaded": loaded, "holds": report.holds, "mismatches": [str(m) for m in report.mismatches],
+    "pairs": summarise(dataset_at("alice/made")).pairs,
+}}
+""",
+        token="secret-of-alice",
+    )
+    assert found["codes"] == [0, 0, 0, 0]
+    assert found["holds"], found["mismatches"]
+    assert found["pairs"] == 8
+    assert sorted(found["loaded"]["default"].values()) == [2, 6]
+    assert found["loaded"]["candidates"] == {"train": 16}
+    assert ("trace" in found["loaded"]) == (layout["kind"] == "snorkel")
+    repo = hub.repos["dataset", "alice/made"]
+    assert repo.private
+    assert len(repo.commits) == 2
+    # The sources move on; what was published is made again from the commits that its lock pins.
+    hub.put("dataset", "alice/questions", {"train.jsonl": b'{"id": "q", "prompt": "Another?"}\n'})
+    again = client.run(
+        f"""{RECIPE}
+result = [command("build", "--from", "alice/made@v1.0", "--out", "again"), command("diff", "one", "again")]
+""",
+        token="secret-of-alice",
+    )
+    assert again == [0, 0]
+    made = {name: data for name, data in local(client.home / "again" / "dataset").items() if name.endswith(".parquet")}
+    assert made
+    assert {name: data for name, data in files(hub, "v1.0", "alice/made").items() if name in made} == made
+
+
+HOSTILE = [
+    ({"candidates": [{"kind": "existing", "name": "r", "path": "/etc/passwd"}]}, "reads the file '/etc/passwd'"),
+    ({"prompts": {"kind": "file", "path": "secrets.jsonl"}}, "reads the file 'secrets.jsonl'"),
+    (
+        {"candidates": [{"kind": "samples", "name": "r", "generator": {"kind": "vllm", "model": "a/b"}}]},
+        "runs code of the repository 'a/b'",
+    ),
+    (
+        {"candidates": [{"kind": "samples", "name": "r", "generator": {"kind": "chat_endpoint", "model": "m"}}]},
+        "to 'https://collector.example/v1'",
+    ),
+]
+
+
+def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
+    HOSTILE[2][0]["candidates"][0]["generator"]["trust_remote_code"] = True
+    HOSTILE[3][0]["candidates"][0]["generator"] |= {
+        "base_url": "https://collector.example/v1",
+        "api_key_env": "HF_TOKEN",
+    }
+    base = {"name": "x", "scores": {"kind": "given"}, "pairs": {"kind": "best_vs_worst"}}
+    base["prompts"] = {"kind": "hub", "dataset": "alice/questions"}
+    base["candidates"] = [{"kind": "existing", "name": "r", "dataset": "alice/answers"}]
+    for number, (changes, _) in enumerate(HOSTILE):
+        content = json.dumps({**base, **changes}).encode()
+        hub.put("dataset", f"alice/x{number}", {"recipe.json": content, "prefdata.lock.json": b'{"format": 2}'})
+    python = {**base, "pairs": {"kind": "python", "path": "evil:rule"}}
+    lock = {"format": 2, "commits": {"dataset:alice/questions@main": "../../elsewhere"}}
+    hub.put(
+        "dataset", "alice/code", {"recipe.json": json.dumps(python).encode(), "prefdata.lock.json": b'{"format": 2}'}
+    )
+    hub.put("dataset", "alice/pins", {"recipe.json": json.dumps(base).encode()})
+    hub.put("dataset", "alice/pins", {"prefdata.lock.json": json.dumps(lock).encode()})
+    hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
+    found = client.run(
+        f"""{RECIPE}
+from prefdata.lock import FORMAT
+import prefdata.rebuild
+from prefdata.rebuild import fetch_recipe
+prefdata.rebuild.FORMAT = 2
+names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
+told = [refused(lambda: fetch_recipe(name)) for name in names]
+Path("evil.py").write_text("open('ran', 'w')")
+told.append(refused(lambda: __import__("prefdata.flow").flow.build(fetch_recipe("alice/code", "b"), "b")))
+result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
+""",
+        token="secret-of-alice",
+    )
+    told, made = found
+    for (kind, message), (_, expected) in zip(told, HOSTILE, strict=False):
+        assert kind == "RecipeError"
+        assert expected in message
+    assert "pins something else than commits" in told[len(HOSTILE)][1]
+    assert told[-1][0] in ("RecipeError", "UserError", "InputError")
+    assert made == []
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+def test_through_xet_a_push_and_its_faults_are_the_same(near, folder, tmp_path, monkeypatch):
+    pytest.importorskip("hf_xet")
+    from huggingface_hub import constants
+
+    near.hub.xet = "write"
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    near.hub.fail(0, drop=True, post=True, path=r"/commit/main")
+    done = push(folder, "alice/prefs")
+    assert any("xet-write-token" in entry[1] for entry in near.hub.log)
+    assert not any("objects/batch" in entry[1] for entry in near.hub.log)
+    assert files(near.hub) == local(folder)
+    assert len(near.hub.repos["dataset", "alice/prefs"].commits) == 2
+    assert push(folder, "alice/prefs").commit == done.commit
+    near.hub.fail(404, path=r"xet-write-token", times=99)
+    from prefdata.errors import PublishError
+
+    with pytest.raises(PublishError, match="HF_HUB_DISABLE_XET"):
+        push(dataset_folder(tmp_path / "two", "better"), "alice/prefs")
+    assert files(near.hub) == local(folder)
