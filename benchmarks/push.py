@@ -105,6 +105,15 @@ def sent(hub: MiniHub) -> list[str]:
     return [path.rpartition("/")[2] for method, path, status, _ in hub.log if method == "PUT" and status == 200]
 
 
+def settled(blobs: Path) -> set[str]:
+    """Hashes of the large files that the Hub has, once what was on its way when the pusher died has arrived."""
+    found: set[str] = set()
+    while (now := {path.name for path in blobs.rglob("*") if len(path.name) == 64}) != found:
+        found = now
+        time.sleep(1)
+    return found
+
+
 def measure(gigabytes: float, file_mb: float, xet: bool) -> dict[str, object]:
     """One dataset: pushed until half is there, killed, pushed again, and pushed once more."""
     with tempfile.TemporaryDirectory() as folder_name:
@@ -118,8 +127,7 @@ def measure(gigabytes: float, file_mb: float, xet: bool) -> dict[str, object]:
             time.sleep(0.01)
         killed.kill()
         killed.wait()
-        time.sleep(0.5)
-        before = set(sent(hub))
+        before = settled(root / "hub" / "blobs")
         commits = [len(repo.commits) for repo in hub.repos.values()]
         hub.log.clear()
         out, _ = (again := pusher(hub, root / "dataset", root / "home", xet)).communicate()
@@ -129,7 +137,6 @@ def measure(gigabytes: float, file_mb: float, xet: bool) -> dict[str, object]:
         third = pusher(hub, root / "dataset", root / "home", xet)
         assert not json.loads(third.communicate()[0])["new"]
         hub.stop()
-        assert (counted := len({*before, *sent(hub)})) == files or xet, counted
     return {
         "GB": size / 1e9,
         "files": files,

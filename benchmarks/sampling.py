@@ -1,7 +1,7 @@
 """prefdata's sampling stage beside one raw call of the engine: what do shards, journals and a process of its own cost?
 
     python benchmarks/sampling.py                 # the table below
-    python benchmarks/sampling.py --replicas      # and two engines of one thread beside one engine of two threads
+    python benchmarks/sampling.py --replicas      # two engines of one thread beside one engine of two threads
 
 Both sides answer the same prompts of the bundled sample n times each, with the same model (the embedded one), engine
 options and decoding. Each design runs in fresh processes, and the order is turned round in every other round. CPU
@@ -33,7 +33,6 @@ REPLICAS: dict[str, dict[str, Any]] = {
     "prefdata, 1 engine x 2 threads": {"side": "ours", "shard_size": 4, "threads": 2},
     "prefdata, 2 engines x 1 thread": {"side": "ours", "shard_size": 4, "replicas": 2},
 }
-FIRST = next(iter(DESIGNS))
 QUIET = {
     **{"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"},
     **{"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_HOST_IP": "127.0.0.1"},
@@ -64,15 +63,13 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
     def rate(run: dict[str, float]) -> float:
         return run["tokens"] / run["work"]
 
-    base = statistics.median(map(rate, runs[FIRST]))
+    base = statistics.median(map(rate, next(iter(runs.values()))))
     lines = [
         "| design | tokens | start, CPU s | work, CPU s | tokens per CPU s | of the first | engine steps "
         "| tokens a step | tokens per s |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, found in runs.items():
-        if not found:
-            continue
         middle = sorted(found, key=rate)[len(found) // 2]
         median = statistics.median(map(rate, found))
         lines.append(
@@ -91,10 +88,10 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=96)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--replicas", action="store_true", help="also compare replicas with threads")
+    parser.add_argument("--replicas", action="store_true", help="compare replicas with threads instead")
     asked = parser.parse_args()
     work = {"number": asked.prompts, "n": asked.n, "max_tokens": asked.max_tokens, "dtype": asked.dtype}
-    designs = {**DESIGNS, **(REPLICAS if asked.replicas else {})}
+    designs = REPLICAS if asked.replicas else DESIGNS
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in designs}
     for number in range(asked.rounds):
         for name in list(designs) if number % 2 == 0 else list(designs)[::-1]:

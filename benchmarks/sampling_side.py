@@ -111,7 +111,7 @@ def ours(
         model=MODEL,
         dtype=dtype,
         max_model_len=MAX_MODEL_LEN,
-        max_num_seqs=MAX_NUM_SEQS // replicas,
+        max_num_seqs=MAX_NUM_SEQS,
         replicas=replicas,
         env=env,
     )

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from prefdata.dataset import Layout, held_out
 from prefdata.errors import StoreError
+from prefdata.estimate import Estimate, estimate_run
 from prefdata.lock import make_lock, score_parts
 from prefdata.progress import say
 from prefdata.publish.card import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.recipe import Recipe
-from prefdata.spec import JSON, Context, Part
+from prefdata.spec import JSON, Context, Operational, Part
 from prefdata.stage_rows import read_prompts
 from prefdata.stages import Run
 from prefdata.store import BuildFolder, check_replaceable, replace_folder, write_json
@@ -93,6 +94,8 @@ class Plan:
     stages: tuple[StagePlan, ...]
     problems: tuple[str, ...]
     """What would stop the build: missing packages, keys that are not set."""
+    estimate: Estimate
+    """What language models are still to be asked: requests, tokens, money, hours."""
 
 
 def build(
@@ -121,13 +124,15 @@ def build(
             raise problem
         check_replaceable(folder.dataset)
         write_json(folder.lock_file, lock.content)
-        run.prompts()
-        for sampler in recipe.samplers:
-            run.candidates(sampler)
-        run.scores()
-        run.pairs()
-        write_dataset(run)
-        run.tell_spending()
+        try:
+            run.prompts()
+            for sampler in recipe.samplers:
+                run.candidates(sampler)
+            run.scores()
+            run.pairs()
+            write_dataset(run)
+        finally:
+            run.tell_spending()
     return Build(folder.root)
 
 
@@ -195,8 +200,20 @@ def _read_lock(folder: BuildFolder) -> JSON | None:
         ) from error
 
 
-def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHARD_SIZE) -> Plan:
+def plan(
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    shard_size: int = SHARD_SIZE,
+    answer_tokens: int | None = None,
+) -> Plan:
     """What `build` would do, without spending anything: reads the prompts, starts no model, asks nobody.
+
+    Args:
+        recipe: with its profile applied.
+        out: as for `build`.
+        shard_size: as for `build`.
+        answer_tokens: how long answers are expected to be; None goes by those that the build has.
 
     Raises:
         UserError: an input can't be found.
@@ -217,15 +234,17 @@ def plan(recipe: Recipe, out: str | Path | None = None, *, shard_size: int = SHA
     ]
     reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
     problems = tuple(str(problem) for problem in run.problems())
-    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems)
+    estimated = estimate_run(run, prompts, answer_tokens=answer_tokens)
+    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
 
 
 def describe(part: Part) -> str:
-    """A part in words: its kind, and the fields that differ from their defaults."""
+    """A part in words: its kind, and the fields that can change a result and differ from their defaults."""
     told = []
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
-        if name != "kind" and value != field.get_default(call_default_factory=True):
+        said = name == "kind" or Operational in field.metadata
+        if not said and value != field.get_default(call_default_factory=True):
             told.append(f"{name} {_shown(value)}")
     kind = part.identity()["kind"]
     return f"{kind} ({', '.join(told)})" if told else str(kind)

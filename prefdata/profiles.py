@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefdata.dataset import AnyLayout, TRLPairs
+from prefdata.dataset import AnyMainLayout, TRLPairs
 from prefdata.generators import Local
 from prefdata.prompts import AnyPrompts, SamplePrompts
 from prefdata.publish import Publish
@@ -25,7 +25,7 @@ def cpu(
     teacher: bool = True,
     scores: AnyScorer | None = None,
     prompts: AnyPrompts | None = None,
-    dataset: AnyLayout | None = None,
+    dataset: AnyMainLayout | None = None,
 ) -> Profile:
     """A laptop without a network: the bundled prompts, a 135M-parameter policy, recorded teacher answers.
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args, get_origin
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prefdata.audit import Audit
-from prefdata.dataset import AnyLayout, TRLPairs
+from prefdata.dataset import AnyLayout, AnyMainLayout, TRLPairs
 from prefdata.errors import RecipeError, closest
 from prefdata.pairing import AnyRule, PairRule
 from prefdata.prompts import AnyPromptFilter, AnyPrompts
@@ -52,7 +52,7 @@ class Profile(Spec):
     """Instead of the recipe's dataset of pairs for prompts that give none."""
     audit: Audit | None = None
     """Instead of the recipe's limits."""
-    dataset: AnyLayout | None = None
+    dataset: AnyMainLayout | None = None
     """Instead of the recipe's layout."""
     also: Annotated[tuple[AnyLayout, ...] | None, Field(exclude_if=lambda also: also is None)] = None
     """Instead of the recipe's further layouts."""
@@ -94,7 +94,7 @@ class Recipe(Spec):
     """Prompts that the rule gives no pair take the one that this dataset has for them, marked by its name as source."""
     audit: Audit = Audit()
     """Which biases of the dataset warn, or stop the build."""
-    dataset: AnyLayout = TRLPairs()
+    dataset: AnyMainLayout = TRLPairs()
     """Columns and splits of what is published."""
     also: Annotated[tuple[AnyLayout, ...], Field(exclude_if=lambda also: not also)] = ()
     """Further layouts of the same pairs, each a configuration named by its kind; the splits are those of `dataset`."""
@@ -135,6 +135,12 @@ class Recipe(Spec):
                 f"the pair rule {self.pairs.dump()['kind']!r}, as set, needs comparisons, and the scorer "
                 f"{self.scores.dump()['kind']!r} makes none: take a pairwise scorer, or the rule's option that works "
                 "on scores"
+            )
+        if self.pairs.needs_log_odds() and self.scores.compares != "log_odds":
+            raise ValueError(
+                f"the pair rule {self.pairs.dump()['kind']!r}, as set, needs log-odds, and the scorer "
+                f"{self.scores.dump()['kind']!r} gives probabilities, which may be 0 or 1: take a ranker, or a judge "
+                "with `expected`"
             )
         return self
 

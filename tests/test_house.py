@@ -27,7 +27,7 @@ LAYERS = [
     ["spec"],
     ["records", "worker_process"],
     ["conversations", "embedded", "files", "scores", "tables", "worker"],
-    ["hub"],
+    ["hub", "scored_rows"],
     ["models"],
     ["tokens"],
     ["generators"],
@@ -129,7 +129,10 @@ def loaded_by(fresh, program: str, tmp_path: Path) -> set[str]:
     "arguments",
     [
         ["--help"],
-        *([name, "--help"] for name in ("build", "check", "pair", "inspect", "verify", "diff", "what-if", "replay", "push")),
+        *(
+            [name, "--help"]
+            for name in ("build", "check", "pair", "inspect", "verify", "diff", "what-if", "replay", "push")
+        ),
     ],
 )
 def test_help_loads_no_heavy_package(fresh, tmp_path, arguments):

@@ -60,11 +60,10 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
     """Prints the plan of a build."""
     from dataclasses import asdict
 
-    from prefdata.estimate import estimate
-    from prefdata.flow import SHARD_SIZE, plan
+    from prefdata.flow import plan
 
-    planned = plan(recipe, out)
-    estimated = estimate(recipe, planned.folder, shard_size=SHARD_SIZE, answer_tokens=answer_tokens)
+    planned = plan(recipe, out, answer_tokens=answer_tokens)
+    estimated = planned.estimate
     if as_json:
         facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
         print_json({**asdict(planned), **facts})

@@ -6,12 +6,32 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from prefdata.dataset.axolotl import Axolotl
 from prefdata.dataset.base import Layout
+from prefdata.dataset.full_conversation import FullConversation
+from prefdata.dataset.kto import KTO
+from prefdata.dataset.llamafactory import LlamaFactory
 from prefdata.dataset.snorkel import SnorkelLayout, prompt_text
 from prefdata.dataset.split import held_out
 from prefdata.dataset.trl import TRLPairs
 
-__all__ = ["AnyLayout", "Layout", "SnorkelLayout", "TRLPairs", "held_out", "prompt_text"]
+__all__ = [
+    "AnyLayout",
+    "AnyMainLayout",
+    "Axolotl",
+    "FullConversation",
+    "KTO",
+    "Layout",
+    "LlamaFactory",
+    "SnorkelLayout",
+    "TRLPairs",
+    "held_out",
+    "prompt_text",
+]
 
-AnyLayout: TypeAlias = Annotated[TRLPairs | SnorkelLayout, Field(discriminator="kind")]
-"""Everything that a recipe's `dataset` may be."""
+AnyMainLayout: TypeAlias = Annotated[TRLPairs | SnorkelLayout, Field(discriminator="kind")]
+"""Layouts of the pairs themselves, one row each: what prefdata reads back."""
+AnyLayout: TypeAlias = Annotated[
+    TRLPairs | SnorkelLayout | KTO | FullConversation | LlamaFactory | Axolotl, Field(discriminator="kind")
+]
+"""Every layout: what may stand beside the main one."""

@@ -71,5 +71,6 @@ class Layout(Part):
                 to the prompts of the pairs; always given where the layout says `needs_answers`.
 
         Returns:
-            `rows_per_pair` rows for each pair, in the order of `pairs`, always of the same schema, with a `prompt_id` column.
+            `rows_per_pair` rows for each pair, in the order of `pairs`, always of the same schema, with a column
+            `prompt_id`.
         """

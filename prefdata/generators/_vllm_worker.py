@@ -55,7 +55,7 @@ def _start(config: dict[str, JSON]) -> Any:
         "structured_outputs_config": {"backend": "guidance", "disable_any_whitespace": True},
         **on_cpu,
         **limit,
-        **_lora_options(config["lora"]),
+        **_lora_options(config["lora"], config["folder"]),
         **config["engine"],
     }
     try:
@@ -68,10 +68,11 @@ def _start(config: dict[str, JSON]) -> Any:
         ) from error
 
 
-def _lora_options(adapter: str | None) -> dict[str, JSON]:
+def _lora_options(adapter: str | None, model: str) -> dict[str, JSON]:
     """What the engine must be told before it takes an adapter: above all, room for its rank."""
     if adapter is None:
         return {}
+    _check_adapter(adapter, model)
     from vllm.config.lora import MaxLoRARanks
 
     told = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
@@ -84,6 +85,33 @@ def _lora_options(adapter: str | None) -> dict[str, JSON]:
             hint="merge the adapter into its base model and save that",
         )
     return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
+
+
+def _check_adapter(adapter: str, model: str) -> None:
+    """Refuses an adapter of another model: vLLM copies weights that are too small into a corner, without a word."""
+    from safetensors import safe_open
+
+    def shapes(folder: str) -> dict[str, list[int]]:
+        found = {}
+        for file in sorted(Path(folder).glob("*.safetensors")):
+            with safe_open(file, "np") as weights:
+                for name in weights.keys():  # noqa: SIM118 - it is no dict and can't be iterated
+                    part = weights.get_slice(name)
+                    # Packed weights of quantised models have shapes of their own.
+                    if part.get_dtype() in ("F32", "F16", "BF16"):
+                        found[name] = list(part.get_shape())
+        return found
+
+    whole = shapes(model)
+    for name, shape in shapes(adapter).items():
+        for half, side in ((".lora_A.weight", 1), (".lora_B.weight", 0)):
+            base = whole.get(name.removeprefix("base_model.model.").replace(half, ".weight"))
+            if name.endswith(half) and base is not None and base[side] != shape[side]:
+                raise ModelError(
+                    f"the adapter in {adapter!r} is for another model: {name!r} has the shape {shape}, "
+                    f"and the weight that it changes {base}",
+                    hint="name the model that the adapter was trained on",
+                )
 
 
 def _tokenizer(config: dict[str, JSON]) -> Any:
@@ -124,8 +152,8 @@ class _Loop:
             refuse_control_tokens=door.config["refuse_control_tokens"],
         )
         self._refusals = _refusals()
-        self._lora = _lora_request(door.config["lora"])
-        self._every = door.config["structured_outputs"]
+        self._lora = _lora_request(engine, door.config["lora"])
+        self._every = _checked_structure(door.config["structured_outputs"])
         self._numbers = itertools.count()
         self._asked: dict[str, _Asked] = {}
 
@@ -182,15 +210,7 @@ class _Loop:
             )
         if schema is not None:
             return StructuredOutputsParams(json=schema)
-        if self._every is None:
-            return None
-        try:
-            return StructuredOutputsParams(**self._every)
-        except self._refusals as error:
-            raise ModelError(
-                f"vLLM does not take the structured_outputs {self._every!r}: {error}",
-                hint="mend `structured_outputs` of the generator 'vllm'",
-            ) from error
+        return None if self._every is None else StructuredOutputsParams(**self._every)
 
     def _finished(self, asked: _Asked, output: Any) -> None:
         answer, key, wanted = output.outputs[0], asked.item["key"], asked.item["top_logprobs"]
@@ -240,10 +260,39 @@ class _Loop:
         return [self._chat.likeliest([(token, at.logprob) for token, at in place.items()], wanted) for place in places]
 
 
-def _lora_request(adapter: str | None) -> Any:
+def _checked_structure(given: dict[str, JSON] | None) -> dict[str, JSON] | None:
+    """What every answer must look like, if vLLM takes it; vLLM itself passes over names that it doesn't have."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    hint = "mend `structured_outputs` of the generator 'vllm'"
+    known = [field.name for field in dataclasses.fields(StructuredOutputsParams) if field.init]
+    for name in given or ():
+        if name not in known:
+            raise ModelError(f"vLLM has no structured output {name!r}", valid=closest(name, known), hint=hint)
+    try:
+        _ = given is None or StructuredOutputsParams(**given)
+    except _refusals() as error:
+        raise ModelError(f"vLLM does not take the structured_outputs {given!r}: {error}", hint=hint) from error
+    return given
+
+
+def _lora_request(engine: Any, adapter: str | None) -> Any:
+    """What names the adapter in a request; loaded now, so that one that can't be is told before anything is asked."""
     from vllm.lora.request import LoRARequest
 
-    return None if adapter is None else LoRARequest("adapter", 1, adapter)
+    if adapter is None:
+        return None
+    request = LoRARequest("adapter", 1, adapter)
+    # The loader raises what reading files, matching names or copying weights raises; from another process, an
+    # Exception with its words.
+    try:
+        engine.add_lora(request)
+    except Exception as error:
+        raise ModelError(
+            f"vLLM can't load the adapter in {adapter!r}: {error}",
+            hint="is it a LoRA adapter for this very model, with adapter_model.safetensors beside its configuration?",
+        ) from error
+    return request
 
 
 if __name__ == "__main__":

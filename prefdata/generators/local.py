@@ -32,7 +32,7 @@ class Local(HostedModel):
     """
 
     kind: Literal["local"] = "local"
-    concurrency: Annotated[int, Operational, Field(ge=1)] | None = None
+    concurrency: Annotated[int | None, Operational, Field(ge=1)] = None
     """Answers that are computed at once; None leaves it to the back end."""
 
     def pins(self) -> dict[str, JSON]:

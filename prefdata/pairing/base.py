@@ -77,6 +77,10 @@ class PairRule(Part):
         """Whether the rule reads comparisons of a prompt's candidates besides their scores."""
         return self.label is not None and self.label.needs_comparisons
 
+    def needs_log_odds(self) -> bool:
+        """Whether the comparisons must hold log-odds, and not only probabilities, which may be 0 and 1."""
+        return False
+
     def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
         """One score a candidate made of comparisons, where the rule ranks by them; None: it ranks by the scores given.
 

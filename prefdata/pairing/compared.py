@@ -107,6 +107,10 @@ class GPO(PairRule):
         """With pairwise preferences."""
         return self.preferences == "pairwise" or super().needs_comparisons()
 
+    def needs_log_odds(self) -> bool:
+        """With pairwise preferences."""
+        return self.preferences == "pairwise"
+
     def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
         """With pairwise preferences, the mean scores, once."""
         return mean_scores(comparisons) if self.preferences == "pairwise" else None
@@ -155,6 +159,10 @@ class ByComparisons(PairRule):
     def needs_comparisons(self) -> bool:
         """Always."""
         return True
+
+    def needs_log_odds(self) -> bool:
+        """With `mean_score`, which is a mean of log-odds."""
+        return self.ranking == "mean_score"
 
     def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
         """By the ranking."""

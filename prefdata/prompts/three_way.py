@@ -106,14 +106,13 @@ class SnorkelThreeWay(PromptSource):
         ordered = sorted(have, key=lambda prompt_id: (derive_seed("three_way", self.seed, prompt_id), prompt_id))
         size = self.train_size + self.test_size
         if len(ordered) < 3 * size:
-            fits = (len(ordered) // 3 - self.test_size, self.test_size)
+            fits = len(ordered) // 3
+            test = max(fits * self.test_size // size, min(1, self.test_size))
             raise InputError(
                 f"the source holds {len(ordered):,} different prompts, but three iterations of {self.train_size:,} "
                 f"train and {self.test_size:,} test prompts need {3 * size:,}",
-                valid=f"at most {len(ordered) // 3:,} prompts an iteration",
-                hint=f"train_size={fits[0]}, test_size={fits[1]}"
-                if fits[0] > 0
-                else "another source, or smaller sizes",
+                valid=f"at most {fits:,} prompts an iteration",
+                hint=f"train_size={fits - test}, test_size={test}" if fits > test else "another source",
             )
         return {
             prompt_id: (place // size + 1, "test" if place % size < self.test_size else "train")

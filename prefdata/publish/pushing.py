@@ -147,8 +147,8 @@ class _Sending:
         first, why, lost = self._head(), "", False
         tagged = None if self.tag is None else self.repo.tag(self.tag)
         for number, pause in enumerate((*_WAITS, None)):
-            head = self._head() if number else first
-            if (made := self._found(first, head, looked=number > 0)) is not None:
+            head, made = self._look(first, looked=number > 0, lost=lost)
+            if made is not None:
                 return made, lost
             self.plan = _make_plan(self.repo, self.outgoing, head, any_schema=self.any_schema)
             if tagged is not None and not (self.plan.empty and tagged == head):
@@ -168,13 +168,28 @@ class _Sending:
                 wait = pause if error.wait is None else error.wait
                 self.log(f"{why}; trying again in {wait:.0f} s")
                 time.sleep(wait * random.uniform(0.67, 1.33) if error.wait is None else wait)
-        if (made := self._found(first, self._head(), looked=True)) is not None:
+        _, made = self._look(first, looked=True, lost=lost)
+        if made is not None:
             return made, lost
         raise PublishError(
             f"the dataset {self.repo.repo!r} could not be given a commit in {len(_WAITS) + 1} tries: {why}. "
             "Nothing has changed there",
             hint="run the same command again in some minutes: files that were sent are not sent again",
         )
+
+    def _look(self, first: str, *, looked: bool, lost: bool) -> tuple[str, HubCommit | None]:
+        """The head, and our own commit where it is there already."""
+        try:
+            head = self._head() if looked else first
+            return head, self._found(first, head, looked=looked)
+        except PublishError as error:
+            if not lost:
+                raise
+            raise PublishError(
+                f"the answer to the commit was lost, and whether {self.repo.repo!r} has it can't be found out: "
+                f"{error.problem}",
+                hint="run the same command again: it looks for its commit first",
+            ) from None
 
     def _head(self) -> str:
         head = self.repo.head(self.branch)

@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+_A_BATCH = 128
+"""Tokens that could be computed in the time that a batch costs besides its tokens."""
+
+
 class UnscorableError(Exception):
     """A text that can't be scored; its neighbours can."""
 
@@ -74,19 +78,37 @@ def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int |
     return ids[:limit], len(ids)
 
 
-def batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> Iterator[list[int]]:
     """Places in `lengths`, grouped so that a group's size times its longest is at most `batch_tokens`.
 
-    Longest first: a batch that does not fit into memory shows at once.
+    Of all ways to cut the lengths in descending order, the one with the least padding, where a batch more costs
+    as much as `_A_BATCH` tokens. Longest first: a batch that does not fit into memory shows at once.
+
+    Args:
+        lengths: tokens to compute of each row.
+        batch_tokens: the budget; a row that does not fit is a batch by itself.
+        before: cached tokens that each row attends to: they count towards the budget, and are not computed.
     """
-    batch: list[int] = []
-    for place in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
-        if batch and (len(batch) + 1) * lengths[batch[0]] > batch_tokens:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
+    before = before or [0] * len(lengths)
+    order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], -before[at], at))
+    least, begins = [0], [0]
+    for end in range(1, len(order) + 1):
+        cheapest, chosen, cached = -1, end - 1, 0
+        for begin in range(end - 1, -1, -1):
+            longest, cached = lengths[order[begin]], max(cached, before[order[begin]])
+            if end - begin > 1 and (end - begin) * (cached + longest) > batch_tokens:
+                break
+            cost = least[begin] + (end - begin) * longest + _A_BATCH
+            if cheapest < 0 or cost <= cheapest:
+                cheapest, chosen = cost, begin
+        least.append(cheapest)
+        begins.append(chosen)
+    cuts, end = [], len(order)
+    while end:
+        cuts.append((begins[end], end))
+        end = begins[end]
+    for begin, end in reversed(cuts):
+        yield order[begin:end]
 
 
 def device() -> str:

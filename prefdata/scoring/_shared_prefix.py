@@ -64,7 +64,9 @@ class SharedPrefix:
             used = sorted({cut.prefix for cut in chunk if cut.prefix is not None})
             bank = self._bank([prefixes[number] for number in used])
             where = {number: slot for slot, number in enumerate(used)}
-            for batch in _row_batches(chunk, self._batch_tokens):
+            rests, shared = [len(cut.rest) for cut in chunk], [cut.shared for cut in chunk]
+            for numbers in batches(rests, self._batch_tokens, shared):
+                batch = [chunk[number] for number in numbers]
                 slots = [None if cut.prefix is None else where[cut.prefix] for cut in batch]
                 yield [cut.place for cut in batch], self._states([cut.rest for cut in batch], slots, bank)
 
@@ -163,18 +165,3 @@ def _chunks(prefixes: Sequence[list[int]], cuts: Sequence[_Cut], most: int) -> I
         chunk.append(cut)
     if chunk:
         yield chunk
-
-
-def _row_batches(cuts: Sequence[_Cut], batch_tokens: int) -> Iterator[list[_Cut]]:
-    """Cuts of like length, so many that their widest prefix and rest, times their number, are within the budget."""
-    batch: list[_Cut] = []
-    shared = 0
-    for cut in sorted(cuts, key=lambda cut: (-len(cut.rest), -cut.shared, cut.place)):
-        wider = max(shared, cut.shared)
-        if batch and (len(batch) + 1) * (wider + len(batch[0].rest)) > batch_tokens:
-            yield batch
-            batch, wider = [], cut.shared
-        batch.append(cut)
-        shared = wider
-    if batch:
-        yield batch

@@ -23,7 +23,8 @@ _PLAYS_ON = re.compile(
 )
 _REFUSAL = re.compile(
     r"\b(?:as an? (?:ai|artificial intelligence)\b|i(?:['’]m| am) (?:an ai|a language model|sorry,? (?:but|i))"
-    r"|i (?:can(?:no|['’])t|am (?:not able|unable) to) (?:help|assist|provide|fulfil|answer|complete|create|generate)"
+    r"|(?:i can(?:no|['’])t|i(?: a|['’])m (?:not able|unable) to)"
+    r" (?:help|assist|provide|fulfil|answer|complete|create|generate)"
     r"|i do(?:n['’]t| not) have (?:access|enough|the ability|personal))",
     re.IGNORECASE,
 )

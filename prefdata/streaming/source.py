@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +14,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from prefdata.scored_table import ScoredTable, from_frame
 from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run_starts, spoken
 from prefdata.streaming.places import place_keys, sorted_by
 from prefdata.streaming.spill import Buckets
 
-__all__ = ["BUCKET_BYTES", "PIECE_BYTES", "ParquetTable"]
+__all__ = ["BUCKET_BYTES", "GATHERED_BYTES", "PIECE_BYTES", "ParquetTable", "Table", "parquet_file"]
 
 PIECE_BYTES = 24 << 20
 """Decoded bytes read at a time."""
-BUCKET_BYTES = 192 << 20
+GATHERED_BYTES = 8 << 20
+"""Decoded bytes read at a time where rows are only put aside."""
+BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that lie together on disk."""
 
 _BUCKETS = 64
@@ -30,48 +34,45 @@ _HELD = 64
 """Prompts at the seams of batches that make one piece."""
 
 
-class ParquetTable:
-    """The file, read in batches of bounded size."""
+class Table(ABC):
+    """A table that can be read from its start as often as needed."""
 
-    def __init__(self, path: Path, named: Mapping[str, str]) -> None:
+    def __init__(self, path: Path, named: Mapping[str, str], n_bytes: float, *, long: bool) -> None:
         self.path, self.named = path, named
-        with self._open() as file:
-            self.rows = file.metadata.num_rows
-            head = next(file.iter_batches(64, columns=self._columns(), use_threads=False))
-        self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
         # Lists of answers are read back into memory; texts are not.
-        self._long = not pa.types.is_list(as_roles(head, named).schema.field("response").type)
+        size = BUCKET_BYTES if long else BUCKET_BYTES // 8
+        self.buckets = int(min(_BUCKETS, max(1, n_bytes // size)))
 
-    def buckets(self) -> int:
-        """How many buckets hold the rows, each of bounded size."""
-        size = BUCKET_BYTES if self._long else BUCKET_BYTES // 4
-        return int(min(_BUCKETS, max(1, self.rows * self._per_row // size)))
+    @abstractmethod
+    def batches(self, n_bytes: int) -> Iterator[pa.Table]:
+        """The rows as they come, in tables of about so many bytes, columns called by role, each in one chunk."""
 
-    def batches(self) -> Iterator[pa.Table]:
-        """The rows as they come, columns called by role."""
-        size = int(min(40_000, max(1, PIECE_BYTES // self._per_row)))
-        with self._open() as file:
-            for batch in file.iter_batches(size, columns=self._columns(), use_threads=False):
-                yield as_roles(batch, self.named)
+    @abstractmethod
+    def ids(self) -> Iterator[pa.Array]:
+        """Some values of the column of ids, as they come."""
+
+    @abstractmethod
+    def scored(self, rows: pa.Table) -> ScoredTable:
+        """What some rows say, all those of their prompts."""
 
     def edges(self) -> list[str]:
         """Ids that cut all ids into about equal parts."""
-        count = self.buckets()
-        if "prompt_id" not in self.named:
-            return [f"{number * 16**8 // count:08x}" for number in range(1, count)]
+        if "prompt_id" not in self.named or self.buckets == 1:
+            return [f"{number * 16**8 // self.buckets:08x}" for number in range(1, self.buckets)]
         found: list[str] = []
-        with self._open() as file:
-            for batch in file.iter_batches(1 << 16, columns=[self.named["prompt_id"]], use_threads=False):
-                names = batch.column(0).unique()
-                found += names.take(pa.array(range(0, len(names), max(1, len(names) // 64)))).drop_null().to_pylist()
+        for ids in self.ids():
+            names = ids.unique()
+            found += names.take(pa.array(range(0, len(names), max(1, len(names) // 64)))).drop_null().to_pylist()
         found.sort()
-        return sorted({found[number * len(found) // count] for number in range(1, count)}) if found else []
+        return sorted(
+            {found[number * len(found) // self.buckets] for number in range(1, self.buckets)} if found else []
+        )
 
     def clustered(self) -> Iterator[Piece]:
         """Pieces as the rows come; the last prompt of a batch waits for the next one."""
         last: pa.Table | None = None
         held: list[pa.Table] = []
-        for table in self.batches():
+        for table in self.batches(PIECE_BYTES):
             starts = run_starts(table)
             if last is not None:
                 ends = int(starts[1]) if len(starts) > 1 else table.num_rows
@@ -103,10 +104,10 @@ class ParquetTable:
         place = folder / "gathered"
         place.mkdir()
         buckets: Buckets | None = None
-        for table in self.batches():
+        for table in self.batches(GATHERED_BYTES):
             key = _keys(table)
             table = table.append_column("key", pa.array(key))
-            buckets = buckets or Buckets(place, self.buckets(), table.schema, ("prompt", "response"))
+            buckets = buckets or Buckets(place, self.buckets, table.schema, ("prompt", "response"))
             of = (key % np.uint64(buckets.count)).astype(np.int64)
             if buckets.count > 1:
                 table = table.take(pa.array(np.argsort(of, kind="stable")))
@@ -127,11 +128,40 @@ class ParquetTable:
                 yield Piece(whole, run_starts(whole))
                 start = end
 
-    def _columns(self) -> list[str]:
-        return list(dict.fromkeys(self.named.values()))
 
-    def _open(self) -> Any:
-        return pq.ParquetFile(self.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
+class ParquetTable(Table):
+    """A Parquet file whose columns have the common types, read in batches of bounded size."""
+
+    def __init__(self, path: Path, named: Mapping[str, str]) -> None:
+        self._path, self._names = path, list(dict.fromkeys(named.values()))
+        with parquet_file(path) as file:
+            rows = file.metadata.num_rows
+            head = next(file.iter_batches(64, columns=self._names, use_threads=False))
+        self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
+        long = not pa.types.is_list(as_roles(head, named).schema.field("response").type)
+        super().__init__(path, named, rows * self._per_row, long=long)
+
+    def batches(self, n_bytes: int) -> Iterator[pa.Table]:
+        """See `Table.batches`."""
+        size = int(min(40_000, max(1, n_bytes // self._per_row)))
+        with parquet_file(self._path) as file:
+            for batch in file.iter_batches(size, columns=self._names, use_threads=False):
+                yield as_roles(batch, self.named)
+
+    def ids(self) -> Iterator[pa.Array]:
+        """See `Table.ids`."""
+        with parquet_file(self._path) as file:
+            for batch in file.iter_batches(1 << 16, columns=[self.named["prompt_id"]], use_threads=False):
+                yield batch.column(0)
+
+    def scored(self, rows: pa.Table) -> ScoredTable:
+        """See `Table.scored`."""
+        return from_frame(self._path, self.named, pl.DataFrame(pl.from_arrow(rows)))
+
+
+def parquet_file(path: Path) -> Any:
+    """The file, opened so that what was read is not kept."""
+    return pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True)
 
 
 def _joined(prompts: list[pa.Table]) -> Piece:

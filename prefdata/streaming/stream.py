@@ -25,9 +25,9 @@ from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
 from prefdata.dataset import TRLPairs
 from prefdata.errors import InputError
 from prefdata.pairing import PairRule
-from prefdata.scored_table import from_frame
 from prefdata.spec import JSON
 from prefdata.streaming.answers import AnswersAside
+from prefdata.streaming.cleaned import CleanedTable, can_clean
 from prefdata.streaming.digest import CandidateDigest, run_words
 from prefdata.streaming.pieces import (
     Piece,
@@ -40,7 +40,7 @@ from prefdata.streaming.pieces import (
 )
 from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages, pair_rows
 from prefdata.streaming.select import Answers, Picks, can_select, pick
-from prefdata.streaming.source import ParquetTable
+from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
 from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
 
@@ -97,10 +97,10 @@ def stream_pairs(
     Raises:
         InputError: the table can't be read.
     """
-    if not can_stream(path, named):
+    if not (can_stream(path, named) or can_clean(path, named)):
         return None
     try:
-        table = ParquetTable(path, named)
+        table: Table = ParquetTable(path, named) if can_stream(path, named) else CleanedTable(path, named)
         work = _Work(table, rule, folder / "clustered", with_candidates)
         try:
             work.pieces(table.clustered(), strict=True)
@@ -117,7 +117,7 @@ def stream_pairs(
 class _Work:
     """Everything that adds up over the pieces of one table."""
 
-    def __init__(self, table: ParquetTable, rule: PairRule, folder: Path, with_candidates: bool) -> None:
+    def __init__(self, table: Table, rule: PairRule, folder: Path, with_candidates: bool) -> None:
         self._table, self._rule = table, rule
         self._schema = pairs_schema(rule.extra_columns())
         self._fast = can_select(rule)
@@ -154,7 +154,7 @@ class _Work:
             _sorted(self._ineligible, CANDIDATE_DROPS),
             self._digest.hexdigest(),
             self._auditor.result(),
-            self._aside and self._aside.tables(),
+            self._aside.tables() if self._aside else None,
         )
 
     def _piece(self, piece: Piece, seen: _Seen) -> None:
@@ -222,9 +222,8 @@ class _Work:
         """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
         if not self._rest:
             return
-        frame = pl.DataFrame(pl.from_arrow(pa.concat_tables(self._rest)))
+        scored = self._table.scored(pa.concat_tables(self._rest))
         self._rest, self._rest_bytes = [], 0
-        scored = from_frame(self._table.path, self._table.named, frame)
         candidates = scored.candidates.sort(pl.all(), nulls_last=False)
         paired = self._rule.pair(candidates, scored.prompts["prompt_id"])
         self._digest.add_frame(candidates)

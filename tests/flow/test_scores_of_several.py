@@ -116,6 +116,15 @@ def test_a_rule_that_needs_comparisons_is_refused_with_a_scorer_that_makes_none(
         load_recipe(work / "recipe.json")
 
 
+@pytest.mark.parametrize(
+    "rule", [{"kind": "gpo", "preferences": "pairwise"}, {"kind": "by_comparisons", "ranking": "mean_score"}]
+)
+def test_a_rule_that_needs_log_odds_is_refused_with_a_scorer_of_probabilities(work, rule):
+    with pytest.raises(ValidationError, match="needs log-odds, and the scorer 'ensemble' gives probabilities"):
+        panel(pairs=rule)
+    assert recipe(scores={"kind": "baseline", "comparisons": True}, pairs=rule)
+
+
 def test_what_if_reads_the_comparisons_of_builds_and_of_datasets(work):
     rule = panel(pairs=LABELLED).pairs
     made = build(panel(), "out")

@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 HANGS_S = 0.4
-FAULTS = ("429", "500", "503", "hang", "cut", "reset")
+FAULTS = ("429", "500", "cut", "reset", "429", "500", "503", "cut", "reset", "hang")
 
 
 class Server(ThreadingHTTPServer):

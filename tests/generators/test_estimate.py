@@ -256,3 +256,23 @@ def test_the_plan_comes_before_the_problems_that_would_stop_the_build(
     assert "left to ask" in said.out
     with pytest.raises(UserError):
         build(recipe(far), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        True,
+        {},
+        {"type": ["string", "null"]},
+        {"anyOf": [{"type": "integer"}]},
+        {"type": "array", "items": {"type": "string"}, "minItems": 2},
+        {"type": "object", "properties": {"a": {"const": 3}, "b": {"enum": []}, "c": {"$ref": "#"}}},
+    ],
+)
+def test_a_reply_of_any_form_has_an_expected_length(schema: Any, tmp_path: Path) -> None:
+    sampler = {"kind": "samples", "name": "policy", "n": 1, "max_tokens": 500, "generator": endpoint()}
+    form = {"type": "object", "properties": {"x": schema}}
+    formed = recipe(endpoint(), {"kind": "given"}, candidates=[{**sampler, "json_schema": form}])
+    (stage,) = planned(formed, tmp_path).stages
+    assert 0 < stage.answer_tokens < 200
+    assert stage.basis == "the form of a reply"

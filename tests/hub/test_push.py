@@ -70,6 +70,13 @@ def test_files_of_others_stay(near, folder):
     assert files(near.hub) == {**local(folder), "LICENSE": b"mine", "images/plot.png": b"png"}
 
 
+def test_a_gitignore_of_the_repository_keeps_nothing_out(near, folder):
+    near.hub.put("dataset", "alice/prefs", {".gitignore": b"*.json\ndata/*\n"})
+    near.hub.repos["dataset", "alice/prefs"].private = True
+    push(folder, "alice/prefs")
+    assert files(near.hub) == {**local(folder), ".gitignore": b"*.json\ndata/*\n"}
+
+
 @pytest.mark.parametrize("name", ["data/train-00000-of-00007.parquet", "recipe.json", "candidates/train-old.parquet"])
 def test_a_dataset_that_prefdata_did_not_write_is_never_replaced(near, folder, name):
     near.hub.put("dataset", "alice/prefs", {name: b"theirs"})

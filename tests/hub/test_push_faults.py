@@ -134,6 +134,20 @@ def test_a_commit_of_somebody_else_in_between_is_kept(near, before, folder, monk
     assert len(commits(near.hub)) == len(before[1]) + 2
 
 
+def test_data_of_somebody_else_that_came_in_between_is_not_mixed_with_ours(near, before, folder, monkeypatch):
+    theirs = {"data/train-00007-of-00009.parquet": b"theirs"}
+    sent = HubDataset.upload
+
+    def upload(self, *arguments, **named):
+        sent(self, *arguments, **named)
+        near.hub.put("dataset", "alice/prefs", theirs)
+
+    monkeypatch.setattr(HubDataset, "upload", upload)
+    with pytest.raises(PublishError, match="prefdata did not write: data/train-00007"):
+        push(folder, "alice/prefs")
+    assert files(near.hub) == {**before[0], **theirs}
+
+
 def test_a_file_that_changed_in_between_is_ours_in_the_end(near, folder, tmp_path, monkeypatch):
     """The client leaves out of a commit what it once saw to be there already; by then it may be another file."""
     push(folder, "alice/prefs")
@@ -166,6 +180,18 @@ def test_a_lost_answer_is_recognised_under_the_commit_of_somebody_else(near, bef
     assert commits(near.hub)[1] == done.commit
     assert len(commits(near.hub)) == len(before[1]) + 2
     assert files(near.hub, done.commit) == local(folder)
+
+
+def test_a_lost_answer_that_nobody_can_look_for_is_told_and_found_by_the_next_push(near, before, folder):
+    near.hub.fail(0, drop=True, post=True, path=COMMIT)
+    near.hub.fail(503, method="GET", path=r"/revision/main", after=1, times=FOR_EVER)
+    with pytest.raises(PublishError, match="can't be found out"):
+        push(folder, "alice/prefs")
+    near.hub.faults.clear()
+    done = push(folder, "alice/prefs")
+    assert not done.new
+    assert commits(near.hub) == [done.commit, *before[1]]
+    assert files(near.hub) == local(folder)
 
 
 def test_a_lost_proposal_is_recognised(near, before, folder):
@@ -226,6 +252,14 @@ def test_a_file_that_the_hub_has_cut_short_is_noticed(near, folder, monkeypatch)
 
 
 class TestAccess:
+    def test_what_the_hub_says_is_told_without_token_address_or_control_characters(self, near, before, folder):
+        said = "No room for Bearer abc, secret-of-alice, hf_xyz: see https://cdn.example/x?Signature=s \x1b[31m"
+        near.hub.fail(403, path=COMMIT, headers={"X-Error-Message": said})
+        with pytest.raises(PublishError) as refused:
+            push(folder, "alice/prefs")
+        assert "The Hub says: No room for (token) (token), (token): see (address)" in str(refused.value)
+        assert "\x1b" not in str(refused.value)
+
     def test_a_wrong_token(self, near, folder, monkeypatch):
         monkeypatch.setenv("HF_TOKEN", "secret-of-nobody")
         with pytest.raises(PublishError, match="refused the token") as refused:

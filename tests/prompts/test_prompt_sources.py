@@ -195,3 +195,25 @@ def test_a_source_survives_the_json_round_trip(part):
 def test_a_dataset_is_named_as_the_hub_names_it(dataset):
     with pytest.raises(ValidationError):
         HubPrompts(dataset=dataset)
+
+
+def test_the_scored_sample_is_twenty_prompts_of_which_none_is_in_the_other_and_says_nothing_where_it_is_not_asked_for():
+    found = read(SamplePrompts(scored=True), **SamplePrompts(scored=True).pins())
+    assert len({record.prompt_id for record in found if isinstance(record, Prompt)}) == len(found) == 20
+    assert not {record.prompt_id for record in found} & {record.prompt_id for record in read(SamplePrompts())}
+    assert SamplePrompts().dump() == {"kind": "sample"}
+    assert SamplePrompts(scored=True).dump() == {"kind": "sample", "scored": True}
+
+
+def test_each_scored_prompt_has_four_answers_with_points_but_for_one_that_has_none():
+    from prefdata.sampling import SampleAnswers, Task
+
+    part = SampleAnswers(name="past", scored=True)
+    tasks = [Task(prompt, 0) for prompt in read(SamplePrompts(scored=True))]
+    drawn = list(part.sample(tasks, Context(seed=0, pins=part.pins())))
+    assert [len(found.candidates) for found in drawn] == [4] * 20
+    assert not any(found.drops for found in drawn)
+    scores = [candidate.given_score for found in drawn for candidate in found.candidates]
+    assert scores.count(None) == 1
+    assert all(1 <= score <= 10 for score in scores if score is not None)
+    assert SampleAnswers(name="past").dump() == {"kind": "sample_answers", "name": "past"}

@@ -101,8 +101,9 @@ def test_too_few_prompts_are_refused_with_sizes_that_would_do(tmp_path):
     assert "need 12" in str(refused.value)
     assert "train_size=2, test_size=1" in str(refused.value)
     assert len(read(seeded(tmp_path, ids, train=2)(1))) == 11
-    with pytest.raises(InputError, match="another source, or smaller sizes"):
-        read(seeded(tmp_path, ids, train=1, test=5)(1))
+    for count, train, test, hint in ((11, 1, 5, "train_size=1, test_size=2"), (5, 3, 1, "another source")):
+        with pytest.raises(InputError, match=f"next:  {hint}"):
+            read(seeded(tmp_path, ids[:count], train=train, test=test)(1))
 
 
 def published(folder, **members):

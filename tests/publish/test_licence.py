@@ -61,6 +61,7 @@ def test_the_strictest_terms_win(inputs, license):
         (["zoom-software-license", "mit"], "zoom-software-license", "https://github.com/wzhouad/WPO"),
         (["llama3", "openai-terms-of-use"], "llama3-and-openai-terms-of-use", "https://llama.meta.com/llama3"),
         (["cc-by-nc-4.0", "llama3"], "cc-by-nc-4.0-and-llama3", "README.md"),
+        (["cc-by-sa-4.0", "llama3", "mit"], "llama3-and-cc-by-sa-4.0", "https://llama.meta.com/llama3"),
         (["zoom-software-license", "gemma", "mit"], "zoom-software-license-and-gemma", "https://github.com/wzhouad"),
         (["Our own (v2)!", "mit"], "our-own-v2", "README.md"),
     ],

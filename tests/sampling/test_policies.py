@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -178,6 +179,32 @@ def test_the_adapter_is_pinned_by_its_files(built, tiny):
         VLLM(model=str(tiny.base), lora=str(tiny.base)).pins()
 
 
+@pytest.mark.parametrize("half", ["lora_A", "lora_B"])
+def test_an_adapter_of_another_model_is_refused(tiny, tmp_path, half):
+    from safetensors.torch import load_file, save_file
+
+    from prefdata.generators._vllm_worker import _check_adapter
+
+    _check_adapter(str(tiny.adapter), str(tiny.base))
+    weights = load_file(tiny.adapter / "adapter_model.safetensors")
+    other = {
+        name: weight[:, :64].contiguous() if "lora_A" in name else weight[:64].contiguous()
+        for name, weight in weights.items()
+        if half in name
+    }
+    save_file(other, tmp_path / "adapter_model.safetensors")
+    with pytest.raises(ModelError, match=f"is for another model: .*{half}.*64.*128"):
+        _check_adapter(str(tmp_path), str(tiny.base))
+
+
+def test_an_adapter_that_vllm_can_not_load_is_refused_with_its_words(tiny, tmp_path):
+    shutil.copy(tiny.adapter / "adapter_config.json", tmp_path)
+    part = VLLM(model=str(tiny.base), dtype="float32", lora=str(tmp_path))
+    with pytest.raises(ModelError, match="vLLM can't load the adapter") as caught:
+        next(part.generate(asked(), Decoding(), Context(seed=1)))
+    assert "this very model" in str(caught.value.hint)
+
+
 def test_answers_that_were_cut_off_stay_out_of_the_pairs_with_their_own_reason(built):
     done, _, _ = built
     cut = {key for key, row in candidates(done).items() if row["finish_reason"] == "length"}
@@ -199,6 +226,19 @@ def test_answers_that_were_cut_off_stay_out_of_the_pairs_with_their_own_reason(b
 
 def asked() -> list[Request]:
     return [Request(prompt, as_messages(prompt), seed) for seed, prompt in enumerate(PROMPTS)]
+
+
+def test_a_way_of_guiding_that_vllm_does_not_have_is_refused_with_the_near_one():
+    from prefdata.generators._vllm_worker import _checked_structure
+
+    for given in (None, {"choice": ["a", "b"]}, {"regex": "a+", "disable_any_whitespace": True}):
+        assert _checked_structure(given) == given
+    with pytest.raises(ModelError, match="no structured output 'regexp'") as caught:
+        _checked_structure({"regexp": "a+"})
+    assert "'regex'" in str(caught.value.valid)
+    for given in ({"regex": "a", "choice": ["b"]}, {}):
+        with pytest.raises(ModelError, match="vLLM does not take the structured_outputs"):
+            _checked_structure(given)
 
 
 def test_every_answer_is_one_of_the_choices_and_a_schema_beside_them_is_refused(tiny):

@@ -106,6 +106,30 @@ def test_the_same_text_has_the_same_score_and_no_score_is_zero_for_nothing() -> 
     assert second == BLANK
 
 
+@pytest.mark.parametrize(
+    ("name", "none", "some", "all_of_it"),
+    [
+        ("looping", GOOD, GOOD + GOOD[:250], "never again" * 200),
+        ("repetition", GOOD, GOOD + GOOD[:150], "one two three " * 30),
+        ("copied", GOOD, GOOD + QUESTION, QUESTION),
+        ("rambling", GOOD, "word " * 2000, "word " * 3200),
+        ("structure", GOOD, "1. one\n2. two\n- three", "# head\n" + "* point\n" * 5),
+        ("on_topic", "Yes.", "Chemistry. Yes.", "Leaves change colour, as chemistry explains in autumn."),
+        ("refusal", GOOD, GOOD + " I cannot help you with more.", "I'm unable to provide that."),
+        ("cut_off", GOOD, GOOD + " And then", None),
+        ("open_fence", "```\na\n```", None, "```\na"),
+        ("plays_on", GOOD, None, "Human: and then?"),
+    ],
+)
+def test_a_feature_goes_from_0_to_1(name: str, none: str, some: str | None, all_of_it: str | None) -> None:
+    question = Question.of([QUESTION])
+    assert features(question, none)[name] == 0
+    if some is not None:
+        assert 0 < features(question, some)[name] < 1
+    if all_of_it is not None:
+        assert features(question, all_of_it)[name] == 1
+
+
 def test_features_and_weights_have_the_same_names() -> None:
     assert features(Question.of([QUESTION]), GOOD).keys() == WEIGHTS.keys()
 

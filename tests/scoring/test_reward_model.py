@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
 from prefdata.scoring import RewardModel
-from prefdata.scoring._reward_common import batches
+from prefdata.scoring._reward_common import _A_BATCH, batches
 from prefdata.scoring._reward_worker import _load, _RewardModel
 from prefdata.spec import Context
 
@@ -293,12 +293,35 @@ def test_how_texts_are_batched_is_operational() -> None:
     assert part.fingerprint() != part.model_copy(update={"max_length": 9}).fingerprint()
 
 
-@given(lengths=st.lists(st.integers(1, 50), max_size=40), most=st.integers(1, 120))
-def test_batches_hold_each_text_once_within_their_budget(lengths: list[int], most: int) -> None:
-    made = list(batches(lengths, most))
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 50), st.integers(0, 30)), max_size=40),
+    most=st.integers(1, 120),
+)
+def test_batches_hold_each_text_once_within_their_budget(rows: list[tuple[int, int]], most: int) -> None:
+    lengths, before = [length for length, _ in rows], [cached for _, cached in rows]
+    made = list(batches(lengths, most, before))
     assert sorted(place for batch in made for place in batch) == list(range(len(lengths)))
     for batch in made:
-        assert len(batch) == 1 or len(batch) * max(lengths[place] for place in batch) <= most
+        widest = max(lengths[place] for place in batch) + max(before[place] for place in batch)
+        assert len(batch) == 1 or len(batch) * widest <= most
+    longest = [max(lengths[place] for place in batch) for batch in made]
+    assert longest == sorted(longest, reverse=True)
+
+
+@given(lengths=st.lists(st.integers(1, 900), min_size=1, max_size=9), most=st.integers(1, 3000))
+def test_batches_are_the_cheapest_cuts_in_the_order_of_length(lengths: list[int], most: int) -> None:
+    def cost(sizes: Sequence[int]) -> float:
+        total, start, ordered = 0.0, 0, sorted(lengths, reverse=True)
+        for size in sizes:
+            fits = size == 1 or size * ordered[start] <= most
+            total += size * ordered[start] + _A_BATCH if fits else math.inf
+            start += size
+        return total
+
+    def ways(n: int) -> list[list[int]]:
+        return [[first, *rest] for first in range(1, n + 1) for rest in ways(n - first)] if n else [[]]
+
+    assert cost([len(batch) for batch in batches(lengths, most)]) == min(map(cost, ways(len(lengths))))
 
 
 @pytest.mark.model

@@ -89,6 +89,7 @@ def small_pieces(piece: int, bucket: int):
     """Everything is cut as a table of many GB would be."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source, "PIECE_BYTES", piece)
+        patch.setattr(source, "GATHERED_BYTES", piece)
         patch.setattr(source, "BUCKET_BYTES", bucket)
         patch.setattr(stream, "REST_BYTES", bucket)
         patch.setattr(spill, "TAKEN_BYTES", bucket)
@@ -100,12 +101,28 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def both_ways(table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=None, streams=True, **options) -> dict[str, bytes]:
+def write(table: pa.Table, path: Path, group: int) -> None:
+    if path.suffix == ".parquet":
+        pq.write_table(table, path, row_group_size=group)
+        return
+    if path.suffix == ".jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in table.to_pylist()))
+        return
+    lines = [",".join(table.column_names)]
+    for row in table.to_pylist():
+        cells = [json.dumps(cell) if isinstance(cell, list) else cell for cell in row.values()]
+        lines.append(",".join("" if cell is None else '"' + str(cell).replace('"', '""') + '"' for cell in cells))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def both_ways(
+    table: pa.Table, rule, *, piece=400, bucket=900, group=7, columns=None, streams=True, ending=".parquet", **options
+) -> dict[str, bytes]:
     """The folder by each way; they must be the same."""
     place = Path(tempfile.mkdtemp())
     try:
-        path = place / "table.parquet"
-        pq.write_table(table, path, row_group_size=group)
+        path = place / f"table{ending}"
+        write(table, path, group)
         asked = []
 
         def watched(*arguments, **options):
@@ -211,9 +228,10 @@ many = settings(max_examples=60, deadline=None, derandomize=True, suppress_healt
     piece=st.sampled_from((1, 300, 2000, 10**7)),
     group=st.integers(1, 40),
     with_candidates=st.booleans(),
+    ending=st.sampled_from((".parquet", ".parquet", ".jsonl", ".csv")),
 )
-def test_any_long_table(table, rule, piece, group, with_candidates):
-    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates)
+def test_any_long_table(table, rule, piece, group, with_candidates, ending):
+    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates, ending=ending)
 
 
 @many
@@ -223,9 +241,10 @@ def test_any_long_table(table, rule, piece, group, with_candidates):
     piece=st.sampled_from((1, 300, 2000, 10**7)),
     group=st.integers(1, 40),
     with_candidates=st.booleans(),
+    ending=st.sampled_from((".parquet", ".parquet", ".jsonl", ".csv")),
 )
-def test_any_wide_table(table, rule, piece, group, with_candidates):
-    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates)
+def test_any_wide_table(table, rule, piece, group, with_candidates, ending):
+    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates, ending=ending)
 
 
 CLEAN = [
@@ -245,21 +264,39 @@ def test_shuffled_clustered_and_wide_tables_give_the_same_pairs_through_many_buc
     assert json.loads(found["ledger.json"])["pairs"] == json.loads(expected["ledger.json"])["pairs"] == 300
 
 
+PLAIN, SYSTEM = ({"role": "user"}, {"role": "system", "content": "Be brief."})
+
+
 @pytest.mark.parametrize(
-    "column",
+    ("name", "of"),
     [
-        {"score": pa.array([str(row["score"]) for row in CLEAN])},
-        {"prompt": pa.array([[{"role": "user", "content": row["prompt"]}] for row in CLEAN])},
-        {"index": pa.array([float(row["index"]) for row in CLEAN])},
-        {"source": pa.array([row["source"] for row in CLEAN]).dictionary_encode()},
+        ("score", lambda row: str(row["score"])),
+        ("index", lambda row: float(row["index"])),
+        ("prompt", lambda row: [PLAIN | {"content": row["prompt"]}]),
+        ("prompt", lambda row: [SYSTEM, PLAIN | {"content": row["prompt"]}]),
+        ("prompt", lambda row: [PLAIN | {"content": f" [{row['prompt']}", "name": None}]),
     ],
-    ids=lambda column: next(iter(column)),
 )
-def test_columns_of_unusual_types_go_through_memory(column):
+@pytest.mark.parametrize("with_candidates", [False, True])
+def test_columns_of_less_common_types_are_streamed(name, of, with_candidates):
+    table = pa.Table.from_pylist([row | {name: of(row)} for row in CLEAN])
+    both_ways(table, WPOHybridV2(), with_candidates=with_candidates)
+
+
+def test_one_user_turn_in_a_list_is_the_same_prompt_as_its_text():
     table = pa.Table.from_pylist(CLEAN)
-    for name, values in column.items():
-        table = table.set_column(table.column_names.index(name), name, values)
-    both_ways(table, WPOHybridV2(), streams=False)
+    turns = pa.array([[PLAIN | {"content": row["prompt"]}] for row in CLEAN])
+    assert both_ways(table.set_column(0, "prompt", turns), WPOHybridV2()) == both_ways(table, WPOHybridV2())
+
+
+def test_a_table_without_prompts_is_streamed():
+    table = pa.Table.from_pylist(CLEAN).rename_columns(["prompt_id", "response", "score", "source", "index"])
+    both_ways(table, WPOHybridV2(), with_candidates=True)
+
+
+def test_columns_of_unknown_types_go_through_memory():
+    table = pa.Table.from_pylist(CLEAN)
+    both_ways(table.set_column(3, "source", table["source"].dictionary_encode()), WPOHybridV2(), streams=False)
 
 
 def test_large_types_and_whole_number_scores_are_streamed():

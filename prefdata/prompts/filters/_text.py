@@ -53,10 +53,11 @@ def _pattern(symbols: bool) -> re.Pattern[str]:
 @cache
 def _between_words() -> str:
     """The ranges of a character class: punctuation, symbols, white space and control characters, but no underscore."""
-    ranges: list[list[int]] = []
-    for code in range(0x20000):
+    # Beyond 16 bits `re` tries range after range for every character, so only the pictures there are named.
+    ranges = [[0x1F000, 0x1FBFF]]
+    for code in range(0x10000):
         if chr(code) != "_" and unicodedata.category(chr(code))[0] in "PSZC":
-            if ranges and ranges[-1][1] == code - 1:
+            if ranges[-1][1] == code - 1:
                 ranges[-1][1] = code
             else:
                 ranges.append([code, code])

@@ -17,6 +17,9 @@ class Transfer:
         tree, b = (r.resolve(rev) if rev in r.refs else r.resolve("main")).tree, self.json()
         attributes = self.hub.read(tree[".gitattributes"]).decode() if ".gitattributes" in tree else ""
         pats = [line.split()[0] for line in attributes.splitlines() if "filter=lfs" in line]
+        ignored = b.get("gitIgnore")
+        if ignored is None and ".gitignore" in tree:
+            ignored = self.hub.read(tree[".gitignore"]).decode()
         out = []
         for f in b["files"]:
             p = f["path"]
@@ -28,7 +31,7 @@ class Transfer:
                 {
                     "path": p,
                     "uploadMode": "lfs" if lfs else "regular",
-                    "shouldIgnore": False,
+                    "shouldIgnore": any(fnmatch.fnmatch(p, line) for line in (ignored or "").splitlines()),
                     **({"oid": e.lfs or e.oid} if e else {}),
                 }
             )

@@ -1,0 +1,69 @@
+"""What layouts make of texts and prompts: messages, conversations, and prompts in the order of the pairs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefdata.errors import ConservationError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["as_answers", "joined_prompts", "messages_of", "with_answers"]
+
+
+def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
+    """The messages of each pair's prompt, in the order of the pairs.
+
+    Raises:
+        ConservationError: a pair's prompt is not among `prompts`.
+    """
+    import pyarrow.compute as pc
+
+    from prefdata.tables import MESSAGES
+
+    messages = _one(prompts["messages"])
+    # Prompts that stand in the order of the pairs already are not copied.
+    if not prompts["prompt_id"].equals(pairs["prompt_id"]):
+        place = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
+        if place.null_count:
+            raise ConservationError(f"dataset: {place.null_count} pairs without their prompt")
+        messages = _one(prompts["messages"].take(place))
+    return messages.cast(MESSAGES)
+
+
+def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("role", "content")) -> pa.StructArray:
+    """Each text as one message of a role; `keys` name what holds the role and what holds the text."""
+    import pyarrow as pa
+
+    content = _one(texts)
+    return pa.StructArray.from_arrays([pa.repeat(pa.scalar(role), len(content)), content], names=list(keys))
+
+
+def as_answers(texts: pa.ChunkedArray) -> pa.ListArray:
+    """Each text as a conversation of one assistant turn."""
+    import pyarrow as pa
+
+    turns = messages_of(texts, "assistant")
+    return pa.ListArray.from_arrays(pa.array(range(len(turns) + 1), pa.int32()), turns)
+
+
+def with_answers(messages: pa.ListArray, texts: pa.ChunkedArray) -> pa.ListArray:
+    """Each conversation with its text after it, as the assistant's turn."""
+    import numpy as np
+    import pyarrow as pa
+
+    turns, answers = messages.flatten(), messages_of(texts, "assistant")
+    ends = np.cumsum(messages.value_lengths().to_numpy(zero_copy_only=False) + 1, dtype=np.int32)
+    order = np.empty(len(turns) + len(answers), dtype=np.int64)
+    is_answer = np.zeros(len(order), dtype=bool)
+    is_answer[ends - 1] = True
+    order[is_answer] = np.arange(len(turns), len(order))
+    order[~is_answer] = np.arange(len(turns))
+    offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
+    return pa.ListArray.from_arrays(offsets, pa.concat_arrays([turns, answers]).take(pa.array(order)))
+
+
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    # Combining copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

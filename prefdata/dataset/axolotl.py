@@ -1,0 +1,41 @@
+"""`Axolotl`: the preference layout that axolotl's `chat_template.default` reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from prefdata.dataset._turns import joined_prompts, messages_of
+from prefdata.dataset.base import Layout
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["Axolotl"]
+
+
+class Axolotl(Layout):
+    """`prompt_id`, `messages` (the prompt), `chosen` and `rejected` as one message each.
+
+    There are no more columns, because axolotl hands those that it doesn't know on to its trainer.
+
+    Source: axolotl's documentation of RLHF (`type: chat_template.default`) and its prompt_strategies/dpo.
+    """
+
+    kind: Literal["axolotl"] = "axolotl"
+
+    @property
+    def traced(self) -> bool:
+        """Never: axolotl hands columns that it doesn't know on to its trainer."""
+        return False
+
+    def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
+        """See `Layout.rows`."""
+        import pyarrow as pa
+
+        columns = {
+            "prompt_id": pairs["prompt_id"],
+            "messages": joined_prompts(pairs, prompts),
+            "chosen": messages_of(pairs["response_chosen"], "assistant"),
+            "rejected": messages_of(pairs["response_rejected"], "assistant"),
+        }
+        return pa.table(columns)

@@ -1,0 +1,48 @@
+"""`FullConversation`: both sides of a pair as whole conversations, the prompt's turns among them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from prefdata.dataset._turns import joined_prompts, with_answers
+from prefdata.dataset.base import Layout
+from prefdata.dataset.snorkel import prompt_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["FullConversation"]
+
+
+class FullConversation(Layout):
+    """`prompt_id`, `prompt_text`, `chosen` and `rejected` as whole conversations, `score_chosen`, `score_rejected`.
+
+    open-instruct and alignment-handbook read `chosen` and `rejected`, and take all turns but the last for the prompt.
+    TRL's `RewardTrainer` and `DPOTrainer` read them too (implicit prompt), because the prompt's text is not called
+    `prompt`: a text of that name is joined to the lists of messages, which fails. For the text see `prompt_text`.
+
+    Source: TRL's documentation of dataset formats; dataset_transformation.py of open-instruct; data.py of
+    alignment-handbook.
+    """
+
+    kind: Literal["full_conversation"] = "full_conversation"
+
+    @property
+    def traced(self) -> bool:
+        """Never: of the trace it has the scores only."""
+        return False
+
+    def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
+        """See `Layout.rows`."""
+        import pyarrow as pa
+
+        messages = joined_prompts(pairs, prompts)
+        columns = {
+            "prompt_id": pairs["prompt_id"],
+            "prompt_text": pa.array([prompt_text(turns) for turns in messages.to_pylist()], pa.string()),
+            "chosen": with_answers(messages, pairs["response_chosen"]),
+            "rejected": with_answers(messages, pairs["response_rejected"]),
+            "score_chosen": pairs["score_chosen"],
+            "score_rejected": pairs["score_rejected"],
+        }
+        return pa.table(columns)
