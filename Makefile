@@ -49,6 +49,7 @@ bench: .venv/ready ## Run the benchmarks.
 	$(BIN)/python benchmarks/kill.py --kills 50
 	$(BIN)/python benchmarks/kill.py --vllm 5
 	$(BIN)/python benchmarks/pairing.py
+	$(BIN)/python benchmarks/push.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/scoring.py
 

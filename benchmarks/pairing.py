@@ -165,6 +165,14 @@ def ours(table: Path, out: Path, reference: Path | None) -> list[Path]:
     return sorted((out / "dataset" / "data").glob("*.parquet"))
 
 
+def ours_with_answers(table: Path, out: Path, reference: Path | None) -> list[Path]:
+    from prefdata.pairing import WPOHybridV2
+    from prefdata.table_pairs import pair_table
+
+    pair_table(table, WPOHybridV2(), out / "dataset", with_candidates=True)
+    return sorted((out / "dataset" / "data").glob("*.parquet"))
+
+
 def best_and_worst(rows) -> tuple | None:
     """The rule in plain Python over (score, response) in total order."""
     top = min(rows, key=lambda row: (-row[0], len(row[1])))
@@ -274,14 +282,40 @@ def duckdb_sql(table: Path, out: Path, reference: Path | None) -> list[Path]:
     return [out / "pairs.parquet"]
 
 
+def distilabel_step(table: Path, out: Path, reference: Path | None) -> list[Path]:
+    """Its step called on batches, in one process; a pipeline of it also sends every batch through queues."""
+    from distilabel.steps import FormatTextGenerationDPO
+
+    step, writer = FormatTextGenerationDPO(), None
+    step.load()
+    for batch in pq.ParquetFile(table, pre_buffer=False).iter_batches(1_000, use_threads=False):
+        rows = [
+            {"instruction": prompt, "generations": texts, "ratings": scores}
+            for prompt, texts, scores in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+        ]
+        found = [
+            as_row(
+                row["instruction"], tuple((row[f"{s}_rating"], row[s][-1]["content"]) for s in ("chosen", "rejected"))
+            )
+            for done in step.process(rows)
+            for row in done
+        ]
+        part = pa.Table.from_pylist(found)
+        writer = writer or pq.ParquetWriter(out / "pairs.parquet", part.schema, compression="zstd", compression_level=3)
+        writer.write_table(part)
+    writer.close()
+    return [out / "pairs.parquet"]
+
+
 DESIGNS = {
     "limit": (limit, ("clustered", "shuffled", "wide"), None),
     "ours": (ours, ("clustered", "shuffled", "wide"), None),
+    "ours --with-candidates": (ours_with_answers, ("clustered",), None),
     "datasets.map": (datasets_map, ("wide",), "datasets"),
     "plain Python": (plain_stream, ("clustered",), None),
     "pandas": (pandas_vectorised, ("clustered",), "pandas"),
     "DuckDB": (duckdb_sql, ("clustered",), "duckdb"),
-    "distilabel": (None, ("clustered",), "distilabel"),
+    "distilabel step": (distilabel_step, ("wide",), "distilabel"),
 }
 
 

@@ -57,7 +57,7 @@ def rows(size: int) -> Iterator[pa.Table]:
     count = size // ROW_BYTES
     for start in range(0, count, 500):
         ids = [f"p{number:08d}" for number in range(start, min(start + 500, count))]
-        texts = [base64.b85encode(draw.randbytes(ROW_BYTES * 2 // 5)).decode() for _ in range(2 * len(ids))]
+        texts = [base64.b64encode(draw.randbytes(ROW_BYTES * 3 // 8)).decode() for _ in range(2 * len(ids))]
         prompts = [{"prompt_id": i, "messages": [{"role": "user", "content": i}], "origin": ""} for i in ids]
         pairs = [
             {"prompt_id": i, "response_chosen": texts[2 * n], "response_rejected": texts[2 * n + 1]}

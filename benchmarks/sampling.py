@@ -25,7 +25,7 @@ from typing import Any
 DESIGNS: dict[str, dict[str, Any]] = {
     "LLM.chat, n in one request": {"side": "raw", "seeds": "seeded"},
     "LLM.chat, the same without seeds": {"side": "raw", "seeds": "none"},
-    "LLM.chat, n requests of one": {"side": "raw", "seeds": "single"},
+    "LLM.chat, n requests of one, the seeds of prefdata": {"side": "raw", "seeds": "single"},
     "prefdata, one shard": {"side": "ours", "shard_size": 4096},
     "prefdata, shards of 4 prompts": {"side": "ours", "shard_size": 4},
 }

@@ -48,12 +48,12 @@ class Steps:
 def prompts(number: int) -> list[Any]:
     """The first prompts of the bundled sample."""
     from prefdata.prompts import SamplePrompts
-    from prefdata.records import Prompt
+    from prefdata.records import Prompt, prompt_id_of
     from prefdata.spec import Context
 
     read = SamplePrompts().read(Context(seed=SEED))
     found = {prompt.prompt_id: prompt for prompt in read if isinstance(prompt, Prompt)}
-    return sorted(list(found.values())[:number], key=lambda prompt: prompt.prompt_id)
+    return sorted(list(found.values())[:number], key=lambda prompt: prompt_id_of(prompt.messages))
 
 
 def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[str, float]:
@@ -61,8 +61,11 @@ def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[st
     from vllm import LLM, SamplingParams
 
     from prefdata.models import model_folder
+    from prefdata.records import prompt_id_of
+    from prefdata.spec import derive_seed
 
-    asked = [list(prompt.messages) for prompt in prompts(number)]
+    taken = prompts(number)
+    asked = [list(prompt.messages) for prompt in taken]
     llm = LLM(
         str(model_folder(MODEL, {})),
         dtype=dtype,
@@ -78,7 +81,10 @@ def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[st
     def params(i: int) -> Any:
         common = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_tokens": max_tokens}
         if seeds == "single":
-            return SamplingParams(seed=i, **common)
+            # Those of the build: the very same answers.
+            return SamplingParams(
+                seed=derive_seed(SEED, prompt_id_of(taken[i // n].messages), "policy", i % n), **common
+            )
         return SamplingParams(n=n, seed=i * n if seeds == "seeded" else None, **common)
 
     if seeds == "single":
@@ -105,7 +111,7 @@ def ours(
     out = Path(folder)
     env = {"PYTHONPATH": str(Path(__file__).resolve().parent), _MARK: str(out)}
     table = out / "prompts.jsonl"
-    rows = [{"prompt": prompt.messages[0]["content"]} for prompt in prompts(number)]
+    rows = [{"prompt": list(prompt.messages)} for prompt in prompts(number)]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))
     policy = VLLM(
         model=MODEL,

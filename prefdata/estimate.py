@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -197,6 +197,9 @@ class _Counting:
             if left and probes:
                 for _ in part.sample(self._tasks(sampler), self._context(key)):
                     continue
+                limits = [most for probe in probes.values() for _, most in probe.asked]
+                # Stand-ins for these answers are no longer than the answers can be.
+                self._lengths[sampler.name] = replace(length, tokens=min([length.tokens, *limits]))
                 yield from self._costs(key, sampler, probes, left, length)
 
     def scorers(self) -> Iterator[StageCost]:

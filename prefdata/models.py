@@ -144,7 +144,7 @@ def _local_folder(model: str, revision: str | None, config: str = "config.json")
         raise ModelError(
             f"the folder {model!r} holds no {'adapter' if config == _ADAPTER else 'model'}: it has no {config}",
             valid=_VALID.replace("config.json", config),
-            hint="name its base model, and the folder as `lora` of the generator 'vllm'; or merge the two and save that"
+            hint="merge the adapter into its base model and save that, or name it as `lora` of the generator 'vllm'"
             if adapter
             else "name the folder that has it",
         )

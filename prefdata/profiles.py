@@ -41,7 +41,7 @@ def cpu(
         dataset: left out, TRL's layout with a tenth held out.
     """
     model = Local(model=EMBEDDED_MODEL, dtype="float32", max_model_len=4096)
-    policy = Samples(name="policy", generator=model, n=n, temperature=temperature, top_p=top_p, max_tokens=96)
+    policy = Samples(name="policy", generator=model, n=n, temperature=temperature, top_p=top_p, max_tokens=80)
     who = (
         "judges: its judgements say" if scores is None else "a scorer that reads the surface of a text scores: it says"
     )

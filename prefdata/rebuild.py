@@ -23,6 +23,8 @@ __all__ = ["fetch_recipe"]
 
 _WHERE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
+_KEY = "OPENAI_API_KEY"
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _BYTES = 32 << 20
 
@@ -98,9 +100,11 @@ def _acting(value: JSON) -> Iterator[str]:
     elif isinstance(value, dict):
         if value.get("trust_remote_code"):
             yield f"runs code of the repository {value.get('model')!r}"
-        address = value.get("base_url")
-        if isinstance(address, str) and not re.match(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)", address):
-            yield f"sends requests with a key of yours ({value.get('api_key_env')!r}) to {address!r}"
+        address, key = value.get("base_url"), value.get("api_key_env", _KEY)
+        if isinstance(address, str) and not _LOOPBACK.match(address):
+            yield f"sends requests with a key of yours ({key!r}) to {address!r}"
+        elif address is None and key != _KEY:
+            yield f"sends {key!r} of your environment as a key to the endpoint"
         path = value.get("path")
         if value.get("kind") != "python" and isinstance(path, str):
             yield f"reads the file {path!r} of this machine"

@@ -6,7 +6,7 @@ such scores, so there is no need of a backfill. Sources: arXiv 2406.11827 and th
 
 from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM, ChatEndpoint
+from prefdata.generators import VLLM, ChatEndpoint, Prices
 from prefdata.pairing import BestVsWorst
 from prefdata.prompts import HubPrompts
 from prefdata.recipe import Recipe
@@ -15,7 +15,8 @@ from prefdata.scoring import ArmoRM, BaselineScorer
 from prefdata.training import WPOTraining
 
 POLICY = "google/gemma-2-9b-it"
-gpt4 = ChatEndpoint(model="gpt-4-turbo")
+# OpenAI's list prices, in dollars for a million tokens; `prefdata check` shows what the recipe costs.
+gpt4 = ChatEndpoint(model="gpt-4-turbo", prices=Prices(prompt=10.0, completion=30.0))
 
 recipe = Recipe(
     name="wpo_gemma2_armorm",

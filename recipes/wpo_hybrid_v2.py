@@ -8,7 +8,7 @@ card, and DNO (arXiv 2404.03715), which the paper takes its sampling and its jud
 
 from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM, ChatEndpoint
+from prefdata.generators import VLLM, ChatEndpoint, Prices
 from prefdata.pairing import WPOHybridV2
 from prefdata.prompts import HubPrompts
 from prefdata.recipe import Recipe
@@ -18,7 +18,8 @@ from prefdata.training import WPOTraining
 
 PROMPTS = "HuggingFaceH4/ultrafeedback_binarized"
 POLICY = "meta-llama/Meta-Llama-3-8B-Instruct"
-gpt4 = ChatEndpoint(model="gpt-4-turbo", structured="json_object")
+# OpenAI's list prices, in dollars for a million tokens; `prefdata check` shows what the recipe costs.
+gpt4 = ChatEndpoint(model="gpt-4-turbo", structured="json_object", prices=Prices(prompt=10.0, completion=30.0))
 
 recipe = Recipe(
     name="wpo_hybrid_v2",

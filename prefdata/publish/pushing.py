@@ -7,12 +7,10 @@ commit whose answer was lost is recognised.
 
 from __future__ import annotations
 
-import json
 import random
 import re
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +18,9 @@ from typing import Any
 import pyarrow as pa
 
 from prefdata.errors import PublishError
-from prefdata.hub import HubCommit, HubDataset, HubFile, UndecidedError
-from prefdata.publish.lint import lint_card
-from prefdata.publish.manifest import MANIFEST
-from prefdata.publish.merge import merge_card
-from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name, read_outgoing
+from prefdata.hub import HubCommit, HubDataset, UndecidedError
+from prefdata.publish.outgoing import Outgoing, read_outgoing
+from prefdata.publish.planning import Plan, by_split, make_plan, refuse_problems, same_file
 from prefdata.spec import JSON
 
 __all__ = ["Pushed", "push"]
@@ -35,8 +31,6 @@ _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries, each more or less by a third so that two pushers don't meet again."""
 _BATCH = 20
 """Files sent at a time."""
-_CARD_BYTES = 8 << 20
-_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,7 @@ def push(
     """
     _check_names(repo_id, tag, branch, create_pr)
     outgoing = read_outgoing(folder)
-    _refuse_problems(outgoing.card)
+    refuse_problems(outgoing.card)
     repo = HubDataset(repo_id)
     for name, content in outgoing.files().items():
         if not name.endswith(".parquet") and repo.holds_token(_bytes(content)):
@@ -116,21 +110,6 @@ def push(
     return Pushed(repo_id, commit.sha, url, new, rows, tag, commit.pull_request, sending.plan.kept)
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What makes the dataset of a commit ours."""
-
-    outgoing: Outgoing
-    """With the card that goes there."""
-    changed: Mapping[str, Path | bytes]
-    deleted: Sequence[str]
-    kept: Mapping[str, JSON]
-
-    @property
-    def empty(self) -> bool:
-        return not self.changed and not self.deleted
-
-
 @dataclass
 class _Sending:
     repo: HubDataset
@@ -140,7 +119,7 @@ class _Sending:
     any_schema: bool
     tag: str | None
     log: Callable[[str], None]
-    plan: _Plan = field(init=False)
+    plan: Plan = field(init=False)
 
     def run(self) -> tuple[HubCommit, bool]:
         """The commit that holds the dataset, and whether it was made here."""
@@ -150,7 +129,7 @@ class _Sending:
             head, made = self._look(first, looked=number > 0, lost=lost)
             if made is not None:
                 return made, lost
-            self.plan = _make_plan(self.repo, self.outgoing, head, any_schema=self.any_schema)
+            self.plan = make_plan(self.repo, self.outgoing, head, any_schema=self.any_schema)
             if tagged is not None and not (self.plan.empty and tagged == head):
                 raise PublishError(
                     f"the tag {self.tag!r} of {self.repo.repo!r} names the commit {tagged} already",
@@ -207,7 +186,7 @@ class _Sending:
         if made is not None:
             # What the commit should hold follows from the head that it was made upon.
             upon = head if self.proposed else self._parent(first, made.sha)
-            self.plan = _make_plan(self.repo, self.outgoing, upon, any_schema=True)
+            self.plan = make_plan(self.repo, self.outgoing, upon, any_schema=True)
         return made
 
     def _parent(self, first: str, sha: str) -> str:
@@ -239,121 +218,17 @@ class _Sending:
         )
 
 
-def _make_plan(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> _Plan:
-    """What must change at a commit so that it holds the dataset.
-
-    Raises:
-        PublishError: files of somebody else stand in the way, the schema differs, or the card can't be merged.
-    """
-    there = repo.files(head)
-    listed = _listed(repo, head, there)
-    foreign = sorted(name for name in there if name not in listed and _in_the_way(name, outgoing))
-    if foreign:
-        raise PublishError(
-            f"the dataset {repo.repo!r} holds files that prefdata did not write: {', '.join(foreign[:5])}",
-            valid="a new repository or branch, or one that prefdata has published to",
-            hint="choose another repository, or delete these files there",
-        )
-    if not any_schema:
-        changes = _schema_changes(repo, head, outgoing, [name for name in listed if name in there])
-        if changes:
-            raise PublishError(
-                f"the dataset {repo.repo!r} has another schema:\n" + "\n".join(f"    {line}" for line in changes),
-                hint="--allow-schema-change publishes it all the same",
-            )
-    kept: Mapping[str, JSON] = {}
-    if CARD in there:
-        merged = merge_card(outgoing.card, _their_card(repo, head, there[CARD].size))
-        outgoing, kept = outgoing.with_card(merged.text), merged.kept
-        _refuse_problems(merged.text)
-    files = outgoing.files()
-    changed = {name: file for name, file in files.items() if not _same(outgoing, name, there.get(name))}
-    deleted = sorted(name for name in listed if name in there and name not in files)
-    return _Plan(outgoing, changed, deleted, kept)
-
-
-def _their_card(repo: HubDataset, head: str, size: int) -> str:
-    # A card that is read in part, or with letters replaced, would not keep its prose.
-    if size <= _CARD_BYTES:
-        try:
-            return repo.read(head, CARD, _CARD_BYTES).decode()
-        except UnicodeDecodeError:
-            pass
-    raise PublishError(
-        f"the card of {repo.repo!r} is larger than {_CARD_BYTES >> 20} MB or no UTF-8, so its prose can't be kept",
-        hint=f"mend or delete {CARD} on its page",
-    )
-
-
-def _listed(repo: HubDataset, head: str, there: Mapping[str, HubFile]) -> set[str]:
-    """The files that an earlier push of ours wrote."""
-    if MANIFEST not in there:
-        return set()
-    try:
-        files = json.loads(repo.read(head, MANIFEST, _MANIFEST_BYTES))["files"]
-        return {MANIFEST, *(name for name in files if is_name(name))}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {MANIFEST}
-
-
-def _in_the_way(name: str, outgoing: Outgoing) -> bool:
-    """Whether writing would replace a file, or `load_dataset` would read it with ours."""
-    if name in (CARD, MANIFEST):
-        return False
-    folder, _, file = name.rpartition("/")
-    splits = {
-        entry.rpartition("/")[2].partition("-")[0] for entry in outgoing.entries if entry.startswith(f"{folder}/")
-    }
-    return name in outgoing.entries or (bool(folder) and file.endswith(".parquet") and file.partition("-")[0] in splits)
-
-
-def _same(outgoing: Outgoing, name: str, remote: HubFile | None) -> bool:
-    if remote is None:
-        return False
-    if remote.large:
-        return remote.digest == outgoing.sha256(name)
-    return remote.digest == git_digest(outgoing.content(name))
-
-
-def _by_split(names: Iterable[str]) -> dict[str, list[str]]:
-    """`data/train` → its files."""
-    found: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        if name.endswith(".parquet"):
-            folder, _, file = name.rpartition("/")
-            found[f"{folder}/{file.partition('-')[0]}" if folder else file.removesuffix(".parquet")].append(name)
-    return found
-
-
-def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, listed: Sequence[str]) -> list[str]:
-    """What a reader of the published columns and splits would miss or find changed; a line each."""
-    tables = outgoing.tables()
-    ours, theirs = (
-        {split: files for split, files in _by_split(names).items() if "/" in split} for names in (tables, listed)
-    )
-    lines = [f"{split}: gone" for split in theirs if split not in ours]
-    if theirs:
-        lines += [f"{split}: new" for split in ours if split not in theirs]
-    for split in sorted(ours.keys() & theirs.keys()):
-        now = {column.name: column.type for column in tables[ours[split][0]][1]}
-        before = {column.name: column.type for column in repo.parquet(head, theirs[split][0])[1]}
-        for name in dict.fromkeys([*before, *now]):
-            if before.get(name) != now.get(name):
-                lines.append(f"{split}: {name}: {before.get(name, '-')} → {now.get(name, '-')}")
-    return lines
-
-
-def _read_back(repo: HubDataset, sha: str, plan: _Plan) -> dict[str, int]:
+def _read_back(repo: HubDataset, sha: str, plan: Plan) -> dict[str, int]:
     """Compares what the commit holds with what was to be published; rows of each split.
 
     Raises:
         PublishError: they differ.
     """
     there, outgoing = repo.files(sha), plan.outgoing
-    wrong = [name for name in outgoing.files() if not _same(outgoing, name, there.get(name))]
+    wrong = [name for name in outgoing.files() if not same_file(outgoing, name, there.get(name))]
     wrong += [name for name in plan.deleted if name in there]
     tables, rows = outgoing.tables(), {}
-    for split, names in _by_split(tables).items():
+    for split, names in by_split(tables).items():
         found: list[tuple[int, pa.Schema]] = [repo.parquet(sha, name) for name in names if name not in wrong]
         expected = [tables[name] for name in names if name not in wrong]
         if [count for count, _ in found] != [count for count, _ in expected] or not all(
@@ -379,15 +254,6 @@ def _tag(repo: HubDataset, tag: str, sha: str) -> None:
         raise PublishError(
             f"the commit {repo.address}/commit/{sha} was made, but the tag {tag!r} names another one, {at}",
             hint="another tag: a version never changes",
-        )
-
-
-def _refuse_problems(card: str) -> None:
-    problems = lint_card(card)
-    if problems:
-        raise PublishError(
-            "the card's header would not be understood:\n" + "\n".join(f"    {problem}" for problem in problems),
-            hint="mend the recipe's `publish` and build again, or the card on its page",
         )
 
 

@@ -23,7 +23,7 @@ __all__ = ["BUCKET_BYTES", "GATHERED_BYTES", "PIECE_BYTES", "ParquetTable", "Tab
 
 PIECE_BYTES = 24 << 20
 """Decoded bytes read at a time."""
-GATHERED_BYTES = 8 << 20
+GATHERED_BYTES = 4 << 20
 """Decoded bytes read at a time where rows are only put aside."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that lie together on disk."""

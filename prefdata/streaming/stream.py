@@ -1,4 +1,4 @@
-"""Pairs of a Parquet table in bounded memory: read once where a prompt's rows lie together, put in buckets where not.
+"""Pairs of a table in bounded memory: read once where a prompt's rows lie together, put in buckets where not.
 
 A piece holds all rows of its prompts. Those that are plain are decided on arrays (`prefdata.streaming.select`), the
 others are collected and decided as a small table (`prefdata.scored_table`, `PairRule.pair`). Pairs wait on disk, in
@@ -7,6 +7,7 @@ buckets of neighbouring ids, until they are written in order.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +50,8 @@ __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 REST_BYTES = 24 << 20
 """Decoded bytes of rows that are collected before they are decided as a table."""
 
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""What is said of a disk that rows are written to, never of a file that is read."""
 _ASKED = ("prompt_id", *(name for name, _ in PROMPT_CELLS))
 
 _Ints = NDArray[np.int64]
@@ -110,6 +113,8 @@ def stream_pairs(
             work.pieces(table.gathered(folder), strict=False)
         return work.result()
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(f"{str(path)!r} is not a whole Parquet file: {first}", hint="copy the file again") from error
 

@@ -109,7 +109,7 @@ def test_published_comparisons_that_no_scorer_made_and_missing_ones_are_found(wo
 
 
 def test_a_rule_that_needs_comparisons_is_refused_with_a_scorer_that_makes_none(work):
-    with pytest.raises(ValidationError, match="'best_vs_worst', as set, needs comparisons.*'given' makes none"):
+    with pytest.raises(ValidationError, match=r"'best_vs_worst', as set, needs comparisons.*'given' makes none"):
         recipe(pairs=LABELLED)
     (work / "recipe.json").write_text(json.dumps({**recipe().dump(), "pairs": LABELLED}))
     with pytest.raises(RecipeError, match="needs comparisons"):

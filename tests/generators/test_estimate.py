@@ -276,3 +276,14 @@ def test_a_reply_of_any_form_has_an_expected_length(schema: Any, tmp_path: Path)
     (stage,) = planned(formed, tmp_path).stages
     assert 0 < stage.answer_tokens < 200
     assert stage.basis == "the form of a reply"
+
+
+def test_stand_ins_for_a_judge_are_no_longer_than_the_answers_can_be(tmp_path):
+    from prefdata.recipe import load_recipe
+
+    recipe = load_recipe("wpo_hybrid_v2").with_profile("cpu").with_limit(4)
+    short, long = (
+        estimate(recipe, tmp_path / str(tokens), shard_size=4, answer_tokens=tokens).stages[1] for tokens in (80, 4000)
+    )
+    assert short.stage == long.stage == "scores"
+    assert short.prompt_tokens == long.prompt_tokens

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import dataset_folder
-from test_push import files, local
+from small_dataset import dataset_folder, files, local
 
 from prefdata.publish import push
 
@@ -116,6 +115,19 @@ HOSTILE = [
         "to 'https://collector.example/v1'",
     ),
 ]
+
+
+def test_an_address_that_only_looks_like_this_machine_is_refused():
+    from prefdata.rebuild import _acting
+
+    def told(**endpoint):
+        return list(_acting({"scores": {"generator": {"kind": "chat_endpoint", "model": "m", **endpoint}}}))
+
+    assert told() == told(base_url=None, api_key_env="OPENAI_API_KEY") == []
+    assert told(base_url="http://127.0.0.1:8000/v1", api_key_env="MINE") == told(base_url="http://localhost/v1") == []
+    assert "'HF_TOKEN'" in told(api_key_env="HF_TOKEN")[0]
+    for address in ("http://127.0.0.1.evil/v1", "http://localhost@evil/v1", "http://localhost:1@evil", "//x", ""):
+        assert address in told(base_url=address)[0]
 
 
 def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from conftest import dataset_folder
+from small_dataset import commits, dataset_folder, files, local
 
 from prefdata.errors import PublishError
 from prefdata.publish import push
@@ -13,20 +13,6 @@ from prefdata.publish.manifest import MANIFEST
 
 # huggingface_hub 2.4 sends a file in a way that its own HTTP client calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
-
-def files(hub, revision="main", repo="alice/prefs"):
-    """Path → content of everything at a revision."""
-    found = hub.repos["dataset", repo]
-    return {path: hub.read(entry) for path, entry in found.resolve(revision).tree.items() if path != ".gitattributes"}
-
-
-def local(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def commits(hub, revision="main"):
-    return [commit.id for commit in hub.repos["dataset", "alice/prefs"].history(revision)]
 
 
 def posted(hub, what):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from conftest import dataset_folder
-from test_push import files, local
+from small_dataset import dataset_folder, files, local
 
 # huggingface_hub 2.4 sends a file in a way that its own HTTP client calls old.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conftest import dataset_folder
 from minihub import User
-from test_push import commits, files, local
+from small_dataset import commits, dataset_folder, files, local
 
 from prefdata.errors import PublishError
 from prefdata.hub import HubDataset
