@@ -61,11 +61,13 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
     from dataclasses import asdict
 
     from prefdata.flow import plan
+    from prefdata.publish.licence import derive_licence, licence_lines
 
     planned = plan(recipe, out, answer_tokens=answer_tokens)
-    estimated = planned.estimate
+    estimated, licence = planned.estimate, derive_licence(recipe.dump())
     if as_json:
         facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
+        facts["licence"] = {**licence.header(), "reasons": licence_lines(licence)}
         print_json({**asdict(planned), **facts})
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in planned.drops.items()) or "none"
@@ -76,6 +78,7 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
         click.echo(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
     if estimated.stages:
         click.echo("\n" + "\n".join(_estimate_lines(estimated)))
+    click.echo("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + "\n".join(planned.problems))
     click.echo(f"\nNext:    prefdata build ... --out {planned.folder}")

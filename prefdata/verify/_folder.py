@@ -23,6 +23,8 @@ _PARTS = re.compile(
 )
 _NOT_OURS = (".gitattributes", ".git", ".cache")
 """What the Hub, git and the Hub's client add by themselves."""
+_OF_OTHERS = re.compile(r"(?:LICEN[CS]E|NOTICE|CITATION)[^/]*|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)")
+"""What people lay beside a dataset on the Hub: no reader of it takes it for data."""
 _DOCUMENT_BYTES = 32 << 20
 """Documents are small; a larger one is refused unread."""
 
@@ -71,6 +73,8 @@ def check_names(files: dict[str, Path], report: Report) -> None:
     for name in files:
         if part := _PARTS.fullmatch(name):
             series.setdefault(part[1], []).append(name)
+        elif _OF_OTHERS.fullmatch(name):
+            report.not_checked.append(f"{name}: not of prefdata")
         elif name not in (*_REQUIRED, *OPTIONAL):
             report.add("file", name, expected=ABSENT, found="a file that no dataset folder has")
     if not any(prefix.startswith("data/") for prefix in series):
@@ -95,6 +99,8 @@ def check_manifest(files: dict[str, Path], manifest: JSON, report: Report) -> No
     for name in sorted({*files, *listed} - {MANIFEST}):
         if name not in files:
             report.add("manifest", name, expected=listed[name], found=ABSENT)
+        elif name not in listed and _OF_OTHERS.fullmatch(name):
+            continue
         elif name not in listed:
             report.add("manifest", name, expected=ABSENT, found="a file that the manifest doesn't list")
         else:

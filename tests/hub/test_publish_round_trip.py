@@ -52,10 +52,19 @@ def sources(hub):
     hub.put("dataset", "alice/answers", {"train.jsonl": ANSWERS.encode()})
 
 
+ALSO = ["axolotl", "full_conversation", "kto", "llamafactory", "snorkel"]
+
+
 @pytest.mark.parametrize(
-    "layout", [{"kind": "trl", "test_size": 2}, {"kind": "snorkel", "iteration": 1, "test_size": 2}]
+    "changes",
+    [
+        {"dataset": {"kind": "trl", "test_size": 2}},
+        {"dataset": {"kind": "snorkel", "iteration": 1, "test_size": 2}},
+        {"also": [{"kind": kind} for kind in ALSO], "scores": {"kind": "baseline", "comparisons": True}},
+    ],
+    ids=["trl", "snorkel", "every layout"],
 )
-def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sources, layout):
+def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sources, changes):
     found = client.run(
         f"""{RECIPE}
 from datasets import load_dataset, get_dataset_config_names
@@ -64,7 +73,7 @@ from prefdata.inspection import summarise
 from prefdata.inspection.diff import compare
 from prefdata.inspection.where import dataset_at
 
-codes = [command("build", recipe("made", dataset={layout!r}), "--push", "--out", "one")]
+codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
 loaded = {{
     name: {{split: rows.num_rows for split, rows in load_dataset("alice/made", name, revision="v1.0").items()}}
@@ -82,10 +91,16 @@ result = {{
     )
     assert found["codes"] == [0, 0, 0, 0]
     assert found["holds"], found["mismatches"]
-    assert found["pairs"] == 8
-    assert sorted(found["loaded"]["default"].values()) == [2, 6]
-    assert found["loaded"]["candidates"] == {"train": 16}
-    assert ("trace" in found["loaded"]) == (layout["kind"] == "snorkel")
+    assert found["pairs"] == sum(found["loaded"]["default"].values())
+    if "also" in changes:
+        rows = {name: sum(found["loaded"].pop(name).values()) for name in ALSO}
+        assert rows == {**dict.fromkeys(ALSO, found["pairs"]), "kto": 2 * found["pairs"]}
+        assert found["loaded"].pop("comparisons") == {"train": 8}
+    else:
+        assert sorted(found["loaded"]["default"].values()) == [2, 6]
+    assert found["loaded"].pop("candidates") == {"train": 16}
+    traced = changes.get("dataset", {}).get("kind") != "snorkel"
+    assert found["loaded"].keys() == ({"default"} if traced else {"default", "trace"})
     repo = hub.repos["dataset", "alice/made"]
     assert repo.private
     assert len(repo.commits) == 2
