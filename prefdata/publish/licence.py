@@ -152,7 +152,7 @@ def _names(value: JSON) -> Iterator[str]:
     if value.get("kind") in ("sample", "sample_answers"):
         yield "prefdata:sample"
     for key, item in value.items():
-        if key in ("dataset", "model", "path") and isinstance(item, str):
+        if key in ("dataset", "model", "lora", "path") and isinstance(item, str):
             # Only the last part of a path: a folder of one machine has no place on a card.
             local = key == "path" or PurePosixPath(item).is_absolute() or item.startswith((".", "~"))
             yield PurePosixPath(item).name if local else item

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
-from prefdata.errors import ConservationError, MissingExtraError, UserError
-from prefdata.models import model_folder, model_name, model_pins
+from prefdata.errors import ConservationError
+from prefdata.models import model_name
 from prefdata.records import Answers, Candidate, Score, Scored
-from prefdata.scoring.base import Scorer
+from prefdata.scoring._worker_model import WorkerModel
 from prefdata.spec import JSON, Context, Operational
 from prefdata.worker import stream
 
@@ -24,32 +23,13 @@ _WINDOW = 256
 """Answers that are sorted by length together: enough for even batches, few enough to stream."""
 
 
-class PointwiseModel(Scorer):
+class PointwiseModel(WorkerModel):
     """A reward model that scores each answer by itself, in a worker process."""
 
-    model: Annotated[str, Field(min_length=1)]
-    """A local Hugging Face folder or a Hub id."""
-    revision: str | None = None
-    """Branch, tag or commit of a Hub model; the lock keeps the commit that it meant."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "float32"
-    """What the model computes in; auto takes what its weights are stored in."""
     max_length: Annotated[int, Field(ge=1)] | None = None
     """Most tokens of conversation and answer together; None is the model's own limit."""
-    too_long: Literal["truncate", "unscored"] = "truncate"
-    """What becomes of a longer text: its first `max_length` tokens are scored and it is counted, or it is unscored."""
-    control_tokens: Literal["refuse", "allow"] = "refuse"
-    """What to do with a text that spells out a control token such as `<|im_end|>`: its author could end the turn."""
     batch_tokens: Annotated[int, Operational, Field(ge=1)] = 4096
     """Tokens of a batch, padding included; a longer text is a batch by itself. vLLM makes its own batches."""
-
-    def pins(self) -> dict[str, JSON]:
-        """The model's commit or hash, and the hashes of its tokenizer and chat template."""
-        return {**super().pins(), **model_pins(self.model, self.revision)}
-
-    def problems(self) -> list[UserError]:
-        """Missing packages."""
-        missing = MissingExtraError.all_of("a reward model", "transformers", "torch", "transformers")
-        return [*super().problems(), *missing]
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Scores each answer; see `Scorer.score`. Counts `truncated`.
@@ -85,26 +65,7 @@ class PointwiseModel(Scorer):
         """The module that computes."""
 
     def _config(self, context: Context) -> dict[str, JSON]:
-        return {
-            "folder": str(model_folder(self.model, context.pins, self.revision)),
-            "dtype": self.dtype,
-            "max_length": self.max_length,
-            "truncate": self.too_long == "truncate",
-            "refuse_control_tokens": self.control_tokens == "refuse",
-            "batch_tokens": self.batch_tokens,
-            "window": _WINDOW,
-        }
-
-    def _environment(self) -> dict[str, str]:
-        """Of the worker: offline, and with threads that wait passively. What the user has set comes first."""
-        wanted = {
-            "HF_HUB_OFFLINE": "1",
-            "TOKENIZERS_PARALLELISM": "false",
-            # Spinning threads bring a busy machine to a standstill.
-            "OMP_WAIT_POLICY": "PASSIVE",
-            "GOMP_SPINCOUNT": "0",
-        }
-        return {name: os.environ.get(name, value) for name, value in wanted.items()}
+        return {**super()._config(context), "max_length": self.max_length, "window": _WINDOW}
 
 
 class _Ledger:

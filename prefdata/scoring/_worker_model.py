@@ -1,10 +1,10 @@
-"""What all rankers have in common that run a model in a worker process."""
+"""What all scorers have in common that run a model in a worker process."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,12 +14,14 @@ from prefdata.records import Candidate, Comparison
 from prefdata.scoring.base import Scorer
 from prefdata.spec import JSON, Context, Operational
 
-__all__ = ["WorkerModel", "compared", "cut_detail"]
+__all__ = ["Ranker", "WorkerModel", "compared", "cut_detail"]
 
 
 class WorkerModel(Scorer):
     """A model that scores in a process of its own."""
 
+    what: ClassVar[str] = "a reward model"
+    """What messages call it."""
     model: Annotated[str, Field(min_length=1)]
     """A local Hugging Face folder or a Hub id."""
     revision: str | None = None
@@ -39,13 +41,8 @@ class WorkerModel(Scorer):
 
     def problems(self) -> list[UserError]:
         """Missing packages."""
-        missing = MissingExtraError.all_of("a ranker", "transformers", "torch", "transformers")
+        missing = MissingExtraError.all_of(self.what, "transformers", "torch", "transformers")
         return [*super().problems(), *missing]
-
-    @property
-    def compares(self) -> Literal["", "probability", "log_odds"]:
-        """Log-odds."""
-        return "log_odds"
 
     def _config(self, context: Context) -> dict[str, JSON]:
         return {
@@ -66,6 +63,17 @@ class WorkerModel(Scorer):
             "GOMP_SPINCOUNT": "0",
         }
         return {name: os.environ.get(name, value) for name, value in wanted.items()}
+
+
+class Ranker(WorkerModel):
+    """A model that compares answers."""
+
+    what: ClassVar[str] = "a ranker"
+
+    @property
+    def compares(self) -> Literal["", "probability", "log_odds"]:
+        """Log-odds."""
+        return "log_odds"
 
 
 def compared(a: Candidate, b: Candidate, log_odds: float | None, undecided: str | None) -> Comparison:

@@ -13,7 +13,7 @@ from pydantic import Field
 from prefdata.errors import ConservationError
 from prefdata.models import model_name
 from prefdata.records import Answers, Score, Scored
-from prefdata.scoring._worker_model import WorkerModel, compared, cut_detail
+from prefdata.scoring._worker_model import Ranker, compared, cut_detail
 from prefdata.spec import JSON, Context
 from prefdata.worker import stream
 
@@ -24,7 +24,7 @@ _WINDOW = 256
 """Answers that are sorted by length together."""
 
 
-class GPM(WorkerModel):
+class GPM(Ranker):
     """A general preference model: a language model with a head that embeds each answer in pairs of coordinates.
 
     The score of answer i over j is s_ij, the sum over the pairs k of g_k (v_i,2k v_j,2k+1 - v_i,2k+1 v_j,2k), with

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from prefdata.errors import ConservationError
 from prefdata.models import model_name
 from prefdata.records import Answers, Comparison, Message, Score, Scored
-from prefdata.scoring._worker_model import WorkerModel, compared, cut_detail
+from prefdata.scoring._worker_model import Ranker, compared, cut_detail
 from prefdata.spec import JSON, Context
 from prefdata.worker import stream
 
@@ -25,7 +25,7 @@ _INSTRUCTION = "Finish the following coversation in each i-th turn by filling in
 """As PairRM was trained with, the slip of the pen included."""
 
 
-class PairRM(WorkerModel):
+class PairRM(Ranker):
     """The pair ranker of LLM-Blender: DeBERTa-v3 reads a prompt with two answers, for every ordered pair of answers.
 
     With s_ij the logit for answer i as the first and j as the second one, a candidate's score is the mean over the

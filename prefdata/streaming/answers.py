@@ -59,9 +59,10 @@ class AnswersAside:
     def add_frame(self, candidates: pl.DataFrame, prompts: pa.Table) -> None:
         """Adds answers by prompt and in their order, and their prompts, sorted by id, with `PROMPT_CELLS`."""
         self._answers.add(candidates.select(_KEPT.names).to_arrow().cast(_KEPT).combine_chunks())
+        prompts = prompts.cast(_ASKED)
         # A prompt may have no answers; both stores must have the same buckets.
         answered = pc.is_in(prompts["prompt_id"], pa.array(candidates["prompt_id"].unique().to_list(), pa.string()))
-        self._prompts.add(prompts.cast(_ASKED).filter(answered).combine_chunks())
+        self._prompts.add(prompts.filter(answered).combine_chunks())
 
     def tables(self) -> Iterator[pa.Table]:
         """Schema `prefdata.tables.ANSWERS`, in tables of bounded size."""

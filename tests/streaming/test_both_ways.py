@@ -13,7 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from prefdata import table_pairs
@@ -218,7 +218,11 @@ def wide_tables(draw) -> pa.Table:
     return pa.Table.from_pylist([{name: row[name] for name in names} for row in rows], schema=schema)
 
 
-many = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+# Not shrunk: that takes minutes, and the tables are small.
+PHASES = (Phase.explicit, Phase.generate)
+many = settings(
+    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=PHASES
+)
 
 
 @many
