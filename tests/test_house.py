@@ -203,6 +203,11 @@ def test_a_private_module_is_imported_only_by_its_own_folder():
     assert wrong == []
 
 
+def test_the_laws_show_these_layers():
+    shown = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8").split("```")[1].strip().splitlines()
+    assert shown == [" · ".join(layer) for layer in LAYERS if not layer[0].startswith("__")]
+
+
 def test_each_heavy_package_is_imported_only_behind_its_door():
     found = defaultdict(set)
     for path in sources():
