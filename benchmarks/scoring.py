@@ -154,7 +154,13 @@ def measured(design: str, folder: Path) -> tuple[float, float, dict[str, float]]
         stdout=subprocess.PIPE,
         text=True,
         check=True,
-        env={"OMP_NUM_THREADS": "1", **os.environ, "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"},
+        env={
+            "OMP_NUM_THREADS": "1",
+            **os.environ,
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+        },
     )
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -9,25 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import PrivateAttr
 
 from prefdata.generators import ChatEndpoint, Decoding, Generator
-from prefdata.lock import StageKey, make_lock, score_parts
-from prefdata.recipe import Recipe
+from prefdata.lock import StageKey, score_parts
 from prefdata.records import Answers, Candidate, Generation, Prompt, Request
 from prefdata.sampling import Sampler, Task
 from prefdata.spec import JSON, Context, Part
 from prefdata.spending import Spending
-from prefdata.stage_rows import read_prompts
 from prefdata.stages import Run
-from prefdata.store import BuildFolder
 from prefdata.tables import read_parquet
 from prefdata.tokens import BYTES_PER_TOKEN, TokenCounter, token_counter
 
-__all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "StageCost", "estimate", "estimate_run"]
+__all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "StageCost", "estimate_run"]
 
 _P = TypeVar("_P", bound=Part)
 
@@ -110,33 +106,17 @@ class Estimate:
         return {**asdict(self), "totals": self.totals}
 
 
-def estimate(
-    recipe: Recipe, folder: Path, *, shard_size: int, answer_tokens: int | None = None, counted: int = COUNTED
+def estimate_run(
+    run: Run, prompts: Sequence[Prompt], *, answer_tokens: int | None = None, counted: int = COUNTED
 ) -> Estimate:
     """What a build would still ask, from its recipe and what its folder holds; asks nobody.
 
     Args:
-        recipe: with its profile applied.
-        folder: of the build; it need not exist.
-        shard_size: prompts a shard, as the build has it.
+        run: the build, whose lock is made.
+        prompts: all of them.
         answer_tokens: tokens that an answer is expected to have; None takes what this build has so far, or assumes.
         counted: most prompts to count.
-
-    Raises:
-        UserError: an input can't be found.
     """
-    build = BuildFolder(folder)
-    previous = json.loads(build.lock_file.read_text(encoding="utf-8")) if build.lock_file.exists() else None
-    lock = make_lock(recipe, previous)
-    contexts = [Context(seed=recipe.seed, pins=key.pins) for key in (lock.prompts, *lock.filters)]
-    prompts, _, _ = read_prompts(recipe, contexts[0], contexts[1:])
-    return estimate_run(Run(recipe, build, lock, shard_size), prompts, answer_tokens=answer_tokens, counted=counted)
-
-
-def estimate_run(
-    run: Run, prompts: Sequence[Prompt], *, answer_tokens: int | None = None, counted: int = COUNTED
-) -> Estimate:
-    """`estimate` for a build whose lock is made and whose prompts are read."""
     # Prompts are sorted by hash: evenly spaced ones are drawn as well as any.
     sample = (
         [prompts[place * len(prompts) // counted] for place in range(counted)] if counted < len(prompts) else prompts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prefdata.dataset import Layout, held_out
 from prefdata.errors import StoreError
-from prefdata.estimate import Estimate, estimate_run
+from prefdata.estimate import COUNTED, Estimate, estimate_run
 from prefdata.lock import make_lock, score_parts
 from prefdata.progress import say
 from prefdata.publish.card import CardFacts
@@ -206,6 +206,7 @@ def plan(
     *,
     shard_size: int = SHARD_SIZE,
     answer_tokens: int | None = None,
+    counted: int = COUNTED,
 ) -> Plan:
     """What `build` would do, without spending anything: reads the prompts, starts no model, asks nobody.
 
@@ -214,6 +215,7 @@ def plan(
         out: as for `build`.
         shard_size: as for `build`.
         answer_tokens: how long answers are expected to be; None goes by those that the build has.
+        counted: most prompts to count for the estimate; what they need is scaled to all.
 
     Raises:
         UserError: an input can't be found.
@@ -234,7 +236,7 @@ def plan(
     ]
     reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
     problems = tuple(str(problem) for problem in run.problems())
-    estimated = estimate_run(run, prompts, answer_tokens=answer_tokens)
+    estimated = estimate_run(run, prompts, answer_tokens=answer_tokens, counted=counted)
     return Plan(folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
 
 

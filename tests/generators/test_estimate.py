@@ -12,8 +12,8 @@ import pytest
 from chat_server import Endpoint, Reply, completion, serving
 
 from prefdata.errors import UserError
-from prefdata.estimate import ASSUMED_TOKENS, Estimate, estimate
-from prefdata.flow import SHARD_SIZE, build
+from prefdata.estimate import ASSUMED_TOKENS, Estimate
+from prefdata.flow import build, plan
 from prefdata.generators import Prices
 from prefdata.recipe import Recipe
 from prefdata.spending import Spending, Spent
@@ -49,7 +49,7 @@ def recipe(generator: dict[str, Any], scores: dict[str, Any] | None = None, **ch
 
 
 def planned(made: Recipe, folder: Path, **options: Any) -> Estimate:
-    return estimate(made, folder, shard_size=SHARD_SIZE, **{"answer_tokens": ANSWER_TOKENS, **options})
+    return plan(made, folder, **{"answer_tokens": ANSWER_TOKENS, **options}).estimate
 
 
 def script(text: str, before: int, body: dict[str, Any]) -> Reply:
@@ -132,7 +132,7 @@ def test_a_stage_under_way_is_planned_for_what_is_left_and_for_the_length_of_wha
         (stage,) = (tmp_path / "out" / "stages").glob("candidates-policy-*")
         (stage / "stage.json").unlink()
         (stage / "shard-00001.parquet").unlink()
-        found = estimate(made, tmp_path / "out", shard_size=4)
+        found = plan(made, tmp_path / "out", shard_size=4).estimate
     second = found.stages[0]
     # 48 answers have come, so that their speed is known.
     assert (second.speed, second.hours) == ("this build", second.completion_tokens / second.tokens_per_second / 3600)
@@ -283,7 +283,7 @@ def test_stand_ins_for_a_judge_are_no_longer_than_the_answers_can_be(tmp_path):
 
     recipe = load_recipe("wpo_hybrid_v2").with_profile("cpu").with_limit(4)
     short, long = (
-        estimate(recipe, tmp_path / str(tokens), shard_size=4, answer_tokens=tokens).stages[1] for tokens in (80, 4000)
+        plan(recipe, tmp_path / str(tokens), answer_tokens=tokens).estimate.stages[1] for tokens in (80, 4000)
     )
     assert short.stage == long.stage == "scores"
     assert short.prompt_tokens == long.prompt_tokens
