@@ -383,7 +383,8 @@ def read_only(table: Path) -> float:
 def measured(design: str, table: Path, out: Path, reference: Path | None) -> dict:
     out.mkdir()
     arguments = [sys.executable, __file__, "--child", design, str(table), str(out), str(reference or "")]
-    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1"}
+    # For every design what `prefdata pair` sets for itself: freed pages are kept.
+    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "MIMALLOC_PURGE_DELAY": "-1"}
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}

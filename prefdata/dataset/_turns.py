@@ -42,10 +42,11 @@ def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("rol
 
 def as_answers(texts: pa.ChunkedArray) -> pa.ListArray:
     """Each text as a conversation of one assistant turn."""
+    import numpy as np
     import pyarrow as pa
 
     turns = messages_of(texts, "assistant")
-    return pa.ListArray.from_arrays(pa.array(range(len(turns) + 1), pa.int32()), turns)
+    return pa.ListArray.from_arrays(pa.array(np.arange(len(turns) + 1, dtype=np.int32)), turns)
 
 
 def with_answers(messages: pa.ListArray, texts: pa.ChunkedArray) -> pa.ListArray:

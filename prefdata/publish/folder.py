@@ -18,9 +18,9 @@ from prefdata.publish.shape import read_shape
 from prefdata.spec import JSON
 from prefdata.tables import CANDIDATE_DROPS, DROPS, SPLITS, parquet_writer, write_parquet
 
-__all__ = ["DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
+__all__ = ["ROWS_PER_GROUP", "DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
-_ROWS_PER_GROUP = 1_000
+ROWS_PER_GROUP = 1_000
 _FILE_BYTES = 500_000_000
 """Parquet files are rolled over at this size, as `datasets` does on the Hub."""
 
@@ -180,14 +180,14 @@ class _Split:
         table = with_features(table)
         start = 0
         if self._rest is not None and self._rest.num_rows:
-            start = min(_ROWS_PER_GROUP - self._rest.num_rows, table.num_rows)
+            start = min(ROWS_PER_GROUP - self._rest.num_rows, table.num_rows)
             self._rest = pa.concat_tables([self._rest, table.slice(0, start)])
-            if self._rest.num_rows < _ROWS_PER_GROUP:
+            if self._rest.num_rows < ROWS_PER_GROUP:
                 return
             self._write_group(self._rest)
-        while table.num_rows - start >= _ROWS_PER_GROUP:
-            self._write_group(table.slice(start, _ROWS_PER_GROUP))
-            start += _ROWS_PER_GROUP
+        while table.num_rows - start >= ROWS_PER_GROUP:
+            self._write_group(table.slice(start, ROWS_PER_GROUP))
+            start += ROWS_PER_GROUP
         self._rest = table.slice(start)
 
     def close(self) -> int:

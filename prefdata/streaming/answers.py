@@ -36,7 +36,7 @@ class AnswersAside:
 
         Args:
             rows: the piece.
-            runs: by id.
+            runs: which.
             ids: of the runs.
             cells: their prompts as `PROMPT_CELLS`.
         """
@@ -57,7 +57,7 @@ class AnswersAside:
         self._prompts.add(pa.table([ids, *cells], schema=_ASKED))
 
     def add_frame(self, candidates: pl.DataFrame, prompts: pa.Table) -> None:
-        """Adds answers by prompt and in their order, and their prompts, sorted by id, with `PROMPT_CELLS`."""
+        """Adds answers by prompt and in their order, and their prompts, with `PROMPT_CELLS`."""
         self._answers.add(candidates.select(_KEPT.names).to_arrow().cast(_KEPT).combine_chunks())
         prompts = prompts.cast(_ASKED)
         # A prompt may have no answers; both stores must have the same buckets.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from prefdata.streaming.places import Labels, Numbers
 
-__all__ = ["CandidateDigest", "run_words"]
+__all__ = ["CandidateDigest", "run_words", "text_words"]
 
 _TEXTS = ("source", "model", "unscored", "finish_reason")
 _NULL = np.uint64(0x9E3779B97F4A7C15)
@@ -36,7 +36,7 @@ class CandidateDigest:
 
     def add(
         self,
-        prompt_ids: pa.Array,
+        prompts: _Words,
         starts: _Ints,
         labels: Mapping[str, Labels],
         index: Numbers | None,
@@ -47,7 +47,7 @@ class CandidateDigest:
         """Adds prompts, each one run of rows from its start; no prompt may come in two calls.
 
         Args:
-            prompt_ids: one a run.
+            prompts: `text_words` of the id of each run.
             starts: where each run starts.
             labels: source, model, unscored, finish_reason; one left out is null throughout.
             index: None is null throughout.
@@ -64,7 +64,7 @@ class CandidateDigest:
         if index is not None and index.valid is not None:
             place = np.where(index.valid, place, _NULL)
         marks = _mixed(_mixed(marks + place) + np.where(np.isnan(score), _NULL, (score + 0.0).view(np.uint64)))
-        prompts = _mixed(_text_words(prompt_ids) + _mixed(texts + np.add.reduceat(marks, starts)))
+        prompts = _mixed(prompts + _mixed(texts + np.add.reduceat(marks, starts)))
         self._count += len(prompts)
         for lane in range(len(self._lanes)):
             self._lanes[lane] += int(_mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
@@ -82,7 +82,7 @@ class CandidateDigest:
         n_bytes = frame["response"].str.len_bytes().cast(pl.Int64).fill_null(_NO_TEXT).to_numpy()
         apart = ~np.logical_or.reduceat(runs["again"].to_numpy(), starts) if len(starts) else np.zeros(0, bool)
         self.add(
-            frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string()),
+            text_words(frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string())),
             starts,
             {name: Labels.of(frame[name].to_arrow()) for name in _TEXTS},
             Numbers.of(frame["index"].to_arrow()),
@@ -129,7 +129,8 @@ def _hashes(content: memoryview, starts: _Ints, ends: _Ints) -> _Words:
     return np.array([xxhash.xxh3_64_intdigest(content[start:end]) for start, end in spans], np.uint64)
 
 
-def _text_words(texts: pa.Array) -> _Words:
+def text_words(texts: pa.Array) -> _Words:
+    """XXH3 of each text, of 64 bits."""
     places, content = _content(texts)
     return _hashes(content, places[:-1], places[1:])
 

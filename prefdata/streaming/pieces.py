@@ -276,6 +276,12 @@ def _buffers(texts: pa.Array) -> tuple[_Ints, NDArray[np.uint8]]:
     return every, np.frombuffer(data, np.uint8) if data is not None else np.zeros(0, np.uint8)
 
 
+def _plainly_seen(data: NDArray[np.uint8], places: _Ints) -> _Flags:
+    """Whether the byte at each place is an ASCII character that isn't white space."""
+    byte = data[np.minimum(places, len(data) - 1)]
+    return np.asarray((byte > 32) & (byte < 127))
+
+
 def _check_utf8(texts: pa.Array) -> bool:
     """Whether all are ASCII; raises `pyarrow.ArrowInvalid` where one is no UTF-8."""
     offsets, data = _buffers(texts)
@@ -295,8 +301,9 @@ def _measured(texts: pa.Array) -> tuple[_Ints, _Ints, _Flags]:
         characters = pc.utf8_length(texts).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     readable = n_bytes > 0
     if len(data):
-        first = data[np.minimum(offsets[:-1], len(data) - 1)]
-        doubtful = np.flatnonzero(readable & ((first <= 32) | (first > 127)))
+        doubtful = np.flatnonzero(readable & ~_plainly_seen(data, offsets[:-1]))
+        # Most texts that begin with white space show themselves with their second byte.
+        doubtful = doubtful[~((n_bytes[doubtful] > 1) & _plainly_seen(data, offsets[doubtful] + 1))]
         if len(doubtful):
             readable[doubtful] = [bool(text and text.strip()) for text in texts.take(pa.array(doubtful)).to_pylist()]
     if texts.null_count:

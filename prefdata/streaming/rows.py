@@ -1,4 +1,4 @@
-"""The pairs of a piece as Arrow rows, with their prompts in a form that is cheap to put aside."""
+"""The columns of a pair that is put aside, with its prompt in a form that is cheap to keep."""
 
 from __future__ import annotations
 
@@ -7,46 +7,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from prefdata.streaming.pieces import Rows
-from prefdata.streaming.places import Labels
-from prefdata.streaming.select import Picks, Side
 from prefdata.tables import MESSAGES
 
-__all__ = ["LONG_TEXTS", "PROMPT_CELLS", "as_cells", "as_messages", "pair_rows"]
+__all__ = ["LONG_TEXTS", "PROMPT_CELLS", "as_cells", "as_messages"]
 
 PROMPT_CELLS = [("prompt_text", pa.string()), ("prompt_json", pa.string())]
 """A prompt put aside: what its one user says, or the JSON of its messages."""
 LONG_TEXTS = ("prompt_text", "prompt_json", "response_chosen", "response_rejected")
 """Columns of pairs with a prompt put aside that hold most of their bytes."""
-
-_Ints = NDArray[np.int64]
-
-
-def pair_rows(rows: Rows, picks: Picks, runs: _Ints, sizes: _Ints, schema: pa.Schema, prompt_ids: pa.Array) -> pa.Table:
-    """The pairs of some runs, one each, by the schema of `prefdata.tables.pairs_schema`."""
-    columns: dict[str, Any] = {"prompt_id": prompt_ids, "pair_index": np.zeros(len(runs), np.int64)}
-    columns |= {"n_candidates": sizes, "n_eligible": sizes}
-    for name, side in (("chosen", picks.chosen), ("rejected", picks.rejected)):
-        columns |= {f"{what}_{name}": column for what, column in _side(rows, side, runs).items()}
-    columns["score_margin"] = columns["score_chosen"] - columns["score_rejected"]
-    return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _side(rows: Rows, side: Side, runs: _Ints) -> dict[str, Any]:
-    answers, at = rows.answers, side.row[runs]
-    nothing = pa.nulls(len(runs), pa.string())
-    labels = {name: rows.labels[name][at].texts() if name in rows.labels else nothing for name in ("source", "model")}
-    return {
-        "n_tied": side.n_tied[runs],
-        "decided": Labels(side.decided[runs], side.words).texts(),
-        **labels,
-        "index": pa.nulls(len(runs), pa.int64()) if rows.index is None else rows.index[at].numbers(),
-        "score": answers.score[at],
-        "length": answers.length[at],
-        "response": answers.text.take(pa.array(at)),
-    }
 
 
 def as_cells(messages: list[Any] | None) -> tuple[str | None, str | None]:

@@ -21,7 +21,7 @@ from prefdata.streaming.spill import Buckets
 
 __all__ = ["BUCKET_BYTES", "GATHERED_BYTES", "PIECE_BYTES", "ParquetTable", "Table", "parquet_file"]
 
-PIECE_BYTES = 24 << 20
+PIECE_BYTES = 12 << 20
 """Decoded bytes read at a time."""
 GATHERED_BYTES = 4 << 20
 """Decoded bytes read at a time where rows are only put aside."""

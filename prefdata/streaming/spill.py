@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows"]
+__all__ = ["NO_TEXT", "TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows"]
 
 WAITING_ROWS = 2_000
 """Rows of one bucket whose narrow columns are collected before they are put on disk."""
 TAKEN_BYTES = 24 << 20
 """Decoded bytes of rows that are brought into order at a time."""
 
-_NULL = -1
+NO_TEXT = -1
+"""What stands for the length of a text that is null."""
 _Ints = NDArray[np.int64]
 
 
@@ -42,8 +43,11 @@ class Bucket:
 
     def take(self, rows: _Ints) -> pa.Table:
         """Some rows, in the order given."""
+        return self.with_texts(self.narrow.take(pa.array(rows)), rows)
+
+    def with_texts(self, narrow: pa.Table, rows: _Ints) -> pa.Table:
+        """Some rows, of which all but the texts is at hand."""
         place = pa.array(rows)
-        narrow = self.narrow.take(place)
         columns = [
             self.texts[name].take(place).cast(pa.string()) if name in self.texts else narrow[name]
             for name in self.schema.names
@@ -61,7 +65,7 @@ class Buckets:
         self._folder, self._schema = folder, schema
         self._texts = [name for name in texts if schema.field(name).type == pa.string()]
         lengths = [pa.field(name, pa.int64()) if name in self._texts else schema.field(name) for name in schema.names]
-        self._narrow = pa.schema(lengths)
+        self.narrow = pa.schema(lengths)
         self.count = count
         self._waiting: dict[int, list[pa.Table]] = {}
         self._streams: dict[int, tuple[Any, Any]] = {}
@@ -74,12 +78,26 @@ class Buckets:
             column = table[name]
             if name in self._texts:
                 texts = column.chunk(0)
-                self._append(bucket, name, texts)
+                self.write_texts(bucket, name, texts)
                 columns.append(_lengths(texts))
             else:
                 columns.append(column)
+        self.write_narrow(bucket, pa.table(columns, schema=self.narrow))
+
+    def write_texts(self, bucket: int, name: str, texts: pa.Array) -> None:
+        """Appends the bytes of some texts to one bucket; `write_narrow` of their rows has to follow, in their order."""
+        if (bucket, name) not in self._files:
+            self._files[bucket, name] = pa.OSFile(str(self._path(bucket, name)), "wb")
+        _, offsets, data = texts.buffers()
+        if data is not None and len(texts):
+            ends = np.frombuffer(offsets, np.int32)
+            start, end = int(ends[texts.offset]), int(ends[texts.offset + len(texts)])
+            self._files[bucket, name].write(data.slice(start, end - start))
+
+    def write_narrow(self, bucket: int, table: pa.Table) -> None:
+        """Appends rows by the schema `narrow`, which has the bytes of each text in place of it."""
         waiting = self._waiting.setdefault(bucket, [])
-        waiting.append(pa.table(columns, schema=self._narrow))
+        waiting.append(table)
         if sum(part.num_rows for part in waiting) >= WAITING_ROWS:
             self._flush(bucket)
 
@@ -103,28 +121,19 @@ class Buckets:
             for name in ("", *self._texts):
                 self._path(bucket, name).unlink(missing_ok=True)
 
-    def _append(self, bucket: int, name: str, texts: pa.Array) -> None:
-        if (bucket, name) not in self._files:
-            self._files[bucket, name] = pa.OSFile(str(self._path(bucket, name)), "wb")
-        _, offsets, data = texts.buffers()
-        if data is not None and len(texts):
-            ends = np.frombuffer(offsets, np.int32)
-            start, end = int(ends[texts.offset]), int(ends[texts.offset + len(texts)])
-            self._files[bucket, name].write(data.slice(start, end - start))
-
     def _flush(self, bucket: int) -> None:
         waiting = self._waiting[bucket]
         if not waiting:
             return
         if bucket not in self._streams:
             file = pa.OSFile(str(self._path(bucket)), "wb")
-            self._streams[bucket] = (file, pa.ipc.new_stream(file, self._narrow))
+            self._streams[bucket] = (file, pa.ipc.new_stream(file, self.narrow))
         self._streams[bucket][1].write_table(pa.concat_tables(waiting).combine_chunks())
         self._waiting[bucket] = []
 
     def _mapped(self, bucket: int, name: str, lengths: pa.ChunkedArray) -> pa.Array:
         sizes = lengths.to_numpy()
-        null = sizes == _NULL
+        null = sizes == NO_TEXT
         ends = np.zeros(len(sizes) + 1, np.int64)
         np.cumsum(np.where(null, 0, sizes), out=ends[1:])
         valid = pa.array(~null).buffers()[1] if null.any() else None
@@ -145,16 +154,38 @@ class SortedRows:
     def __init__(self, folder: Path, edges: Sequence[str], schema: pa.Schema, texts: Sequence[str]) -> None:
         folder.mkdir(parents=True)
         self.schema = schema
-        self._edges = list(edges)
+        self._edges = pl.Series(list(edges), dtype=pl.String)
         self._buckets = Buckets(folder, len(self._edges) + 1, schema, texts)
+        self.narrow = self._buckets.narrow
 
     def add(self, table: pa.Table) -> None:
-        """Takes rows sorted by `prompt_id`, each column in one chunk; all rows of a prompt come in one call."""
-        names = _Names(table["prompt_id"])
-        cuts = [0, *(bisect_left(names, edge) for edge in self._edges), table.num_rows]
-        for bucket, (start, end) in enumerate(pairwise(cuts)):
-            if end > start:
-                self._buckets.write(bucket, table.slice(start, end - start))
+        """Takes rows, each column in one chunk; all rows of a prompt come in one call."""
+        order, ends = self.order(_one(table["prompt_id"]))
+        if order is not None:
+            table = pa.table([_one(column).take(pa.array(order)) for column in table.columns], schema=table.schema)
+        for bucket, start, end in _spans(ends):
+            self._buckets.write(bucket, table.slice(start, end - start))
+
+    def order(self, ids: pa.Array) -> tuple[_Ints | None, _Ints]:
+        """The order in which rows of some prompts are to be added, None for as they are, and where each bucket ends."""
+        if not len(self._edges):
+            return None, np.array([len(ids)])
+        bucket = self._edges.search_sorted(pl.Series(pl.from_arrow(ids)), side="right").to_numpy().astype(np.int64)
+        return np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=len(self._edges) + 1))
+
+    def add_texts(self, texts: Mapping[str, pa.Array], ends: _Ints) -> None:
+        """Takes the texts of rows that are in `order`; columns left out have none."""
+        for bucket, start, end in _spans(ends):
+            for name, column in texts.items():
+                self._buckets.write_texts(bucket, name, column.slice(start, end - start))
+
+    def add_narrow(self, table: pa.Table) -> None:
+        """Takes all else of the rows whose texts came since the last call: schema `narrow`, in the same order."""
+        order, ends = self.order(_one(table["prompt_id"]))
+        if order is not None:
+            table = table.take(pa.array(order))
+        for bucket, start, end in _spans(ends):
+            self._buckets.write_narrow(bucket, table.slice(start, end - start))
 
     def buckets(self) -> Iterator[tuple[Bucket, _Ints]]:
         """The buckets by their ids, each with the order of its rows; adding ends here."""
@@ -162,30 +193,34 @@ class SortedRows:
         for bucket in self._buckets.read():
             yield bucket, pc.sort_indices(bucket.narrow["prompt_id"]).to_numpy().astype(np.int64)
 
-    def tables(self) -> Iterator[pa.Table]:
-        """All rows, sorted, in tables of bounded size."""
+    def tables(self, rows: int) -> Iterator[pa.Table]:
+        """All rows, sorted, in tables of at most so many rows and of bounded size."""
         for bucket, order in self.buckets():
-            step = bucket.step(TAKEN_BYTES)
+            narrow = _single(bucket.narrow.take(pa.array(order)))
+            step = min(rows, bucket.step(TAKEN_BYTES))
             for start in range(0, len(order), step):
-                yield bucket.take(order[start : start + step])
+                yield bucket.with_texts(narrow.slice(start, step), order[start : start + step])
 
 
-class _Names(Sequence[str]):
-    """A column as a sequence, read only where it is asked."""
+def _spans(ends: _Ints) -> Iterator[tuple[int, int, int]]:
+    """Number, start and end of each bucket that has rows."""
+    for bucket, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
+        if end > start:
+            yield bucket, start, end
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
 
-    def __len__(self) -> int:
-        return len(self._column)
+def _one(column: pa.ChunkedArray) -> pa.Array:
+    # Combining copies even a single chunk.
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
-    def __getitem__(self, place: Any) -> Any:
-        return self._column[place].as_py()
+
+def _single(table: pa.Table) -> pa.Table:
+    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
 
 
 def _lengths(texts: pa.Array) -> pa.Array:
     """Bytes of each text; -1 where there is none."""
     if texts.null_count:
-        return pc.binary_length(texts).cast(pa.int64()).fill_null(_NULL)
+        return pc.binary_length(texts).cast(pa.int64()).fill_null(NO_TEXT)
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
     return pa.array(np.diff(offsets).astype(np.int64))

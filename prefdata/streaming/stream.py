@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,28 +21,29 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
+from prefdata.audit.measures import Auditor
 from prefdata.dataset import TRLPairs
-from prefdata.errors import InputError
+from prefdata.errors import ConservationError, InputError
 from prefdata.pairing import PairRule
+from prefdata.publish.folder import ROWS_PER_GROUP
 from prefdata.spec import JSON
 from prefdata.streaming.answers import AnswersAside
 from prefdata.streaming.cleaned import CleanedTable, can_clean
-from prefdata.streaming.digest import CandidateDigest, run_words
+from prefdata.streaming.digest import CandidateDigest, text_words
+from prefdata.streaming.pending import PENDING_PROMPTS, PendingPairs
 from prefdata.streaming.pieces import (
     Piece,
     Rows,
     can_stream,
     identities,
-    repeats,
     rows_of,
     whole_runs,
 )
-from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages, pair_rows
-from prefdata.streaming.select import Answers, Picks, can_select, pick
+from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages
+from prefdata.streaming.select import Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
-from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
+from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, pairs_schema
 
 __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 
@@ -136,6 +136,7 @@ class _Work:
         self._ineligible: list[pl.DataFrame] = []
         self._counts: Counter[str] = Counter()
         self._digest, self._auditor = CandidateDigest(), Auditor()
+        self._pending = PendingPairs(self._spilled, self._digest, self._auditor)
 
     def pieces(self, pieces: Iterator[Piece], *, strict: bool) -> None:
         seen = _Seen(strict=strict)
@@ -144,6 +145,7 @@ class _Work:
             if self._rest_bytes > REST_BYTES:
                 self._decide_rest()
         self._decide_rest()
+        self._pending.flush()
         seen.check()
 
     def result(self) -> PairedTable:
@@ -164,10 +166,8 @@ class _Work:
 
     def _piece(self, piece: Piece, seen: _Seen) -> None:
         ids, prompts, plain = identities(piece)
-        repeated = _repeated(ids)
-        if repeated.any() and seen.strict:
-            raise _Scattered
-        seen.add(ids)
+        hashes = text_words(ids)
+        repeated = seen.add(ids, hashes)
         whole = whole_runs(piece)
         if not self._fast:
             whole &= False
@@ -177,7 +177,7 @@ class _Work:
             if not len(kept):
                 return
             ids, prompts = ids.take(pa.array(kept)), prompts.take(pa.array(kept))
-            piece, plain, repeated = piece.part(whole), plain[whole], repeated[whole]
+            piece, plain, repeated, hashes = piece.part(whole), plain[whole], repeated[whole], hashes[whole]
         rows = rows_of(piece, ids, plain & ~repeated, self._rule.length)
         picks = pick(self._rule, rows.answers, rows.eligible)
         certain = picks.certain & rows.plain
@@ -186,42 +186,25 @@ class _Work:
         if not certain.all():
             self._leave(piece.rows_of_runs(~certain))
         if certain.any():
-            self._take(rows, picks, certain, prompts)
+            self._take(rows, picks, certain, prompts, hashes)
 
     def _leave(self, rows: pa.Table) -> None:
         """Collects rows that are to be decided as a table."""
         self._rest.append(rows)
         self._rest_bytes += rows.nbytes
 
-    def _take(self, rows: Rows, picks: Picks, certain: _Flags, prompts: pa.Array) -> None:
+    def _take(self, rows: Rows, picks: Picks, certain: _Flags, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
         """Counts and puts aside the pairs that are certain."""
-        answers = rows.answers
-        runs = np.flatnonzero(certain)
-        ids = answers.prompt_ids.take(pa.array(runs))
-        sizes = np.diff(np.append(answers.starts, len(answers.run)))
-        some = np.flatnonzero(certain[answers.run])
-        labels = {name: column[some] for name, column in rows.labels.items()}
-        index = None if rows.index is None else rows.index[some]
-        kept = sizes[runs]
-        self._digest.add(
-            ids,
-            np.cumsum(kept) - kept,
-            labels,
-            index,
-            answers.score[some],
-            answers.n_bytes[some],
-            _run_words(answers, runs),
-        )
-        self._count(len(runs), len(some), len(some), len(runs), len(runs))
-        self._auditor.add_arrays(_audited(rows, certain, some), _audited_pairs(rows, picks, runs))
-        order = pc.sort_indices(ids)
-        runs = runs[order.to_numpy()]
-        ids = ids.take(order)
-        pairs = pair_rows(rows, picks, runs, sizes[runs], self._schema, ids)
-        cells = [prompts.take(pa.array(runs)), pa.nulls(len(runs), pa.string())]
-        self._spilled.add(pa.table([*pairs.columns, *cells], schema=self._spilled.schema))
+        self._pending.add(rows, picks, certain, prompts, hashes)
+        n_answers = int(certain[rows.answers.run].sum())
+        n_prompts = int(certain.sum())
+        self._count(n_prompts, n_answers, n_answers, n_prompts, n_prompts)
         if self._aside:
-            self._aside.add(rows, runs, ids, cells)
+            runs = np.flatnonzero(certain)
+            cells = [prompts.take(pa.array(runs)), pa.nulls(len(runs), pa.string())]
+            self._aside.add(rows, runs, rows.answers.prompt_ids.take(pa.array(runs)), cells)
+        if len(self._pending) >= PENDING_PROMPTS:
+            self._pending.flush()
 
     def _decide_rest(self) -> None:
         """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
@@ -238,6 +221,7 @@ class _Work:
         texts = [as_cells(shown[name]) for name in pairs["prompt_id"].to_pylist()]
         for number, (name, kind) in enumerate(PROMPT_CELLS):
             pairs = pairs.append_column(name, pa.array([cells[number] for cells in texts], kind))
+        self._pending.flush()
         order = pairs.sort_by([(name, "ascending") for name in PAIR_KEY])
         self._spilled.add(order.combine_chunks())
         if self._aside:
@@ -257,86 +241,54 @@ class _Work:
 
     def _dataset_rows(self) -> Iterator[pa.Table]:
         nothing = pa.schema([*self._schema, *PROMPT_CELLS]).empty_table()
-        for table in chain([nothing], self._spilled.tables()):
+        for table in chain([nothing], self._spilled.tables(ROWS_PER_GROUP)):
             texts, turns = (_one(table[name]) for name, _ in PROMPT_CELLS)
-            pairs = checked(table.drop_columns([name for name, _ in PROMPT_CELLS]), self._schema, PAIR_KEY, "pairs")
-            prompts = {"prompt_id": pairs["prompt_id"], "messages": as_messages(texts, turns)}
-            prompts |= {
-                "origin": pa.repeat(pa.scalar(""), table.num_rows),
-                "split": pa.nulls(table.num_rows, pa.string()),
-            }
-            yield TRLPairs().rows(pairs, pa.table(prompts).cast(PROMPTS))
+            pairs = table.select(self._schema.names)
+            _check_keys(pairs)
+            prompts = pa.table({"prompt_id": pairs["prompt_id"], "messages": as_messages(texts, turns)})
+            yield TRLPairs().rows(pairs, prompts)
 
 
 class _Seen:
-    """The ids that came by, as 64-bit hashes: whether one came again in another piece."""
+    """The ids that came by, as 64-bit hashes: whether one came again, in the same piece or in another one."""
 
     def __init__(self, *, strict: bool) -> None:
-        self.strict = strict
+        self._strict = strict
         self._hashes: list[NDArray[np.uint64]] = []
         self._count, self._next = 0, 10_000
 
-    def add(self, ids: pa.Array) -> None:
-        if self.strict:
-            self._hashes.append(_id_hashes(ids))
+    def add(self, ids: pa.Array, hashes: NDArray[np.uint64]) -> _Flags:
+        """The runs whose id another run of the piece has; where that is no matter of the piece, none are told."""
+        if self._strict:
+            self._hashes.append(hashes)
             self._count += len(ids)
             if self._count > self._next:
                 self.check()
                 self._next = 2 * self._count
+        elif _any_twice(hashes):
+            names = ids.to_pylist()
+            counts = Counter(names)
+            return np.array([counts[name] > 1 for name in names])
+        return np.zeros(len(ids), bool)
 
     def check(self) -> None:
         if self._hashes:
-            self._hashes = [np.unique(np.concatenate(self._hashes))]
-            if len(self._hashes[0]) != self._count:
+            self._hashes = [np.concatenate(self._hashes)]
+            if _any_twice(self._hashes[0]):
                 raise _Scattered
 
 
-def _id_hashes(ids: pa.Array) -> NDArray[np.uint64]:
-    return np.asarray(pl.Series(pl.from_arrow(ids)).hash().to_numpy())
+def _any_twice(hashes: NDArray[np.uint64]) -> bool:
+    ordered = np.sort(hashes)
+    return bool((ordered[1:] == ordered[:-1]).any())
 
 
-def _repeated(ids: pa.Array) -> _Flags:
-    """Runs whose id another run has."""
-    if len(np.unique(_id_hashes(ids))) == len(ids):
-        return np.zeros(len(ids), bool)
-    names = ids.to_pylist()
-    counts = Counter(names)
-    return np.array([counts[name] > 1 for name in names])
-
-
-def _run_words(answers: Answers, runs: _Ints) -> NDArray[np.uint64]:
-    """`prefdata.streaming.digest.run_words` of some runs."""
-    texts = answers.text
-    if (answers.place[1:] < answers.place[:-1]).any():
-        texts = texts.take(pa.array(np.argsort(answers.place)))
-    ends = np.append(answers.starts, len(answers.run))[1:]
-    return run_words(texts, answers.starts[runs], ends[runs], ~answers.ambiguous[runs])
-
-
-def _audited(rows: Rows, certain: _Flags, some: _Ints) -> AnswerArrays:
-    answers, source = rows.answers, rows.labels.get("source")
-    others: dict[str, Any] = {"length": (rows.characters[some], None)}
-    if rows.index is not None:
-        others["index"] = (rows.index.values[some], None if rows.index.valid is None else rows.index.valid[some])
-    return AnswerArrays(
-        prompts=answers.run[some],
-        scores=answers.score[some],
-        sources=np.full(len(some), -1) if source is None else source.codes[some],
-        names=[] if source is None else source.names,
-        others=others,
-        repeats=int(certain[repeats(answers)].sum()),
-    )
-
-
-def _audited_pairs(rows: Rows, picks: Picks, runs: _Ints) -> PairArrays:
-    source, length = rows.labels.get("source"), rows.answers.length
-    sides = {"chosen": picks.chosen, "rejected": picks.rejected}
-    at = {name: side.row[runs] for name, side in sides.items()}
-    return PairArrays(
-        differences=length[at["chosen"]] - length[at["rejected"]],
-        tied={name: side.n_tied[runs] for name, side in sides.items()},
-        sources={name: np.full(len(runs), -1) if source is None else source.codes[rows_] for name, rows_ in at.items()},
-    )
+def _check_keys(pairs: pa.Table) -> None:
+    """Of rows in order: what `checked` asks of their key."""
+    ids, numbers = (_one(pairs[name]) for name in PAIR_KEY)
+    again = pc.and_(pc.equal(ids[1:], ids[:-1]), pc.equal(numbers[1:], numbers[:-1]))
+    if ids.null_count or numbers.null_count or pc.any(again).as_py():
+        raise ConservationError("pairs: rows without or with the same prompt_id, pair_index")
 
 
 def _one(column: pa.ChunkedArray) -> pa.Array:

@@ -1,0 +1,202 @@
+"""Pairs of several pieces, counted and put aside together: one step for many pieces instead of one for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
+from prefdata.streaming.digest import CandidateDigest, run_words
+from prefdata.streaming.pieces import Rows, repeats
+from prefdata.streaming.places import Labels, Numbers
+from prefdata.streaming.rows import PROMPT_CELLS
+from prefdata.streaming.select import Answers, Picks
+from prefdata.streaming.spill import NO_TEXT, SortedRows
+
+__all__ = ["PENDING_PROMPTS", "PendingPairs"]
+
+PENDING_PROMPTS = 6_000
+"""Pairs that wait to be counted."""
+
+_SIDES = ("chosen", "rejected")
+_Ints = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+
+
+class PendingPairs:
+    """Takes the certain pairs of each piece: their texts go to disk at once, all else waits in arrays."""
+
+    def __init__(self, spilled: SortedRows, digest: CandidateDigest, auditor: Auditor) -> None:
+        self._spilled, self._digest, self._auditor = spilled, digest, auditor
+        self._pools: dict[str, dict[str, int]] = {}
+        self._decided: dict[str, list[str]] = {}
+        self._clear()
+
+    def _clear(self) -> None:
+        self._arrays: dict[str, list[NDArray[Any]]] = {}
+        self._ids: list[pa.Array] = []
+        self._prompts = self._answers = self._repeats = 0
+
+    def __len__(self) -> int:
+        return self._prompts
+
+    def add(self, rows: Rows, picks: Picks, certain: _Flags, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
+        """Takes some runs of a piece, each with one pair.
+
+        Args:
+            rows: the piece.
+            picks: of all its runs.
+            certain: the runs.
+            prompts: the prompt of every run.
+            hashes: `prefdata.streaming.digest.text_words` of the id of every run.
+        """
+        answers = rows.answers
+        every = bool(certain.all())
+        runs = np.flatnonzero(certain)
+        ids = answers.prompt_ids if every else answers.prompt_ids.take(pa.array(runs))
+        order, ends = self._spilled.order(ids)
+        at = {side: picked.row[runs] for side, picked in zip(_SIDES, (picks.chosen, picks.rejected), strict=True)}
+        ordered = {side: rows_ if order is None else rows_[order] for side, rows_ in at.items()}
+        texts = {f"response_{side}": answers.text.take(pa.array(rows_)) for side, rows_ in ordered.items()}
+        texts[_PROMPT] = _in_order(prompts, None if every else runs, order)
+        self._spilled.add_texts(texts, ends)
+        some = slice(None) if every else np.flatnonzero(certain[answers.run])
+        sizes = np.diff(np.append(answers.starts, len(answers.run)))[runs]
+        self._note(
+            order=(np.arange(len(runs)) if order is None else order) + self._prompts,
+            size=sizes,
+            hashes=hashes[runs],
+            words=_words_of(answers, runs),
+            prompt_bytes=_sizes(texts[_PROMPT]),
+            score=answers.score[some],
+            n_bytes=answers.n_bytes[some],
+            characters=rows.characters[some],
+            length=answers.length[some],
+        )
+        for name, labels in rows.labels.items():
+            self._note(**{name: self._pooled(name, labels)[some]})
+        if rows.index is not None:
+            valid = np.ones(len(answers.run), bool) if rows.index.valid is None else rows.index.valid
+            self._note(index=rows.index.values[some], valid=valid[some])
+        for side, picked in zip(_SIDES, (picks.chosen, picks.rejected), strict=True):
+            place = at[side] if isinstance(some, slice) else np.searchsorted(some, at[side])
+            self._note(
+                **{
+                    f"at_{side}": place + self._answers,
+                    f"n_tied_{side}": picked.n_tied[runs],
+                    f"decided_{side}": picked.decided[runs],
+                }
+            )
+        self._decided = {"chosen": picks.chosen.words, "rejected": picks.rejected.words}
+        self._repeats += int(certain[repeats(answers)].sum())
+        self._ids.append(ids)
+        self._prompts += len(runs)
+        self._answers += int(sizes.sum())
+
+    def flush(self) -> None:
+        """Counts what waits and puts it aside."""
+        if not self._prompts:
+            return
+        arrays = {name: parts[0] if len(parts) == 1 else np.concatenate(parts) for name, parts in self._arrays.items()}
+        ids = pa.concat_arrays(self._ids)
+        labels = {name: Labels(arrays[name], list(pool)) for name, pool in self._pools.items()}
+        index = None
+        if "index" in arrays:
+            index = Numbers(arrays["index"], None if arrays["valid"].all() else arrays["valid"])
+        starts = np.cumsum(arrays["size"]) - arrays["size"]
+        self._digest.add(arrays["hashes"], starts, labels, index, arrays["score"], arrays["n_bytes"], arrays["words"])
+        self._audit(arrays, labels.get("source"), index)
+        self._spilled.add_narrow(self._rows(arrays, labels, index, ids))
+        self._clear()
+
+    def _note(self, **arrays: NDArray[Any]) -> None:
+        for name, array in arrays.items():
+            self._arrays.setdefault(name, []).append(array)
+
+    def _pooled(self, name: str, labels: Labels) -> _Ints:
+        """The codes of a piece as codes of all pieces."""
+        pool = self._pools.setdefault(name, {})
+        codes = [pool.setdefault(label, len(pool)) for label in labels.names]
+        # The last one is for rows without a label, whose code is -1.
+        return np.array([*codes, -1], np.int64)[labels.codes]
+
+    def _audit(self, arrays: Mapping[str, NDArray[Any]], source: Labels | None, index: Numbers | None) -> None:
+        others: dict[str, Any] = {"length": (arrays["characters"], None)}
+        if index is not None:
+            others["index"] = (index.values, index.valid)
+        at = {side: arrays[f"at_{side}"] for side in _SIDES}
+        nothing = {side: np.full(self._prompts, -1) for side in _SIDES}
+        self._auditor.add_arrays(
+            AnswerArrays(
+                prompts=np.repeat(np.arange(self._prompts), arrays["size"]),
+                scores=arrays["score"],
+                sources=np.full(self._answers, -1) if source is None else source.codes,
+                names=[] if source is None else source.names,
+                others=others,
+                repeats=self._repeats,
+            ),
+            PairArrays(
+                differences=arrays["length"][at["chosen"]] - arrays["length"][at["rejected"]],
+                tied={side: arrays[f"n_tied_{side}"] for side in _SIDES},
+                sources=nothing if source is None else {side: source.codes[rows] for side, rows in at.items()},
+            ),
+        )
+
+    def _rows(
+        self, arrays: Mapping[str, NDArray[Any]], labels: Mapping[str, Labels], index: Numbers | None, ids: pa.Array
+    ) -> pa.Table:
+        """The pairs by the schema of `prefdata.tables.pairs_schema`, with the bytes of each text in place of it."""
+        order = arrays["order"]
+        size = arrays["size"][order]
+        columns: dict[str, Any] = {
+            "prompt_id": ids.take(pa.array(order)),
+            "pair_index": np.zeros(len(order), np.int64),
+            "n_candidates": size,
+            "n_eligible": size,
+            **{name: np.full(len(order), NO_TEXT) for name, _ in PROMPT_CELLS},
+            _PROMPT: arrays["prompt_bytes"],
+        }
+        nothing = pa.nulls(len(order), pa.string())
+        for side in _SIDES:
+            at = arrays[f"at_{side}"][order]
+            columns |= {
+                f"n_tied_{side}": arrays[f"n_tied_{side}"][order],
+                f"decided_{side}": Labels(arrays[f"decided_{side}"][order], self._decided[side]).texts(),
+                f"index_{side}": pa.nulls(len(order), pa.int64()) if index is None else index[at].numbers(),
+                f"score_{side}": arrays["score"][at],
+                f"length_{side}": arrays["length"][at],
+                f"response_{side}": arrays["n_bytes"][at],
+            }
+            for name in ("source", "model"):
+                columns[f"{name}_{side}"] = labels[name][at].texts() if name in labels else nothing
+        columns["score_margin"] = columns["score_chosen"] - columns["score_rejected"]
+        schema = self._spilled.narrow
+        return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+_PROMPT = PROMPT_CELLS[0][0]
+
+
+def _in_order(texts: pa.Array, some: _Ints | None, order: _Ints | None) -> pa.Array:
+    if some is None and order is None:
+        return texts
+    rows = order if some is None else some if order is None else some[order]
+    return texts.take(pa.array(rows))
+
+
+def _sizes(texts: pa.Array) -> _Ints:
+    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return np.diff(offsets).astype(np.int64)
+
+
+def _words_of(answers: Answers, runs: _Ints) -> NDArray[np.uint64]:
+    """`prefdata.streaming.digest.run_words` of some runs."""
+    texts = answers.text
+    if (answers.place[1:] < answers.place[:-1]).any():
+        texts = texts.take(pa.array(np.argsort(answers.place)))
+    ends = np.append(answers.starts, len(answers.run))[1:]
+    return run_words(texts, answers.starts[runs], ends[runs], ~answers.ambiguous[runs])
