@@ -152,12 +152,20 @@ def score_parts(scorer: Scorer, name: str = "scores") -> Iterator[tuple[str, Sco
     yield name, scorer
 
 
+def _version(name: str) -> str:
+    """What `importlib.metadata.version` says, without reading the long description that most packages carry."""
+    installed = importlib.metadata.distribution(name)
+    header = (installed.read_text("METADATA") or "").partition("\n\n")[0]
+    told = [line.removeprefix("Version:").strip() for line in header.splitlines() if line.startswith("Version:")]
+    return told[0] if told else installed.version
+
+
 def packages() -> dict[str, str]:
     """The installed version of Python and of every package that can change a result."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            found[name] = _version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
