@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,8 @@ from prefdata.engines.local import Work, run_stage
 from prefdata.errors import ConservationError
 from prefdata.progress import Progress
 from prefdata.records import Answers, Comparison, Score, Scored
-from prefdata.scoring import CompositeScorer, Scorer
+from prefdata.score_groups import Groups, Piece, check_piece, dump_piece, key_of_scores, load_piece
+from prefdata.scoring import CompositeScorer, GroupScorer, Scorer
 from prefdata.scoring.base import Given
 from prefdata.spec import JSON, Context
 from prefdata.stage_rows import CANDIDATE_KEY, balanced, check_scored, column, frame_of, scored_of
@@ -38,6 +40,10 @@ class ScoreStage:
     folder: StageFolder
     context: Context
     shards: range
+    shard_size: int
+    """Prompts of a shard; the last one may have fewer."""
+    prompt_ids: Callable[[int], Sequence[str]]
+    """The ids of a shard's prompts, sorted."""
     answers: Callable[[int], Sequence[Answers]]
     """The prompts of a shard that have candidates, with these."""
     members: Mapping[str, ScoreStage]
@@ -61,7 +67,14 @@ class ScoreStage:
         self.folder.finish(self._report(fitted))
 
     def _ask(self, scorer: Scorer, prompts: int) -> None:
-        work: Work[Answers, Scored] = Work(
+        with Progress.of(self.name, prompts, "prompts") as progress:
+            if isinstance(scorer, GroupScorer):
+                run_stage(self._by_group(scorer), self.folder, self.shards, progress)
+            else:
+                run_stage(self._by_prompt(scorer), self.folder, self.shards, progress)
+
+    def _by_prompt(self, scorer: Scorer) -> Work[Answers, Scored]:
+        return Work(
             tasks=self.answers,
             key_of_task=lambda answers: answers.prompt.prompt_id,
             run=lambda tasks: scorer.score(tasks, self.context),
@@ -71,8 +84,20 @@ class ScoreStage:
             write=self._write,
             check=check_scored,
         )
-        with Progress.of(self.name, prompts, "prompts") as progress:
-            run_stage(work, self.folder, self.shards, progress)
+
+    def _by_group(self, scorer: GroupScorer) -> Work[Piece, tuple[Scored, ...]]:
+        groups = Groups(scorer.group, self.shard_size, self.shards, self.prompt_ids, self.answers)
+        return Work(
+            tasks=groups.pieces,
+            key_of_task=lambda piece: piece.key,
+            run=lambda pieces: groups.score(scorer, pieces, self.context),
+            key_of_result=key_of_scores,
+            dump=dump_piece,
+            load=load_piece,
+            write=lambda shard, results: self._write(shard, list(chain.from_iterable(results))),
+            count=len,
+            check=check_piece,
+        )
 
     def _combine_all(self, scorer: CompositeScorer) -> JSON:
         fitted = scorer.fit(self._all_given)

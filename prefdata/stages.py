@@ -140,7 +140,17 @@ class Run:
             members = {member: add(f"{name}-{member}", part) for member, part in inner.items()}
             key = self.lock.scores if name == "scores" else self.lock.members[name]
             context = self._context(key)
-            stages[name] = ScoreStage(name, scorer, self.stage(key), context, self.shards, self._tasks, members)
+            stages[name] = ScoreStage(
+                name=name,
+                scorer=scorer,
+                folder=self.stage(key),
+                context=context,
+                shards=self.shards,
+                shard_size=self.shard_size,
+                prompt_ids=self.prompt_ids,
+                answers=self._tasks,
+                members=members,
+            )
             return stages[name]
 
         add("scores", self.recipe.scores)

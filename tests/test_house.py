@@ -36,6 +36,7 @@ LAYERS = [
     ["engines", "lock", "profiles", "published_table", "scored_table"],
     ["streaming"],
     ["stage_rows"],
+    ["score_groups"],
     ["score_stages"],
     ["table_pairs", "stages"],
     ["estimate"],

@@ -59,6 +59,7 @@ def _lines(report: Report) -> list[str]:
 
 def _told(mismatch: Mismatch) -> list[str]:
     of = f", prompt {mismatch.prompt_id}" if mismatch.prompt_id is not None else ""
+    of += f", answer {mismatch.candidate}" if mismatch.candidate is not None else ""
     what = f", {mismatch.field}" if mismatch.field else ""
     return [
         f"{mismatch.what}: {mismatch.where}{of}{what}",

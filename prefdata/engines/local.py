@@ -50,6 +50,8 @@ class Work(Generic[Task, Result]):
     """Back from JSON."""
     write: Callable[[int, Sequence[Result]], None]
     """Writes a complete shard; results come in the order of its tasks. Called from another thread, one at a time."""
+    count: Callable[[Result], int] = lambda _result: 1
+    """What a result counts in the progress."""
     check: Callable[[Task, Result], None] = lambda _task, _result: None
     """Raises `ConservationError` for a result that doesn't account for its task, before it is journalled."""
 
@@ -103,7 +105,7 @@ class _Run(Generic[Task, Result]):
             result = self.work.load(record)
             if (key := self.work.key_of_result(result)) in known:
                 shard.results[key] = result
-        self.progress.advance(len(shard.results), fresh=False)
+        self.progress.advance(sum(map(self.work.count, shard.results.values())), fresh=False)
         return shard, [task for task, key in zip(tasks, keys, strict=True) if key not in shard.results]
 
     def take(self, result: Result) -> None:
@@ -117,7 +119,7 @@ class _Run(Generic[Task, Result]):
         self.journals.add(shard.journal)
         shard.journal.append(self.work.dump(result))
         shard.results[key] = result
-        self.progress.advance(1)
+        self.progress.advance(self.work.count(result))
         if shard.complete:
             with self.lock:
                 self.complete.append(shard)

@@ -9,7 +9,7 @@ from pydantic import Field
 from prefdata.scoring.additive_judge import AdditiveJudge
 from prefdata.scoring.agreement import kendall_tau_b, krippendorff_alpha
 from prefdata.scoring.armorm import ArmoRM
-from prefdata.scoring.base import CompositeScorer, Scorer
+from prefdata.scoring.base import CompositeScorer, GroupScorer, Scorer
 from prefdata.scoring.baseline import BaselineScorer
 from prefdata.scoring.ensemble import Ensemble
 from prefdata.scoring.given import GivenScores
@@ -29,6 +29,7 @@ __all__ = [
     "CompositeScorer",
     "Ensemble",
     "GivenScores",
+    "GroupScorer",
     "LengthDebiased",
     "PairRM",
     "PairwiseJudge",

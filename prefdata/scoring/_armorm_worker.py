@@ -41,7 +41,7 @@ _ARCHITECTURE = "LlamaForRewardModelWithGating"
 
 def main() -> None:
     """Serves until every answer is scored."""
-    serve(_ArmoRM)
+    serve(lambda config: _ArmoRM(config).score)
 
 
 def gate_position(ids: list[int]) -> int:

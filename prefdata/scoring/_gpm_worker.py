@@ -19,9 +19,9 @@ from prefdata.scoring._reward_common import (
     load_tokenizer,
     loading,
     refuse_control_tokens,
+    serve,
 )
 from prefdata.spec import JSON
-from prefdata.worker import connect
 
 __all__ = ["main"]
 
@@ -35,12 +35,7 @@ _VALID = (
 
 def main() -> None:
     """Serves until every answer is embedded."""
-    with connect() as door:
-        model = _Embedder(door.config)
-        window = door.config["window"]
-        while items := door.receive(at_least=window, at_most=window):
-            for result in model.embed(items):
-                door.send(result)
+    serve(lambda config: _Embedder(config).embed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError
-from prefdata.scoring._reward_common import UnscorableError, batches, cut, device, loading
+from prefdata.scoring._reward_common import UnscorableError, batches, cut, device, loading, serve
 from prefdata.spec import JSON
-from prefdata.worker import connect
 
 __all__ = ["main"]
 
@@ -27,12 +26,7 @@ _PREFIXES = {
 
 def main() -> None:
     """Serves until every prompt is ranked."""
-    with connect() as door:
-        ranker = _Ranker(door.config)
-        window = door.config["window"]
-        while items := door.receive(at_least=window, at_most=window):
-            for result in ranker.rank(items):
-                door.send(result)
+    serve(lambda config: _Ranker(config).rank)
 
 
 @dataclass(slots=True)

@@ -10,13 +10,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefdata.errors import ModelError
 from prefdata.spec import JSON
 from prefdata.worker import connect
 
 __all__ = [
+    "Answering",
     "Pointwise",
     "Reward",
     "Row",
@@ -32,6 +33,9 @@ __all__ = [
     "serve",
 ]
 
+
+Answering: TypeAlias = Callable[[Sequence[dict[str, JSON]]], Iterator[dict[str, JSON]]]
+"""From texts to one result for each, with its key, in any order."""
 
 _A_BATCH = 128
 """Tokens that could be computed in the time that a batch costs besides its tokens."""
@@ -247,11 +251,14 @@ def _result(row: Row, reward: Reward) -> dict[str, JSON]:
     return result | {"score": reward.value}
 
 
-def serve(make: Callable[[dict[str, JSON]], Pointwise]) -> None:
-    """The main function of a worker that scores answers one by one: serves until every answer is scored."""
+def serve(make: Callable[[dict[str, JSON]], Answering]) -> None:
+    """The main function of a worker: answers one group of prompts after the other, until there are no more.
+
+    Args:
+        make: loads the model of a configuration.
+    """
     with connect() as door:
-        model = make(door.config)
-        window = door.config["window"]
-        while items := door.receive(at_least=window, at_most=window):
-            for result in model.score(items):
-                door.send(result)
+        answering = make(door.config)
+        while groups := door.receive(at_most=1):
+            for group in groups:
+                door.send({"key": group["key"], "results": list(answering(group["texts"]))})

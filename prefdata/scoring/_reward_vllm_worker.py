@@ -23,7 +23,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Serves until every answer is scored."""
-    serve(_VLLMRewardModel)
+    serve(lambda config: _VLLMRewardModel(config).score)
 
 
 class _VLLMRewardModel(Pointwise):
@@ -33,8 +33,10 @@ class _VLLMRewardModel(Pointwise):
         self._engine = _engine(config["folder"], config["dtype"], self._limit)
 
     def _scored(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
-        """All rows at once: vLLM makes its own batches, and takes what answers have in common from its cache."""
+        """A group's rows at once: vLLM makes its own batches, and takes what they have in common from its cache."""
         if rows:
+            # What an earlier group left there would be read instead of computed, with other last digits.
+            self._engine.reset_prefix_cache()
             yield from zip(rows, self._rewards([row.ids for row in rows]), strict=True)
 
     def _rewards(self, rows: list[list[int]]) -> list[Reward]:

@@ -23,7 +23,7 @@ __all__ = ["check_head", "main"]
 
 def main() -> None:
     """Serves until every answer is scored."""
-    serve(_RewardModel)
+    serve(lambda config: _RewardModel(config).score)
 
 
 class _RewardModel(Pointwise):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Literal, TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import ClassVar, Literal, TypeAlias
 
 from prefdata.errors import ConservationError
 from prefdata.records import Answers, Candidate, Scored
 from prefdata.spec import JSON, Context, Part
 
-__all__ = ["CompositeScorer", "Given", "Scorer"]
+__all__ = ["CompositeScorer", "Given", "GroupScorer", "Scorer"]
 
 Given: TypeAlias = tuple[Answers, Mapping[str, Scored]]
 """A prompt with its candidates, and what each member of a composite scorer says of them, by the member's name."""
@@ -40,6 +41,57 @@ class Scorer(Part):
     def shown(self, answers: Answers, context: Context) -> tuple[Candidate, ...] | None:
         """The candidates in the order in which they were seen together; None when each was scored by itself."""
         return None
+
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored | None:
+        """What it says of a prompt, as far as that follows from the candidates and from what it said of them.
+
+        Scorers whose scores follow from their comparisons give these scores, and which candidates they compare, so that
+        whoever has both can tell whether they belong together. No model runs.
+
+        Args:
+            answers: the prompt with its candidates.
+            said: one score for each candidate, in their order, and comparisons of any two of these; not to be trusted.
+            context: the seed and pins that the scorer had.
+
+        Returns:
+            One score for each candidate and one comparison for each two that are compared; what can't be known is as
+            `said` has it. None where nothing follows from anything.
+        """
+        return None
+
+
+class GroupScorer(Scorer):
+    """Scores groups of prompts, each group as a whole.
+
+    The last digits of a model's numbers depend on the texts that share a batch. Batches are made within a group only,
+    in an order that nothing but the group decides, so a score is a function of its group, the model, the options and
+    the machine, whatever else is scored before it or has been scored already.
+
+    In a build, groups are cut from all its prompts in their order, wherever shards begin, and a group that a killed
+    run had not finished is scored again as a whole. A judge that is paid by the request is no such scorer.
+    """
+
+    group: ClassVar[int]
+    """Prompts of a group: enough for even batches, few enough to lose with a killed process."""
+
+    @abstractmethod
+    def score_groups(self, groups: Iterable[Sequence[Answers]], context: Context) -> Iterator[tuple[Scored, ...]]:
+        """Scores each group.
+
+        Args:
+            groups: prompts with their candidates in total order, at least one a group; streamed, pulled as there is
+                room for them.
+            context: as for `score`.
+
+        Yields:
+            For each group, in any order, what `score` yields of its prompts, in their order.
+        """
+
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
+        """Scores the prompts in groups as they come, `group` of them each; see `Scorer.score`."""
+        rest = iter(tasks)
+        for scored in self.score_groups(iter(lambda: tuple(islice(rest, self.group)), ()), context):
+            yield from scored
 
 
 class CompositeScorer(Scorer):

@@ -63,6 +63,10 @@ class BaselineScorer(Scorer):
             comparisons = [_comparison(*two) for two in combinations(scores, 2)] if self.comparisons else []
             yield Scored(answers.prompt.prompt_id, tuple(_plain(scores)), tuple(comparisons))
 
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """All of it, from the texts; see `Scorer.rederived`."""
+        return next(self.score([answers], context))
+
 
 _Valued = tuple[Candidate, float]
 

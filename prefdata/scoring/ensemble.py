@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from prefdata.records import Comparison, Score, Scored
+from prefdata.records import Answers, Comparison, Score, Scored
 from prefdata.scoring._members import Name, Preferences, by_comparisons, by_scores, facts_of_members, z_score
 from prefdata.scoring.base import CompositeScorer, Given, Scorer
-from prefdata.spec import JSON
+from prefdata.spec import JSON, Context
 
 if TYPE_CHECKING:
     from prefdata.scoring import AnyScorer
@@ -81,6 +81,16 @@ class Ensemble(CompositeScorer):
         }
         pairs = combinations(sorted(names), 2)
         return Scored(prompt_id, tuple(scores), tuple(self._comparison(prompt_id, a, b, told) for a, b in pairs))
+
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Every two candidates are compared. What the members said is not in `said`; see `Scorer.rederived`."""
+        known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
+        names = sorted((candidate.source, candidate.index) for candidate in answers.candidates)
+        silent = {
+            (a, b): Comparison(said.prompt_id, *a, *b, None, undecided="member_undecided")
+            for a, b in combinations(names, 2)
+        }
+        return Scored(said.prompt_id, said.scores, tuple(known.get(pair, one) for pair, one in silent.items()))
 
     @property
     def _needed(self) -> int:

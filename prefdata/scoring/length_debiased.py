@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from prefdata.errors import InputError
-from prefdata.records import Candidate, Score, Scored
+from prefdata.records import Answers, Candidate, Score, Scored
 from prefdata.scoring.base import CompositeScorer, Given, Scorer
 from prefdata.spec import JSON
 
@@ -65,20 +65,37 @@ class LengthDebiased(CompositeScorer):
         Raises:
             InputError: the scores are so large that their squares overflow.
         """
-        sums: list[tuple[float, float, float]] = []
-        answers = 0
-        for one, said in given():
-            points = list(self._points(one.candidates, said["scorer"].scores).values())
-            answers += len(points)
-            sums.append(_squares(points))
-        xx, xy, yy = (math.fsum(column) for column in zip(*sums, strict=True)) if sums else (0.0, 0.0, 0.0)
+        sums = [self.sums(one, said["scorer"].scores) for one, said in given()]
+        return self._facts(*(math.fsum(column) for column in zip((0, 0, 0, 0), *sums, strict=True)))
+
+    def sums(self, answers: Answers, scores: Sequence[Score]) -> tuple[float, float, float, float]:
+        """Of one prompt: how many answers enter the fit, and their sums of xx, xy and yy from the prompt's means.
+
+        Raises:
+            InputError: the scores are so large that their squares overflow.
+        """
+        points = list(self._points(answers.candidates, scores).values())
+        return (float(len(points)), *_squares(points))
+
+    def fit_again(self, sums: Iterable[tuple[float, float, float, float]], slope: float) -> dict[str, JSON]:
+        """What `fit` made of a dataset, from `sums` of the corrected scores: the slope follows where it fits them.
+
+        Args:
+            sums: of every prompt.
+            slope: that was taken out, as far as `strength` says.
+        """
+        n, xx, xy, yy = (math.fsum(column) for column in zip((0, 0, 0, 0), *sums, strict=True))
+        taken = self.strength * slope
+        return self._facts(n, xx, xy + taken * xx, yy + 2 * taken * xy + taken * taken * xx)
+
+    def _facts(self, answers: float, xx: float, xy: float, yy: float) -> dict[str, JSON]:
         slope = xy / xx if xx else 0.0
         taken = self.strength * slope
         # The sums of score - taken x length.
         after_xy, after_yy = xy - taken * xx, yy - 2 * taken * xy + taken * taken * xx
         return {
             "slope": slope,
-            "answers": answers,
+            "answers": int(answers),
             "correlation_before": _correlation(xx, xy, yy, 0.0),
             "correlation_after": _correlation(xx, after_xy, after_yy, _NOISE * yy),
         }

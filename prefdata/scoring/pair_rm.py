@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import permutations
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from prefdata.errors import ConservationError
-from prefdata.models import model_name
-from prefdata.records import Answers, Comparison, Message, Score, Scored
-from prefdata.scoring._worker_model import Ranker, compared, cut_detail
+from prefdata.records import Answers, Message, Scored
+from prefdata.scoring._ranking import ranked, ranked_again
+from prefdata.scoring._worker_model import Ranker, cut_detail
 from prefdata.spec import JSON, Context
-from prefdata.worker import stream
 
 __all__ = ["PairRM", "conversation_texts"]
 
-_WORKER = "prefdata.scoring._pair_rm_worker"
-_WINDOW = 16
-"""Prompts whose pairs are sorted by length together."""
 _INSTRUCTION = "Finish the following coversation in each i-th turn by filling in <Response i> with your response."
 """As PairRM was trained with, the slip of the pen included."""
 
@@ -32,12 +26,15 @@ class PairRM(Ranker):
     prompt's K answers, itself with 0 among them, of s_ij - s_ji, as `Blender.rank` gives it. Each s_ij is a comparison
     of its own, with log-odds s_ij. K answers take K (K - 1) passes.
 
-    Answers that can't be read (`control_tokens`, `too_long`) are unscored and leave the other answers' K.
+    Answers that can't be read (`control_tokens`, `too_long`) are unscored and leave the other answers' K. Reasons for
+    being unscored, and for comparisons to be undecided, are also `not_finite`, and `conversation_shape` for a prompt
+    whose turns don't go from user to assistant and back. Counted: `truncated` answers and `truncated_prompts`.
 
     Source: LLM-Blender paper, arXiv 2306.02561; blender.py, collator.py and pairrm.py of
     github.com/yuchenlin/LLM-Blender; card of llm-blender/PairRM-hf.
     """
 
+    group: ClassVar[int] = 16
     kind: Literal["pair_rm"] = "pair_rm"
     model: Annotated[str, Field(min_length=1)] = "llm-blender/PairRM-hf"
     """A local folder or a Hub id with the tensors of llm-blender/PairRM-hf and a tokenizer.json."""
@@ -56,47 +53,30 @@ class PairRM(Ranker):
             raise ValueError("write {prompt} once, where the prompt stands")
         return form
 
-    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
-        """Compares each prompt's answers; see `Scorer.score`. Counts `truncated` answers and `truncated_prompts`.
+    def _worker(self) -> str:
+        return "prefdata.scoring._pair_rm_worker"
 
-        Reasons for being unscored, and for comparisons to be undecided: `control_tokens`, `too_long`, `not_finite`, and
-        `conversation_shape` for a prompt whose turns don't go from user to assistant and back.
+    def _config(self, context: Context) -> dict[str, JSON]:
+        limits = {"source_max_length": self.source_max_length, "candidate_max_length": self.candidate_max_length}
+        return {**super()._config(context), **limits}
 
-        Raises:
-            ModelError: the model can't be found or loaded, or is no such ranker.
-            MissingExtraError: a package is not installed.
-        """
-        for problem in self.problems():
-            raise problem
-        waiting: dict[int, Answers] = {}
-        finished: deque[Scored] = deque()
+    def _texts(self, answers: Answers) -> list[dict[str, JSON]]:
+        responses = [candidate.response for candidate in answers.candidates]
+        texts = conversation_texts(answers.prompt.messages, responses, self.prompt_form)
+        return [{"source": texts[0], "answers": texts[1]}] if texts and responses else []
 
-        def items() -> Iterator[dict[str, JSON]]:
-            for number, answers in enumerate(tasks):
-                responses = [candidate.response for candidate in answers.candidates]
-                texts = conversation_texts(answers.prompt.messages, responses, self.prompt_form)
-                if not responses:
-                    finished.append(Scored(answers.prompt.prompt_id, ()))
-                elif texts is None:
-                    roles = ", ".join(message["role"] for message in answers.prompt.messages)
-                    failed = {"failure": "conversation_shape", "detail": f"turns of {roles}"}
-                    finished.append(_scored(answers, failed))
-                else:
-                    waiting[number] = answers
-                    yield {"key": number, "source": texts[0], "answers": texts[1]}
+    def _said(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
+        if 0 in results:
+            _count(results[0], context)
+            return _scored(answers, results[0])
+        roles = ", ".join(message["role"] for message in answers.prompt.messages)
+        return _scored(answers, {"failure": "conversation_shape", "detail": f"turns of {roles}"})
 
-        config = {**self._config(context), "window": _WINDOW}
-        config |= {"source_max_length": self.source_max_length, "candidate_max_length": self.candidate_max_length}
-        name = f"the ranker {model_name(self.model)!r}"
-        for result in stream(_WORKER, config, items(), in_flight=2 * _WINDOW, env=self._environment(), name=name):
-            answers = waiting.pop(result["key"])
-            _count(result, context)
-            yield _scored(answers, result)
-            while finished:
-                yield finished.popleft()
-        yield from finished
-        if waiting:
-            raise ConservationError(f"{name} left out {len(waiting)} prompts")
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Scores and probabilities from the log-odds; see `Scorer.rederived`."""
+        # Of this model's output a comparison is not finite, never an answer, which then was read.
+        failures = [None if score.unscored == "not_finite" else score.unscored for score in said.scores]
+        return ranked_again(answers, failures, _orders(answers), said)
 
 
 def conversation_texts(
@@ -131,29 +111,12 @@ def _count(result: dict[str, JSON], context: Context) -> None:
 
 def _scored(answers: Answers, result: dict[str, JSON]) -> Scored:
     """Scores and comparisons of one prompt from its table of logits, in which null is not finite or not compared."""
-    candidates = answers.candidates
-    each: list[dict[str, JSON]] = result.get("answers") or [result] * len(candidates)
-    failures: list[str | None] = [one.get("failure") for one in each]
-    read = [place for place, failure in enumerate(failures) if failure is None]
-    table = result.get("logits", ())
-    scores, comparisons = [], list[Comparison]()
-    for i, candidate in enumerate(candidates):
-        won = [] if failures[i] else [_margin(table, i, j) for j in read if j != i]
-        known = [margin for margin in won if margin is not None]
-        lost = failures[i] or ("not_finite" if len(known) < len(won) else None)
-        score = None if lost else math.fsum(known) / len(read)
-        detail = each[i].get("detail") or cut_detail(each[i])
-        scores.append(Score(candidate.prompt_id, candidate.source, candidate.index, score, lost, detail))
-        for j, other in enumerate(candidates):
-            if j != i:
-                failure = failures[i] or failures[j]
-                log_odds = None if failure else table[i][j]
-                undecided = failure or ("not_finite" if log_odds is None else None)
-                comparisons.append(compared(candidate, other, log_odds, undecided))
-    return Scored(answers.prompt.prompt_id, tuple(scores), tuple(comparisons))
+    each: list[dict[str, JSON]] = result.get("answers") or [result] * len(answers.candidates)
+    details = [one.get("detail") or cut_detail(one) for one in each]
+    logits = {(i, j): logit for i, row in enumerate(result.get("logits", ())) for j, logit in enumerate(row)}
+    return ranked(answers, [one.get("failure") for one in each], _orders(answers), logits, details)
 
 
-def _margin(table: Sequence[Sequence[float | None]], i: int, j: int) -> float | None:
-    """s_ij - s_ji; None where one of them is not finite."""
-    one, other = table[i][j], table[j][i]
-    return None if one is None or other is None else one - other
+def _orders(answers: Answers) -> Iterator[tuple[int, int]]:
+    """Places of every two candidates, in both orders."""
+    return permutations(range(len(answers.candidates)), 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Annotated, Literal, NamedTuple
 
@@ -151,6 +152,38 @@ class PairwiseJudge(Scorer):
 
         return ask(map(questions, tasks), self.generator, self._decoding(), context)
 
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Win rates from the comparisons, and which candidates meet; see `Scorer.rederived`."""
+        known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
+        comparisons = []
+        for match in self._matches(answers, context.seed):
+            found = known.get((_name(match.a), _name(match.b)))
+            if match.same:
+                comparisons.append(self._draw(match))
+            elif found is None:
+                comparisons.append(_comparison(match, None, undecided="unparsed"))
+            else:
+                comparisons.append(self._possible(found))
+        scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)
+        return Scored(answers.prompt.prompt_id, scores, tuple(comparisons))
+
+    def _draw(self, match: _Match) -> Comparison:
+        return _comparison(match, 0.5, 0.0 if self.expected else None, detail="the two texts are the same")
+
+    def _possible(self, found: Comparison) -> Comparison:
+        """The nearest comparison that this judge can have made."""
+        p = found.probability
+        if p is None:
+            return replace(found, log_odds=None)
+        if not self.expected:
+            verdicts = (0.0, 0.5, 1.0) if self.ties else (0.0, 1.0)
+            return replace(found, probability=min(verdicts, key=lambda verdict: abs(verdict - p)), log_odds=None)
+        p = min(max(p, _SUREST), 1 - _SUREST)
+        log_odds = math.log(p / (1 - p))
+        # The odds were taken before the probability was rounded.
+        fits = found.log_odds is not None and abs(found.log_odds - log_odds) * p * (1 - p) < 10**-_DECIMALS
+        return replace(found, probability=p, log_odds=found.log_odds if fits else round(log_odds, _DECIMALS))
+
     def _decoding(self) -> Decoding:
         return Decoding(temperature=self.temperature, max_tokens=BARE_TOKENS if self.expected else self.max_tokens)
 
@@ -197,8 +230,7 @@ class PairwiseJudge(Scorer):
         comparisons = []
         for match in self._matches(answers, context.seed):
             if match.same:
-                even = 0.0 if self.expected else None
-                comparisons.append(_comparison(match, 0.5, even, detail="the two texts are the same"))
+                comparisons.append(self._draw(match))
             else:
                 comparisons.append(self._compared(match, next(waiting), next(waiting), context))
         scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)

@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from prefdata.pairing import PairRule
-from prefdata.verify._derive import Counted, made_id
+from prefdata.verify._derive import Counted
+from prefdata.verify._tables import made_id
 from prefdata.verify.report import Report
 
 _LENGTHS: dict[str, Callable[[str], int]] = {

@@ -11,10 +11,12 @@ import polars as pl
 import pyarrow as pa
 
 from prefdata.dataset import held_out
+from prefdata.lock import score_parts
 from prefdata.publish.answers import answer_rows
 from prefdata.publish.card import card_configs, card_header, ledger_table
 from prefdata.publish.manifest import LAYOUTS
 from prefdata.scored_table import ScoredTable
+from prefdata.scoring import CompositeScorer
 from prefdata.spec import JSON
 from prefdata.table_pairs import table_digest
 from prefdata.tables import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
@@ -23,6 +25,7 @@ from prefdata.verify._derive import Counted, Derivation, Made, Published
 from prefdata.verify._folder import read_document, read_text, series
 from prefdata.verify._ledger import check_build_ledger, check_pair_ledger
 from prefdata.verify._origin import Origin
+from prefdata.verify._scores import ScoreCheck
 from prefdata.verify._tables import Rows, TableFiles, chunks
 from prefdata.verify.report import ABSENT, Report
 
@@ -96,6 +99,7 @@ class Contents:
                 derivation.add(chunk)
             derivation.finish()
         self._finish(derivation.counted, answered=True)
+        self._check_scoring(derivation.score_check)
         self._check_audit(derivation)
 
     @property
@@ -219,6 +223,27 @@ class Contents:
         also: dict[str, list[str]] = {layout.kind: list(self.tables[layout.kind]) for layout in self.origin.rules.also}
         expected = card_configs(self.data, answers=answers, comparisons=compared, trace="trace" in self.made, also=also)
         self.report.compare("card", "README.md", expected, found, path="configs")
+
+    def _check_scoring(self, check: ScoreCheck | None) -> None:
+        """What `scoring.json` says of the comparisons, and what of the scores was made again."""
+        report, name = self.report, "scoring.json"
+        if check is None:
+            return
+        if check.derives:
+            report.checked.append("every score and comparison, as far as one follows from another or from the answers")
+        telling = [
+            stage
+            for stage, scorer in score_parts(check.scorer)
+            if scorer.compares or isinstance(scorer, CompositeScorer)
+        ]
+        if not telling and name not in self.files:
+            return
+        if name not in self.files:
+            report.add("file", name, expected="a document", found=ABSENT)
+            return
+        found = read_document(self.files, name, report)
+        with report.checking("scoring, counted again"):
+            check.check_document(found, telling)
 
     def _check_audit(self, derivation: Derivation) -> None:
         found = read_document(self.files, "audit.json", self.report)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -16,12 +14,13 @@ from prefdata.audit.measures import Auditor
 from prefdata.dataset import AnyLayout, Layout
 from prefdata.errors import InputError
 from prefdata.pairing import PairRule, pair_with_backfill
-from prefdata.records import Answers, Candidate, Prompt, as_messages, prompt_id_of
 from prefdata.score_stages import comparisons_for_a_rule
 from prefdata.scoring import Scorer
 from prefdata.spec import Context
+from prefdata.stage_rows import frame_of
 from prefdata.tables import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
-from prefdata.verify._tables import Rows
+from prefdata.verify._scores import ScoreCheck, asked
+from prefdata.verify._tables import Rows, made_id
 from prefdata.verify.report import ABSENT, Report
 
 _KEY = ("prompt_id", "source", "index")
@@ -42,7 +41,8 @@ class Rules:
     """Source of the published answers that fill gaps; no scorer saw them."""
     scorer: Scorer | None = None
     context: Context = field(default_factory=lambda: Context(seed=0))
-
+    scores_again: bool = True
+    """Whether scores that follow from the answers are made again as they were made."""
     also: tuple[AnyLayout, ...] = ()
     """Further layouts of the same pairs."""
 
@@ -111,6 +111,8 @@ class Derivation:
         report: Report,
     ) -> None:
         self.counted, self.auditor = Counted(), Auditor()
+        scorer = rules.scorer
+        self.score_check = None if scorer is None else ScoreCheck(scorer, rules.context, report, rules.scores_again)
         self._rules, self._test_ids, self._published, self._report = rules, test_ids, published, report
         self._drops: dict[str, list[tuple[str, str]]] = {}
         for row in published.drops.to_pylist():
@@ -125,7 +127,7 @@ class Derivation:
         """Checks some prompts, sorted by id, with all their answers (schema `ANSWERS`)."""
         ids = answers["prompt_id"].unique().to_pylist()
         prompts = self._prompts(ids, answers)
-        frame = _frame(answers.drop_columns(["prompt", "n_tokens"]))
+        frame = frame_of(answers.drop_columns(["prompt", "n_tokens"]))
         self._check_answers(frame)
         self._derive(ids, frame, prompts, answers)
 
@@ -137,7 +139,7 @@ class Derivation:
     def finish(self) -> None:
         """Checks prompts without a single answer, and tells what is left over."""
         lonely = sorted(prompt_id for prompt_id in self._drops if prompt_id is not None)
-        nobody = _frame(ANSWERS.empty_table().drop_columns(["prompt", "n_tokens"]))
+        nobody = frame_of(ANSWERS.empty_table().drop_columns(["prompt", "n_tokens"]))
         self._derive(lonely, nobody, PROMPTS.empty_table(), None)
         for (prompt_id, source, index, reason, _), number in self._ineligible.items():
             for _ in range(number):
@@ -155,7 +157,9 @@ class Derivation:
         }
         compared = None if published.compared is None else published.compared.take(last)
         try:
-            paired = pair_with_backfill(rule, frame, ids, self._rules.backfill, self._comparisons(compared, frame))
+            paired = pair_with_backfill(
+                rule, frame, ids, self._rules.backfill, self._comparisons(compared, frame, prompts)
+            )
         except InputError as error:
             self._tell(ids[0], None, "answers that can be paired", str(error))
             return
@@ -171,31 +175,22 @@ class Derivation:
         self._compare_drops(ids, paired.drops)
         self._compare_ineligible(paired.ineligible)
 
-    def _comparisons(self, compared: pa.Table | None, frame: pl.DataFrame) -> pl.DataFrame | None:
-        """The comparisons as the rule takes them; those that no scorer can have made are told."""
-        scorer = self._rules.scorer
-        if compared is None or scorer is None:
+    def _comparisons(self, compared: pa.Table | None, frame: pl.DataFrame, prompts: pa.Table) -> pl.DataFrame | None:
+        """The comparisons as the rule takes them; tells those that no scorer can have made, and wrong scores."""
+        check, judged = self.score_check, self._judged(frame)
+        if check is None:
             return None
-        names = {row[:3] for row in self._judged(frame).select(_KEY).iter_rows()}
-        sound = []
-        for row in compared.to_pylist():
-            sides = [(row["prompt_id"], row[f"source_{side}"], row[f"index_{side}"]) for side in "ab"]
-            p, odds = row["probability"], row["log_odds"]
-            decided = (p is None) != (row["undecided"] is None) and 0 <= (p or 0) <= 1 and math.isfinite(odds or 0)
-            sound.append(sides[0] != sides[1] and names.issuperset(sides) and decided)
-            if not sound[-1]:
-                expected = "two answers of the prompt, and a probability or the reason why there is none"
-                found = (*sides, p, odds, row["undecided"])
-                self._report.add(
-                    "comparison", "comparisons/", prompt_id=row["prompt_id"], expected=expected, found=found
-                )
-        if not self._rules.rule.needs_comparisons():
+        if compared is not None:
+            compared = check.sound(compared, set(judged.select(_KEY).iter_rows()))
+        if check.derives:
+            check.check(judged, prompts, compared)
+        if compared is None or not self._rules.rule.needs_comparisons():
             return None
-        return comparisons_for_a_rule(compared.filter(pa.array(sound, pa.bool_())), scorer.compares)
+        return comparisons_for_a_rule(compared, check.scorer.compares)
 
     def _prompts(self, ids: Sequence[str], answers: pa.Table) -> pa.Table:
         """The prompts of a chunk, schema `PROMPTS`; each answer must carry the same one."""
-        column = _frame(answers.select(["prompt_id"])).with_row_index("row")
+        column = frame_of(answers.select(["prompt_id"])).with_row_index("row")
         first = column.with_columns(pl.col("row").first().over("prompt_id"))["row"].to_arrow()
         every = answers["prompt"].combine_chunks()
         own = every.take(first)
@@ -242,14 +237,11 @@ class Derivation:
         scorer = self._rules.scorer
         if scorer is None or type(scorer).shown is Scorer.shown or not self.sound:
             return frame
-        turns = dict(zip(prompts["prompt_id"].to_pylist(), prompts["messages"].to_pylist(), strict=True))
-        places: list[tuple[str, str, int, int]] = []
-        for (prompt_id,), group in frame.group_by(["prompt_id"], maintain_order=True):
-            prompt = Prompt(str(prompt_id), as_messages(turns[str(prompt_id)]))
-            order = ["prompt_id", "source", "index", "response", "model"]
-            asked = Answers(prompt, tuple(Candidate(**row) for row in group.select(order).to_dicts()))
-            shown = scorer.shown(asked, self._rules.context) or ()
-            places += [(each.prompt_id, each.source, each.index, place) for place, each in enumerate(shown)]
+        places = [
+            (each.prompt_id, each.source, each.index, place)
+            for answers, _ in asked(frame, prompts)
+            for place, each in enumerate(scorer.shown(answers, self._rules.context) or ())
+        ]
         if not places:
             return frame
         return frame.join(pl.DataFrame(places, [*_KEY, "place"], orient="row"), on=_KEY, how="left")
@@ -329,15 +321,3 @@ def _keys(rows: pa.Table) -> list[tuple[str, int]]:
         return keys
     indices = [-1 if index is None else index for index in rows["pair_index"].to_pylist()]
     return list(zip(rows["prompt_id"].to_pylist(), indices, strict=True))
-
-
-def made_id(messages: Any) -> str | None:
-    """The hash of a conversation; None where it is none."""
-    texts = [turn and turn[name] for turn in messages or () for name in ("role", "content")]
-    return prompt_id_of(messages) if texts and all(isinstance(text, str) for text in texts) else None
-
-
-def _frame(table: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

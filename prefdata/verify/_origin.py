@@ -9,9 +9,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import TRLPairs
 from prefdata.errors import RecipeError
-from prefdata.lock import FORMAT, locked_parts
+from prefdata.lock import FORMAT, locked_parts, packages
 from prefdata.pairing import AnyRule, PairRule
 from prefdata.recipe import Recipe, load_recipe
+from prefdata.scoring import BaselineScorer
 from prefdata.spec import JSON, Context
 from prefdata.verify._derive import Rules
 from prefdata.verify._folder import read_document
@@ -79,6 +80,7 @@ def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
         hashed=getattr(recipe.prompts, "prompt_id_column", None) is None,
         scorer=recipe.scores,
         context=Context(seed=recipe.seed, pins=_objects(pins.get("scores"))),
+        scores_again=not isinstance(recipe.scores, BaselineScorer) or _made_here(found, report),
     )
     keys = {name: str(part["key"]) for name, part in parts.items()}
     return Origin(rules, recipe, lock, fingerprints={"recipe": recipe.fingerprint(), **keys})
@@ -100,6 +102,15 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
 def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:
     """A rule that is Python code is the code that was pinned. Only such a rule has pins."""
     report.compare("lock", _LOCK, rule.pins(), _objects(pins), path="rule_pins")
+
+
+def _made_here(parts: JSON, report: Report) -> bool:
+    """Whether this version of prefdata made the scores, whose code alone says what they are."""
+    made = _objects(_objects(_objects(parts).get("scores")).get("packages")).get("prefdata")
+    here = packages()["prefdata"]
+    if made != here:
+        report.not_checked.append(f"scores: prefdata {made} made them, this is {here}")
+    return bool(made == here)
 
 
 def _objects(value: JSON) -> dict[str, JSON]:

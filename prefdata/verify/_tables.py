@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from prefdata.errors import InputError
 from prefdata.publish.folder import with_features
+from prefdata.records import prompt_id_of
 from prefdata.verify.report import Report
 
 _BATCH = 2_048
@@ -142,3 +144,9 @@ def chunks(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
             waiting = [whole.slice(start)]
     if waiting and sum(part.num_rows for part in waiting):
         yield pa.concat_tables(waiting)
+
+
+def made_id(messages: Any) -> str | None:
+    """The hash of a conversation; None where it is none."""
+    texts = [turn and turn[name] for turn in messages or () for name in ("role", "content")]
+    return prompt_id_of(messages) if texts and all(isinstance(text, str) for text in texts) else None

@@ -46,6 +46,8 @@ class Mismatch:
     """As Python shows it; of long texts the part around the first difference."""
     found: str
     """As Python shows it; of long texts the part around the first difference."""
+    candidate: str | None = None
+    """Source and index of the answer, or of the two that are compared, where the mismatch is about no pair."""
 
 
 @dataclass
@@ -77,6 +79,7 @@ class Report:
         *,
         prompt_id: str | None = None,
         field: str | None = None,
+        candidate: str | None = None,
         expected: object = ABSENT,
         found: object = ABSENT,
     ) -> None:
@@ -84,7 +87,9 @@ class Report:
         self.counts[what] += 1
         if self.keep is None or len(self.mismatches) < self.keep:
             shown = _shown(expected, found)
-            self.mismatches.append(Mismatch(what, _plain(where), _plain(prompt_id), _plain(field), *shown))
+            self.mismatches.append(
+                Mismatch(what, _plain(where), _plain(prompt_id), _plain(field), *shown, _plain(candidate))
+            )
 
     def compare(self, what: str, where: str, expected: JSON, found: JSON, *, path: str = "") -> None:
         """Adds every difference of two JSON values."""

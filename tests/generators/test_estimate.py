@@ -283,7 +283,7 @@ def test_stand_ins_for_a_judge_are_no_longer_than_the_answers_can_be(tmp_path):
 
     recipe = load_recipe("wpo_hybrid_v2").with_profile("cpu").with_limit(4)
     short, long = (
-        plan(recipe, tmp_path / str(tokens), answer_tokens=tokens).estimate.stages[1] for tokens in (80, 4000)
+        plan(recipe, tmp_path / str(tokens), answer_tokens=tokens).estimate.stages[1] for tokens in (112, 4000)
     )
     assert short.stage == long.stage == "scores"
     assert short.prompt_tokens == long.prompt_tokens

@@ -54,6 +54,8 @@ REASONS = ["unparsed", "refused", "cut_off"]
 
 class Judge(ThreadingHTTPServer):
     daemon_threads = True
+    request_queue_size = 128
+    lock: threading.Lock
     broken: dict[int, dict[str, Any]]
     asked: Counter[int]
 
@@ -69,7 +71,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         text = body["messages"][-1]["content"]
         [number] = re.findall(r"^question (\d+)$", text, re.MULTILINE)
-        self.server.asked[int(number)] += 1
+        with self.server.lock:
+            self.server.asked[int(number)] += 1
         said = self.server.broken.get(int(number)) or sane(text, body.get("logprobs", False))
         reply = {"id": "x", "object": "chat.completion", "created": 1, "model": "judge", "choices": [said]}
         payload = json.dumps(reply).encode()
@@ -83,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def judging(broken: dict[int, dict[str, Any]]) -> Iterator[Judge]:
     server = Judge(("127.0.0.1", 0), Handler)
-    server.broken, server.asked = broken, Counter()
+    server.lock, server.broken, server.asked = threading.Lock(), broken, Counter()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -158,8 +158,9 @@ class Reference:
 
 def without_a_process(_worker: str, config: dict[str, Any], items: Iterator[Any], **_: Any) -> Iterator[Any]:
     """What `prefdata.worker.stream` does, all of it here."""
-    for result in _Ranker(config).rank(json.loads(json.dumps(list(items)))):
-        yield json.loads(json.dumps(result))
+    model = _Ranker(config)
+    for group in json.loads(json.dumps(list(items))):
+        yield json.loads(json.dumps({"key": group["key"], "results": list(model.rank(group["texts"]))}))
 
 
 def test_the_tensors_have_the_published_names(folder: Path) -> None:
@@ -188,7 +189,7 @@ def ranked(
     context = Context(seed=1, counted=lambda what, n: counts.update({what: n}))
     with pytest.MonkeyPatch.context() as patch:
         if not process:
-            patch.setattr("prefdata.scoring.pair_rm.stream", without_a_process)
+            patch.setattr("prefdata.scoring._worker_model.stream", without_a_process)
         found = list(part.score(iter(made), context))
     assert len(found) == len(made)
     return {scored.prompt_id: scored for scored in found}

@@ -1,0 +1,183 @@
+"""Builds that are killed with SIGKILL while a model scores: every file is that of a build that nobody killed."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_armorm
+import test_gpm
+import test_pair_rm
+import test_reward_model
+from stopping_build import build_until
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa's module is scripted
+
+PROMPTS, SHARD = 80, 24
+"""Shards of another size than groups, which are 32 prompts or 16."""
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hashes of the models made here stay out of the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def write_work(work: Path, scores: dict[str, Any], *, answers: int, longest: int) -> None:
+    """A recipe over answers of very different lengths; some prompts have none."""
+    draw = random.Random(7)
+    prompts = [{"id": f"p{number:03}", "prompt": f"question {number}"} for number in range(PROMPTS)]
+    rows = [
+        {"id": prompt["id"], "response": " ".join(draw.choices(test_gpm.WORDS, k=1 + draw.randrange(longest)))}
+        for number, prompt in enumerate(prompts)
+        for _ in range(0 if number % 9 == 4 else answers)
+    ]
+    for file, lines in {"prompts.jsonl": prompts, "answers.jsonl": rows}.items():
+        (work / file).write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    recipe = {
+        "name": "killed",
+        "seed": 5,
+        "prompts": {"kind": "file", "path": "prompts.jsonl", "prompt_id_column": "id"},
+        "candidates": [{"kind": "existing", "name": "replayed", "path": "answers.jsonl", "prompt_id_column": "id"}],
+        "scores": scores,
+        "pairs": {"kind": "best_vs_worst"},
+        "dataset": {"kind": "trl", "test_size": 4},
+    }
+    (work / "recipe.json").write_text(json.dumps(recipe), encoding="utf-8")
+
+
+def tree(folder: Path) -> dict[str, str]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_build_that_is_killed_while_a_reward_model_scores_has_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
+    model = test_reward_model.save_model(tmp_path / "model")
+    write_work(tmp_path, {"kind": "reward_model", "model": str(model), "batch_tokens": 900}, answers=4, longest=30)
+    assert not build_until(tmp_path, "whole", SHARD)
+    for records in (0, 1, 2):
+        assert build_until(tmp_path, "killed", SHARD, "scores-", records)
+        assert not list((tmp_path / "killed").glob("stages/scores-*/stage.json"))
+    assert not build_until(tmp_path, "killed", SHARD)
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+    # Shards of another size are other files; what is published is the same.
+    assert build_until(tmp_path, "larger", 3 * SHARD, "scores-", 1)
+    assert not build_until(tmp_path, "larger", 3 * SHARD)
+    assert tree(tmp_path / "larger" / "dataset") == tree(tmp_path / "whole" / "dataset")
+
+
+def test_a_build_that_is_killed_in_each_member_of_an_ensemble_has_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
+    members = [
+        {"kind": "pair_rm", "model": str(test_pair_rm.save_ranker(tmp_path / "ranker")), "batch_tokens": 900},
+        {
+            "kind": "length_debiased",
+            "scorer": {
+                "kind": "gpm",
+                "model": str(test_gpm.save_model(tmp_path / "gpm")),
+                "max_length": test_gpm.POSITIONS,
+                "batch_tokens": 900,
+            },
+        },
+    ]
+    scores = {"kind": "ensemble", "scorers": members, "combine_by": "z_mean"}
+    write_work(tmp_path, scores, answers=3, longest=20)
+    assert not build_until(tmp_path, "whole", SHARD)
+    assert build_until(tmp_path, "killed", SHARD, "scores-scorers.0-", 2)
+    assert build_until(tmp_path, "killed", SHARD, "scores-scorers.1-scorer-", 1)
+    assert not build_until(tmp_path, "killed", SHARD)
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
+
+
+# What a worker says of a group ---------------------------------------------------------------------------------------
+
+
+def texts(seed: int, longest: int) -> list[list[str]]:
+    draw = random.Random(seed)
+    return [[" ".join(draw.choices(test_gpm.WORDS, k=draw.randint(1, longest))) for _ in range(4)] for _ in range(12)]
+
+
+def conversations(seed: int, longest: int = 30) -> list[dict[str, Any]]:
+    return [
+        {
+            "key": [number, place],
+            "messages": [{"role": "user", "content": f"q {number}"}, {"role": "assistant", "content": text}],
+        }
+        for number, of_prompt in enumerate(texts(seed, longest))
+        for place, text in enumerate(of_prompt)
+    ]
+
+
+def answers_to_embed(seed: int, longest: int = 30) -> list[dict[str, Any]]:
+    items = conversations(seed, longest)
+    return [{"key": i["key"], "prompt": i["messages"][:1], "answer": i["messages"][1]["content"]} for i in items]
+
+
+def rankings(seed: int, longest: int = 30) -> list[dict[str, Any]]:
+    made = enumerate(texts(seed, longest))
+    return [{"key": [number, 0], "source": f"q {number}", "answers": of_prompt} for number, of_prompt in made]
+
+
+def reward_model(folder: Path) -> Any:
+    return test_reward_model._RewardModel(test_reward_model.config(test_reward_model.save_model(folder))).score
+
+
+def armorm(folder: Path) -> Any:
+    return test_armorm._ArmoRM(test_armorm.config(test_armorm.save_model(folder))).score
+
+
+def pair_rm(folder: Path) -> Any:
+    return test_pair_rm._Ranker(test_pair_rm.config(test_pair_rm.save_ranker(folder))).rank
+
+
+def gpm(folder: Path) -> Any:
+    return test_gpm._Embedder(test_gpm.config(test_gpm.save_model(folder))).embed
+
+
+KINDS = [(reward_model, conversations), (armorm, conversations), (pair_rm, rankings), (gpm, answers_to_embed)]
+
+
+def results(answering: Any, items: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Key → the whole result as JSON, which writes every bit of a number."""
+    found = {json.dumps(result["key"]): json.dumps(result, sort_keys=True) for result in answering(items)}
+    assert len(found) == len(items)
+    return found
+
+
+@pytest.mark.parametrize(("make", "group"), KINDS, ids=[make.__name__ for make, _ in KINDS])
+def test_a_group_gets_the_same_numbers_whatever_was_scored_before(tmp_path: Path, make: Any, group: Any) -> None:
+    answering = make(tmp_path / "model")
+    first = results(answering, group(1))
+    for longest in (3, 60):
+        results(answering, group(2, longest))
+    assert results(answering, group(1)) == first
+    assert results(make(tmp_path / "again"), group(1)) == first
+
+
+@pytest.mark.parametrize(("make", "group"), KINDS, ids=[make.__name__ for make, _ in KINDS])
+def test_what_shares_its_batches_moves_the_last_digits(tmp_path: Path, make: Any, group: Any) -> None:
+    """Why groups are needed: as soon as this fails they are not, and the other tests here show nothing."""
+    answering = make(tmp_path / "model")
+    whole, half = results(answering, group(1)), results(answering, group(1)[1::2])
+    assert any(whole[key] != text for key, text in half.items())
+
+
+@pytest.mark.model
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_vllm_reads_nothing_that_an_earlier_group_left_in_its_cache(tmp_path: Path) -> None:
+    folder = test_reward_model.save_model(tmp_path / "model", head_dim=32)
+    env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
+    script = Path(__file__).with_name("vllm_groups.py")
+    done = subprocess.run([sys.executable, script, folder, "1,2,1"], env=env, stdout=subprocess.PIPE, check=True)
+    said = json.loads(done.stdout.splitlines()[-1])
+    first, _, again = said["cached"]
+    assert 0 < first == again
+    assert said["results"][0] == said["results"][2] != said["results"][1]
