@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Set before anything reads them: no test talks to a Hub out there, asks with somebody's token, or spins on two cores.
 os.environ.update(
@@ -23,6 +24,15 @@ os.environ.update(
 )
 for name in ("HF_TOKEN", "HF_HUB_OFFLINE", "HUGGING_FACE_HUB_TOKEN"):
     os.environ.pop(name, None)
+
+# How long an example takes depends on what else the machine does, and is no reason to fail.
+settings.register_profile(
+    "patient",
+    settings(),
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def test_the_module_is_the_command_line(fresh, tmp_path):
 
 def test_a_reader_that_goes_away_is_no_error(folder):
     command = f"{sys.executable} -m prefdata check given.py --json | head -c 1"
-    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["bash", "-c", command], cwd=folder, capture_output=True, text=True, timeout=300)
     assert done.stdout == "{"
     assert "Traceback" not in done.stderr
     assert "Error" not in done.stderr

@@ -124,7 +124,7 @@ def test_a_branch_that_moved_on_changes_nothing_until_relock(work):
             env = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
             env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(work / "home"), "HF_HUB_DISABLE_XET": "1"}
             command = [sys.executable, "-c", BUILD, json.dumps(of), how]
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
             assert done.returncode == 0, done.stderr
             return json.loads(done.stdout.splitlines()[-1])
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ from prefdata.progress import Progress
 from prefdata.store import StageFolder, write_json
 
 SHARDS = {number: [f"{number}-{letter}" for letter in "abc"] for number in range(30)}
+GUARD_S = 120.0
+"""What a test waits for has come long before this, or never will."""
 WHOLE = {number: [task.upper() for task in tasks] for number, tasks in SHARDS.items()}
 
 
@@ -30,10 +32,12 @@ class Disk:
         self.gate.set()
         self.refuses: set[int] = set()
         self.begun: list[int] = []
+        self.first_begun = threading.Event()
 
     def write(self, shard: int, results: Sequence[str]) -> None:
         self.begun.append(shard)
-        assert self.gate.wait(timeout=20)
+        self.first_begun.set()
+        assert self.gate.wait(GUARD_S)
         if shard in self.refuses:
             raise StoreError(f"shard {shard} can't be written: the disk is full")
         write_json(self.folder.shard(shard), list(results))
@@ -73,6 +77,7 @@ def test_work_goes_on_while_a_shard_is_being_written(disk):
         for task in tasks:
             if task == "3-b":
                 # Three shards are complete and not one is written.
+                assert disk.first_begun.wait(GUARD_S)
                 assert disk.begun == [0] and disk.shards() == {}
                 assert disk.journals() == [f"journal-0000{shard}.jsonl" for shard in range(4)]
                 disk.gate.set()
@@ -86,9 +91,19 @@ def test_work_goes_on_while_a_shard_is_being_written(disk):
     assert disk.journals() == []
 
 
-def test_a_disk_that_falls_behind_stops_the_work_at_last(disk):
+def test_a_disk_that_falls_behind_stops_the_work_at_last(disk, monkeypatch):
     disk.gate.clear()
     taken: list[str] = []
+    waits, wait = threading.Event(), Future.result
+
+    def noted(future: Future[None], timeout: float | None = None) -> None:
+        if not future.done():
+            waits.set()
+        wait(future, timeout)
+
+    # Only shards are given to the writer, however long this takes.
+    monkeypatch.setattr(local, "_SYNC_SECONDS", float("inf"))
+    monkeypatch.setattr(Future, "result", noted)
 
     def worker(tasks: Iterable[str]) -> Iterator[str]:
         for task in tasks:
@@ -97,11 +112,11 @@ def test_a_disk_that_falls_behind_stops_the_work_at_last(disk):
 
     thread = threading.Thread(target=disk.run, args=(worker,))
     thread.start()
-    thread.join(timeout=2.0)
-    waits, behind = thread.is_alive(), len(taken)
+    assert waits.wait(GUARD_S)
+    behind = len(taken)
     disk.gate.set()
-    thread.join(timeout=60)
-    assert waits and 3 * local._BACKLOG <= behind <= 3 * (local._BACKLOG + 2)
+    thread.join()
+    assert 3 * local._BACKLOG <= behind <= 3 * (local._BACKLOG + 2)
     assert disk.shards() == WHOLE
 
 
@@ -112,7 +127,6 @@ def test_what_the_disk_refuses_stops_the_work_and_loses_no_answer(disk):
     def worker(tasks: Iterable[str]) -> Iterator[str]:
         for task in tasks:
             taken.append(task)
-            time.sleep(0.01)
             yield task.upper()
 
     with pytest.raises(StoreError, match="shard 1 can't be written"):

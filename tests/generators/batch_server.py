@@ -31,6 +31,7 @@ class Provider(ThreadingHTTPServer):
     """Batches end when they have been looked at `looks` times, with the status that `ends` says of each in turn."""
 
     daemon_threads = True
+    request_queue_size = 128
 
     def __init__(self, line: Line, looks: int = 1) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)

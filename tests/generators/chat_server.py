@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import struct
@@ -21,6 +22,10 @@ from prefdata.spending import Spending
 KEY = "sk-very-secret-0123456789"
 CUT = -1
 """As a status: cut the connection."""
+HANG = -2
+"""As a status: never answer, and wait until the client hangs up."""
+GUARD_S = 120.0
+"""What a test waits for has come long before this, or never will."""
 
 
 def completion(text: str | None, finish: str = "stop", **message: Any) -> dict[str, Any]:
@@ -42,6 +47,7 @@ class Reply:
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     delay_s: float = 0.0
+    """Makes it likely, and no more than that, that requests overlap."""
 
 
 Script = Callable[[str, int, dict[str, Any]], Reply]
@@ -57,16 +63,16 @@ class Endpoint(ThreadingHTTPServer):
         self.script = script
         self.lock = threading.Lock()
         self.asked: Counter[str] = Counter()
-        self.answered: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.authorizations: set[str | None] = set()
         self.names: dict[str, set[str | None]] = {}
         """Text of the last message -> idempotency keys of its tries."""
         self.arrivals: list[float] = []
         self.under_way = 0
+        """Requests whose answer, or silence, is not decided yet."""
         self.most_under_way = 0
-        self.patience_s = 60.0
-        """The client's time-out: a request that it has given up is no longer under way."""
+        self.hung_up = threading.Semaphore(0)
+        """Released by each client that gave up waiting for an answer that never comes."""
 
     @property
     def url(self) -> str:
@@ -98,15 +104,23 @@ class _Handler(BaseHTTPRequestHandler):
             server.most_under_way = max(server.most_under_way, server.under_way)
         try:
             reply = server.script(text, before, body)
-            time.sleep(min(reply.delay_s, 0.9 * server.patience_s))
+            time.sleep(reply.delay_s)
         finally:
             with server.lock:
                 server.under_way -= 1
-        if reply.delay_s > server.patience_s:
-            time.sleep(reply.delay_s - 0.9 * server.patience_s)
-        self._send(reply, text)
+        if reply.status == HANG:
+            self._hang()
+        else:
+            self._send(reply)
 
-    def _send(self, reply: Reply, text: str) -> None:
+    def _hang(self) -> None:
+        self.close_connection = True
+        self.connection.settimeout(GUARD_S)
+        with contextlib.suppress(ConnectionResetError):
+            assert self.connection.recv(1) == b""
+        self.server.hung_up.release()
+
+    def _send(self, reply: Reply) -> None:
         if reply.status == CUT:
             # Linger 0 makes the kernel reset the connection, as a dying server does.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -121,9 +135,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(payload)
-        if reply.status == 200:
-            with self.server.lock:
-                self.server.answered[text] += 1
 
 
 @contextmanager

@@ -1,11 +1,13 @@
-"""A flaky chat endpoint in a process of its own: `python flaky_server.py PORT LOG FAULTY`.
+"""A flaky chat endpoint in a process of its own: `python flaky_server.py PORT LOG FAULTY MOST`.
 
 About FAULTY of the tries fail, in one of six ways. It honours idempotency keys, also those of an earlier process that
 wrote to the same log, and appends one line to the log for each try: what became of it, and the seed that it bore.
+When as many answers are computed as the file MOST says, it keeps silent about others, and logs nothing of them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,24 +15,26 @@ import socket
 import struct
 import sys
 import threading
-import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-HANGS_S = 0.4
-FAULTS = ("429", "500", "cut", "reset", "429", "500", "503", "cut", "reset", "hang")
+# Each that hangs costs the whole time-out of the client.
+FAULTS = (*("429", "500", "cut", "reset", "429", "500", "503", "cut", "reset") * 7, "hang")
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 256
     allow_reuse_address = True
+    # The port is kept by the one who starts this server.
+    allow_reuse_port = True
 
-    def __init__(self, port: int, log: Path, faulty: float) -> None:
+    def __init__(self, port: int, log: Path, faulty: float, most: Path) -> None:
         super().__init__(("127.0.0.1", port), Handler)
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.faulty = faulty
+        self.most = most
         self.lock = threading.Lock()
         self.computed: set[str] = set()
         self.tries: Counter[str] = Counter()
@@ -46,6 +50,8 @@ class Server(ThreadingHTTPServer):
     def fate(self, name: str, seed: int) -> str:
         """What becomes of a try; written to the log before it is told."""
         with self.lock:
+            if name not in self.computed and len(self.computed) >= int(self.most.read_text()):
+                return "hang"
             draw = hashlib.sha256(f"{name}/{self.tries[name]}".encode()).digest()
             self.tries[name] += 1
             fault = FAULTS[draw[2] % len(FAULTS)] if int.from_bytes(draw[:2], "big") < self.faulty * 65536 else "well"
@@ -82,15 +88,22 @@ class Handler(BaseHTTPRequestHandler):
             "usage": {"prompt_tokens": 10, "completion_tokens": 5},
         }
         payload = json.dumps(answer).encode()
-        if fault == "reset":
+        if fault == "hang":
+            self.hang()
+        elif fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
         elif fault in ("429", "503", "500"):
             self.send(int(fault), b'{"error": {"message": "busy"}}')
         else:
-            time.sleep(HANGS_S if fault == "hang" else 0)
             self.send(200, payload[: len(payload) // 2] if fault == "cut" else payload)
+
+    def hang(self) -> None:
+        """Waits until the client gives up."""
+        self.close_connection = True
+        with contextlib.suppress(ConnectionResetError):
+            self.connection.recv(1)
 
     def send(self, status: int, payload: bytes) -> None:
         self.send_response(status)
@@ -102,4 +115,4 @@ class Handler(BaseHTTPRequestHandler):
 
 
 if __name__ == "__main__":
-    Server(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])).serve_forever(poll_interval=0.05)
+    Server(int(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4])).serve_forever(poll_interval=0.05)

@@ -12,11 +12,11 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from chat_server import CUT, KEY, Endpoint, Reply, Script, Watch, asks, completion, serving
+from chat_server import CUT, GUARD_S, HANG, KEY, Endpoint, Reply, Script, Watch, asks, completion, serving
 from pydantic import ValidationError
 
 from prefdata.errors import ModelError, RecipeError
-from prefdata.generators._chat_answer import read_answer, retry_after
+from prefdata.generators._chat_answer import fatal, read_answer, retry_after
 from prefdata.generators.base import Decoding
 from prefdata.generators.chat_endpoint import ChatEndpoint, can_be_strict
 from prefdata.records import Generation, Request
@@ -24,8 +24,7 @@ from prefdata.records import Generation, Request
 
 def endpoint(server: Endpoint, **options: Any) -> ChatEndpoint:
     return ChatEndpoint.model_validate(
-        {"model": "m", "base_url": server.url, "api_key_env": "TEST_CHAT_KEY", "backoff_s": 0.01, "timeout_s": 5}
-        | options
+        {"model": "m", "base_url": server.url, "api_key_env": "TEST_CHAT_KEY", "backoff_s": 0.01} | options
     )
 
 
@@ -49,6 +48,8 @@ def faulty(text: str, before: int, _: dict[str, Any]) -> Reply:
     """About 30 % of the tries fail, each in one of seven ways; text 13 never succeeds, text 14 is refused."""
     if text == "text 14":
         return Reply(400, {"error": {"message": "no", "code": "invalid"}})
+    if before == 0 and text in ("text 1", "text 2"):
+        return Reply(HANG)
     draw = hashlib.sha256(f"{text}/{before}".encode()).digest()
     if text != "text 13" and draw[0] >= 77:
         return Reply(200, completion(text.upper()), delay_s=0.002)
@@ -59,7 +60,6 @@ def faulty(text: str, before: int, _: dict[str, Any]) -> Reply:
         Reply(CUT),
         Reply(200, b'{"choices": [{"mess'),
         Reply(200, {"error": {"message": "overloaded"}}),
-        Reply(200, completion("late"), delay_s=0.9),
     ]
     return faults[draw[1] % len(faults)]
 
@@ -67,8 +67,8 @@ def faulty(text: str, before: int, _: dict[str, Any]) -> Reply:
 def test_every_request_of_a_faulty_endpoint_is_answered_once_or_fails_with_a_reason() -> None:
     watch = Watch()
     with serving(faulty) as server:
-        server.patience_s = 0.6
-        part = endpoint(server, concurrency=12, max_retries=9, timeout_s=0.6)
+        # A time-out that only the requests reach which hang; and more tries than the faults alone would take.
+        part = endpoint(server, concurrency=12, max_retries=20, timeout_s=4, backoff_s=0)
         found = list(part.generate(iter(asks(200)), Decoding(), watch.context))
     assert sorted(answer.key for answer in found) == sorted(f"key-{i}" for i in range(200))
     by_key = {answer.key: answer for answer in found}
@@ -78,7 +78,7 @@ def test_every_request_of_a_faulty_endpoint_is_answered_once_or_fails_with_a_rea
     assert 2 <= server.most_under_way <= 12
     # A try that timed out before it was accepted is a retry that the server never saw.
     assert watch.counts["retries"] >= sum(server.asked.values()) - 200 >= 40
-    assert 5 <= server.asked["text 13"] <= 10
+    assert 5 <= server.asked["text 13"] <= 21
     assert server.authorizations == {f"Bearer {KEY}"}
     assert not any(KEY in repr(answer) for answer in found)
     assert not any(KEY in line for line in watch.lines)
@@ -209,7 +209,7 @@ def test_a_retry_after_that_is_too_long_fails_the_request_at_once() -> None:
     start = time.monotonic()
     answer = only(lambda *_: Reply(429, {"error": {"message": "daily"}}, {"retry-after": "86400"}))
     assert answer.failure == "request_failed"
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < GUARD_S
 
 
 def test_retry_after_is_read_in_each_of_its_forms() -> None:
@@ -223,12 +223,13 @@ def test_retry_after_is_read_in_each_of_its_forms() -> None:
 
 
 def test_an_address_where_nothing_listens_is_one_error() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    part = ChatEndpoint(model="m", base_url=f"http://127.0.0.1:{port}/v1", max_retries=1, backoff_s=0.01)
-    with pytest.raises(ModelError, match="can't be reached"):
-        list(part.generate(asks(5), Decoding(), Watch().context))
+    with socket.socket() as silent:
+        # It is bound all the time, so that nobody else can listen there.
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        part = ChatEndpoint(model="m", base_url=url, max_retries=1, backoff_s=0.01)
+        with pytest.raises(ModelError, match="can't be reached"):
+            list(part.generate(asks(5), Decoding(), Watch().context))
 
 
 def test_an_endpoint_that_goes_down_for_good_ends_the_run_instead_of_dropping_the_rest() -> None:
@@ -290,32 +291,41 @@ def test_requests_are_pulled_as_there_is_room_and_answers_come_at_once() -> None
 
 
 def test_a_slow_answer_holds_no_other_back() -> None:
-    def script(text: str, *_: Any) -> Reply:
-        return Reply(200, completion(text), delay_s=1.5 if text == "text 0" else 0.0)
+    others_came = threading.Event()
 
+    def script(text: str, *_: Any) -> Reply:
+        if text == "text 0":
+            assert others_came.wait(GUARD_S)
+        return Reply(200, completion(text))
+
+    found: list[str] = []
     with serving(script) as server:
-        found = [
-            answer.key for answer in endpoint(server, concurrency=2).generate(asks(8), Decoding(), Watch().context)
-        ]
-    assert found[-1] == "key-0"
+        for answer in endpoint(server, concurrency=2).generate(asks(8), Decoding(), Watch().context):
+            found.append(answer.key)
+            if len(found) == 7:
+                others_came.set()
+    assert sorted(found[:7]) == [f"key-{i}" for i in range(1, 8)]
+    assert found[7:] == ["key-0"]
 
 
 def test_closing_the_stream_cancels_what_is_under_way() -> None:
+    others_came = threading.Barrier(5, timeout=GUARD_S)
+
     def script(text: str, *_: Any) -> Reply:
-        return Reply(200, completion(text), delay_s=0.0 if text == "text 0" else 6.0)
+        if text == "text 0":
+            return Reply(200, completion(text))
+        others_came.wait()
+        return Reply(HANG)
 
     with serving(script) as server:
-        stream = endpoint(server, concurrency=4).generate(asks(100), Decoding(), Watch().context)
+        stream = endpoint(server, concurrency=4, timeout_s=10_000).generate(asks(100), Decoding(), Watch().context)
         assert next(stream).key == "key-0"
-        start = time.monotonic()
+        others_came.wait()
         stream.close()  # type: ignore[attr-defined]  # a generator at run time
-        assert time.monotonic() - start < 3
-        # What was sent before the close may still be on its way into the server.
-        time.sleep(0.3)
-        asked = len(server.bodies)
-        time.sleep(0.3)
-        assert len(server.bodies) == asked <= 5 + 4
-    assert not [thread for thread in threading.enumerate() if thread.name == "prefdata-chat-endpoint"]
+        # The thread that sends is gone, and each of the four that were sent is given up.
+        assert not [thread for thread in threading.enumerate() if thread.name == "prefdata-chat-endpoint"]
+        assert all(server.hung_up.acquire(timeout=GUARD_S) for _ in range(4))
+    assert len(server.bodies) == 5
 
 
 def test_a_failing_caller_leaves_no_thread_behind() -> None:
@@ -393,17 +403,30 @@ def test_what_is_no_completion_is_never_read_as_an_answer(text: str) -> None:
         read_answer("k", text)
 
 
-def test_what_is_under_way_when_the_credit_ends_is_still_answered_and_nothing_else_is_sent() -> None:
+def test_what_is_under_way_when_the_credit_ends_is_still_answered_and_nothing_else_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    credit_ended = threading.Event()
+
+    def noted(*told: Any, **named: Any) -> ModelError | None:
+        if (end := fatal(*told, **named)) is not None:
+            credit_ended.set()
+        return end
+
     def script(text: str, *_: Any) -> Reply:
         if text == "text 3":
             return Reply(429, {"error": {"message": "quota", "code": "insufficient_quota"}})
-        return Reply(200, completion("ok"), delay_s={"text 2": 0.6, "text 3": 0.2}.get(text, 0.0))
+        if text == "text 2":
+            # It is under way until the client knows that the credit has ended.
+            assert credit_ended.wait(GUARD_S)
+        return Reply(200, completion("ok"))
 
-    found: list[str] = []
+    monkeypatch.setattr("prefdata.generators._chat_client.fatal", noted)
+    found: set[str] = set()
     with serving(script) as server:
         stream = endpoint(server, concurrency=2).generate(asks(100), Decoding(), Watch().context)
         with pytest.raises(ModelError, match="no credit"):
             for answer in stream:
-                found.append(answer.key)  # noqa: PERF401 - extend would lose all of them when the iterator raises
-    assert found == ["key-0", "key-1", "key-2"]
+                found.add(answer.key)
+    assert found == {"key-0", "key-1", "key-2"}
     assert len(server.bodies) == 4

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import pytest
 from batch_server import Provider, answered, providing, refused
-from chat_server import Watch, asks, completion
+from chat_server import GUARD_S, Watch, asks, completion
 from pydantic import ValidationError
 
 from prefdata.errors import BudgetError, ModelError
@@ -219,7 +219,7 @@ def test_a_build_that_is_killed_while_its_batches_run_takes_their_answers_when_i
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         with (tmp_path / "said.txt").open("ab") as said:
             build = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
-            end = time.monotonic() + 60
+            end = time.monotonic() + GUARD_S
             while sum(server.looked.values()) < 3 and time.monotonic() < end:
                 assert build.poll() is None, (tmp_path / "said.txt").read_text()
                 time.sleep(0.05)
@@ -230,7 +230,7 @@ def test_a_build_that_is_killed_while_its_batches_run_takes_their_answers_when_i
             with server.lock:
                 server.end(server.batches["batch_1"])
                 server.looks = 1
-            subprocess.run(command, cwd=tmp_path, env=environment, stdout=said, stderr=said, timeout=120)
+            subprocess.run(command, cwd=tmp_path, env=environment, stdout=said, stderr=said, timeout=2 * GUARD_S)
     answers = list(tmp_path.glob("build/stages/candidates-*/shard-*.parquet"))
     assert len(answers) == 1, (tmp_path / "said.txt").read_text()
     assert pl.read_parquet(answers[0]).height == 20

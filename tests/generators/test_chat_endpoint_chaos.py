@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
-from chat_server import Watch
+from chat_server import GUARD_S, Watch
 
 from prefdata.generators import ChatEndpoint, Decoding, Prices
 from prefdata.records import Message, Request
@@ -23,27 +23,38 @@ from prefdata.spending import Spending
 
 HERE = Path(__file__).parent
 FAULTY = 0.3
+CONCURRENCY = 32
 
 
 class Flaky:
     """The server in a process of its own, and its log."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        # Bound and not listening: it keeps the port for the server while that is down, and nobody can connect to it.
+        self.kept = socket.socket()
+        self.kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self.kept.bind(("127.0.0.1", 0))
+        self.port = self.kept.getsockname()[1]
         self.log = folder / "server.log"
+        self.most = folder / "most.txt"
+        self.compute(10**9)
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/v1"
 
+    def compute(self, most: int) -> None:
+        """Lets it compute this many answers in all."""
+        half = self.most.with_suffix(".part")
+        half.write_text(str(most))
+        half.replace(self.most)
+
     def start(self) -> None:
         command = [sys.executable, str(HERE / "flaky_server.py"), str(self.port), str(self.log), str(FAULTY)]
-        self.process = subprocess.Popen(command)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+        self.process = subprocess.Popen([*command, str(self.most)])
+        end = time.monotonic() + GUARD_S
+        while time.monotonic() < end and self.process.poll() is None:
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", self.port)) == 0:
                     return
@@ -68,12 +79,13 @@ def flaky(folder: Path) -> Iterator[Flaky]:
         yield server
     finally:
         server.kill()
+        server.kept.close()
 
 
-def options(server: Flaky) -> dict[str, object]:
-    patient = {"max_retries": 40, "backoff_s": 0.002, "timeout_s": 0.2, "give_up_after": 1000}
+def options(server: Flaky, timeout_s: float) -> dict[str, object]:
+    patient = {"max_retries": 40, "backoff_s": 0.002, "timeout_s": timeout_s, "give_up_after": 1000}
     prices = {"prompt": 1.0, "completion": 2.0}
-    return {"model": "flaky", "base_url": server.url, "concurrency": 32, "prices": prices, **patient}
+    return {"model": "flaky", "base_url": server.url, "concurrency": CONCURRENCY, "prices": prices, **patient}
 
 
 def test_two_thousand_requests_through_a_flaky_server_all_end_and_none_is_paid_twice(tmp_path: Path) -> None:
@@ -81,7 +93,7 @@ def test_two_thousand_requests_through_a_flaky_server_all_end_and_none_is_paid_t
     requests = [Request(f"key-{i}", (Message(role="user", content=text),), i) for i, text in enumerate(texts)]
     watch, found = Watch(spending=Spending(tmp_path / "spending.jsonl")), []
     with flaky(tmp_path) as server:
-        part = ChatEndpoint.model_validate(options(server))
+        part = ChatEndpoint.model_validate(options(server, timeout_s=1))
         for answer in part.generate(iter(requests), Decoding(max_tokens=20), watch.context):
             found.append(answer)
             if len(found) == 1000:
@@ -111,7 +123,7 @@ def recipe(server: Flaky, prompts: int) -> dict[str, object]:
         "name": "policy",
         "n": 5,
         "max_tokens": 20,
-        "generator": {"kind": "chat_endpoint", **options(server), "budget": 100.0},
+        "generator": {"kind": "chat_endpoint", **options(server, timeout_s=3), "budget": 100.0},
     }
     return {
         "name": "chaos",
@@ -148,22 +160,27 @@ def journalled(build: Path) -> set[int]:
 
 def test_a_build_that_is_killed_asks_nothing_again_that_was_journalled(tmp_path: Path) -> None:
     prompts, asked = 60, 300
+    # Requests that one build has under way at most.
+    under_way = CONCURRENCY + 4
     with flaky(tmp_path) as server:
         (tmp_path / "recipe.json").write_text(json.dumps(recipe(server, prompts)))
         for wanted in (asked // 4, asked // 2):
-            process = start_build(tmp_path)
+            # However long it runs before it is killed, it can't come to its end.
+            server.compute(wanted + under_way + 10)
+            process, end = start_build(tmp_path), time.monotonic() + 2 * GUARD_S
             while len(safe := journalled(tmp_path / "build")) < wanted:
-                assert process.poll() is None, (tmp_path / "stderr.txt").read_text()
+                assert process.poll() is None and time.monotonic() < end, (tmp_path / "stderr.txt").read_text()
                 time.sleep(0.1)
             process.send_signal(signal.SIGKILL)
             process.wait()
             safe, before = journalled(tmp_path / "build"), server.lines()
         # What the server had computed and no journal holds was on its way at one of the two kills.
         lost = {seed for what, _, seed in before if what.startswith("computed")} - safe
-        assert len(lost) <= 2 * (32 + 4)
+        assert len(lost) <= 2 * under_way
+        server.compute(asked)
         process = start_build(tmp_path)
         # The answers bring no score along: the build itself ends at its rule, and what counts here is before it.
-        process.wait(timeout=120)
+        process.wait(timeout=2 * GUARD_S)
         after = server.lines()[len(before) :]
         whole = journalled(tmp_path / "build")
     assert len(whole) == asked, (tmp_path / "stderr.txt").read_text()
@@ -174,5 +191,5 @@ def test_a_build_that_is_killed_asks_nothing_again_that_was_journalled(tmp_path:
     (account,) = spent.accounts
     # Beyond one payment for each answer there are those that could not be read, and those that were lost with a kill.
     cut = sum(what.endswith("cut") for what, _, _ in server.lines())
-    assert asked <= spent.of(account).requests <= asked + cut + 2 * (32 + 4)
+    assert asked <= spent.of(account).requests <= asked + cut + 2 * under_way
     assert Prices(prompt=1.0, completion=2.0).cost(10 * asked, 5 * asked) <= spent.of(account).cost

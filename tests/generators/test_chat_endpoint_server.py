@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,21 +24,30 @@ from prefdata.spec import Context
 
 pytestmark = pytest.mark.model
 
-START_S = 300.0
+START_S = 600.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def kept_port() -> Iterator[int]:
+    """A port that nobody else is given while the server starts."""
+    with socket.socket() as kept:
+        # The server sets this too, and may then bind where another socket is bound that does not listen.
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def url(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
-    port, log = free_port(), tmp_path_factory.mktemp("server") / "log"
-    options = f"--model {smollm} --served-model-name small --host 127.0.0.1 --port {port} --dtype bfloat16"
+    with kept_port() as port:
+        yield from serving(smollm, port, tmp_path_factory.mktemp("server") / "log")
+
+
+def serving(smollm: Path, port: int, log: Path) -> Iterator[str]:
+    # In float32 an answer does not depend on which others are computed beside it.
+    options = f"--model {smollm} --served-model-name small --host 127.0.0.1 --port {port} --dtype float32"
     options += " --enforce-eager --max-model-len 512 --max-num-seqs 16 --block-size 32 --generation-config vllm"
     env = {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
@@ -62,7 +72,7 @@ def url(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     finally:
         server.terminate()
         try:
-            server.wait(timeout=30)
+            server.wait(timeout=60)
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
@@ -72,7 +82,7 @@ def wait_until_healthy(server: subprocess.Popen[bytes], health: str, log: Path) 
     end = time.monotonic() + START_S
     while time.monotonic() < end and server.poll() is None:
         try:
-            with urllib.request.urlopen(health, timeout=2):
+            with urllib.request.urlopen(health, timeout=30):
                 return
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.5)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import CUT, Reply, Script, Watch, asks, completion, serving
+from chat_server import CUT, GUARD_S, HANG, Reply, Script, Watch, asks, completion, serving
 from pydantic import ValidationError
 
 from prefdata.errors import BudgetError, RecipeError, StoreError, UserError
@@ -23,9 +23,7 @@ SHORT = Decoding(max_tokens=10)
 
 
 def endpoint(url: str, **options: Any) -> ChatEndpoint:
-    return ChatEndpoint.model_validate(
-        {"model": "m", "base_url": url, "backoff_s": 0.01, "timeout_s": 5, "prices": PRICES} | options
-    )
+    return ChatEndpoint.model_validate({"model": "m", "base_url": url, "backoff_s": 0.01, "prices": PRICES} | options)
 
 
 def used(prompt: int, completed: int, cached: int | None = None) -> dict[str, Any]:
@@ -236,26 +234,27 @@ def test_a_deadline_ends_a_request_over_all_its_tries() -> None:
     def script(text: str, *_: Any) -> Reply:
         return Reply(503, {"error": {"message": "busy"}}) if text == "text 1" else Reply(200, completion("ok"))
 
+    # The client loads its modules with the first request of all: that takes no time of the deadline here.
+    assert run(script, 1, Watch())[0].text == "ok"
     start = time.monotonic()
-    found = {
-        answer.key: answer for answer in run(script, 3, Watch(), deadline_s=0.4, max_retries=10_000, backoff_s=0.05)
-    }
-    assert time.monotonic() - start < 3
+    # Long enough for the others, which are answered at once.
+    found = {answer.key: answer for answer in run(script, 3, Watch(), deadline_s=5, max_retries=10_000, backoff_s=0.05)}
+    assert time.monotonic() - start < GUARD_S
     late = found.pop("key-1")
     assert (late.text, late.failure) == (None, "timed_out")
-    assert "deadline of 0.4 s; the last try: status 503" in late.detail
+    assert "deadline of 5 s; the last try: status 503" in late.detail
     assert all(answer.text == "ok" for answer in found.values())
 
 
 def test_a_wait_that_the_deadline_does_not_allow_is_not_waited_for() -> None:
     start = time.monotonic()
-    reply = Reply(429, {"error": {"message": "slow"}}, {"retry-after": "20"})
-    assert run(lambda *_: reply, 1, Watch(), deadline_s=5)[0].failure == "timed_out"
-    assert time.monotonic() - start < 3
+    reply = Reply(429, {"error": {"message": "slow"}}, {"retry-after": "250"})
+    assert run(lambda *_: reply, 1, Watch(), deadline_s=200)[0].failure == "timed_out"
+    assert time.monotonic() - start < GUARD_S
 
 
 def test_a_request_that_hangs_is_timed_out_by_its_tries_or_by_its_deadline() -> None:
-    hangs = Reply(200, completion("late"), delay_s=0.5)
+    hangs = Reply(HANG)
     assert run(lambda *_: hangs, 1, Watch(), timeout_s=0.1, max_retries=1)[0].failure == "timed_out"
     found = run(lambda *_: hangs, 1, Watch(), deadline_s=0.2)[0]
     assert (found.failure, "deadline" in found.detail) == ("timed_out", True)

@@ -134,6 +134,6 @@ except ModelError as error:
     print(error)
 """
     env = {**os.environ, "PYTHONPATH": ROOT, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300)
     assert "'owner/name'" in done.stdout
     assert "  next:  " in done.stdout

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from prefdata.errors import MissingExtraError, ModelError
 from prefdata.worker import stream
 
 ROOT = str(Path(__file__).resolve().parents[2])
+GUARD_S = 120.0
+"""What a test waits for has come long before this, or never will."""
 
 TOY = """
 import os, signal, subprocess, sys, time
@@ -24,6 +27,8 @@ from prefdata.worker import connect
 
 with connect() as door:
     size = door.config.get("batch", 1)
+    while not os.path.exists(door.config.get("gate", "/")):
+        time.sleep(0.01)
     while items := door.receive(at_least=size, at_most=size):
         for item in items:
             print("to standard output:", item["n"])
@@ -37,22 +42,27 @@ with connect() as door:
                 raise MissingExtraError("the package 'x' is missing", valid="y", hint="pip install x")
             if act == "orphan":
                 if os.fork() == 0:
-                    time.sleep(60)
+                    time.sleep(600)
                 os._exit(7)
             if act == "hang":
                 time.sleep(600)
             told = {"n": item["n"], "pid": os.getpid(), "batch": len(items), "stdin": sys.stdin.read()}
             if act == "family":
                 # Like an engine's process for a device, at work when the end comes.
+                deaf, told_deaf = os.pipe()
                 child = os.fork()
                 if child == 0:
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                    time.sleep(60)
+                    os.write(told_deaf, b"!")
+                    time.sleep(600)
                     os._exit(0)
-                time.sleep(0.3)
+                os.read(deaf, 1)
                 told["child"] = child
-            told |= {"who": os.environ.get("WHO"), "sent": time.monotonic(), "long": "x" * door.config.get("long", 0)}
+            told |= {"who": os.environ.get("WHO"), "long": "x" * door.config.get("long", 0)}
             door.send(told)
+            if "marks" in door.config:
+                with open(os.path.join(door.config["marks"], str(item["n"])), "x") as mark:
+                    mark.write(str(os.getpid()))
 """
 
 PARENT = """
@@ -82,17 +92,20 @@ def toy(tmp_path: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(tmp_path)}
 
 
-def gone(pid: int, within: float = 10.0) -> bool:
-    """Whether the process ended (a zombie that nobody reaps has ended too)."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.05)
-    return False
+def gone(pid: int) -> bool:
+    """Whether the process has ended (a zombie that nobody reaps has ended too)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def comes(true: Callable[[], bool]) -> bool:
+    """Waits until something is true; gives up when it never will be."""
+    until = time.monotonic() + GUARD_S
+    while not true() and time.monotonic() < until:
+        time.sleep(0.01)
+    return true()
 
 
 def test_every_item_is_answered_once_and_pulled_only_as_there_is_room(toy):
@@ -113,17 +126,17 @@ def test_every_item_is_answered_once_and_pulled_only_as_there_is_room(toy):
     assert ahead[0] <= 2 < 29
 
 
-def test_a_finished_result_comes_out_before_a_slow_source_gives_its_next_item(toy):
+def test_a_finished_result_comes_out_before_a_slow_source_gives_its_next_item(toy, tmp_path):
     def items():
         yield {"n": 0}
-        time.sleep(3)
+        # The source is slower than the worker.
+        assert comes((tmp_path / "0").exists)
         yield {"n": 1}
-        time.sleep(3)
         released.append(True)
         yield {"n": 2}
 
     released: list[bool] = []
-    results = stream("toy_worker", {}, items(), in_flight=100, env=toy)
+    results = stream("toy_worker", {"marks": str(tmp_path)}, items(), in_flight=100, env=toy)
     first = next(results)
     assert first["n"] == 0
     assert not released
@@ -177,15 +190,16 @@ def test_a_death_is_noticed_though_a_child_of_the_worker_holds_the_pipe(toy):
     begun = time.monotonic()
     with pytest.raises(ModelError, match="exit status 7"):
         list(stream("toy_worker", {}, [{"n": 0, "act": "orphan"}], in_flight=1, env=toy))
-    assert time.monotonic() - begun < 30
+    # The child holds the pipe for ten minutes.
+    assert time.monotonic() - begun < GUARD_S
 
 
 def test_closing_early_ends_the_worker(toy):
     results = stream("toy_worker", {}, [{"n": 0}, {"n": 1, "act": "hang"}], in_flight=1, env=toy)
     pid = next(results)["pid"]
-    assert not gone(pid, within=0.2)
+    assert not gone(pid)
     results.close()
-    assert gone(pid, within=0.2)
+    assert gone(pid)
 
 
 @pytest.mark.parametrize(
@@ -202,10 +216,10 @@ def test_a_worker_does_not_outlive_its_parent(toy, tmp_path, where, sign):
     ) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
-        assert not gone(pid, within=0.2)
+        assert not gone(pid)
         parent.send_signal(sign)
-        parent.wait(timeout=20)
-        assert gone(pid)
+        parent.wait(timeout=GUARD_S)
+        assert comes(lambda: gone(pid))
 
 
 def test_several_workers_share_the_items_and_what_belongs_together_stays_together(toy):
@@ -235,26 +249,37 @@ def test_no_more_workers_are_started_than_there_are_items(toy):
     assert [result["who"] for result in results] == ["a"]
 
 
-def test_every_worker_has_room_of_its_own(toy):
-    pulled = 0
+def test_every_worker_has_room_of_its_own(toy, tmp_path):
+    pulled, gate = 0, tmp_path / "gate"
 
     def items():
         nonlocal pulled
         for n in range(12):
             pulled += 1
+            if pulled == 9:
+                # No worker answers before all have their three items.
+                gate.touch()
             yield {"n": n}
 
-    results = stream("toy_worker", {"batch": 3}, items(), in_flight=3, env=toy, replicas=[{}, {}, {}])
+    config = {"batch": 3, "gate": str(gate)}
+    results = stream("toy_worker", config, items(), in_flight=3, env=toy, replicas=[{}, {}, {}])
     assert next(results)["batch"] == 3
-    assert 9 <= pulled < 12
+    assert pulled == 9
     assert len(list(results)) == 11
 
 
 @pytest.mark.parametrize("how", ["die", "raise", "user"])
-def test_the_death_of_any_worker_is_the_error_of_all_and_ends_the_others(toy, how):
-    # The first worker hangs on its second item; the second one goes.
-    items = [{"n": 0}, {"n": 1}, {"n": 2, "act": "hang"}, {"n": 3, "act": how}]
-    results = stream("toy_worker", {}, items, in_flight=2, env=toy, replicas=[{}, {}], name="the toy")
+def test_the_death_of_any_worker_is_the_error_of_all_and_ends_the_others(toy, tmp_path, how):
+    gate = tmp_path / "gate"
+
+    def items():
+        # The first worker hangs on its second item; the second one goes.
+        yield from ({"n": 0}, {"n": 1}, {"n": 2, "act": "hang"})
+        gate.touch()
+        yield {"n": 3, "act": how}
+
+    config = {"gate": str(gate)}
+    results = stream("toy_worker", config, items(), in_flight=2, env=toy, replicas=[{}, {}], name="the toy")
     with pytest.raises(MissingExtraError if how == "user" else ModelError) as caught:
         list(results)
     if how != "user":
@@ -276,37 +301,48 @@ def running(module: str) -> list[int]:
 def test_closing_ends_what_the_worker_had_started_too(toy):
     results = stream("toy_worker", {}, [{"n": 0, "act": "family"}, {"n": 1, "act": "hang"}], in_flight=1, env=toy)
     first = next(results)
-    assert not gone(first["child"], within=0.2)
+    assert not gone(first["child"])
     assert running("toy_worker") == [first["pid"]]
     results.close()
-    assert gone(first["pid"], within=0.1) and gone(first["child"], within=0.1)
+    assert gone(first["pid"]) and gone(first["child"])
 
 
-def test_a_worker_need_not_wait_while_the_parent_is_busy(toy):
+def test_a_worker_need_not_wait_while_the_parent_is_busy(toy, tmp_path):
     """A quarter of a megabyte of results nobody takes: the worker has sent all of them all the same."""
-    results = stream("toy_worker", {"long": 8192}, ({"n": n} for n in range(33)), in_flight=33, env=toy)
+    gate, marks = tmp_path / "gate", tmp_path / "marks"
+    marks.mkdir()
+
+    def items():
+        yield from ({"n": n} for n in range(32))
+        gate.touch()
+        yield {"n": 32}
+
+    config = {"long": 8192, "gate": str(gate), "marks": str(marks)}
+    results = stream("toy_worker", config, items(), in_flight=33, env=toy)
     next(results)
-    time.sleep(1.0)
-    begun = time.monotonic()
-    sent = [result["sent"] for result in results]
-    assert len(sent) == 32
-    assert max(sent) < begun - 0.4
+    assert comes((marks / "32").exists)
+    assert len(list(results)) == 32
 
 
-def test_what_was_answered_before_a_death_comes_out_before_the_error(toy):
+def test_what_was_answered_before_a_death_comes_out_before_the_error(toy, tmp_path):
     """Also what another worker had answered, and what was not read when the next item could not be handed over."""
+    gate, marks = tmp_path / "gate", tmp_path / "marks"
+    marks.mkdir()
 
     def items():
         yield from ({"n": n} for n in range(8))
         yield {"n": 8, "act": "die"}
         # Both workers have answered and the first has died before anything of theirs is read.
-        time.sleep(4)
+        gate.touch()
+        assert comes(lambda: len(list(marks.iterdir())) == 8)
+        assert comes(lambda: gone(int((marks / "0").read_text())))
         yield {"n": 9}
 
     answered = []
+    config = {"gate": str(gate), "marks": str(marks)}
     with pytest.raises(ModelError, match="replica 1 of 2"):
-        for result in stream("toy_worker", {}, items(), in_flight=20, env=toy, replicas=[{}, {}]):
+        for result in stream("toy_worker", config, items(), in_flight=20, env=toy, replicas=[{}, {}]):
             # The last answer of the second worker and the end of the first one's pipe are there at the same time.
-            time.sleep(0 if answered else 1.5)
+            assert comes((marks / "9").exists)
             answered.append(result["n"])
     assert sorted(answered) == [*range(8), 9]

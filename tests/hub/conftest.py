@@ -39,7 +39,7 @@ class Client:
             env["HF_TOKEN"] = token
         program = f"{PRELUDE}\n{code}\nprint('\\n' + json.dumps(result))"
         done = subprocess.run(
-            [sys.executable, "-c", program], env=env, cwd=self.home, capture_output=True, text=True, timeout=120
+            [sys.executable, "-c", program], env=env, cwd=self.home, capture_output=True, text=True, timeout=300
         )
         assert done.returncode == 0, done.stderr
         assert token is None or token not in done.stdout + done.stderr

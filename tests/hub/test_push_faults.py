@@ -206,7 +206,7 @@ def test_a_lost_proposal_is_recognised(near, before, folder):
 def test_two_pushers_at_once_end_with_one_whole_dataset(near, tmp_path, monkeypatch, words):
     folders = [dataset_folder(tmp_path / "one", "same"), dataset_folder(tmp_path / "two", words)]
     HubDataset("alice/prefs").create()
-    ready = threading.Barrier(2, timeout=60)
+    ready = threading.Barrier(2, timeout=120)
     met = set()
     made = HubDataset.commit
 
@@ -224,7 +224,7 @@ def test_two_pushers_at_once_end_with_one_whole_dataset(near, tmp_path, monkeypa
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(120)
+        thread.join(300)
     assert len(done) == 2
     assert files(near.hub) in [local(folder) for folder in folders]
     assert sorted(found.new for found in done) == ([False, True] if words == "same" else [True, True])

@@ -48,10 +48,14 @@ def scored_by(scorer: Scorer, results: Sequence[dict[str, Any]], monkeypatch: py
     """What the scorer makes of results that its worker might send for one prompt with five answers."""
 
     def stream(_worker: str, _config: Any, items: Iterator[Any], **_: Any) -> Iterator[Any]:
-        assert len(list(items)) == len(results)
-        yield from results
+        [group] = items
+        keys = [text["key"] for text in group["texts"]]
+        yield {
+            "key": group["key"],
+            "results": [{**result, "key": key} for result, key in zip(results, keys, strict=True)],
+        }
 
-    monkeypatch.setattr(f"{type(scorer).__module__}.stream", stream)
+    monkeypatch.setattr("prefdata.scoring._worker_model.stream", stream)
     monkeypatch.setattr(type(scorer), "_config", lambda *_: {})
     candidates = tuple(Candidate("p", "policy", index, f"answer {index}") for index in range(K))
     [scored] = scorer.score([Answers(Prompt("p", as_messages("q")), candidates)], Context(seed=1))

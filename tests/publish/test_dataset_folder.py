@@ -102,7 +102,7 @@ def loaded(where: Path, cache: Path, how: str = "whole") -> dict[str, object]:
     """What `datasets` reads from the folder in a fresh process."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
     command = [sys.executable, "-W", "error::UserWarning", "-c", LOAD, str(where), str(cache), how]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=180, check=False)
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

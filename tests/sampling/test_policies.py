@@ -62,7 +62,7 @@ def processes() -> dict[int, tuple[int, str]]:
         with contextlib.suppress(OSError):
             state, parent = stat.read_text().rpartition(")")[2].split()[:2]
             if state not in "ZX":
-                command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                command = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found[int(stat.parent.name)] = (int(parent), command)
     return found
 

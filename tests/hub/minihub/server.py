@@ -35,8 +35,12 @@ class MiniHub:
             pass
 
         H.hub = hub
-        self.server = ThreadingHTTPServer((host, port), H)
-        self.server.daemon_threads = True
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+        self.server = Server((host, port), H)
         self.url = f"http://{host}:{self.server.server_address[1]}"
 
     def start(self):
