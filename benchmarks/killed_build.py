@@ -77,7 +77,7 @@ def descendants(pid: int) -> list[tuple[int, str]]:
     return found
 
 
-def still_there(processes: list[tuple[int, str]], patience: float = 10.0) -> list[int]:
+def still_there(processes: list[tuple[int, str]], patience: float = 60.0) -> list[int]:
     """Which of these processes live on after a while."""
     end = time.monotonic() + patience
     while True:

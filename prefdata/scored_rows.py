@@ -15,7 +15,7 @@ from prefdata.errors import InputError, RecipeError
 from prefdata.scores import parse_score
 from prefdata.spec import canonical_json
 
-__all__ = ["ELSEWHERE", "ROLES", "STRUCTURE", "cleaned", "cleaned_rows"]
+__all__ = ["ELSEWHERE", "ROLES", "STRUCTURE", "cleaned", "cleaned_rows", "prompt_texts"]
 
 ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason")
 """What a column of the table can be."""
@@ -54,7 +54,7 @@ def cleaned(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Dat
     score, unscored = _parsed(frame["score"])
     frame = frame.with_columns(score=score, unscored=unscored)
     if "prompt" in frame.columns and frame["prompt"].dtype not in (pl.String, pl.Null):
-        frame = frame.with_columns(prompt=_texts(path, named["prompt"], frame["prompt"]))
+        frame = frame.with_columns(prompt=prompt_texts(path, named["prompt"], frame["prompt"]))
     return _typed(path, named, frame)
 
 
@@ -214,7 +214,7 @@ def _whole(numbers: pl.Series) -> pl.Series:
     raise pl.exceptions.InvalidOperationError("fractions")
 
 
-def _texts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
+def prompt_texts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
     """Prompts that are no texts as texts; one user turn is what it says, which is the same prompt."""
     said = pl.Series([None] * len(prompts), dtype=pl.String)
     if prompts.dtype == pl.List(pl.Struct({"role": pl.String, "content": pl.String})):

@@ -2,7 +2,8 @@
 
 A recipe is data. `Spec.dump()` is its JSON form, `Spec.identity()` the part of it that can change a result, and
 `fingerprint()` the SHA-256 of that part's canonical JSON. Fields marked `Operational` (batch sizes, concurrency,
-where a server listens) are dumped but leave the identity, so that turning such a knob samples nothing again.
+where a server listens) are dumped but leave the identity, so that turning such a knob samples nothing again. Of them
+only `batch_tokens` of a model that scores can move anything: last digits.
 """
 
 from __future__ import annotations

@@ -114,7 +114,7 @@ class WorkerProcess:
             how = "closed its result pipe"
         else:
             how = f"ended with exit status {status}" if status >= 0 else f"was ended by {_signal_name(-status)}"
-        self._listener.join(timeout=2)
+        self._listener.join(timeout=10)
         words = "\n    ".join(self._last_words)
         hint = None
         if self._process.returncode == -signal.SIGKILL:

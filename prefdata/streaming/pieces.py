@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from prefdata.conversations import Unusable
 from prefdata.pairing import LengthUnit
 from prefdata.records import as_messages, prompt_id_of
+from prefdata.scored_rows import prompt_texts
 from prefdata.scored_table import conversation
 from prefdata.streaming.places import Labels, Numbers, keys_of, places, sorted_by, sources_of
 from prefdata.streaming.select import Answers
@@ -38,6 +40,8 @@ __all__ = [
 
 _Ints = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
+_TURN = [pa.field("role", pa.string()), pa.field("content", pa.string())]
+_MESSAGES = (pa.list_(pa.struct(_TURN)), pa.large_list(pa.struct(_TURN)))
 _HEX = np.array([int.from_bytes(b"%02x" % byte, "little") for byte in range(256)], "<u2")
 """The two digits of each byte, as they lie in memory."""
 
@@ -92,7 +96,8 @@ def can_stream(path: Path, named: Mapping[str, str]) -> bool:
     number = (pa.types.is_integer(kinds["score"]) or kinds["score"] in (pa.float32(), pa.float64())) and (
         kinds["score"] != pa.uint64()
     )
-    texts = all(_is_text(kind) for role, kind in kinds.items() if role not in ("score", "index"))
+    texts = all(_is_text(kind) for role, kind in kinds.items() if role not in ("score", "index", "prompt"))
+    texts &= _is_text(kinds.get("prompt", pa.null())) or kinds.get("prompt") in _MESSAGES
     return rows > 0 and "prompt" in named and whole and number and texts
 
 
@@ -100,11 +105,13 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def as_roles(batch: pa.RecordBatch, named: Mapping[str, str]) -> pa.Table:
-    """The rows with their columns called by role, texts as `string`."""
+def as_roles(path: Path, batch: pa.RecordBatch, named: Mapping[str, str]) -> pa.Table:
+    """The rows with their columns called by role, texts as `string`, prompts as `prefdata.scored_rows` spells them."""
     columns = {role: batch.column(name) for role, name in named.items()}
     for role, column in columns.items():
-        if pa.types.is_large_string(column.type):
+        if column.type in _MESSAGES:
+            columns[role] = _said(path, named[role], column)
+        elif pa.types.is_large_string(column.type):
             columns[role] = column.cast(pa.string())
         elif pa.types.is_large_list(column.type) or (
             pa.types.is_list(column.type) and pa.types.is_large_string(column.type.value_type)
@@ -112,6 +119,18 @@ def as_roles(batch: pa.RecordBatch, named: Mapping[str, str]) -> pa.Table:
             inner = column.type.value_type
             columns[role] = column.cast(pa.list_(pa.string() if pa.types.is_large_string(inner) else inner))
     return pa.table(columns)
+
+
+def _said(path: Path, name: str, prompts: pa.Array) -> pa.Array:
+    """Lists of messages as texts; one user turn is what it says."""
+    turns = prompts.flatten()
+    texts = turns.field("content")
+    lone = len(turns) == len(prompts) and not prompts.null_count and not turns.null_count
+    lone = lone and bool(pc.all(pc.equal(pc.list_value_length(prompts), 1)).as_py())
+    if lone and pc.all(pc.equal(turns.field("role"), "user").fill_null(False)).as_py() and plain_texts(texts).all():
+        return texts
+    spelled = prompt_texts(path, name, pl.Series(pl.from_arrow(prompts)))
+    return spelled.to_arrow(compat_level=pl.CompatLevel.oldest()).cast(pa.string())
 
 
 def run_starts(table: pa.Table) -> _Ints:

@@ -138,7 +138,7 @@ class ParquetTable(Table):
             rows = file.metadata.num_rows
             head = next(file.iter_batches(64, columns=self._names, use_threads=False))
         self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
-        long = not pa.types.is_list(as_roles(head, named).schema.field("response").type)
+        long = not pa.types.is_list(as_roles(path, head, named).schema.field("response").type)
         super().__init__(path, named, rows * self._per_row, long=long)
 
     def batches(self, n_bytes: int) -> Iterator[pa.Table]:
@@ -146,7 +146,7 @@ class ParquetTable(Table):
         size = int(min(40_000, max(1, n_bytes // self._per_row)))
         with parquet_file(self._path) as file:
             for batch in file.iter_batches(size, columns=self._names, use_threads=False):
-                yield as_roles(batch, self.named)
+                yield as_roles(self.path, batch, self.named)
 
     def ids(self) -> Iterator[pa.Array]:
         """See `Table.ids`."""

@@ -37,6 +37,7 @@ from prefdata.pairing import (
     WPOHybridV2,
 )
 from prefdata.streaming import source, spill, stream
+from prefdata.tables import MESSAGES
 
 TALK = json.dumps([{"role": "user", "content": "Why?"}])
 LONG_TALK = json.dumps(
@@ -250,6 +251,34 @@ def test_any_long_table(table, rule, piece, group, with_candidates, ending):
 )
 def test_any_wide_table(table, rule, piece, group, with_candidates, ending):
     both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates, ending=ending)
+
+
+@st.composite
+def tables_of_conversations(draw) -> pa.Table:
+    """Long tables with prompts as lists of messages, of which most are one user turn."""
+    table = draw(long_tables())
+    dice = random.Random(draw(st.integers(0, 2**32)))
+    lone = draw(st.booleans())
+    spelled = {}
+    for text in set(table["prompt"].to_pylist()):
+        user = {"role": "user", "content": text}
+        others = ([{"role": "system", "content": "Be brief."}, user], [user | {"role": "assistant"}], [None], [], None)
+        spelled[text] = [user] if lone or dice.random() < 0.8 else dice.choice(others)
+    prompts = [spelled[text] for text in table["prompt"].to_pylist()]
+    place = table.column_names.index("prompt")
+    return table.set_column(place, "prompt", pa.array(prompts, MESSAGES))
+
+
+@many
+@given(
+    table=tables_of_conversations(),
+    rule=st.sampled_from(RULES),
+    piece=st.sampled_from((1, 300, 2000, 10**7)),
+    group=st.integers(1, 40),
+    with_candidates=st.booleans(),
+)
+def test_any_table_of_conversations(table, rule, piece, group, with_candidates):
+    both_ways(table, rule, piece=piece, group=group, with_candidates=with_candidates)
 
 
 CLEAN = [
