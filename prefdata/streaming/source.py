@@ -19,7 +19,15 @@ from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run
 from prefdata.streaming.places import place_keys, sorted_by
 from prefdata.streaming.spill import Buckets
 
-__all__ = ["BUCKET_BYTES", "GATHERED_BYTES", "PIECE_BYTES", "ParquetTable", "Table", "parquet_file"]
+__all__ = [
+    "BUCKET_BYTES",
+    "GATHERED_BYTES",
+    "PAIRS_BUCKET_BYTES",
+    "PIECE_BYTES",
+    "ParquetTable",
+    "Table",
+    "parquet_file",
+]
 
 PIECE_BYTES = 12 << 20
 """Decoded bytes read at a time."""
@@ -27,6 +35,8 @@ GATHERED_BYTES = 4 << 20
 """Decoded bytes read at a time where rows are only put aside."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that lie together on disk."""
+PAIRS_BUCKET_BYTES = 4 * BUCKET_BYTES
+"""The same of rows of which only the pairs are put there."""
 
 _BUCKETS = 64
 """Each has some files open."""
@@ -39,9 +49,9 @@ class Table(ABC):
 
     def __init__(self, path: Path, named: Mapping[str, str], n_bytes: float, *, long: bool) -> None:
         self.path, self.named = path, named
+        self._n_bytes = n_bytes
         # Lists of answers are read back into memory; texts are not.
-        size = BUCKET_BYTES if long else BUCKET_BYTES // 8
-        self.buckets = int(min(_BUCKETS, max(1, n_bytes // size)))
+        self.buckets = self._count(BUCKET_BYTES if long else BUCKET_BYTES // 8)
 
     @abstractmethod
     def batches(self, n_bytes: int) -> Iterator[pa.Table]:
@@ -55,18 +65,21 @@ class Table(ABC):
     def scored(self, rows: pa.Table) -> ScoredTable:
         """What some rows say, all those of their prompts."""
 
-    def edges(self) -> list[str]:
-        """Ids that cut all ids into about equal parts."""
-        if "prompt_id" not in self.named or self.buckets == 1:
-            return [f"{number * 16**8 // self.buckets:08x}" for number in range(1, self.buckets)]
+    def _count(self, n_bytes: int) -> int:
+        """How many parts of about so many bytes the table has."""
+        return int(min(_BUCKETS, max(1, self._n_bytes // n_bytes)))
+
+    def edges(self, n_bytes: int) -> list[str]:
+        """Ids that cut all ids into about equal parts, each of rows of about so many bytes."""
+        count = self._count(n_bytes)
+        if "prompt_id" not in self.named or count == 1:
+            return [f"{number * 16**8 // count:08x}" for number in range(1, count)]
         found: list[str] = []
         for ids in self.ids():
             names = ids.unique()
             found += names.take(pa.array(range(0, len(names), max(1, len(names) // 64)))).drop_null().to_pylist()
         found.sort()
-        return sorted(
-            {found[number * len(found) // self.buckets] for number in range(1, self.buckets)} if found else []
-        )
+        return sorted({found[number * len(found) // count] for number in range(1, count)} if found else [])
 
     def clustered(self) -> Iterator[Piece]:
         """Pieces as the rows come; the last prompt of a batch waits for the next one."""

@@ -27,6 +27,7 @@ from prefdata.errors import ConservationError, InputError
 from prefdata.pairing import PairRule
 from prefdata.publish.folder import ROWS_PER_GROUP
 from prefdata.spec import JSON
+from prefdata.streaming import source
 from prefdata.streaming.answers import AnswersAside
 from prefdata.streaming.cleaned import CleanedTable, can_clean
 from prefdata.streaming.digest import CandidateDigest, text_words
@@ -126,9 +127,9 @@ class _Work:
         self._table, self._rule = table, rule
         self._schema = pairs_schema(rule.extra_columns())
         self._fast = can_select(rule)
-        edges = table.edges()
-        self._aside = AnswersAside(folder, edges) if with_candidates else None
+        self._aside = AnswersAside(folder, table.edges(source.BUCKET_BYTES)) if with_candidates else None
         schema = pa.schema([*self._schema, *PROMPT_CELLS])
+        edges = table.edges(source.PAIRS_BUCKET_BYTES)
         self._spilled = SortedRows(folder / "pairs", edges, schema, LONG_TEXTS)
         self._rest: list[pa.Table] = []
         self._rest_bytes = 0

@@ -92,6 +92,7 @@ def small_pieces(piece: int, bucket: int):
         patch.setattr(source, "PIECE_BYTES", piece)
         patch.setattr(source, "GATHERED_BYTES", piece)
         patch.setattr(source, "BUCKET_BYTES", bucket)
+        patch.setattr(source, "PAIRS_BUCKET_BYTES", bucket)
         patch.setattr(stream, "REST_BYTES", bucket)
         patch.setattr(stream, "PENDING_PROMPTS", 1 + piece % 3)
         patch.setattr(spill, "TAKEN_BYTES", bucket)
