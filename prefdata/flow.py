@@ -257,6 +257,8 @@ def _shown(value: object) -> object:
         return describe(value)
     if isinstance(value, tuple):
         return ", ".join(str(_shown(item)) for item in value)
+    if isinstance(value, str) and not (value.isprintable() and value.strip() == value != ""):
+        return repr(value)
     return value.name if isinstance(value, Path) else value
 
 
