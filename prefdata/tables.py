@@ -29,6 +29,8 @@ __all__ = [
     "SCORES",
     "SPLITS",
     "checked",
+    "in_one_chunk",
+    "one_chunk",
     "pairs_schema",
     "parquet_writer",
     "read_parquet",
@@ -146,6 +148,16 @@ def checked(table: pa.Table, schema: pa.Schema, key: Sequence[str], stage: str) 
     if key and table.group_by(list(key)).aggregate([]).num_rows != table.num_rows:
         raise ConservationError(f"{stage}: rows with the same {', '.join(key)}")
     return table
+
+
+def one_chunk(column: pa.ChunkedArray) -> pa.Array:
+    """The column as one array. Combining would copy even a single chunk."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def in_one_chunk(table: pa.Table) -> pa.Table:
+    """The table with each column in one chunk; one that is so already is not copied."""
+    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
 
 
 def parquet_writer(path: Path, schema: pa.Schema) -> Any:

@@ -20,15 +20,15 @@ def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
     """
     import pyarrow.compute as pc
 
-    from prefdata.tables import MESSAGES
+    from prefdata.tables import MESSAGES, one_chunk
 
-    messages = _one(prompts["messages"])
+    messages = one_chunk(prompts["messages"])
     # Prompts that stand in the order of the pairs already are not copied.
     if not prompts["prompt_id"].equals(pairs["prompt_id"]):
         place = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
         if place.null_count:
             raise ConservationError(f"dataset: {place.null_count} pairs without their prompt")
-        messages = _one(prompts["messages"].take(place))
+        messages = one_chunk(prompts["messages"].take(place))
     return messages.cast(MESSAGES)
 
 
@@ -36,7 +36,9 @@ def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("rol
     """Each text as one message of a role; `keys` name what holds the role and what holds the text."""
     import pyarrow as pa
 
-    content = _one(texts)
+    from prefdata.tables import one_chunk
+
+    content = one_chunk(texts)
     return pa.StructArray.from_arrays([pa.repeat(pa.scalar(role), len(content)), content], names=list(keys))
 
 
@@ -63,8 +65,3 @@ def with_answers(messages: pa.ListArray, texts: pa.ChunkedArray) -> pa.ListArray
     order[~is_answer] = np.arange(len(turns))
     offsets = pa.array(np.concatenate([np.zeros(1, np.int32), ends]))
     return pa.ListArray.from_arrays(offsets, pa.concat_arrays([turns, answers]).take(pa.array(order)))
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    # Combining copies even a single chunk.
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

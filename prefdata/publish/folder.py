@@ -16,7 +16,7 @@ from prefdata.publish.card import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.publish.shape import read_shape
 from prefdata.spec import JSON
-from prefdata.tables import CANDIDATE_DROPS, DROPS, SPLITS, parquet_writer, write_parquet
+from prefdata.tables import CANDIDATE_DROPS, DROPS, SPLITS, in_one_chunk, parquet_writer, write_parquet
 
 __all__ = ["ROWS_PER_GROUP", "DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
@@ -207,8 +207,7 @@ class _Split:
 
     def _write_group(self, rows: pa.Table) -> None:
         # The bytes must not show where the tables were cut; most groups lie in one of them and are not copied.
-        if any(column.num_chunks > 1 for column in rows.columns):
-            rows = rows.combine_chunks()
+        rows = in_one_chunk(rows)
         if self._writer is None or self._files[-1].stat().st_size > _FILE_BYTES:
             self._next_file(rows.schema)
         self._writer.write_table(rows)

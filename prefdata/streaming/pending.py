@@ -15,7 +15,7 @@ from prefdata.streaming.pieces import Rows, repeats
 from prefdata.streaming.places import Labels, Numbers
 from prefdata.streaming.rows import PROMPT_CELLS
 from prefdata.streaming.select import Answers, Picks
-from prefdata.streaming.spill import NO_TEXT, SortedRows
+from prefdata.streaming.spill import NO_TEXT, SortedRows, sizes_of
 
 __all__ = ["PENDING_PROMPTS", "PendingPairs"]
 
@@ -32,12 +32,12 @@ class PendingPairs:
 
     def __init__(self, spilled: SortedRows, digest: CandidateDigest, auditor: Auditor) -> None:
         self._spilled, self._digest, self._auditor = spilled, digest, auditor
-        self._pools: dict[str, dict[str, int]] = {}
         self._decided: dict[str, list[str]] = {}
         self._clear()
 
     def _clear(self) -> None:
         self._arrays: dict[str, list[NDArray[Any]]] = {}
+        self._pools: dict[str, dict[str, int]] = {}
         self._ids: list[pa.Array] = []
         self._prompts = self._answers = self._repeats = 0
 
@@ -71,7 +71,7 @@ class PendingPairs:
             size=sizes,
             hashes=hashes[runs],
             words=_words_of(answers, runs),
-            prompt_bytes=_sizes(texts[_PROMPT]),
+            prompt_bytes=sizes_of(texts[_PROMPT]),
             score=answers.score[some],
             n_bytes=answers.n_bytes[some],
             characters=rows.characters[some],
@@ -118,7 +118,7 @@ class PendingPairs:
             self._arrays.setdefault(name, []).append(array)
 
     def _pooled(self, name: str, labels: Labels) -> _Ints:
-        """The codes of a piece as codes of all pieces."""
+        """The codes of a piece as codes of all that wait."""
         pool = self._pools.setdefault(name, {})
         codes = [pool.setdefault(label, len(pool)) for label in labels.names]
         # The last one is for rows without a label, whose code is -1.
@@ -186,11 +186,6 @@ def _in_order(texts: pa.Array, some: _Ints | None, order: _Ints | None) -> pa.Ar
         return texts
     rows = order if some is None else some if order is None else some[order]
     return texts.take(pa.array(rows))
-
-
-def _sizes(texts: pa.Array) -> _Ints:
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return np.diff(offsets).astype(np.int64)
 
 
 def _words_of(answers: Answers, runs: _Ints) -> NDArray[np.uint64]:

@@ -18,6 +18,7 @@ from prefdata.scored_table import ScoredTable, from_frame
 from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run_starts, spoken
 from prefdata.streaming.places import place_keys, sorted_by
 from prefdata.streaming.spill import Buckets
+from prefdata.tables import in_one_chunk
 
 __all__ = [
     "BUCKET_BYTES",
@@ -98,7 +99,7 @@ class Table(ABC):
                     yield _joined(held)
                     held = []
                 if more:
-                    table, starts = _single(table.slice(more)), starts[1:] - more
+                    table, starts = in_one_chunk(table.slice(more)), starts[1:] - more
             if pa.types.is_list(table.schema.field("response").type):
                 last = None
                 yield Piece(table, starts)
@@ -106,7 +107,7 @@ class Table(ABC):
             cut = int(starts[-1])
             last = table.take(pa.array(range(cut, table.num_rows)))
             if cut:
-                yield Piece(_single(table.slice(0, cut)), starts[:-1])
+                yield Piece(in_one_chunk(table.slice(0, cut)), starts[:-1])
         if last is not None:
             held.append(last)
         if held:
@@ -180,11 +181,6 @@ def parquet_file(path: Path) -> Any:
 def _joined(prompts: list[pa.Table]) -> Piece:
     sizes = np.array([table.num_rows for table in prompts])
     return Piece(pa.concat_tables(prompts).combine_chunks(), np.cumsum(sizes) - sizes)
-
-
-def _single(table: pa.Table) -> pa.Table:
-    """The same rows, each column in one chunk; slices of a batch are in one already."""
-    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
 
 
 def _goes_on(last: pa.Table, table: pa.Table) -> bool:

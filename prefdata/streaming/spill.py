@@ -14,7 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-__all__ = ["NO_TEXT", "TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows"]
+from prefdata.tables import in_one_chunk, one_chunk
+
+__all__ = ["NO_TEXT", "TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows", "sizes_of"]
 
 WAITING_ROWS = 2_000
 """Rows of one bucket whose narrow columns are collected before they are put on disk."""
@@ -79,7 +81,7 @@ class Buckets:
             if name in self._texts:
                 texts = column.chunk(0)
                 self.write_texts(bucket, name, texts)
-                columns.append(_lengths(texts))
+                columns.append(pa.array(sizes_of(texts)))
             else:
                 columns.append(column)
         self.write_narrow(bucket, pa.table(columns, schema=self.narrow))
@@ -160,9 +162,9 @@ class SortedRows:
 
     def add(self, table: pa.Table) -> None:
         """Takes rows, each column in one chunk; all rows of a prompt come in one call."""
-        order, ends = self.order(_one(table["prompt_id"]))
+        order, ends = self.order(one_chunk(table["prompt_id"]))
         if order is not None:
-            table = pa.table([_one(column).take(pa.array(order)) for column in table.columns], schema=table.schema)
+            table = pa.table([one_chunk(column).take(pa.array(order)) for column in table.columns], schema=table.schema)
         for bucket, start, end in _spans(ends):
             self._buckets.write(bucket, table.slice(start, end - start))
 
@@ -181,7 +183,7 @@ class SortedRows:
 
     def add_narrow(self, table: pa.Table) -> None:
         """Takes all else of the rows whose texts came since the last call: schema `narrow`, in the same order."""
-        order, ends = self.order(_one(table["prompt_id"]))
+        order, ends = self.order(one_chunk(table["prompt_id"]))
         if order is not None:
             table = table.take(pa.array(order))
         for bucket, start, end in _spans(ends):
@@ -196,7 +198,7 @@ class SortedRows:
     def tables(self, rows: int) -> Iterator[pa.Table]:
         """All rows, sorted, in tables of at most so many rows and of bounded size."""
         for bucket, order in self.buckets():
-            narrow = _single(bucket.narrow.take(pa.array(order)))
+            narrow = in_one_chunk(bucket.narrow.take(pa.array(order)))
             step = min(rows, bucket.step(TAKEN_BYTES))
             for start in range(0, len(order), step):
                 yield bucket.with_texts(narrow.slice(start, step), order[start : start + step])
@@ -209,18 +211,10 @@ def _spans(ends: _Ints) -> Iterator[tuple[int, int, int]]:
             yield bucket, start, end
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    # Combining copies even a single chunk.
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _single(table: pa.Table) -> pa.Table:
-    return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
-
-
-def _lengths(texts: pa.Array) -> pa.Array:
-    """Bytes of each text; -1 where there is none."""
+def sizes_of(texts: pa.Array) -> _Ints:
+    """Bytes of each text; `NO_TEXT` where there is none."""
     if texts.null_count:
-        return pc.binary_length(texts).cast(pa.int64()).fill_null(NO_TEXT)
+        sizes = pc.binary_length(texts).cast(pa.int64()).fill_null(NO_TEXT)
+        return np.asarray(sizes.to_numpy(zero_copy_only=False))
     offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset : texts.offset + len(texts) + 1]
-    return pa.array(np.diff(offsets).astype(np.int64))
+    return np.diff(offsets).astype(np.int64)

@@ -44,7 +44,7 @@ from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messa
 from prefdata.streaming.select import Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
-from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, pairs_schema
+from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, one_chunk, pairs_schema
 
 __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 
@@ -243,7 +243,7 @@ class _Work:
     def _dataset_rows(self) -> Iterator[pa.Table]:
         nothing = pa.schema([*self._schema, *PROMPT_CELLS]).empty_table()
         for table in chain([nothing], self._spilled.tables(ROWS_PER_GROUP)):
-            texts, turns = (_one(table[name]) for name, _ in PROMPT_CELLS)
+            texts, turns = (one_chunk(table[name]) for name, _ in PROMPT_CELLS)
             pairs = table.select(self._schema.names)
             _check_keys(pairs)
             prompts = pa.table({"prompt_id": pairs["prompt_id"], "messages": as_messages(texts, turns)})
@@ -286,15 +286,10 @@ def _any_twice(hashes: NDArray[np.uint64]) -> bool:
 
 def _check_keys(pairs: pa.Table) -> None:
     """Of rows in order: what `checked` asks of their key."""
-    ids, numbers = (_one(pairs[name]) for name in PAIR_KEY)
+    ids, numbers = (one_chunk(pairs[name]) for name in PAIR_KEY)
     again = pc.and_(pc.equal(ids[1:], ids[:-1]), pc.equal(numbers[1:], numbers[:-1]))
     if ids.null_count or numbers.null_count or pc.any(again).as_py():
         raise ConservationError("pairs: rows without or with the same prompt_id, pair_index")
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    # Combining copies even a single chunk.
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _sorted(frames: list[pl.DataFrame], schema: pa.Schema) -> pa.Table:
