@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from prefdata.streaming.places import Labels, Numbers
 
-__all__ = ["CandidateDigest", "run_words", "text_words"]
+__all__ = ["CandidateDigest", "text_words"]
 
 _TEXTS = ("source", "model", "unscored", "finish_reason")
 _NULL = np.uint64(0x9E3779B97F4A7C15)
@@ -53,34 +54,27 @@ class CandidateDigest:
             index: None is null throughout.
             score: NaN is null.
             n_bytes: of the texts; -1 is null.
-            texts: `run_words` of the runs.
+            texts: `text_words` of the texts.
         """
         if not len(starts):
             return
-        marks = _mixed(n_bytes.astype(np.uint64))
+        marks = _mixed(texts + n_bytes.astype(np.uint64))
         for number, name in enumerate(_TEXTS, 1):
             marks = _mixed(marks + _label_words(labels.get(name)) + np.uint64(number))
         place = _NULL if index is None else index.values.astype(np.uint64)
         if index is not None and index.valid is not None:
             place = np.where(index.valid, place, _NULL)
         marks = _mixed(_mixed(marks + place) + np.where(np.isnan(score), _NULL, (score + 0.0).view(np.uint64)))
-        prompts = _mixed(prompts + _mixed(texts + np.add.reduceat(marks, starts)))
+        prompts = _mixed(prompts + _mixed(np.add.reduceat(marks, starts)))
         self._count += len(prompts)
         for lane in range(len(self._lanes)):
             self._lanes[lane] += int(_mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
 
     def add_frame(self, candidates: pl.DataFrame) -> None:
         """Adds prompts as a frame: prompt_id, source, index, model, response, score, unscored, finish_reason."""
-        key = ["prompt_id", "source", "index"]
-        frame = candidates.sort(key, nulls_last=False)
-        again = pl.all_horizontal(pl.col(name).eq_missing(pl.col(name).shift()) for name in key)
-        runs = frame.select("prompt_id", again=again & (pl.int_range(pl.len()) > 0))
-        new = (runs["prompt_id"] != runs["prompt_id"].shift()).fill_null(True).to_numpy()
-        starts = np.flatnonzero(new)
-        ends = np.append(starts, frame.height)[1:]
-        texts = frame["response"].fill_null("").to_arrow().cast(pa.large_string())
+        frame = candidates.sort("prompt_id")
+        starts = np.flatnonzero((frame["prompt_id"] != frame["prompt_id"].shift()).fill_null(True).to_numpy())
         n_bytes = frame["response"].str.len_bytes().cast(pl.Int64).fill_null(_NO_TEXT).to_numpy()
-        apart = ~np.logical_or.reduceat(runs["again"].to_numpy(), starts) if len(starts) else np.zeros(0, bool)
         self.add(
             text_words(frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string())),
             starts,
@@ -88,33 +82,13 @@ class CandidateDigest:
             Numbers.of(frame["index"].to_arrow()),
             frame["score"].fill_null(np.nan).to_numpy(),
             n_bytes,
-            run_words(texts, starts, ends, apart),
+            text_words(frame["response"].fill_null("").to_arrow().cast(pa.large_string())),
         )
 
     def hexdigest(self) -> str:
         """64 hex digits."""
         total = [self._count, *(lane % 2**64 for lane in self._lanes)]
         return hashlib.sha256(repr(total).encode()).hexdigest()
-
-
-def run_words(texts: pa.Array, starts: _Ints, ends: _Ints, apart: NDArray[np.bool_]) -> _Words:
-    """A number for the texts of each run.
-
-    Args:
-        texts: of type string or large_string, without nulls in the runs; those of a run that is `apart` sorted by
-            source and index.
-        starts: where each run starts.
-        ends: where each run ends.
-        apart: whether source and index tell the rows of a run apart. If they do, its texts are hashed as one;
-            otherwise their hashes are added up.
-    """
-    places, content = _content(texts)
-    words = np.zeros(len(starts), np.uint64)
-    words[apart] = _hashes(content, places[starts[apart]], places[ends[apart]])
-    for run in np.flatnonzero(~apart).tolist():
-        rows = np.arange(starts[run], ends[run])
-        words[run] = _mixed(_hashes(content, places[rows], places[rows + 1])).sum(dtype=np.uint64)
-    return words
 
 
 def _content(texts: pa.Array) -> tuple[_Ints, memoryview]:
@@ -124,15 +98,11 @@ def _content(texts: pa.Array) -> tuple[_Ints, memoryview]:
     return places, memoryview(data if data is not None else b"")
 
 
-def _hashes(content: memoryview, starts: _Ints, ends: _Ints) -> _Words:
-    spans = zip(starts.tolist(), ends.tolist(), strict=True)
-    return np.array([xxhash.xxh3_64_intdigest(content[start:end]) for start, end in spans], np.uint64)
-
-
 def text_words(texts: pa.Array) -> _Words:
-    """XXH3 of each text, of 64 bits."""
+    """XXH3 of each text, of 64 bits; that of a null means nothing."""
     places, content = _content(texts)
-    return _hashes(content, places[:-1], places[1:])
+    ends = places.tolist()
+    return np.array([xxhash.xxh3_64_intdigest(content[start:end]) for start, end in pairwise(ends)], np.uint64)
 
 
 def _label_words(labels: Labels | None) -> _Words | np.uint64:

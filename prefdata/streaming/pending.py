@@ -1,36 +1,54 @@
-"""Pairs of several pieces, counted and put aside together: one step for many pieces instead of one for each."""
+"""Prompts of several pieces, counted and put aside together: one step for many pieces instead of one for each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
-from prefdata.streaming.digest import CandidateDigest, run_words
+from prefdata.streaming.digest import CandidateDigest
 from prefdata.streaming.pieces import Rows, repeats
 from prefdata.streaming.places import Labels, Numbers
 from prefdata.streaming.rows import PROMPT_CELLS
-from prefdata.streaming.select import Answers, Picks
-from prefdata.streaming.spill import NO_TEXT, SortedRows, sizes_of
+from prefdata.streaming.select import Picks
+from prefdata.streaming.spill import NO_TEXT
 
-__all__ = ["PENDING_PROMPTS", "PendingPairs"]
+__all__ = ["PENDING_PROMPTS", "PairSink", "PendingPairs"]
 
 PENDING_PROMPTS = 6_000
-"""Pairs that wait to be counted."""
+"""Prompts that wait to be counted."""
 
 _SIDES = ("chosen", "rejected")
+_RESPONSE = {side: f"response_{side}" for side in _SIDES}
+_PROMPT = PROMPT_CELLS[0][0]
 _Ints = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
 
 
-class PendingPairs:
-    """Takes the certain pairs of each piece: their texts go to disk at once, all else waits in arrays."""
+class PairSink(Protocol):
+    """Where pairs are put aside."""
 
-    def __init__(self, spilled: SortedRows, digest: CandidateDigest, auditor: Auditor) -> None:
+    narrow: pa.Schema
+    """Their columns, with a number in place of each text."""
+
+    def order(self, ids: pa.Array) -> tuple[_Ints | None, _Ints]:
+        """See `prefdata.streaming.spill.SortedRows.order`."""
+
+    def add_texts(self, texts: Mapping[str, pa.Array], ends: _Ints) -> dict[str, _Ints]:
+        """Takes the texts of pairs that are in `order`, and gives the numbers that stand for them."""
+
+    def add_narrow(self, table: pa.Table) -> None:
+        """Takes all else of the pairs whose texts came since the last call: schema `narrow`, in the same order."""
+
+
+class PendingPairs:
+    """Takes the prompts of each piece that are decided: texts of pairs go to disk at once, all else waits in arrays."""
+
+    def __init__(self, spilled: PairSink, digest: CandidateDigest, auditor: Auditor) -> None:
         self._spilled, self._digest, self._auditor = spilled, digest, auditor
         self._decided: dict[str, list[str]] = {}
         self._clear()
@@ -39,39 +57,28 @@ class PendingPairs:
         self._arrays: dict[str, list[NDArray[Any]]] = {}
         self._pools: dict[str, dict[str, int]] = {}
         self._ids: list[pa.Array] = []
-        self._prompts = self._answers = self._repeats = 0
+        self._prompts = self._pairs = self._answers = self._repeats = 0
 
     def __len__(self) -> int:
         return self._prompts
 
-    def add(self, rows: Rows, picks: Picks, certain: _Flags, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
-        """Takes some runs of a piece, each with one pair.
+    def add(self, rows: Rows, picks: Picks, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
+        """Takes the runs of a piece that have one pair for certain, or for certain none.
 
         Args:
             rows: the piece.
             picks: of all its runs.
-            certain: the runs.
             prompts: the prompt of every run.
             hashes: `prefdata.streaming.digest.text_words` of the id of every run.
         """
         answers = rows.answers
-        every = bool(certain.all())
-        runs = np.flatnonzero(certain)
-        ids = answers.prompt_ids if every else answers.prompt_ids.take(pa.array(runs))
-        order, ends = self._spilled.order(ids)
-        at = {side: picked.row[runs] for side, picked in zip(_SIDES, (picks.chosen, picks.rejected), strict=True)}
-        ordered = {side: rows_ if order is None else rows_[order] for side, rows_ in at.items()}
-        texts = {f"response_{side}": answers.text.take(pa.array(rows_)) for side, rows_ in ordered.items()}
-        texts[_PROMPT] = _in_order(prompts, None if every else runs, order)
-        self._spilled.add_texts(texts, ends)
-        some = slice(None) if every else np.flatnonzero(certain[answers.run])
+        known = picks.certain | picks.flat
+        runs, some = np.flatnonzero(known), slice(None) if known.all() else np.flatnonzero(known[answers.run])
         sizes = np.diff(np.append(answers.starts, len(answers.run)))[runs]
         self._note(
-            order=(np.arange(len(runs)) if order is None else order) + self._prompts,
             size=sizes,
             hashes=hashes[runs],
-            words=_words_of(answers, runs),
-            prompt_bytes=sizes_of(texts[_PROMPT]),
+            words=answers.words[some],
             score=answers.score[some],
             n_bytes=answers.n_bytes[some],
             characters=rows.characters[some],
@@ -82,7 +89,27 @@ class PendingPairs:
         if rows.index is not None:
             valid = np.ones(len(answers.run), bool) if rows.index.valid is None else rows.index.valid
             self._note(index=rows.index.values[some], valid=valid[some])
-        for side, picked in zip(_SIDES, (picks.chosen, picks.rejected), strict=True):
+        self._add_pairs(rows, picks, prompts, some)
+        self._repeats += int(known[repeats(answers)].sum())
+        self._prompts += len(runs)
+        self._answers += int(sizes.sum())
+
+    def _add_pairs(self, rows: Rows, picks: Picks, prompts: pa.Array, some: slice | _Ints) -> None:
+        answers, every = rows.answers, bool(picks.certain.all())
+        runs = np.flatnonzero(picks.certain)
+        ids = answers.prompt_ids if every else answers.prompt_ids.take(pa.array(runs))
+        order, ends = self._spilled.order(ids)
+        sides = dict(zip(_SIDES, (picks.chosen, picks.rejected), strict=True))
+        at = {side: picked.row[runs] for side, picked in sides.items()}
+        ordered = {side: rows_ if order is None else rows_[order] for side, rows_ in at.items()}
+        texts = {_RESPONSE[side]: answers.text.take(pa.array(rows_)) for side, rows_ in ordered.items()}
+        texts[_PROMPT] = _in_order(prompts, None if every else runs, order)
+        self._note(**{f"put_{name}": put for name, put in self._spilled.add_texts(texts, ends).items()})
+        self._note(
+            order=(np.arange(len(runs)) if order is None else order) + self._pairs,
+            n_candidates=np.diff(np.append(answers.starts, len(answers.run)))[runs],
+        )
+        for side, picked in sides.items():
             place = at[side] if isinstance(some, slice) else np.searchsorted(some, at[side])
             self._note(
                 **{
@@ -91,11 +118,9 @@ class PendingPairs:
                     f"decided_{side}": picked.decided[runs],
                 }
             )
-        self._decided = {"chosen": picks.chosen.words, "rejected": picks.rejected.words}
-        self._repeats += int(certain[repeats(answers)].sum())
+            self._decided[side] = picked.words
         self._ids.append(ids)
-        self._prompts += len(runs)
-        self._answers += int(sizes.sum())
+        self._pairs += len(runs)
 
     def flush(self) -> None:
         """Counts what waits and puts it aside."""
@@ -129,7 +154,7 @@ class PendingPairs:
         if index is not None:
             others["index"] = (index.values, index.valid)
         at = {side: arrays[f"at_{side}"] for side in _SIDES}
-        nothing = {side: np.full(self._prompts, -1) for side in _SIDES}
+        nothing = {side: np.full(self._pairs, -1) for side in _SIDES}
         self._auditor.add_arrays(
             AnswerArrays(
                 prompts=np.repeat(np.arange(self._prompts), arrays["size"]),
@@ -149,16 +174,16 @@ class PendingPairs:
     def _rows(
         self, arrays: Mapping[str, NDArray[Any]], labels: Mapping[str, Labels], index: Numbers | None, ids: pa.Array
     ) -> pa.Table:
-        """The pairs by the schema of `prefdata.tables.pairs_schema`, with the bytes of each text in place of it."""
+        """The pairs by the schema of `prefdata.tables.pairs_schema`, with a number in place of each text."""
         order = arrays["order"]
-        size = arrays["size"][order]
+        size = arrays["n_candidates"][order]
         columns: dict[str, Any] = {
             "prompt_id": ids.take(pa.array(order)),
             "pair_index": np.zeros(len(order), np.int64),
             "n_candidates": size,
             "n_eligible": size,
             **{name: np.full(len(order), NO_TEXT) for name, _ in PROMPT_CELLS},
-            _PROMPT: arrays["prompt_bytes"],
+            _PROMPT: arrays[f"put_{_PROMPT}"],
         }
         nothing = pa.nulls(len(order), pa.string())
         for side in _SIDES:
@@ -169,7 +194,7 @@ class PendingPairs:
                 f"index_{side}": pa.nulls(len(order), pa.int64()) if index is None else index[at].numbers(),
                 f"score_{side}": arrays["score"][at],
                 f"length_{side}": arrays["length"][at],
-                f"response_{side}": arrays["n_bytes"][at],
+                _RESPONSE[side]: arrays[f"put_{_RESPONSE[side]}"],
             }
             for name in ("source", "model"):
                 columns[f"{name}_{side}"] = labels[name][at].texts() if name in labels else nothing
@@ -178,20 +203,8 @@ class PendingPairs:
         return pa.table([columns[name] for name in schema.names], schema=schema)
 
 
-_PROMPT = PROMPT_CELLS[0][0]
-
-
 def _in_order(texts: pa.Array, some: _Ints | None, order: _Ints | None) -> pa.Array:
     if some is None and order is None:
         return texts
     rows = order if some is None else some if order is None else some[order]
     return texts.take(pa.array(rows))
-
-
-def _words_of(answers: Answers, runs: _Ints) -> NDArray[np.uint64]:
-    """`prefdata.streaming.digest.run_words` of some runs."""
-    texts = answers.text
-    if (answers.place[1:] < answers.place[:-1]).any():
-        texts = texts.take(pa.array(np.argsort(answers.place)))
-    ends = np.append(answers.starts, len(answers.run))[1:]
-    return run_words(texts, answers.starts[runs], ends[runs], ~answers.ambiguous[runs])

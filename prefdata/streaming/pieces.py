@@ -20,6 +20,7 @@ from prefdata.pairing import LengthUnit
 from prefdata.records import as_messages, prompt_id_of
 from prefdata.scored_rows import prompt_texts
 from prefdata.scored_table import conversation
+from prefdata.streaming.digest import text_words
 from prefdata.streaming.places import Labels, Numbers, keys_of, places, sorted_by, sources_of
 from prefdata.streaming.select import Answers
 
@@ -208,7 +209,7 @@ def rows_of(piece: Piece, ids: pa.Array, plain: _Flags, unit: LengthUnit) -> Row
     place, ambiguous = places(keys_of(index, labels.get("source")), run, len(starts))
     plain = plain & np.logical_and.reduceat(eligible, starts) & (sizes > 1)
     length = n_bytes if unit == "bytes" else characters
-    answers = Answers(ids, starts, run, text, score, length, n_bytes, place, ambiguous)
+    answers = Answers(ids, starts, run, text, text_words(text), score, length, n_bytes, place, ambiguous)
     return Rows(answers, labels, index, characters, eligible & plain[run], plain)
 
 
@@ -224,8 +225,9 @@ def repeats(answers: Answers) -> _Ints:
     same = np.append(False, (run[1:] == run[:-1]) & (size[1:] == size[:-1]))
     rows = order[same | np.append(same[1:], False)]
     seen, found = set(), []
-    texts = answers.text.take(pa.array(rows)).to_pylist()
-    for key in zip(answers.run[rows].tolist(), texts, strict=True):
+    for key in zip(
+        answers.run[rows].tolist(), answers.n_bytes[rows].tolist(), answers.words[rows].tolist(), strict=True
+    ):
         if key in seen:
             found.append(key[0])
         seen.add(key)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prefdata.pairing import (
@@ -57,6 +56,8 @@ class Answers:
     run: _Ints
     """The run of each row."""
     text: pa.Array
+    words: NDArray[np.uint64]
+    """`prefdata.streaming.digest.text_words` of the texts."""
     score: NDArray[np.float64]
     length: _Ints
     """In the rule's unit."""
@@ -87,6 +88,8 @@ class Picks:
     chosen: Side
     rejected: Side
     certain: _Flags
+    flat: _Flags
+    """Runs without a pair under any rule, since all rows are eligible and have one score."""
 
 
 def can_select(rule: PairRule) -> bool:
@@ -105,20 +108,15 @@ def pick(rule: PairRule, answers: Answers, eligible: _Flags) -> Picks:
     chosen_by, rejected_by = rule.selections()
     chosen = _best(chosen_by, answers, eligible, None)
     lower = eligible & (answers.score < answers.score[chosen.row][answers.run]) & chosen.found[answers.run]
-    lower &= ~_same_text(answers, lower, chosen.row[answers.run])
+    other = chosen.row[answers.run]
+    # Whether texts of one length and one hash are the same is for those to say who read them.
+    same = lower & (answers.n_bytes == answers.n_bytes[other]) & (answers.words == answers.words[other])
     rejected = _best(rejected_by, answers, lower, chosen.row)
     certain = chosen.found & rejected.found & chosen.sure & rejected.sure
-    return Picks(chosen, rejected, certain)
-
-
-def _same_text(answers: Answers, among: _Flags, other: _Ints) -> _Flags:
-    """Rows that have the text of row `other`; only texts of one length are looked at."""
-    rows = np.flatnonzero(among & (answers.n_bytes == answers.n_bytes[other]))
-    same = np.zeros(len(among), bool)
-    if len(rows):
-        texts = answers.text.take(pa.array(rows)), answers.text.take(pa.array(other[rows]))
-        same[rows] = pc.equal(*texts).to_numpy(zero_copy_only=False)
-    return same
+    certain &= ~np.logical_or.reduceat(same, answers.starts)
+    every = np.logical_and.reduceat(eligible, answers.starts)
+    low, high = (way.reduceat(answers.score, answers.starts) for way in (np.minimum, np.maximum))
+    return Picks(chosen, rejected, certain, every & (low == high))
 
 
 def _best(selection: Selection, answers: Answers, pool: _Flags, chosen: _Ints | None) -> Side:

@@ -175,11 +175,12 @@ class SortedRows:
         bucket = self._edges.search_sorted(pl.Series(pl.from_arrow(ids)), side="right").to_numpy().astype(np.int64)
         return np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=len(self._edges) + 1))
 
-    def add_texts(self, texts: Mapping[str, pa.Array], ends: _Ints) -> None:
-        """Takes the texts of rows that are in `order`; columns left out have none."""
+    def add_texts(self, texts: Mapping[str, pa.Array], ends: _Ints) -> dict[str, _Ints]:
+        """Takes the texts of rows that are in `order`, and gives the bytes of each; columns left out have none."""
         for bucket, start, end in _spans(ends):
             for name, column in texts.items():
                 self._buckets.write_texts(bucket, name, column.slice(start, end - start))
+        return {name: sizes_of(column) for name, column in texts.items()}
 
     def add_narrow(self, table: pa.Table) -> None:
         """Takes all else of the rows whose texts came since the last call: schema `narrow`, in the same order."""

@@ -11,7 +11,7 @@ import errno
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -41,7 +41,7 @@ from prefdata.streaming.pieces import (
     whole_runs,
 )
 from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages
-from prefdata.streaming.select import Picks, can_select, pick
+from prefdata.streaming.select import Answers, Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
 from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, one_chunk, pairs_schema
@@ -181,29 +181,31 @@ class _Work:
             piece, plain, repeated, hashes = piece.part(whole), plain[whole], repeated[whole], hashes[whole]
         rows = rows_of(piece, ids, plain & ~repeated, self._rule.length)
         picks = pick(self._rule, rows.answers, rows.eligible)
-        certain = picks.certain & rows.plain
-        if self._aside:
-            certain &= ~rows.answers.ambiguous
-        if not certain.all():
-            self._leave(piece.rows_of_runs(~certain))
-        if certain.any():
-            self._take(rows, picks, certain, prompts, hashes)
+        fit = rows.plain & ~rows.answers.ambiguous if self._aside else rows.plain
+        picks = replace(picks, certain=picks.certain & fit, flat=picks.flat & fit)
+        known = picks.certain | picks.flat
+        if not known.all():
+            self._leave(piece.rows_of_runs(~known))
+        if known.any():
+            self._take(rows, picks, prompts, hashes)
 
     def _leave(self, rows: pa.Table) -> None:
         """Collects rows that are to be decided as a table."""
         self._rest.append(rows)
         self._rest_bytes += rows.nbytes
 
-    def _take(self, rows: Rows, picks: Picks, certain: _Flags, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
-        """Counts and puts aside the pairs that are certain."""
-        self._pending.add(rows, picks, certain, prompts, hashes)
-        n_answers = int(certain[rows.answers.run].sum())
-        n_prompts = int(certain.sum())
-        self._count(n_prompts, n_answers, n_answers, n_prompts, n_prompts)
+    def _take(self, rows: Rows, picks: Picks, prompts: pa.Array, hashes: NDArray[np.uint64]) -> None:
+        """Counts the prompts that are certain, and puts their pairs aside."""
+        answers, known = rows.answers, picks.certain | picks.flat
+        self._pending.add(rows, picks, prompts, hashes)
+        n_answers, n_pairs = int(known[answers.run].sum()), int(picks.certain.sum())
+        self._count(int(known.sum()), n_answers, n_answers, n_pairs, n_pairs)
+        if picks.flat.any():
+            self._drops.append(_without_contrast(answers, np.flatnonzero(picks.flat)))
         if self._aside:
-            runs = np.flatnonzero(certain)
+            runs = np.flatnonzero(known)
             cells = [prompts.take(pa.array(runs)), pa.nulls(len(runs), pa.string())]
-            self._aside.add(rows, runs, rows.answers.prompt_ids.take(pa.array(runs)), cells)
+            self._aside.add(rows, runs, answers.prompt_ids.take(pa.array(runs)), cells)
         if len(self._pending) >= PENDING_PROMPTS:
             self._pending.flush()
 
@@ -248,6 +250,15 @@ class _Work:
             _check_keys(pairs)
             prompts = pa.table({"prompt_id": pairs["prompt_id"], "messages": as_messages(texts, turns)})
             yield TRLPairs().rows(pairs, prompts)
+
+
+def _without_contrast(answers: Answers, runs: _Ints) -> pl.DataFrame:
+    """The drops of runs whose rows are all eligible and have one score, as `PairRule.pair` words them."""
+    sizes = np.diff(np.append(answers.starts, len(answers.run)))[runs]
+    ids = pl.Series("prompt_id", pl.from_arrow(answers.prompt_ids.take(pa.array(runs))))
+    why = {"stage": pl.lit("pairs"), "reason": pl.lit("no_contrast")}
+    detail = [f"{size} of {size} candidates eligible" for size in sizes.tolist()]
+    return ids.to_frame().with_columns(**why, detail=pl.Series(detail, dtype=pl.String))
 
 
 class _Seen:
