@@ -85,7 +85,7 @@ class PendingPairs:
             length=answers.length[some],
         )
         for name, labels in rows.labels.items():
-            self._note(**{name: self._pooled(name, labels)[some]})
+            self._note(**{name: labels.pooled(self._pools.setdefault(name, {}))[some]})
         if rows.index is not None:
             valid = np.ones(len(answers.run), bool) if rows.index.valid is None else rows.index.valid
             self._note(index=rows.index.values[some], valid=valid[some])
@@ -141,13 +141,6 @@ class PendingPairs:
     def _note(self, **arrays: NDArray[Any]) -> None:
         for name, array in arrays.items():
             self._arrays.setdefault(name, []).append(array)
-
-    def _pooled(self, name: str, labels: Labels) -> _Ints:
-        """The codes of a piece as codes of all that wait."""
-        pool = self._pools.setdefault(name, {})
-        codes = [pool.setdefault(label, len(pool)) for label in labels.names]
-        # The last one is for rows without a label, whose code is -1.
-        return np.array([*codes, -1], np.int64)[labels.codes]
 
     def _audit(self, arrays: Mapping[str, NDArray[Any]], source: Labels | None, index: Numbers | None) -> None:
         others: dict[str, Any] = {"length": (arrays["characters"], None)}

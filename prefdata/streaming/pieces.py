@@ -29,12 +29,16 @@ __all__ = [
     "Rows",
     "as_roles",
     "can_stream",
+    "cut_off",
     "identities",
+    "labels_of",
     "made_id",
+    "measured",
     "plain_texts",
     "repeats",
     "rows_of",
     "run_starts",
+    "scores_of",
     "spoken",
     "whole_runs",
 ]
@@ -188,9 +192,7 @@ def rows_of(piece: Piece, ids: pa.Array, plain: _Flags, unit: LengthUnit) -> Row
     table = piece.table
     named = {name: table[name].chunk(0) for name in table.column_names}
     text, score, starts = named["response"], named["score"], piece.starts
-    labels = {name: Labels.of(named[name]) for name in ("model", "finish_reason") if name in named}
-    if source := sources_of(named):
-        labels["source"] = source
+    labels = labels_of(named)
     index = Numbers.of(named["index"]) if "index" in named else None
     wide = pa.types.is_list(text.type)
     if wide:
@@ -201,11 +203,9 @@ def rows_of(piece: Piece, ids: pa.Array, plain: _Flags, unit: LengthUnit) -> Row
     if wide:
         labels = {name: column[run] for name, column in labels.items()}
         index = Numbers(np.arange(len(text)) - starts[run], None)
-    n_bytes, characters, readable = _measured(text)
-    score = pc.cast(score, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0
-    eligible = readable & np.isfinite(score)
-    if "finish_reason" in labels:
-        eligible &= labels["finish_reason"].codes != _code(labels["finish_reason"], "length")
+    n_bytes, characters, readable = measured(text)
+    score = scores_of(score)
+    eligible = readable & np.isfinite(score) & ~cut_off(labels)
     place, ambiguous = places(keys_of(index, labels.get("source")), run, len(starts))
     plain = plain & np.logical_and.reduceat(eligible, starts) & (sizes > 1)
     length = n_bytes if unit == "bytes" else characters
@@ -213,9 +213,24 @@ def rows_of(piece: Piece, ids: pa.Array, plain: _Flags, unit: LengthUnit) -> Row
     return Rows(answers, labels, index, characters, eligible & plain[run], plain)
 
 
-def _code(labels: Labels, name: str) -> int:
-    """The code of a name; -2, which no row has, where it doesn't occur."""
-    return labels.names.index(name) if name in labels.names else -2
+def labels_of(columns: Mapping[str, pa.Array]) -> dict[str, Labels]:
+    """source, which falls back to the model, model, finish_reason: those that the columns tell."""
+    labels = {name: Labels.of(columns[name]) for name in ("model", "finish_reason") if name in columns}
+    source = sources_of(columns)
+    return labels if source is None else labels | {"source": source}
+
+
+def scores_of(column: pa.Array) -> NDArray[np.float64]:
+    """Scores with one zero; NaN for none."""
+    return np.asarray(pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False) + 0.0)
+
+
+def cut_off(labels: Mapping[str, Labels]) -> _Flags | np.bool_:
+    """The rows whose finish reason is `length`."""
+    finish = labels.get("finish_reason")
+    if finish is None or "length" not in finish.names:
+        return np.False_
+    return np.asarray(finish.codes == finish.names.index("length"))
 
 
 def repeats(answers: Answers) -> _Ints:
@@ -313,7 +328,7 @@ def _check_utf8(texts: pa.Array) -> bool:
     return False
 
 
-def _measured(texts: pa.Array) -> tuple[_Ints, _Ints, _Flags]:
+def measured(texts: pa.Array) -> tuple[_Ints, _Ints, _Flags]:
     """Bytes and code points of each text, and which are neither null nor blank."""
     offsets, data = _buffers(texts)
     n_bytes = np.diff(offsets)

@@ -39,6 +39,12 @@ class Labels:
         """The column as it was."""
         return pa.array(self.names, pa.string()).take(pa.array(self.codes, mask=self.codes < 0))
 
+    def pooled(self, pool: dict[str, int]) -> _Ints:
+        """The codes as those of a pool of names, which takes up new ones; -1 for null."""
+        codes = [pool.setdefault(name, len(pool)) for name in self.names]
+        # The last one is for rows without a label, whose code is -1.
+        return np.array([*codes, -1], np.int64)[self.codes]
+
     def ranks(self) -> _Ints:
         """The place of each name among all, in order of code points; -1 for null."""
         order = sorted(range(len(self.names)), key=lambda code: self.names[code].encode())

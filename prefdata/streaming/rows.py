@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from prefdata.tables import MESSAGES
+from prefdata.tables import MESSAGES, PAIR_KEY, in_one_chunk
 
-__all__ = ["LONG_TEXTS", "PROMPT_CELLS", "as_cells", "as_messages"]
+__all__ = ["LONG_TEXTS", "PROMPT_CELLS", "as_cells", "as_messages", "merged"]
 
 PROMPT_CELLS = [("prompt_text", pa.string()), ("prompt_json", pa.string())]
 """A prompt put aside: what its one user says, or the JSON of its messages."""
@@ -38,3 +40,21 @@ def as_messages(texts: pa.Array, turns: pa.Array) -> pa.Array:
         return pa.array(said, MESSAGES)
     turn = pa.StructArray.from_arrays([pa.repeat(pa.scalar("user"), len(texts)), texts], names=["role", "content"])
     return pa.ListArray.from_arrays(pa.array(np.arange(len(texts) + 1, dtype=np.int32)), turn)
+
+
+def merged(one: Iterator[pa.Table], other: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """The rows of both, by `PAIR_KEY`, by which each of them comes sorted; no prompt is in both."""
+    left, right = next(one, None), next(other, None)
+    while left is not None and right is not None:
+        end = min(table["prompt_id"][-1].as_py() for table in (left, right))
+        n_left, n_right = (pc.sum(pc.less_equal(table["prompt_id"], end)).as_py() for table in (left, right))
+        both = pa.concat_tables([left.slice(0, n_left), right.slice(0, n_right)])
+        yield in_one_chunk(both.sort_by([(name, "ascending") for name in PAIR_KEY]))
+        left = left.slice(n_left) if n_left < left.num_rows else next(one, None)
+        right = right.slice(n_right) if n_right < right.num_rows else next(other, None)
+    if left is not None:
+        yield left
+    if right is not None:
+        yield right
+    yield from one
+    yield from other

@@ -7,6 +7,7 @@ A prompt is clean when every one of its answers is eligible. For all others, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from prefdata.pairing import (
 )
 from prefdata.spec import derive_seed
 
-__all__ = ["Answers", "Picks", "Side", "can_select", "pick"]
+__all__ = ["Answers", "Picks", "Side", "can_select", "pick", "reachable"]
 
 _Ints = NDArray[np.int64]
 _Flags = NDArray[np.bool_]
@@ -119,11 +120,46 @@ def pick(rule: PairRule, answers: Answers, eligible: _Flags) -> Picks:
     return Picks(chosen, rejected, certain, every & (low == high))
 
 
+def reachable(rule: PairRule, starts: _Ints, run: _Ints, score: NDArray[np.float64]) -> _Flags:
+    """Rows that `pick` may name as far as scores tell, where all are eligible; a few that it can't may be among them.
+
+    Args:
+        rule: one that `can_select` knows.
+        starts: where each run starts.
+        run: of each row.
+        score: of each row.
+    """
+    chosen_by, rejected_by = rule.selections()
+    chosen = _in_reach(chosen_by, np.ones(len(run), bool), starts, run, score, score)
+    top = np.maximum.reduceat(np.where(chosen, score, -np.inf), starts)[run]
+    low = np.minimum.reduceat(np.where(chosen, score, np.inf), starts)[run]
+    pool = score < top
+    # Without knowing the score of the chosen one, nobody knows who is left below it.
+    return chosen | (_in_reach(rejected_by, pool, starts, run, score, top) if (low >= top).all() else pool)
+
+
+def _in_reach(
+    selection: Selection,
+    pool: _Flags,
+    starts: _Ints,
+    run: _Ints,
+    score: NDArray[np.float64],
+    chosen: NDArray[np.float64],
+) -> _Flags:
+    tied = pool.copy()
+    for admission in selection.among:
+        tied &= _admits(admission, score, chosen)
+    for key in takewhile(lambda key: isinstance(key, Highest | Lowest), selection.by):
+        value = np.where(tied, -score if isinstance(key, Highest) else score, np.inf)
+        tied &= value == np.minimum.reduceat(value, starts)[run]
+    return tied
+
+
 def _best(selection: Selection, answers: Answers, pool: _Flags, chosen: _Ints | None) -> Side:
     starts, run = answers.starts, answers.run
     tied = pool.copy()
     for admission in selection.among:
-        tied &= _admits(admission, answers, chosen)
+        tied &= _admits(admission, answers.score, None if chosen is None else answers.score[chosen][run])
     found = np.logical_or.reduceat(tied, starts)
     sure = np.ones(len(starts), bool)
     counts = []
@@ -145,11 +181,12 @@ def _best(selection: Selection, answers: Answers, pool: _Flags, chosen: _Ints | 
     return Side(by_place[first], counts[0], decided, words, found, sure)
 
 
-def _admits(admission: Any, answers: Answers, chosen: _Ints | None) -> _Flags:
+def _admits(admission: Any, score: NDArray[np.float64], chosen: NDArray[np.float64] | None) -> _Flags:
+    """Which rows are admitted, by their scores and by those of the chosen rows of their runs."""
     if isinstance(admission, ScoreAtLeast):
-        return np.asarray(answers.score >= admission.value)
+        return np.asarray(score >= admission.value)
     assert isinstance(admission, BelowChosen) and chosen is not None
-    return np.asarray(answers.score <= (answers.score[chosen] - admission.margin)[answers.run])
+    return np.asarray(score <= chosen - admission.margin)
 
 
 def _values(key: Any, answers: Answers, tied: _Flags, chosen: _Ints | None) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ __all__ = [
     "PIECE_BYTES",
     "ParquetTable",
     "Table",
+    "hashes",
     "parquet_file",
 ]
 
@@ -113,12 +114,23 @@ class Table(ABC):
         if held:
             yield _joined(held)
 
-    def gathered(self, folder: Path) -> Iterator[Piece]:
-        """Pieces of rows in any order, each with all rows of its prompts, sorted by source and index."""
+    def gathered(self, folder: Path, only: NDArray[np.bool_] | None = None) -> Iterator[Piece]:
+        """Pieces of rows in any order, each with all rows of its prompts, sorted by source and index.
+
+        Args:
+            folder: for the rows that wait.
+            only: the rows that are read, with all rows of their prompts; None reads all.
+        """
         place = folder / "gathered"
         place.mkdir()
         buckets: Buckets | None = None
+        at = 0
         for table in self.batches(GATHERED_BYTES):
+            at += table.num_rows
+            if only is not None:
+                table = in_one_chunk(table.filter(pa.array(only[at - table.num_rows : at])))
+                if not table.num_rows:
+                    continue
             key = _keys(table)
             table = table.append_column("key", pa.array(key))
             buckets = buckets or Buckets(place, self.buckets, table.schema, ("prompt", "response"))
@@ -129,7 +141,8 @@ class Table(ABC):
             for bucket, (start, end) in enumerate(pairwise([0, *ends])):
                 if end > start:
                     buckets.write(bucket, table.slice(start, end - start))
-        assert buckets is not None
+        if buckets is None:
+            return
         buckets.close()
         for rows in buckets.read():
             key, order = _by_key(rows.narrow)
@@ -151,16 +164,23 @@ class ParquetTable(Table):
         with parquet_file(path) as file:
             rows = file.metadata.num_rows
             head = next(file.iter_batches(64, columns=self._names, use_threads=False))
-        self._per_row = max(1.0, head.nbytes / max(1, head.num_rows))
-        long = not pa.types.is_list(as_roles(path, head, named).schema.field("response").type)
-        super().__init__(path, named, rows * self._per_row, long=long)
+        self._sizes = {name: head.column(name).nbytes / max(1, head.num_rows) for name in self._names}
+        self.rows, self.row_bytes = rows, max(1.0, sum(self._sizes.values()))
+        long = self.long = not pa.types.is_list(as_roles(path, head, named).schema.field("response").type)
+        super().__init__(path, named, rows * self.row_bytes, long=long)
 
     def batches(self, n_bytes: int) -> Iterator[pa.Table]:
         """See `Table.batches`."""
-        size = int(min(40_000, max(1, n_bytes // self._per_row)))
+        return self.columns(tuple(self.named), n_bytes)
+
+    def columns(self, roles: Collection[str], n_bytes: int) -> Iterator[pa.Table]:
+        """The same of some columns only."""
+        named = {role: name for role, name in self.named.items() if role in roles}
+        names = list(dict.fromkeys(named.values()))
+        size = int(min(40_000, max(1, n_bytes // max(1.0, sum(self._sizes[name] for name in names)))))
         with parquet_file(self._path) as file:
-            for batch in file.iter_batches(size, columns=self._names, use_threads=False):
-                yield as_roles(self.path, batch, self.named)
+            for batch in file.iter_batches(size, columns=names, use_threads=False):
+                yield as_roles(self.path, batch, named)
 
     def ids(self) -> Iterator[pa.Array]:
         """See `Table.ids`."""
@@ -196,14 +216,14 @@ def _keys(table: pa.Table) -> NDArray[np.uint64]:
     if "prompt_id" in table.column_names:
         ids = table["prompt_id"].chunk(0)
         if not ids.null_count:
-            return _hashes(pl.Series(pl.from_arrow(ids)))
+            return hashes(pl.Series(pl.from_arrow(ids)))
         made = zip(ids.to_pylist(), prompts.to_pylist(), strict=True)
         names = [name if name is not None else "" if text is None else made_id(text) for name, text in made]
-        return _hashes(pl.Series(names, dtype=pl.String))
-    keys = _hashes(pl.Series(pl.from_arrow(prompts))).copy()
+        return hashes(pl.Series(names, dtype=pl.String))
+    keys = hashes(pl.Series(pl.from_arrow(prompts))).copy()
     doubtful = np.flatnonzero(~plain)
     texts = [spoken(text) for text in prompts.take(pa.array(doubtful)).to_pylist()]
-    keys[doubtful] = _hashes(pl.Series(texts, dtype=pl.String))
+    keys[doubtful] = hashes(pl.Series(texts, dtype=pl.String))
     return keys
 
 
@@ -217,5 +237,6 @@ def _by_key(narrow: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     return key[order], order
 
 
-def _hashes(names: pl.Series) -> NDArray[np.uint64]:
+def hashes(names: pl.Series) -> NDArray[np.uint64]:
+    """A hash of 64 bits for each text, which holds for this process."""
     return np.asarray(names.hash().to_numpy())

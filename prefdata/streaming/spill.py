@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 
 from prefdata.tables import in_one_chunk, one_chunk
 
-__all__ = ["NO_TEXT", "TAKEN_BYTES", "WAITING_ROWS", "Bucket", "Buckets", "SortedRows", "sizes_of"]
+__all__ = [
+    "NO_TEXT",
+    "TAKEN_BYTES",
+    "WAITING_ROWS",
+    "Bucket",
+    "Buckets",
+    "SortedRows",
+    "buckets_of",
+    "by_bucket",
+    "sizes_of",
+    "spans",
+]
 
 WAITING_ROWS = 2_000
 """Rows of one bucket whose narrow columns are collected before they are put on disk."""
@@ -64,7 +75,7 @@ class Buckets:
     """
 
     def __init__(self, folder: Path, count: int, schema: pa.Schema, texts: Sequence[str]) -> None:
-        self._folder, self._schema = folder, schema
+        self._folder, self.schema = folder, schema
         self._texts = [name for name in texts if schema.field(name).type == pa.string()]
         lengths = [pa.field(name, pa.int64()) if name in self._texts else schema.field(name) for name in schema.names]
         self.narrow = pa.schema(lengths)
@@ -76,7 +87,7 @@ class Buckets:
     def write(self, bucket: int, table: pa.Table) -> None:
         """Appends rows to one bucket; each column of texts is in one chunk."""
         columns = []
-        for name in self._schema.names:
+        for name in self.schema.names:
             column = table[name]
             if name in self._texts:
                 texts = column.chunk(0)
@@ -116,12 +127,22 @@ class Buckets:
     def read(self) -> Iterator[Bucket]:
         """The buckets that have rows, in order; each is deleted once the next one is asked for."""
         for bucket in sorted(self._streams):
-            with pa.memory_map(str(self._path(bucket))) as file:
-                narrow = pa.ipc.open_stream(file).read_all().combine_chunks()
-            texts = {name: self._mapped(bucket, name, narrow[name]) for name in self._texts}
-            yield Bucket(narrow, texts, self._schema)
+            yield self.bucket(bucket)
             for name in ("", *self._texts):
                 self._path(bucket, name).unlink(missing_ok=True)
+
+    def bucket(self, number: int) -> Bucket:
+        """One bucket, after `close`."""
+        narrow = self.narrow_of(number)
+        texts = {name: self._mapped(number, name, narrow[name]) for name in self._texts}
+        return Bucket(narrow, texts, self.schema)
+
+    def narrow_of(self, number: int) -> pa.Table:
+        """The narrow columns of one bucket, after `close`, each in one chunk."""
+        if number not in self._streams:
+            return self.narrow.empty_table().combine_chunks()
+        with pa.memory_map(str(self._path(number))) as file:
+            return pa.ipc.open_stream(file).read_all().combine_chunks()
 
     def _flush(self, bucket: int) -> None:
         waiting = self._waiting[bucket]
@@ -165,19 +186,18 @@ class SortedRows:
         order, ends = self.order(one_chunk(table["prompt_id"]))
         if order is not None:
             table = pa.table([one_chunk(column).take(pa.array(order)) for column in table.columns], schema=table.schema)
-        for bucket, start, end in _spans(ends):
+        for bucket, start, end in spans(ends):
             self._buckets.write(bucket, table.slice(start, end - start))
 
     def order(self, ids: pa.Array) -> tuple[_Ints | None, _Ints]:
         """The order in which rows of some prompts are to be added, None for as they are, and where each bucket ends."""
         if not len(self._edges):
             return None, np.array([len(ids)])
-        bucket = self._edges.search_sorted(pl.Series(pl.from_arrow(ids)), side="right").to_numpy().astype(np.int64)
-        return np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=len(self._edges) + 1))
+        return by_bucket(buckets_of(self._edges, ids), len(self._edges) + 1)
 
     def add_texts(self, texts: Mapping[str, pa.Array], ends: _Ints) -> dict[str, _Ints]:
         """Takes the texts of rows that are in `order`, and gives the bytes of each; columns left out have none."""
-        for bucket, start, end in _spans(ends):
+        for bucket, start, end in spans(ends):
             for name, column in texts.items():
                 self._buckets.write_texts(bucket, name, column.slice(start, end - start))
         return {name: sizes_of(column) for name, column in texts.items()}
@@ -187,7 +207,7 @@ class SortedRows:
         order, ends = self.order(one_chunk(table["prompt_id"]))
         if order is not None:
             table = table.take(pa.array(order))
-        for bucket, start, end in _spans(ends):
+        for bucket, start, end in spans(ends):
             self._buckets.write_narrow(bucket, table.slice(start, end - start))
 
     def buckets(self) -> Iterator[tuple[Bucket, _Ints]]:
@@ -205,7 +225,17 @@ class SortedRows:
                 yield bucket.with_texts(narrow.slice(start, step), order[start : start + step])
 
 
-def _spans(ends: _Ints) -> Iterator[tuple[int, int, int]]:
+def buckets_of(edges: pl.Series, ids: pa.Array) -> _Ints:
+    """The bucket of each id; `edges` are the least ids of all buckets but the first."""
+    return edges.search_sorted(pl.Series(pl.from_arrow(ids)), side="right").to_numpy().astype(np.int64)
+
+
+def by_bucket(bucket: _Ints, count: int) -> tuple[_Ints, _Ints]:
+    """The order of rows by their buckets, and where each bucket ends; rows of one bucket keep their order."""
+    return np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=count))
+
+
+def spans(ends: _Ints) -> Iterator[tuple[int, int, int]]:
     """Number, start and end of each bucket that has rows."""
     for bucket, (start, end) in enumerate(pairwise([0, *ends.tolist()])):
         if end > start:

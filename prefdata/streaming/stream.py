@@ -1,4 +1,4 @@
-"""Pairs of a table in bounded memory: read once where a prompt's rows lie together, put in buckets where not.
+"""Pairs of a table in bounded memory: read once where a prompt's rows lie together, twice or in buckets where not.
 
 A piece holds all rows of its prompts. Those that are plain are decided on arrays (`prefdata.streaming.select`), the
 others are collected and decided as a small table (`prefdata.scored_table`, `PairRule.pair`). Pairs wait on disk, in
@@ -40,7 +40,8 @@ from prefdata.streaming.pieces import (
     rows_of,
     whole_runs,
 )
-from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages
+from prefdata.streaming.rows import LONG_TEXTS, PROMPT_CELLS, as_cells, as_messages, merged
+from prefdata.streaming.scattered import ScatteredTable, can_scatter
 from prefdata.streaming.select import Answers, Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
@@ -110,8 +111,10 @@ def stream_pairs(
             work.pieces(table.clustered(), strict=True)
         except _Scattered:
             shutil.rmtree(folder / "clustered")
-            work = _Work(table, rule, folder / "scattered", with_candidates)
-            work.pieces(table.gathered(folder), strict=False)
+            work = _Work(table, rule, folder / "gathered", with_candidates)
+            left = work.scattered(folder / "scattered")
+            if left is None or left.any():
+                work.pieces(table.gathered(folder / "gathered", left), strict=False)
         return work.result()
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno in _FULL:
@@ -128,9 +131,10 @@ class _Work:
         self._schema = pairs_schema(rule.extra_columns())
         self._fast = can_select(rule)
         self._aside = AnswersAside(folder, table.edges(source.BUCKET_BYTES)) if with_candidates else None
-        schema = pa.schema([*self._schema, *PROMPT_CELLS])
+        self._put = pa.schema([*self._schema, *PROMPT_CELLS])
         edges = table.edges(source.PAIRS_BUCKET_BYTES)
-        self._spilled = SortedRows(folder / "pairs", edges, schema, LONG_TEXTS)
+        self._spilled = SortedRows(folder / "pairs", edges, self._put, LONG_TEXTS)
+        self._scattered: ScatteredTable | None = None
         self._rest: list[pa.Table] = []
         self._rest_bytes = 0
         self._drops: list[pl.DataFrame] = []
@@ -148,6 +152,18 @@ class _Work:
         self._decide_rest()
         self._pending.flush()
         seen.check()
+
+    def scattered(self, folder: Path) -> NDArray[np.bool_] | None:
+        """Decides what two readings can decide; the rows that are left, None where the table is not fit for it."""
+        if self._aside or not (isinstance(self._table, ParquetTable) and can_scatter(self._table, self._rule)):
+            return None
+        self._scattered = ScatteredTable(self._table, self._rule, folder, self._put)
+        pending = PendingPairs(self._scattered, self._digest, self._auditor)
+        for rows, picks, prompts, hashes in self._scattered.decided():
+            pending.add(rows, picks, prompts, hashes)
+            self._taken(rows.answers, picks)
+            pending.flush()
+        return self._scattered.left
 
     def result(self) -> PairedTable:
         counts = self._counts
@@ -198,16 +214,21 @@ class _Work:
         """Counts the prompts that are certain, and puts their pairs aside."""
         answers, known = rows.answers, picks.certain | picks.flat
         self._pending.add(rows, picks, prompts, hashes)
-        n_answers, n_pairs = int(known[answers.run].sum()), int(picks.certain.sum())
-        self._count(int(known.sum()), n_answers, n_answers, n_pairs, n_pairs)
-        if picks.flat.any():
-            self._drops.append(_without_contrast(answers, np.flatnonzero(picks.flat)))
+        self._taken(answers, picks)
         if self._aside:
             runs = np.flatnonzero(known)
             cells = [prompts.take(pa.array(runs)), pa.nulls(len(runs), pa.string())]
             self._aside.add(rows, runs, answers.prompt_ids.take(pa.array(runs)), cells)
         if len(self._pending) >= PENDING_PROMPTS:
             self._pending.flush()
+
+    def _taken(self, answers: Answers, picks: Picks) -> None:
+        """Counts the prompts that are certain."""
+        known = picks.certain | picks.flat
+        n_answers, n_pairs = int(known[answers.run].sum()), int(picks.certain.sum())
+        self._count(int(known.sum()), n_answers, n_answers, n_pairs, n_pairs)
+        if picks.flat.any():
+            self._drops.append(_without_contrast(answers, np.flatnonzero(picks.flat)))
 
     def _decide_rest(self) -> None:
         """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
@@ -243,8 +264,10 @@ class _Work:
         )
 
     def _dataset_rows(self) -> Iterator[pa.Table]:
-        nothing = pa.schema([*self._schema, *PROMPT_CELLS]).empty_table()
-        for table in chain([nothing], self._spilled.tables(ROWS_PER_GROUP)):
+        tables = self._spilled.tables(ROWS_PER_GROUP)
+        if self._scattered is not None:
+            tables = merged(self._scattered.tables(ROWS_PER_GROUP), tables)
+        for table in chain([self._put.empty_table()], tables):
             texts, turns = (one_chunk(table[name]) for name, _ in PROMPT_CELLS)
             pairs = table.select(self._schema.names)
             _check_keys(pairs)
