@@ -6,7 +6,7 @@ The build's own tables and the published ones are written with `write_parquet`: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,15 @@ DROPS = pa.schema(_DROP)
 CANDIDATE_DROPS = pa.schema([*_DROP, ("source", pa.string()), ("index", pa.int64())])
 """Candidates that left the flow, or that no rule saw."""
 
+_ANSWER_TEXTS = {
+    *("response", "response_chosen", "response_rejected"),
+    *("chosen", "rejected", "completion", "all_generated_responses"),
+}
+_PROMPT_TEXTS = {"prompt_id", "prompt", "prompt_text", "messages", "conversations"}
+_SEVERAL_ROWS = {"source", "source_a", "completion"}
+"""Columns of the tables that have a row for each answer or comparison of a prompt."""
+_ROLES = (".role", ".from")
+
 
 def trace_of(pairs: pa.Table) -> pa.Table:
     """Pairs without their texts: which answers, and how the rule decided."""
@@ -162,7 +171,40 @@ def in_one_chunk(table: pa.Table) -> pa.Table:
 
 def parquet_writer(path: Path, schema: pa.Schema) -> Any:
     """A `pyarrow.parquet.ParquetWriter` with the project's settings; close it."""
-    return pq.ParquetWriter(path, schema, compression="zstd", compression_level=3, write_page_index=True)
+    return pq.ParquetWriter(
+        path,
+        schema,
+        use_dictionary=_repeating(schema),
+        compression="zstd",
+        compression_level=3,
+        write_page_index=True,
+    )
+
+
+def _repeating(schema: pa.Schema) -> list[str]:
+    """Paths of the columns that are written with a dictionary: all but the texts that hardly repeat.
+
+    The writer would look every text up in the dictionary it builds, and write it out plain in the end. Those are the
+    texts of answers, and those of prompts where a prompt has one row. Numbers, names and roles repeat in every table.
+    """
+    plain = _ANSWER_TEXTS if _SEVERAL_ROWS & {*schema.names} else _ANSWER_TEXTS | _PROMPT_TEXTS
+    return [
+        path
+        for column in schema
+        for path, kind in _leaves(column.name, column.type)
+        if column.name not in plain or kind != pa.string() or path.endswith(_ROLES)
+    ]
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """The columns of a Parquet file that hold one of an Arrow schema."""
+    if pa.types.is_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    elif pa.types.is_struct(kind):
+        for inner in kind:
+            yield from _leaves(f"{path}.{inner.name}", inner.type)
+    else:
+        yield path, kind
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -27,7 +27,7 @@ _Known = NDArray[np.bool_] | None
 _BILLION = 1_000_000_000
 _DIGITS = 4
 _FEW = 12
-"""Up to so many answers of a prompt are compared each with each."""
+"""Up to so many answers of a prompt are compared each with each; sums of their products fit into 16 bits."""
 _SIDES = ("chosen", "rejected")
 _CORRELATED = {"length": "score_length", "index": "score_index", "place": "score_place"}
 
@@ -145,11 +145,17 @@ class Auditor:
         self, prompts: _Ints, scores: NDArray[np.float64], sources: _Ints, others: Mapping[str, tuple[_Any, _Known]]
     ) -> None:
         """Adds prompts of which all answers have a text and a score; `prompts` never falls."""
-        self._count_ties(prompts, scores)
+        prompt_rows = _rows_by_size(prompts)
+        prompt_ranks = [_centred_ranks(scores[some]) for some in prompt_rows]
+        self._count_contests(prompt_ranks)
         for column, (values, known) in others.items():
-            # Indices start again with every source.
-            groups = prompts * (int(sources.max()) + 2) + sources + 1 if column == "index" else prompts
-            self._correlate(_CORRELATED[column], groups, scores, values, known)
+            rows, ranks = prompt_rows, prompt_ranks
+            if column == "index" or not (known is None or known.all()):
+                # Indices start again with every source.
+                groups = prompts * (int(sources.max()) + 2) + sources + 1 if column == "index" else prompts
+                rows = _rows_by_size(groups, known)
+                ranks = [_centred_ranks(scores[some]) for some in rows]
+            self._correlate(_CORRELATED[column], rows, ranks, values)
 
     def _count_sources(self, side: str, codes: _Ints, names: Sequence[str]) -> None:
         counts = np.bincount(codes + 1, minlength=len(names) + 1).tolist()
@@ -160,18 +166,15 @@ class Auditor:
         if unnamed:
             self._sources[side]["?"] += unnamed
 
-    def _count_ties(self, prompts: NDArray[np.int64], scores: NDArray[np.float64]) -> None:
-        starts = _starts(prompts)
-        answers = np.diff(np.append(starts, len(prompts)))
-        at_top = np.add.reduceat(scores == np.repeat(np.maximum.reduceat(scores, starts), answers), starts, dtype=int)
-        at_bottom = np.add.reduceat(
-            scores == np.repeat(np.minimum.reduceat(scores, starts), answers), starts, dtype=int
-        )
-        contest = answers > 1
-        self._counts["contests"] += int(contest.sum())
-        self._counts["tied_top"] += int((at_top[contest] > 1).sum())
-        self._counts["tied_bottom"] += int((at_bottom[contest] > 1).sum())
-        self._counts["all_tied"] += int((at_top == answers)[contest].sum())
+    def _count_contests(self, ranks: Sequence[_Any]) -> None:
+        """Counts prompts of several answers, and how many of their answers share the top or the bottom."""
+        for rank in ranks:
+            # Of n answers, k at the top have n - k below each and none above.
+            alone, highest, lowest = len(rank) - 1, rank.max(axis=0), rank.min(axis=0)
+            self._counts["contests"] += rank.shape[1]
+            self._counts["tied_top"] += int(np.count_nonzero(highest < alone))
+            self._counts["tied_bottom"] += int(np.count_nonzero(lowest > -alone))
+            self._counts["all_tied"] += int(np.count_nonzero(highest == 0))
 
     def _count_pairs(self, differences: _Ints, tied: Mapping[str, _Ints]) -> None:
         self._counts["pairs"] += len(differences)
@@ -180,26 +183,26 @@ class Auditor:
         for side in _SIDES:
             self._counts[f"tied_{side}"] += int((tied[side] > 1).sum())
 
-    def _correlate(self, name: str, groups: _Ints, scores: _Any, others: _Any, known: _Known) -> None:
-        """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary."""
-        a, b = scores, others
-        if known is not None and not known.all():
-            groups, a, b = groups[known], a[known], b[known]
-        if len(groups) and (groups[1:] < groups[:-1]).any():
-            place = np.argsort(groups, kind="stable")
-            groups, a, b = groups[place], a[place], b[place]
-        if not len(groups):
-            return
-        starts = _starts(groups)
-        rank_a, rank_b = _centred_ranks(groups, starts, a), _centred_ranks(groups, starts, b)
-        cov, var_a, var_b = (
-            np.add.reduceat(product, starts) for product in (rank_a * rank_b, rank_a * rank_a, rank_b * rank_b)
-        )
-        vary = (var_a > 0) & (var_b > 0)
-        norm = np.sqrt(var_a[vary].astype(float)) * np.sqrt(var_b[vary].astype(float))
-        billionths = np.rint(cov[vary] / norm * _BILLION).astype(np.int64)
-        self._counts[f"{name}_sum"] += int(billionths.sum())
-        self._counts[f"{name}_groups"] += int(vary.sum())
+    def _correlate(self, name: str, groups: Sequence[_Ints], ranks: Sequence[_Any], others: _Any) -> None:
+        """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary.
+
+        Args:
+            name: of the correlation.
+            groups: see `_rows_by_size`.
+            ranks: of the scores of these rows.
+            others: what they are correlated with, by row.
+        """
+        for rows, rank_a in zip(groups, ranks, strict=True):
+            rank_b = _centred_ranks(others[rows])
+            cov, var_a, var_b = (
+                np.add.reduce(product, axis=0, dtype=product.dtype)
+                for product in (rank_a * rank_b, rank_a * rank_a, rank_b * rank_b)
+            )
+            vary = (var_a > 0) & (var_b > 0)
+            norm = np.sqrt(var_a[vary].astype(float)) * np.sqrt(var_b[vary].astype(float))
+            billionths = np.rint(cov[vary] / norm * _BILLION).astype(np.int64)
+            self._counts[f"{name}_sum"] += int(billionths.sum())
+            self._counts[f"{name}_groups"] += len(billionths)
 
     def _mean_of(self, name: str) -> float | None:
         return _share(self._counts[f"{name}_sum"], self._counts[f"{name}_groups"] * _BILLION)
@@ -235,43 +238,57 @@ def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _starts(groups: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Where each run of equal numbers starts."""
-    return np.flatnonzero(np.append(True, groups[1:] != groups[:-1]))
+def _rows_by_size(groups: _Ints, known: _Known = None) -> list[_Ints]:
+    """The rows of all groups of several known rows, an array for each size: one line of it for each place in a group.
+
+    Groups of one size are measured at once, place by place.
+
+    Args:
+        groups: a number for each row.
+        known: rows that count.
+    """
+    order = None if known is None or known.all() else np.flatnonzero(known)
+    ordered = groups if order is None else groups[order]
+    if (ordered[1:] < ordered[:-1]).any():
+        places = np.argsort(ordered, kind="stable")
+        order, ordered = places if order is None else order[places], ordered[places]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    sizes = np.diff(np.append(starts, len(ordered)))
+    several = [size for size in np.flatnonzero(np.bincount(sizes)).tolist() if size > 1]
+    rows = [np.add.outer(np.arange(size), starts[sizes == size]) for size in several]
+    return rows if order is None else [order[some] for some in rows]
 
 
-def _centred_ranks(
-    groups: NDArray[np.int64], starts: NDArray[np.intp], values: NDArray[np.generic]
-) -> NDArray[np.int64]:
-    """Twice the mean rank within the group, less its mean: whole numbers that add up to 0.
+def _centred_ranks(values: _Any) -> _Any:
+    """Twice the mean rank within the column, less its mean: whole numbers that add up to 0.
 
     The values at places s to e - 1 of n in order have the mean rank (s + 1 + e) / 2; the mean of all is (n + 1) / 2.
+    So a number is how many values of its column are lower, less how many are higher.
     """
-    sizes = np.diff(np.append(starts, len(values)))
-    if int(sizes.max()) <= _FEW:
-        return _centred_ranks_of_few(groups, values, int(sizes.max()))
-    order = np.lexsort((values, groups))
-    ordered = values[order]
-    new = np.append(True, ordered[1:] != ordered[:-1])
-    new[starts] = True
-    runs = np.flatnonzero(new)
-    ends = np.append(runs[1:], len(values))
-    group_of_run = np.searchsorted(starts, runs, side="right") - 1
-    ranks = runs + ends - 2 * starts[group_of_run] - sizes[group_of_run]
-    result = np.empty(len(values), np.int64)
-    result[order] = np.repeat(ranks, ends - runs)
+    count = len(values)
+    if count <= _FEW:
+        return _centred_ranks_of_few(values)
+    order = np.argsort(values, axis=0)
+    ordered = np.take_along_axis(values, order, axis=0)
+    places = np.arange(1, count)[:, None]
+    new = ordered[1:] != ordered[:-1]
+    ranks = np.full(values.shape, -count)
+    ranks[1:] += np.maximum.accumulate(np.where(new, places, 0), axis=0)
+    ranks[-1] += count
+    ranks[:-1] += np.minimum.accumulate(np.where(new, places, count)[::-1], axis=0)[::-1]
+    result = np.empty_like(ranks)
+    np.put_along_axis(result, order, ranks, axis=0)
     return result
 
 
-def _centred_ranks_of_few(groups: _Ints, values: _Any, most: int) -> _Ints:
-    """The same by comparing each value with all others of its group: those below it less those above it."""
-    result = np.zeros(len(values), np.int64)
-    for apart in range(1, most):
-        later, earlier = values[apart:], values[:-apart]
-        sign = (later > earlier).view(np.int8) - (later < earlier).view(np.int8)
-        sign *= groups[apart:] == groups[:-apart]
-        result[apart:] += sign
-        result[:-apart] -= sign
+def _centred_ranks_of_few(values: _Any) -> NDArray[np.int16]:
+    """The same by comparing each value with all others of its column."""
+    result = np.zeros(values.shape, np.int16)
+    for place, (value, rank) in enumerate(zip(values, result, strict=True)):
+        for other, other_rank in zip(values[:place], result[:place], strict=True):
+            sign = (value > other).view(np.int8) - (value < other).view(np.int8)
+            rank += sign
+            other_rank -= sign
     return result
 
 

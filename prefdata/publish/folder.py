@@ -177,7 +177,6 @@ class _Split:
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
-        table = with_features(table)
         start = 0
         if self._rest is not None and self._rest.num_rows:
             start = min(ROWS_PER_GROUP - self._rest.num_rows, table.num_rows)
@@ -217,7 +216,8 @@ class _Split:
         if self._writer is not None:
             self._writer.close()
         self._files.append(self._folder / f"{self._name}-{len(self._files):05d}.part")
-        self._writer = parquet_writer(self._files[-1], schema)
+        # A file has the metadata of the writer's schema, whatever that of the tables is.
+        self._writer = parquet_writer(self._files[-1], with_features(schema.empty_table()).schema)
 
 
 def splits_of(folder: Path) -> list[str]:

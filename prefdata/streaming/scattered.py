@@ -210,9 +210,8 @@ class ScatteredTable:
             prompts = self._local[here["number"][cuts[:-1] - cuts[0]]].astype(np.int64)
             found = self._rows_of(here, cuts[:-1] - cuts[0], asked["prompt_id"].chunk(0).take(pa.array(prompts)))
             picks = pick(self._rule, found.answers, found.eligible)
-            known = (picks.certain | picks.flat) & found.plain
+            known = picks.certain | picks.flat
             self.left[rows[some[~known[found.answers.run]]]] = True
-            picks = Picks(picks.chosen, picks.rejected, picks.certain & known, picks.flat & known)
             if known.any():
                 yield found, picks, pa.array(prompts), asked["word"].chunk(0).take(pa.array(prompts)).to_numpy()
 

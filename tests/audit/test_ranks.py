@@ -8,18 +8,40 @@ import pytest
 from prefdata.audit import measures
 
 
-@pytest.mark.parametrize("most", [1, 2, 6, 12, 13, 40])
-def test_both_ways_are_the_number_of_lower_values_less_that_of_higher_ones(monkeypatch, most):
-    dice = np.random.default_rng(most)
-    groups = np.repeat(np.arange(30), dice.integers(1, most + 1, 30)) * 7
-    values = dice.integers(0, 5, len(groups)) / 2
-    starts = measures._starts(groups)
-    expected = [
-        int(((values < value) & (groups == group)).sum() - ((values > value) & (groups == group)).sum())
-        for value, group in zip(values, groups, strict=True)
-    ]
-    assert measures._centred_ranks(groups, starts, values).tolist() == expected
+@pytest.mark.parametrize("count", [2, 3, 6, 12, 13, 40])
+def test_both_ways_are_the_number_of_lower_values_less_that_of_higher_ones(monkeypatch, count):
+    values = np.random.default_rng(count).integers(0, 5, (count, 30)) / 2
+    values[:, 0] = 1.5
+    values[:, 1] = np.arange(count)
+    expected = (values[:, None] > values).sum(1) - (values[:, None] < values).sum(1)
+    assert measures._centred_ranks(values).tolist() == expected.tolist()
     monkeypatch.setattr(measures, "_FEW", 0)
-    assert measures._centred_ranks(groups, starts, values).tolist() == expected
+    assert measures._centred_ranks(values).tolist() == expected.tolist()
     monkeypatch.setattr(measures, "_FEW", 100)
-    assert measures._centred_ranks(groups, starts, values).tolist() == expected
+    assert measures._centred_ranks(values).tolist() == expected.tolist()
+
+
+def test_sums_of_products_of_few_ranks_fit_into_their_type():
+    ranks = measures._centred_ranks(np.arange(measures._FEW)[:, None])
+    assert (ranks.astype(int) ** 2).sum() <= np.iinfo(ranks.dtype).max
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows"),
+    [
+        ([], []),
+        ([5], []),
+        ([1, 2, 3], []),
+        ([7, 7], [[[0], [1]]]),
+        ([0, 0, 3, 4, 4, 4, 9, 9], [[[0, 6], [1, 7]], [[3], [4], [5]]]),
+    ],
+)
+def test_groups_of_one_size_are_the_columns_of_one_array(groups, rows):
+    assert [found.tolist() for found in measures._rows_by_size(np.array(groups, np.int64))] == rows
+
+
+def test_groups_that_lie_apart_are_put_together_without_the_rows_that_are_not_known():
+    groups, known = np.array([3, 1, 3, 2, 1, 3]), np.array([True, True, False, True, True, True])
+    assert [found.tolist() for found in measures._rows_by_size(groups)] == [[[1], [4]], [[0], [2], [5]]]
+    assert [found.tolist() for found in measures._rows_by_size(groups, known)] == [[[1, 0], [4, 5]]]
+    assert measures._rows_by_size(groups, known & False) == []

@@ -114,7 +114,7 @@ class TestDatasetsReadsIt:
     """One fresh process each: importing `datasets` takes seconds."""
 
     def test_two_splits_of_several_row_groups_and_files(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(folder, "_FILE_BYTES", 50_000)
+        monkeypatch.setattr(folder, "_FILE_BYTES", 20_000)
         where = written(tmp_path / "dataset", test_ids=IDS[::5])
         assert len(data(where)) >= 3
         found = loaded(where, tmp_path / "cache")

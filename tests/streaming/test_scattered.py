@@ -37,6 +37,10 @@ SECOND = CustomRule(
     rejected=Selection(among=(BelowChosen(margin=1),), by=(Highest(), NearestLength())),
 )
 DRAWN = CustomRule(chosen=Selection(by=(Random(seed=2), Highest())), rejected=Selection(by=(Lowest(), Random())))
+GOOD = CustomRule(
+    chosen=Selection(among=(ScoreAtLeast(value=2),), by=(Shortest(), Lowest())),
+    rejected=Selection(by=(Highest(), Shortest())),
+)
 RULES = (
     WPOHybridV2(),
     WPOHybridV2(length="bytes"),
@@ -46,6 +50,7 @@ RULES = (
     SHORTEST,
     SECOND,
     DRAWN,
+    GOOD,
 )
 
 
@@ -132,7 +137,7 @@ def test_prompts_with_one_hash_are_not_mixed_up(monkeypatch):
     def few(names):
         return np.asarray(names.str.len_bytes().to_numpy()).astype(np.uint64)
 
-    rows = clean()
+    rows = [row | {"source": f"source {number}"} for number, row in enumerate(clean())]
     with watched(monkeypatch) as left, monkeypatch.context() as patch:
         patch.setattr(asked, "hashes", lambda names: few(names) // np.uint64(9))
         both_ways(shuffled(rows), WPOHybridV2(), piece=2_000, bucket=9_000)
