@@ -137,7 +137,7 @@ def test_prompts_with_one_hash_are_not_mixed_up(monkeypatch):
     def few(names):
         return np.asarray(names.str.len_bytes().to_numpy()).astype(np.uint64)
 
-    rows = [row | {"source": f"source {number}"} for number, row in enumerate(clean())]
+    rows = [row | {"source": f"{place}", "response": f"answer {place}"} for place, row in enumerate(clean())]
     with watched(monkeypatch) as left, monkeypatch.context() as patch:
         patch.setattr(asked, "hashes", lambda names: few(names) // np.uint64(9))
         both_ways(shuffled(rows), WPOHybridV2(), piece=2_000, bucket=9_000)
