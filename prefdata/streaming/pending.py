@@ -74,7 +74,7 @@ class PendingPairs:
         answers = rows.answers
         known = picks.certain | picks.flat
         runs, some = np.flatnonzero(known), slice(None) if known.all() else np.flatnonzero(known[answers.run])
-        sizes = np.diff(np.append(answers.starts, len(answers.run)))[runs]
+        sizes = answers.sizes[runs]
         self._note(
             size=sizes,
             hashes=hashes[runs],
@@ -107,7 +107,7 @@ class PendingPairs:
         self._note(**{f"put_{name}": put for name, put in self._spilled.add_texts(texts, ends).items()})
         self._note(
             order=(np.arange(len(runs)) if order is None else order) + self._pairs,
-            n_candidates=np.diff(np.append(answers.starts, len(answers.run)))[runs],
+            n_candidates=answers.sizes[runs],
         )
         for side, picked in sides.items():
             place = at[side] if isinstance(some, slice) else np.searchsorted(some, at[side])

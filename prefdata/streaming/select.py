@@ -68,6 +68,11 @@ class Answers:
     ambiguous: _Flags
     """Runs in which source and index don't tell all rows apart."""
 
+    @property
+    def sizes(self) -> _Ints:
+        """The number of rows of each run."""
+        return np.diff(np.append(self.starts, len(self.run)))
+
 
 @dataclass(frozen=True)
 class Side:

@@ -138,6 +138,8 @@ class _Work:
         self._rest: list[pa.Table] = []
         self._rest_bytes = 0
         self._drops: list[pl.DataFrame] = []
+        self._flat: list[tuple[pa.Array, _Ints]] = []
+        """Ids and numbers of answers of prompts whose answers all have one score."""
         self._ineligible: list[pl.DataFrame] = []
         self._counts: Counter[str] = Counter()
         self._digest, self._auditor = CandidateDigest(), Auditor()
@@ -167,6 +169,9 @@ class _Work:
 
     def result(self) -> PairedTable:
         counts = self._counts
+        if self._flat:
+            ids, sizes = zip(*self._flat, strict=True)
+            self._drops.append(_without_contrast(pa.concat_arrays(ids), np.concatenate(sizes)))
         return PairedTable(
             self._dataset_rows(),
             counts["pairs"],
@@ -227,8 +232,8 @@ class _Work:
         known = picks.certain | picks.flat
         n_answers, n_pairs = int(known[answers.run].sum()), int(picks.certain.sum())
         self._count(int(known.sum()), n_answers, n_answers, n_pairs, n_pairs)
-        if picks.flat.any():
-            self._drops.append(_without_contrast(answers, np.flatnonzero(picks.flat)))
+        runs = np.flatnonzero(picks.flat)
+        self._flat.append((answers.prompt_ids.take(pa.array(runs)), answers.sizes[runs]))
 
     def _decide_rest(self) -> None:
         """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
@@ -275,13 +280,12 @@ class _Work:
             yield TRLPairs().rows(pairs, prompts)
 
 
-def _without_contrast(answers: Answers, runs: _Ints) -> pl.DataFrame:
-    """The drops of runs whose rows are all eligible and have one score, as `PairRule.pair` words them."""
-    sizes = np.diff(np.append(answers.starts, len(answers.run)))[runs]
-    ids = pl.Series("prompt_id", pl.from_arrow(answers.prompt_ids.take(pa.array(runs))))
+def _without_contrast(ids: pa.Array, sizes: _Ints) -> pl.DataFrame:
+    """The drops of prompts whose answers are all eligible and have one score, as `PairRule.pair` words them."""
     why = {"stage": pl.lit("pairs"), "reason": pl.lit("no_contrast")}
     detail = [f"{size} of {size} candidates eligible" for size in sizes.tolist()]
-    return ids.to_frame().with_columns(**why, detail=pl.Series(detail, dtype=pl.String))
+    frame = pl.Series("prompt_id", pl.from_arrow(ids), pl.String).to_frame()
+    return frame.with_columns(**why, detail=pl.Series(detail, dtype=pl.String))
 
 
 class _Seen:
