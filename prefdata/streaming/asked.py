@@ -33,11 +33,11 @@ _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Confused(Exception):  # noqa: N818 - a turn of the way, not an error
-    """Two prompts have one hash."""
+    """Two prompts have one hash, or a table has more names than are kept in memory."""
 
 
 class AskedPrompts:
-    """Tells the prompts of rows apart by hashes of 64 bits of id and text, and by the length of the text.
+    """Tells the prompts of rows apart by a hash of 64 bits of id and text, and by another of the id and the length.
 
     Each prompt goes to disk when it comes for the first time, into the bucket of its id. In memory it has 32 bytes.
     """
@@ -48,10 +48,10 @@ class AskedPrompts:
         self.buckets = len(self._edges) + 1
         self._stored = Buckets(folder, self.buckets, _SCHEMA, ("prompt_text",))
         self._levels: list[tuple[_Words, _Ints]] = []
-        self._sizes, self._bucket = _Grown(), _Grown()
+        self._marks, self._bucket = _Grown(), _Grown()
 
     def __len__(self) -> int:
-        return len(self._sizes.values)
+        return len(self._marks.values)
 
     @property
     def bucket_of(self) -> _Ints:
@@ -65,9 +65,10 @@ class AskedPrompts:
             Confused: two prompts can't be told apart.
         """
         prompts = rows["prompt"].chunk(0)
-        keys = hashes(pl.Series(pl.from_arrow(prompts)))
+        keys, marks = hashes(pl.Series(pl.from_arrow(prompts))), sizes_of(prompts)
         if "prompt_id" in rows.column_names:
-            keys = keys * _ODD + hashes(pl.Series(pl.from_arrow(rows["prompt_id"].chunk(0))))
+            ids = pl.Series(pl.from_arrow(rows["prompt_id"].chunk(0)))
+            keys, marks = keys * _ODD + hashes(ids), marks ^ hashes(ids, seed=1).view(np.int64)
         order = np.argsort(keys)
         keys = keys[order]
         first = np.append(True, keys[1:] != keys[:-1])
@@ -77,10 +78,11 @@ class AskedPrompts:
         if len(new):
             numbers[new] = np.arange(len(self), len(self) + len(new))
             self._remember(keys[new], numbers[new])
+            self._marks.add(marks[order[first][new]])
             self._put(rows, order[first][new], numbers[new])
         found = np.empty(len(order), np.int64)
         found[order] = numbers[np.cumsum(first) - 1]
-        if (self._sizes.values[found] != sizes_of(prompts)).any():
+        if (self._marks.values[found] != marks).any():
             raise Confused
         return found
 
@@ -120,7 +122,6 @@ class AskedPrompts:
         ids, prompts, plain = identities(Piece(table, np.arange(table.num_rows)))
         columns = [pa.array(numbers), ids, pa.array(text_words(ids)), pa.array(plain), prompts]
         of = buckets_of(self._edges, ids) if len(self._edges) else np.zeros(len(ids), np.int64)
-        self._sizes.add(sizes_of(prompts))
         self._bucket.add(of)
         order, ends = by_bucket(of, self.buckets)
         put = pa.table([column.take(pa.array(order)) for column in columns], schema=_SCHEMA)

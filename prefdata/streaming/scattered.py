@@ -40,6 +40,7 @@ _CHUNK = 1 << 20
 _BUCKET_ROWS = 1 << 19
 """Rows in a bucket, about."""
 _MOST = 0.5
+"""Share of rows to be read a third time from which on the second reading is left out."""
 _PLACE_BITS = 36
 _NAMES = 10_000
 """Different sources, models or finish reasons that are kept in memory."""

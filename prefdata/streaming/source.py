@@ -237,6 +237,6 @@ def _by_key(narrow: pa.Table) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     return key[order], order
 
 
-def hashes(names: pl.Series) -> NDArray[np.uint64]:
+def hashes(names: pl.Series, seed: int = 0) -> NDArray[np.uint64]:
     """A hash of 64 bits for each text, which holds for this process."""
-    return np.asarray(names.hash().to_numpy())
+    return np.asarray(names.hash(seed).to_numpy())

@@ -139,7 +139,7 @@ def test_prompts_with_one_hash_are_not_mixed_up(monkeypatch):
 
     rows = [row | {"source": f"{place}", "response": f"answer {place}"} for place, row in enumerate(clean())]
     with watched(monkeypatch) as left, monkeypatch.context() as patch:
-        patch.setattr(asked, "hashes", lambda names: few(names) // np.uint64(9))
+        patch.setattr(asked, "hashes", lambda names, seed=0: few(names) // np.uint64(9 - seed))
         both_ways(shuffled(rows), WPOHybridV2(), piece=2_000, bucket=9_000)
     assert left[0].all()
 
