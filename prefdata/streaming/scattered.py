@@ -25,7 +25,7 @@ from prefdata.streaming.places import Labels, Numbers, keys_of, places
 from prefdata.streaming.rows import LONG_TEXTS
 from prefdata.streaming.select import Answers, Picks, can_select, pick, reachable
 from prefdata.streaming.source import ParquetTable
-from prefdata.streaming.spill import Buckets, by_bucket, spans
+from prefdata.streaming.spill import Buckets, by_bucket, cuts, spans
 
 __all__ = ["ScatteredTable", "can_scatter"]
 
@@ -115,6 +115,7 @@ class ScatteredTable:
 
     def tables(self, rows: int) -> Iterator[pa.Table]:
         """All pairs, sorted, in tables of at most so many rows and of bounded size."""
+        done = 0
         for bucket in range(self._asked.buckets):
             narrow = self._pairs.narrow_of(bucket)
             if not narrow.num_rows:
@@ -124,10 +125,11 @@ class ScatteredTable:
             texts = {"prompt_text": prompts, "response_chosen": answers, "response_rejected": answers}
             each = sum(column.nbytes / max(1, len(column)) for column in texts.values())
             step = int(min(rows, max(1, spill.TAKEN_BYTES // max(1.0, each))))
-            for start in range(0, narrow.num_rows, step):
-                part = narrow.slice(start, step)
+            for start, end in cuts(narrow.num_rows, step, rows, done):
+                part = narrow.slice(start, end - start)
                 columns = [_told(texts.get(name), part[name].chunk(0), name) for name in self._pairs.schema.names]
                 yield pa.table(columns, schema=self._pairs.schema)
+            done += narrow.num_rows
 
     def _read_scores(self) -> None:
         """The first reading: everything but the answers."""
@@ -205,11 +207,11 @@ class ScatteredTable:
         columns["text"] = np.where(wanted, np.cumsum(wanted) - 1, -1)
         starts = np.append(_runs(columns["number"][order])[0], len(order))
         for start in range(0, len(starts) - 1, _SLICE):
-            cuts = starts[start : start + _SLICE + 1]
-            some = order[cuts[0] : cuts[-1]]
+            at = starts[start : start + _SLICE + 1]
+            some = order[at[0] : at[-1]]
             here = {name: column[some] for name, column in columns.items()}
-            prompts = self._local[here["number"][cuts[:-1] - cuts[0]]].astype(np.int64)
-            found = self._rows_of(here, cuts[:-1] - cuts[0], asked["prompt_id"].chunk(0).take(pa.array(prompts)))
+            prompts = self._local[here["number"][at[:-1] - at[0]]].astype(np.int64)
+            found = self._rows_of(here, at[:-1] - at[0], asked["prompt_id"].chunk(0).take(pa.array(prompts)))
             picks = pick(self._rule, found.answers, found.eligible)
             known = picks.certain | picks.flat
             self.left[rows[some[~known[found.answers.run]]]] = True

@@ -25,6 +25,7 @@ __all__ = [
     "SortedRows",
     "buckets_of",
     "by_bucket",
+    "cuts",
     "sizes_of",
     "spans",
 ]
@@ -218,11 +219,12 @@ class SortedRows:
 
     def tables(self, rows: int) -> Iterator[pa.Table]:
         """All rows, sorted, in tables of at most so many rows and of bounded size."""
+        done = 0
         for bucket, order in self.buckets():
             narrow = in_one_chunk(bucket.narrow.take(pa.array(order)))
-            step = min(rows, bucket.step(TAKEN_BYTES))
-            for start in range(0, len(order), step):
-                yield bucket.with_texts(narrow.slice(start, step), order[start : start + step])
+            for start, end in cuts(len(order), min(rows, bucket.step(TAKEN_BYTES)), rows, done):
+                yield bucket.with_texts(narrow.slice(start, end - start), order[start:end])
+            done += len(order)
 
 
 def buckets_of(edges: pl.Series, ids: pa.Array) -> _Ints:
@@ -233,6 +235,22 @@ def buckets_of(edges: pl.Series, ids: pa.Array) -> _Ints:
 def by_bucket(bucket: _Ints, count: int) -> tuple[_Ints, _Ints]:
     """The order of rows by their buckets, and where each bucket ends; rows of one bucket keep their order."""
     return np.argsort(bucket, kind="stable"), np.cumsum(np.bincount(bucket, minlength=count))
+
+
+def cuts(count: int, step: int, group: int, done: int) -> Iterator[tuple[int, int]]:
+    """Where to cut rows into tables, so that few tables cross the ends of the groups of rows that are written.
+
+    Args:
+        count: of the rows.
+        step: at most so many in a table.
+        group: rows in a group.
+        done: rows before these.
+    """
+    start = 0
+    while start < count:
+        end = min(start + step, start + group - (done + start) % group, count)
+        yield start, end
+        start = end
 
 
 def spans(ends: _Ints) -> Iterator[tuple[int, int, int]]:
