@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prefdata.streaming.digest import text_words
@@ -16,7 +15,7 @@ from prefdata.streaming.pieces import Piece, identities
 from prefdata.streaming.source import hashes
 from prefdata.streaming.spill import Bucket, Buckets, buckets_of, by_bucket, sizes_of, spans
 
-__all__ = ["AskedPrompts", "Confused", "twice"]
+__all__ = ["AskedPrompts", "Confused"]
 
 _Ints = NDArray[np.int64]
 _Words = NDArray[np.uint64]
@@ -121,22 +120,12 @@ class AskedPrompts:
         table = rows.select(names).take(pa.array(some))
         ids, prompts, plain = identities(Piece(table, np.arange(table.num_rows)))
         columns = [pa.array(numbers), ids, pa.array(text_words(ids)), pa.array(plain), prompts]
-        of = buckets_of(self._edges, ids) if len(self._edges) else np.zeros(len(ids), np.int64)
+        of = buckets_of(self._edges, ids)
         self._bucket.add(of)
         order, ends = by_bucket(of, self.buckets)
         put = pa.table([column.take(pa.array(order)) for column in columns], schema=_SCHEMA)
         for bucket, start, end in spans(ends):
             self._stored.write(bucket, put.slice(start, end - start))
-
-
-def twice(ids: pa.Array) -> NDArray[np.bool_]:
-    """Which ids stand there more than once."""
-    order = pc.sort_indices(ids)
-    ordered = ids.take(order)
-    same = pc.equal(ordered[1:], ordered[:-1]).to_numpy(zero_copy_only=False)
-    flags = np.zeros(len(ids), bool)
-    flags[order.to_numpy()] = np.append(same, False) | np.append(False, same)
-    return flags
 
 
 class _Grown:

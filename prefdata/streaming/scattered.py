@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from prefdata.errors import ConservationError
 from prefdata.pairing import PairRule
 from prefdata.streaming import source, spill
-from prefdata.streaming.asked import AskedPrompts, Confused, twice
+from prefdata.streaming.asked import AskedPrompts, Confused
 from prefdata.streaming.digest import text_words
 from prefdata.streaming.pieces import Rows, cut_off, labels_of, measured, scores_of
 from prefdata.streaming.places import Labels, Numbers, keys_of, places
@@ -285,11 +285,13 @@ def _ranked(asked: pa.Table, local: NDArray[np.int32]) -> tuple[_Ints, _Flags]:
     """
     ids = asked["prompt_id"].chunk(0)
     local[asked["number"].to_numpy()] = np.arange(len(ids))
-    order = pc.sort_indices(ids).to_numpy().astype(np.int64)
+    order = pc.sort_indices(ids)
+    ids, plain = ids.take(order), asked["plain"].chunk(0).take(order)
+    again = pc.equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    twice = np.append(again, False) | np.append(False, again)
     rank = np.empty(len(ids), np.int64)
-    rank[order] = np.arange(len(ids))
-    plain = asked["plain"].chunk(0).to_numpy(zero_copy_only=False) & ~twice(ids)
-    return rank, np.asarray(plain[order])
+    rank[order.to_numpy()] = np.arange(len(ids))
+    return rank, plain.to_numpy(zero_copy_only=False) & ~twice
 
 
 def _told(texts: pa.Array | None, places: pa.Array, name: str) -> pa.Array:

@@ -202,8 +202,9 @@ class _Work:
             piece, plain, repeated, hashes = piece.part(whole), plain[whole], repeated[whole], hashes[whole]
         rows = rows_of(piece, ids, plain & ~repeated, self._rule.length)
         picks = pick(self._rule, rows.answers, rows.eligible)
-        fit = rows.plain & ~rows.answers.ambiguous if self._aside else rows.plain
-        picks = replace(picks, certain=picks.certain & fit, flat=picks.flat & fit)
+        if self._aside:
+            apart = ~rows.answers.ambiguous
+            picks = replace(picks, certain=picks.certain & apart, flat=picks.flat & apart)
         known = picks.certain | picks.flat
         if not known.all():
             self._leave(piece.rows_of_runs(~known))
