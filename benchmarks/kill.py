@@ -74,8 +74,8 @@ def tree(folder: Path) -> dict[str, str]:
 
 def journalled(build: Path) -> dict[str, list[object]]:
     """Key of every task that a journal or a written shard answers → its candidates."""
-    from prefdata.store import Journal
-    from prefdata.tables import read_parquet
+    from prefdata.flow.store import Journal
+    from prefdata.tables.schemas import read_parquet
 
     found: dict[str, list[object]] = {}
     for stage in build.glob("stages/candidates-*"):

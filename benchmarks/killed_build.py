@@ -97,7 +97,7 @@ def _lives(pid: int, started: str) -> bool:
 
 def child(recipe: str, out: str, shard_size: int, pause: float, stretch: float, asked: str) -> None:
     """Builds a recipe slowly, and logs what it asks."""
-    from prefdata.flow import build
+    from prefdata.flow.build import build
     from prefdata.recipe import load_recipe
 
     loaded = load_recipe(recipe)

@@ -131,7 +131,7 @@ def write_tables(folder: Path, prompts: int, layouts: list[str]) -> dict[str, Pa
 
 
 def limit(table: Path, out: Path, reference: Path | None) -> list[Path]:
-    from prefdata.tables import parquet_writer
+    from prefdata.tables.schemas import parquet_writer
 
     for _ in pq.ParquetFile(table, pre_buffer=False).iter_batches(6_000, use_threads=False):
         pass
@@ -158,16 +158,16 @@ LIMIT_WORK: list[float] = []
 
 
 def ours(table: Path, out: Path, reference: Path | None) -> list[Path]:
+    from prefdata.flow.from_table import pair_table
     from prefdata.pairing import WPOHybridV2
-    from prefdata.table_pairs import pair_table
 
     pair_table(table, WPOHybridV2(), out / "dataset")
     return sorted((out / "dataset" / "data").glob("*.parquet"))
 
 
 def ours_with_answers(table: Path, out: Path, reference: Path | None) -> list[Path]:
+    from prefdata.flow.from_table import pair_table
     from prefdata.pairing import WPOHybridV2
-    from prefdata.table_pairs import pair_table
 
     pair_table(table, WPOHybridV2(), out / "dataset", with_candidates=True)
     return sorted((out / "dataset" / "data").glob("*.parquet"))
@@ -372,7 +372,7 @@ def child(design: str, table: Path, out: Path, reference: str) -> None:
     if importlib.util.find_spec("pandas"):
         importlib.import_module("pandas")
     if design.startswith("ours") or design == "limit":
-        importlib.import_module("prefdata.table_pairs")
+        importlib.import_module("prefdata.flow.from_table")
     elif DESIGNS[design][2]:
         importlib.import_module(DESIGNS[design][2])
     peak, running = 0, True

@@ -28,9 +28,9 @@ from minihub import MiniHub, User
 
 from prefdata.dataset import TRLPairs
 from prefdata.publish import Publish, folder
-from prefdata.publish.card import CardFacts
+from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
-from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIRS, PROMPTS
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIRS, PROMPTS
 
 ROW_BYTES = 20_000
 TOKEN = "token-of-the-benchmark"

@@ -60,7 +60,7 @@ def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[st
     """`LLM.chat` over all prompts in one call."""
     from vllm import LLM, SamplingParams
 
-    from prefdata.models import model_folder
+    from prefdata.models.folders import model_folder
     from prefdata.records import prompt_id_of
     from prefdata.spec import derive_seed
 
@@ -99,13 +99,13 @@ def ours(
     number: int, n: int, max_tokens: int, dtype: str, shard_size: int, folder: str, replicas: int = 1
 ) -> dict[str, float]:
     """The prompts and the sampling stage of a build: journals and shards on disk."""
-    from prefdata.generators import VLLM, vllm
-    from prefdata.lock import make_lock
+    from prefdata.flow.lock import make_lock
+    from prefdata.flow.run import Run
+    from prefdata.flow.store import BuildFolder
+    from prefdata.models import VLLM, vllm
     from prefdata.recipe import Recipe
     from prefdata.sampling import Samples
-    from prefdata.stages import Run
-    from prefdata.store import BuildFolder
-    from prefdata.tables import read_parquet
+    from prefdata.tables.schemas import read_parquet
 
     vllm._WORKER = "sampling_side"
     out = Path(folder)
@@ -146,7 +146,7 @@ def ours(
 
 def worker() -> None:
     """The worker of `VLLM`, which notes when its engine is up, and how many steps it has made."""
-    from prefdata.generators import _vllm_worker
+    from prefdata.models import _vllm_worker
 
     start: Callable[..., Any] = _vllm_worker._start
     mark = Path(os.environ[_MARK]) / f"mark-{os.getpid()}.json"

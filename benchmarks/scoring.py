@@ -61,7 +61,7 @@ def write_model(folder: Path) -> None:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from prefdata.embedded import embedded_folder
+    from prefdata.models.embedded import embedded_folder
 
     source = embedded_folder("smollm2-135m-instruct")
     torch.manual_seed(3)

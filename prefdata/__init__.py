@@ -7,7 +7,7 @@
     recipe = load_recipe("recipes/wpo_hybrid_v2.py").with_profile("cpu").with_limit(20)
     build(recipe).pairs.to_pandas()
 
-The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.generators`,
+The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`,
 `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
@@ -17,23 +17,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefdata.flow import Build, build, plan
+    from prefdata.flow.build import Build, build, plan
+    from prefdata.flow.from_table import pair_table
     from prefdata.inspection import summarise
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Profile, Recipe, load_recipe
-    from prefdata.table_pairs import pair_table
 
 __all__ = ["Build", "Profile", "Pushed", "Recipe", "build", "load_recipe", "pair_table", "plan", "push", "summarise"]
 
 _HOMES = {
-    "Build": "flow",
+    "Build": "flow.build",
     "Profile": "recipe",
     "Pushed": "publish.pushing",
     "Recipe": "recipe",
-    "build": "flow",
+    "build": "flow.build",
     "load_recipe": "recipe",
-    "pair_table": "table_pairs",
-    "plan": "flow",
+    "pair_table": "flow.from_table",
+    "plan": "flow.build",
     "push": "publish.pushing",
     "summarise": "inspection",
 }

@@ -1,6 +1,6 @@
 """The words of prefdata as plain records: Prompt, Candidate, Score, Comparison, Pair, Drop.
 
-Records are what parts hand to each other one at a time; tables of the same columns are in `prefdata.tables`.
+Records are what parts hand to each other one at a time; tables of the same columns are in `prefdata.tables.schemas`.
 """
 
 from __future__ import annotations

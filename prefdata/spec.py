@@ -13,15 +13,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from prefdata.errors import RecipeError, UserError
-from prefdata.spending import Spending
 
 __all__ = [
     "JSON",
+    "Account",
     "Context",
     "Operational",
     "Part",
@@ -131,6 +131,16 @@ def _identity(value: object, dumped: JSON) -> JSON:
     return dumped
 
 
+class Account(Protocol):
+    """Records what endpoints were paid: `prefdata.models.endpoint.spending.Spending`."""
+
+    def of(self, account: str) -> Any:
+        """Returns what an account was paid so far."""
+
+    def add(self, account: str, spent: Any) -> None:
+        """Adds a payment to an account."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a running part is given besides its own fields."""
@@ -143,8 +153,8 @@ class Context:
     """Takes one line for the person who watches; goes to stderr."""
     counted: Callable[[str, int], None] = lambda _what, _n: None
     """Adds to a named counter of the stage's report (truncated texts, retries, unmatched rows ...)."""
-    spending: Spending = field(default_factory=Spending)
-    """What endpoints were paid so far; of a build, in all its runs."""
+    spending: Account | None = None
+    """What endpoints were paid in all runs of this build; None keeps no record."""
 
     def child(self, name: str) -> Context:
         """The context for the part that stands in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""

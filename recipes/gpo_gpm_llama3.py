@@ -10,12 +10,11 @@ sample from the folders named below, where the model of the iteration before is 
 
 from typing import Any
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM
+from prefdata.models import VLLM
 from prefdata.pairing import GPO
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Profile, Recipe
+from prefdata.recipe import Profile, Recipe, profiles
 from prefdata.sampling import Samples
 from prefdata.scoring import GPM, BaselineScorer
 from prefdata.training import GPOTraining

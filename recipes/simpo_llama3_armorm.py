@@ -4,12 +4,11 @@ As `wpo_gemma2_armorm`, without a teacher, at another temperature, and trained b
 (decode.py, post_process.py, reward_model_annotate.py), training_configs/ and README of github.com/princeton-nlp/SimPO.
 """
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM
+from prefdata.models import VLLM
 from prefdata.pairing import BestVsWorst
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Recipe
+from prefdata.recipe import Recipe, profiles
 from prefdata.sampling import Samples
 from prefdata.scoring import ArmoRM, BaselineScorer
 from prefdata.training import SimPOTraining

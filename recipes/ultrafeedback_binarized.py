@@ -4,12 +4,11 @@ Nothing is sampled and nothing scored: UltraFeedback has four answers to each pr
 best stands against a random other one. Source: create_dataset.py and README of the dataset.
 """
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
 from prefdata.pairing import UltraFeedbackBinarized
 from prefdata.prompts import Decontaminate, HubPrompts
 from prefdata.prompts.filters import TRUTHFUL_QA
-from prefdata.recipe import Recipe
+from prefdata.recipe import Recipe, profiles
 from prefdata.sampling import ExistingCompletions
 from prefdata.scoring import GivenScores
 from prefdata.training import DPOTraining

@@ -4,12 +4,11 @@ As `wpo_hybrid_v2`, but ArmoRM scores each answer by itself, and the best stands
 such scores, so there is no need of a backfill. Sources: arXiv 2406.11827 and the model's card.
 """
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM, ChatEndpoint, Prices
+from prefdata.models import VLLM, ChatEndpoint, Prices
 from prefdata.pairing import BestVsWorst
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Recipe
+from prefdata.recipe import Recipe, profiles
 from prefdata.sampling import Samples
 from prefdata.scoring import ArmoRM, BaselineScorer
 from prefdata.training import WPOTraining

@@ -5,12 +5,11 @@ rejected. Sources: arXiv 2406.11827 (sampling, scoring, rule, hyper-parameters) 
 paper takes its sampling and its judge from.
 """
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM, ChatEndpoint, Prices
+from prefdata.models import VLLM, ChatEndpoint, Prices
 from prefdata.pairing import WPOHybridV1
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Recipe
+from prefdata.recipe import Recipe, profiles
 from prefdata.sampling import PublishedPairs, Samples
 from prefdata.scoring import AdditiveJudge
 from prefdata.training import WPOTraining

@@ -6,12 +6,11 @@ with the UltraFeedback pair. Sources: arXiv 2406.11827, the model's
 card, and DNO (arXiv 2404.03715), which the paper takes its sampling and its judge from.
 """
 
-from prefdata import profiles
 from prefdata.dataset import TRLPairs
-from prefdata.generators import VLLM, ChatEndpoint, Prices
+from prefdata.models import VLLM, ChatEndpoint, Prices
 from prefdata.pairing import WPOHybridV2
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Recipe
+from prefdata.recipe import Recipe, profiles
 from prefdata.sampling import PublishedPairs, Samples
 from prefdata.scoring import AdditiveJudge
 from prefdata.training import WPOTraining

@@ -58,7 +58,7 @@ def command(
         with allowing_code(allow_code, Path(recipe or ".").parent):
             show_plan(loaded, out, as_json)
         return
-    from prefdata.flow import build
+    from prefdata.flow.build import build
 
     with allowing_code(allow_code, Path(recipe or ".").parent):
         built = build(loaded, out, relock=relock)
@@ -78,7 +78,7 @@ def _recipe(recipe: str | None, origin: str | None, out: str | None) -> Recipe:
     if (recipe is None) == (origin is None):
         raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID")
     if origin is not None:
-        from prefdata.rebuild import fetch_recipe
+        from prefdata.flow.from_hub import fetch_recipe
 
         return fetch_recipe(origin, out)
     from prefdata.recipe import load_recipe
@@ -88,7 +88,7 @@ def _recipe(recipe: str | None, origin: str | None, out: str | None) -> Recipe:
 
 def _published(recipe: Recipe, folder: Path) -> list[str]:
     from prefdata.cli.push import push_lines
-    from prefdata.progress import say
+    from prefdata.flow.progress import say
     from prefdata.publish import push
 
     publish = recipe.publish

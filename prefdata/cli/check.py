@@ -20,7 +20,7 @@ from prefdata.errors import UserError
 from prefdata.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
-    from prefdata.estimate import Estimate, StageCost
+    from prefdata.flow.estimate import Estimate, StageCost
 
 __all__ = ["command", "show_plan"]
 
@@ -60,8 +60,8 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
     """Prints the plan of a build."""
     from dataclasses import asdict
 
-    from prefdata.flow import plan
-    from prefdata.publish.licence import derive_licence, licence_lines
+    from prefdata.flow.build import plan
+    from prefdata.publish.card.licence import derive_licence, licence_lines
 
     planned = plan(recipe, out, answer_tokens=answer_tokens)
     estimated, licence = planned.estimate, derive_licence(recipe.dump())

@@ -30,8 +30,8 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     """
     from dataclasses import asdict
 
+    from prefdata.hub.reading import dataset_at
     from prefdata.inspection.diff import compare
-    from prefdata.inspection.where import dataset_at
 
     found = compare(dataset_at(before), dataset_at(after))
     if as_json:

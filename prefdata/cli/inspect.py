@@ -20,8 +20,8 @@ def command(folder: str, show: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
+    from prefdata.hub.reading import dataset_at
     from prefdata.inspection import render, summarise
-    from prefdata.inspection.where import dataset_at
 
     summary = summarise(dataset_at(folder), examples=show)
     if as_json:

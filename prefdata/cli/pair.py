@@ -54,7 +54,7 @@ def command(
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
     # costs a tenth of the work. It reads this once, when pyarrow is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
-    from prefdata.table_pairs import pair_table
+    from prefdata.flow.from_table import pair_table
 
     taken = one_rule(rule, rule_json, length)
     with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):

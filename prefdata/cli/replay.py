@@ -19,7 +19,7 @@ from prefdata.cli.options import (
 from prefdata.pairing import LengthUnit
 
 if TYPE_CHECKING:
-    from prefdata.replay import Replay
+    from prefdata.inspection.replay import Replay
 
 __all__ = ["command"]
 
@@ -56,7 +56,7 @@ def command(
     """
     from dataclasses import asdict
 
-    from prefdata.replay import replay
+    from prefdata.inspection.replay import replay
 
     taken = one_rule(rule, rule_json, length)
     with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):

@@ -11,7 +11,7 @@ import click
 from prefdata.cli.options import allow_code_option, allowing_code, print_json
 
 if TYPE_CHECKING:
-    from prefdata.verify import Mismatch, Report
+    from prefdata.verification import Mismatch, Report
 
 __all__ = ["command"]
 
@@ -29,7 +29,7 @@ def command(folder: str, table: str | None, allow_code: bool, as_json: bool) -> 
     Derives every pair and drop again from the answers, counts the ledger again, and compares hashes, lock, splits and
     columns. Exits with 0 when all holds, with 1 on any mismatch.
     """
-    from prefdata.verify import verify_dataset
+    from prefdata.verification import verify_dataset
 
     with allowing_code(allow_code, Path()):
         report = verify_dataset(folder, table=table, keep=None if as_json else _SHOWN)

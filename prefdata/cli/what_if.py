@@ -12,7 +12,7 @@ from prefdata.errors import UserError
 from prefdata.pairing import LengthUnit
 
 if TYPE_CHECKING:
-    from prefdata.what_if import Outcome
+    from prefdata.inspection.what_if import Outcome
 
 __all__ = ["command"]
 
@@ -47,8 +47,8 @@ def command(
     """
     from dataclasses import asdict
 
+    from prefdata.inspection.what_if import what_if
     from prefdata.recipe import load_rule
-    from prefdata.what_if import what_if
 
     taken = [named_rule(name.strip(), length) for name in rules.split(",") if name.strip()]
     taken += [load_rule(file) for file in files]

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from prefdata.errors import ConservationError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import np, pa, pc
 
 __all__ = ["as_answers", "joined_prompts", "messages_of", "with_answers"]
 
@@ -18,9 +14,7 @@ def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
     Raises:
         ConservationError: a pair's prompt is not among `prompts`.
     """
-    import pyarrow.compute as pc
-
-    from prefdata.tables import MESSAGES, one_chunk
+    from prefdata.tables.schemas import MESSAGES, one_chunk
 
     messages = one_chunk(prompts["messages"])
     # Prompts that stand in the order of the pairs already are not copied.
@@ -34,9 +28,7 @@ def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
 
 def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("role", "content")) -> pa.StructArray:
     """Each text as one message of a role; `keys` name what holds the role and what holds the text."""
-    import pyarrow as pa
-
-    from prefdata.tables import one_chunk
+    from prefdata.tables.schemas import one_chunk
 
     content = one_chunk(texts)
     return pa.StructArray.from_arrays([pa.repeat(pa.scalar(role), len(content)), content], names=list(keys))
@@ -44,18 +36,12 @@ def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("rol
 
 def as_answers(texts: pa.ChunkedArray) -> pa.ListArray:
     """Each text as a conversation of one assistant turn."""
-    import numpy as np
-    import pyarrow as pa
-
     turns = messages_of(texts, "assistant")
     return pa.ListArray.from_arrays(pa.array(np.arange(len(turns) + 1, dtype=np.int32)), turns)
 
 
 def with_answers(messages: pa.ListArray, texts: pa.ChunkedArray) -> pa.ListArray:
     """Each conversation with its text after it, as the assistant's turn."""
-    import numpy as np
-    import pyarrow as pa
-
     turns, answers = messages.flatten(), messages_of(texts, "assistant")
     ends = np.cumsum(messages.value_lengths().to_numpy(zero_copy_only=False) + 1, dtype=np.int32)
     order = np.empty(len(turns) + len(answers), dtype=np.int64)

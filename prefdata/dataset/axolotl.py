@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset._turns import joined_prompts, messages_of
 from prefdata.dataset.base import Layout
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import pa
 
 __all__ = ["Axolotl"]
 
@@ -30,8 +28,6 @@ class Axolotl(Layout):
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
-        import pyarrow as pa
-
         columns = {
             "prompt_id": pairs["prompt_id"],
             "messages": joined_prompts(pairs, prompts),

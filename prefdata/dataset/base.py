@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import Field
 
+from prefdata.lazy import pa
 from prefdata.spec import JSON, Part
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["Layout"]
 
@@ -65,10 +63,10 @@ class Layout(Part):
         """The rows of some pairs.
 
         Args:
-            pairs: schema `prefdata.tables.PAIRS`.
-            prompts: schema `prefdata.tables.PROMPTS`, at least the prompts of the pairs; joined by `prompt_id`.
-            answers: schema `prefdata.tables.ANSWERS`, sorted by (`prompt_id`, `source`, `index`), at least the answers
-                to the prompts of the pairs; always given where the layout says `needs_answers`.
+            pairs: schema `prefdata.tables.schemas.PAIRS`.
+            prompts: schema `prefdata.tables.schemas.PROMPTS`, at least the prompts of the pairs; joined by `prompt_id`.
+            answers: schema `prefdata.tables.schemas.ANSWERS`, sorted by (`prompt_id`, `source`, `index`), at least the
+                answers to the prompts of the pairs; always given where the layout says `needs_answers`.
 
         Returns:
             `rows_per_pair` rows for each pair, in the order of `pairs`, always of the same schema, with a column

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset._turns import joined_prompts, with_answers
 from prefdata.dataset.base import Layout
 from prefdata.dataset.snorkel import prompt_text
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import pa
 
 __all__ = ["FullConversation"]
 
@@ -34,8 +32,6 @@ class FullConversation(Layout):
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
-        import pyarrow as pa
-
         messages = joined_prompts(pairs, prompts)
         columns = {
             "prompt_id": pairs["prompt_id"],

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset._turns import as_answers, joined_prompts
 from prefdata.dataset.base import Layout
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import np, pa
 
 __all__ = ["KTO"]
 
@@ -36,9 +34,6 @@ class KTO(Layout):
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
-        import numpy as np
-        import pyarrow as pa
-
         count = pairs.num_rows
         twice = pa.array(np.repeat(np.arange(count), 2))
         in_turn = pa.array(np.arange(2 * count).reshape(2, count).T.ravel())

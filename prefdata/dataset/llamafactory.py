@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset._turns import joined_prompts, messages_of
 from prefdata.dataset.base import Layout
 from prefdata.errors import InputError
+from prefdata.lazy import pa, pc
 from prefdata.spec import JSON
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["LlamaFactory"]
 
@@ -75,9 +73,6 @@ class LlamaFactory(Layout):
         Raises:
             InputError: LLaMA-Factory would skip a prompt.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         messages = joined_prompts(pairs, prompts)
         turns = messages.flatten()
         ends = pc.cumulative_sum(messages.value_lengths())

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset.base import Layout
 from prefdata.errors import ConservationError
+from prefdata.lazy import pa
 from prefdata.records import Message
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 __all__ = ["SnorkelLayout", "prompt_text"]
 
@@ -55,9 +53,7 @@ class SnorkelLayout(Layout):
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
-        import pyarrow as pa
-
-        from prefdata.tables import MESSAGES
+        from prefdata.tables.schemas import MESSAGES
 
         if answers is None:
             raise ConservationError("dataset: the layout 'snorkel' was given no answers")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.dataset._turns import as_answers, joined_prompts
 from prefdata.dataset.base import Layout
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import pa
 
 __all__ = ["TRLPairs"]
 
@@ -24,8 +22,6 @@ class TRLPairs(Layout):
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
         """See `Layout.rows`."""
-        import pyarrow as pa
-
         columns = {
             "prompt": joined_prompts(pairs, prompts),
             "chosen": as_answers(pairs["response_chosen"]),

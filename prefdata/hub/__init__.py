@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from prefdata.hub.reading import (
     REPO_ID,
+    dataset_at,
     dataset_rows,
     download_dataset,
     download_model,
@@ -23,6 +24,7 @@ __all__ = [
     "HubDataset",
     "HubFile",
     "UndecidedError",
+    "dataset_at",
     "dataset_rows",
     "download_dataset",
     "download_model",

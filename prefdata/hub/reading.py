@@ -12,11 +12,12 @@ from types import ModuleType
 from typing import Any
 
 from prefdata.errors import InputError, MissingExtraError, ModelError, closest
-from prefdata.files import check_columns
 from prefdata.hub._client import DatasetOutOfReachError, Kind, ModelOutOfReachError, client, explained, patiently
+from prefdata.tables.files import check_columns
 
 __all__ = [
     "REPO_ID",
+    "dataset_at",
     "dataset_rows",
     "download_dataset",
     "download_model",
@@ -28,6 +29,7 @@ __all__ = [
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
 
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
@@ -236,3 +238,16 @@ def _check_model(repo: str, folder: Path, config: str) -> None:
             valid="weights as *.safetensors at the top of the repository",
             hint="other formats are not loaded; look for a converted copy of the model",
         )
+
+
+def dataset_at(where: str | Path) -> Path:
+    """The path itself where there is such a file or folder; `OWNER/NAME[@REVISION]` is downloaded otherwise.
+
+    Raises:
+        InputError: no such repository or revision, no access to it, or the files can't be fetched.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    named = _REPO.fullmatch(str(where))
+    if Path(where).exists() or not named or named["repo"].startswith("."):
+        return Path(where)
+    return download_dataset(named["repo"], named["revision"])[0]

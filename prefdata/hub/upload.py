@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from prefdata.errors import PublishError
 from prefdata.hub._client import PASSING, client, patiently, place, status_of
 from prefdata.hub._sending import asked_to_wait, harmless, quiet, unwrapped
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from prefdata.lazy import pa, pq
 
 __all__ = ["HubCommit", "HubDataset", "HubFile", "UndecidedError"]
 
@@ -189,8 +187,6 @@ class HubDataset:
 
     def parquet(self, sha: str, name: str) -> tuple[int, pa.Schema]:
         """Rows and schema of a Parquet file at a commit, from its end; the data is not fetched."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
 
         def ask() -> tuple[int, pa.Schema]:
             with self._opened(sha, name) as file, pq.ParquetFile(file) as table:

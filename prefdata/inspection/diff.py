@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from prefdata.errors import InputError
 from prefdata.inspection.pairs import pair_frames
+from prefdata.lazy import pl
 
 __all__ = ["Difference", "compare"]
 

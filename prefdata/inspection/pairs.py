@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import polars as pl
-
 from prefdata.errors import InputError
+from prefdata.lazy import pl
 
 __all__ = ["pair_frames"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import polars as pl
-
 from prefdata.errors import InputError, closest
+from prefdata.lazy import pl
 from prefdata.pairing._select import Steps, select
 from prefdata.pairing.algebra import Take
 from prefdata.pairing.base import Paired, PairRule
@@ -126,7 +125,7 @@ def _below(eligible: pl.DataFrame, chosen: pl.DataFrame) -> tuple[pl.DataFrame, 
 def _pair_columns(
     rule: PairRule, pairs: pl.DataFrame, eligible: pl.DataFrame, known: pl.DataFrame | None
 ) -> pl.DataFrame:
-    """The pairs with the columns of `prefdata.tables.pairs_schema`."""
+    """The pairs with the columns of `prefdata.tables.schemas.pairs_schema`."""
     if known is not None:
         of_pair = known.select(
             "prompt_id",
@@ -201,7 +200,7 @@ def _check(candidates: pl.DataFrame) -> None:
         raise InputError(
             f"the column 'score' is of type {candidates['score'].dtype}",
             valid="numbers, and null for unscored",
-            hint="`prefdata.scores.parse_score` reads texts",
+            hint="`prefdata.tables.cells.parse_score` reads texts",
         )
     if candidates["prompt_id"].null_count():
         raise InputError(f"{candidates['prompt_id'].null_count()} candidates have no prompt_id")

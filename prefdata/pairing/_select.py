@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import polars as pl
+from prefdata.lazy import pl
 
 __all__ = ["Admission", "Ordering", "Steps", "select"]
 

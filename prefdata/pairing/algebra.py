@@ -12,15 +12,13 @@ selection of the rejected candidate also `chosen_score`, `chosen_length`, `chose
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
+from prefdata.lazy import pl
 from prefdata.pairing.filters import AnyFilter
 from prefdata.spec import Spec, derive_seed
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = [
     "AnyKey",
@@ -113,8 +111,6 @@ class First(Key):
 
     def values(self, pool: pl.DataFrame) -> pl.Series:
         """The place in total order."""
-        import polars as pl
-
         return pool.select(pl.int_range(pl.len()).alias("place")).to_series()
 
 
@@ -130,8 +126,6 @@ class Random(Key):
 
         Where several are taken, the others follow in total order from the drawn one on, round the end.
         """
-        import polars as pl
-
         draws = pool.select(pl.col("prompt_id").unique(maintain_order=True)).with_columns(
             _draw=pl.col("prompt_id").map_elements(
                 lambda prompt_id: derive_seed("pair", self.seed, prompt_id), return_dtype=pl.Int64

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
+from prefdata.lazy import pl
 from prefdata.pairing.base import Paired, PairRule
 from prefdata.pairing.named import BestVsWorst
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["pair_with_backfill"]
 
@@ -40,8 +37,6 @@ def pair_with_backfill(
         Pairs, sorted by prompt; the drops that are left, whose detail says why they could not be filled; candidates
         that neither rule saw, of the published answers only those of prompts that asked for them.
     """
-    import polars as pl
-
     ids = list(prompt_ids)
     if source is None:
         return rule.pair(candidates, ids, comparisons)

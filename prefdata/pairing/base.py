@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from prefdata.lazy import pl
 from prefdata.pairing.algebra import Selection, Take
 from prefdata.pairing.labels import AnyLabel
 from prefdata.spec import Part
@@ -15,7 +16,6 @@ from prefdata.spec import Part
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import polars as pl
 
 __all__ = ["LengthUnit", "PairRule", "Paired"]
 
@@ -28,7 +28,7 @@ class Paired:
     """What became of every prompt and every candidate."""
 
     pairs: pl.DataFrame
-    """One row for each pair, sorted by `prompt_id` and `pair_index`: `prefdata.tables.pairs_schema`."""
+    """One row for each pair, sorted by `prompt_id` and `pair_index`: `prefdata.tables.schemas.pairs_schema`."""
     drops: pl.DataFrame
     """One row for each prompt without a pair, sorted by `prompt_id`: prompt_id, stage, reason, detail."""
     ineligible: pl.DataFrame

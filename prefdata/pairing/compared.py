@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import field_validator
 
+from prefdata.lazy import pl
 from prefdata.pairing.algebra import Highest, Lowest, Selection
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.comparisons import DECIMALS, borda_counts, bradley_terry, mean_scores, win_rates
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["GPO", "SPPO", "ByComparisons"]
 
@@ -54,8 +52,6 @@ class SPPO(PairRule):
 
     def with_extras(self, pairs: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
         """See the class."""
-        import polars as pl
-
         pairs = super().with_extras(pairs, eligible)
         if self.probabilities == "pairwise":
             values = (pl.col("p"), pl.col("score_chosen"), pl.col("score_rejected"))
@@ -70,8 +66,6 @@ class SPPO(PairRule):
 
     def _aggregated_rates(self, eligible: pl.DataFrame) -> pl.DataFrame:
         """Row and win rate of every eligible answer."""
-        import polars as pl
-
         own, other = eligible.select("prompt_id", "row", "score"), eligible.select("prompt_id", "row", "score")
         met = own.join(other, on="prompt_id", suffix="_other").sort("row", "row_other")
         if not self.self_term:
@@ -121,8 +115,6 @@ class GPO(PairRule):
 
     def with_extras(self, pairs: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
         """See the class."""
-        import polars as pl
-
         between = pl.col("log_odds") if self.preferences == "pairwise" else pl.col("score_margin")
         values = (between, pl.col("score_chosen"), pl.col("score_rejected"))
         times = 2.0 if self.doubled else 1.0

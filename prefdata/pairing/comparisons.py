@@ -14,12 +14,10 @@ between machines, don't show.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from prefdata.errors import InputError, closest
-
-if TYPE_CHECKING:
-    import polars as pl
+from prefdata.lazy import pl
 
 __all__ = [
     "DECIMALS",
@@ -51,8 +49,6 @@ def comparisons_of_tables(tables: pl.DataFrame, *, of: Literal["probability", "s
     Raises:
         InputError: a table is not square.
     """
-    import polars as pl
-
     _need(tables, ["prompt_id", "table"])
     rows = pl.col("table").list.len()
     cells = pl.col("table").list.eval(pl.element().list.len().cast(pl.Int64).fill_null(-1))
@@ -86,8 +82,6 @@ def preferences(comparisons: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: a column is missing, a name is null, or a number is none or out of range.
     """
-    import polars as pl
-
     sound = checked_comparisons(comparisons)
     value = sound.columns[-1]
     there = sound.rename({value: "value"})
@@ -133,8 +127,6 @@ def win_rates(comparisons: pl.DataFrame, *, self_term: bool = True) -> pl.DataFr
         self_term: count the candidate itself with its 0.5, as compute_prob.py of github.com/uclaml/SPPO does: with K
             candidates the best rate is then (K - 0.5) / K.
     """
-    import polars as pl
-
     return _sums(preferences(comparisons), pl.col("p"), own=0.5 if self_term else None)
 
 
@@ -149,8 +141,6 @@ def mean_scores(comparisons: pl.DataFrame, *, self_term: bool = True, doubled: b
         doubled: twice that. rank.py of github.com/uclaml/SPPO and rank_gp.py of
             github.com/general-preference/general-preference-model take the mean of s_ij - s_ji = 2 s_ij.
     """
-    import polars as pl
-
     known = preferences(comparisons)
     _need_finite(known)
     return _sums(known, pl.col("log_odds") * (2 if doubled else 1), own=0.0 if self_term else None)
@@ -158,8 +148,6 @@ def mean_scores(comparisons: pl.DataFrame, *, self_term: bool = True, doubled: b
 
 def borda_counts(comparisons: pl.DataFrame) -> pl.DataFrame:
     """How many candidates of the prompt the candidate beats (P > 0.5); a draw (P = 0.5) counts one half."""
-    import polars as pl
-
     won = pl.when(pl.col("p") > 0.5).then(1.0).when(pl.col("p") == 0.5).then(0.5).otherwise(0.0)
     known = preferences(comparisons)
     return _scored(_candidates(known), known.group_by(_KEY, maintain_order=True).agg(score=won.sum()))
@@ -180,8 +168,6 @@ def bradley_terry(comparisons: pl.DataFrame, *, tolerance: float = 1e-9, max_ite
         tolerance: done when no log-strength of the prompt moves by more than this.
         max_iterations: after so many rounds, give up.
     """
-    import polars as pl
-
     known = preferences(comparisons)
     everybody = _candidates(known).with_row_index("a")
     edges = known.join(everybody, on=_KEY, maintain_order="left").join(
@@ -210,8 +196,6 @@ def bradley_terry(comparisons: pl.DataFrame, *, tolerance: float = 1e-9, max_ite
 
 def _step(edges: pl.DataFrame, candidates: pl.DataFrame, strengths: pl.Series) -> tuple[pl.Series, pl.DataFrame]:
     """One round of minorisation and maximisation: the new strengths, and how far each prompt moved."""
-    import polars as pl
-
     shares = edges.select(
         "a",
         won=pl.col("p") * pl.col("n"),
@@ -232,8 +216,6 @@ def _step(edges: pl.DataFrame, candidates: pl.DataFrame, strengths: pl.Series) -
 
 def _connected(edges: pl.DataFrame) -> pl.Series:
     """The prompts in which every candidate reaches every other one along wins."""
-    import polars as pl
-
     steps = edges.filter(pl.col("p") > 0).select("prompt_id", "a", "b")
     reach = steps
     n = edges.group_by("prompt_id").agg(n=pl.col("a").n_unique())
@@ -246,7 +228,6 @@ def _connected(edges: pl.DataFrame) -> pl.Series:
 
 
 def _ones(n: int) -> pl.Series:
-    import polars as pl
 
     return pl.Series([1.0] * n, dtype=pl.Float64)
 
@@ -257,8 +238,6 @@ def _candidates(known: pl.DataFrame) -> pl.DataFrame:
 
 def _sums(known: pl.DataFrame, value: pl.Expr, own: float | None) -> pl.DataFrame:
     """The mean of `value` over a candidate's opponents, itself among them with `own` unless that is None."""
-    import polars as pl
-
     grouped = known.select(*_KEY, value=value).group_by(_KEY, maintain_order=True).agg("value")
     total = pl.col("value").list.sum() + (own or 0.0)
     mean = total / (pl.col("value").list.len() + (own is not None))
@@ -266,7 +245,6 @@ def _sums(known: pl.DataFrame, value: pl.Expr, own: float | None) -> pl.DataFram
 
 
 def _scored(candidates: pl.DataFrame, scores: pl.DataFrame) -> pl.DataFrame:
-    import polars as pl
 
     joined = candidates.join(scores, on=_KEY, how="left", maintain_order="left")
     return joined.with_columns(unscored=pl.lit(None, pl.String))
@@ -278,8 +256,6 @@ def checked_comparisons(comparisons: pl.DataFrame) -> pl.DataFrame:
     Raises:
         InputError: a column is missing, a name is null, or a number is none or out of range.
     """
-    import polars as pl
-
     _need(comparisons, _COLUMNS)
     values = [name for name in ("probability", "score") if name in comparisons.columns]
     if len(values) != 1:
@@ -311,7 +287,6 @@ def _need(frame: pl.DataFrame, names: tuple[str, ...] | list[str]) -> None:
 
 
 def _need_finite(known: pl.DataFrame) -> None:
-    import polars as pl
 
     if (certain := known.filter(pl.col("log_odds").is_infinite())).height:
         raise InputError(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from prefdata.lazy import pl
 from prefdata.spec import Spec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = [
     "AnyFilter",
@@ -96,8 +94,6 @@ class BelowChosenBySource(Filter):
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """Score ≤ chosen score - the margin of the chosen one's source."""
-        import polars as pl
-
         listed = pl.col("chosen_source").is_in(list(self.sources)).fill_null(value=False)
         margin = pl.when(listed).then(self.margin).otherwise(self.margin_of_others)
         return pool.select(pl.col("score") <= pl.col("chosen_score") - margin).to_series()
@@ -156,8 +152,6 @@ class LengthRatio(Filter):
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """At_least · chosen length ≤ length ≤ at_most · chosen length."""
-        import polars as pl
-
         low, high = self.at_least, self.at_most
         above = pl.lit(value=True) if low is None else pl.col("length") >= pl.col("chosen_length") * low
         below = pl.lit(value=True) if high is None else pl.col("length") <= pl.col("chosen_length") * high
@@ -177,8 +171,6 @@ class NotIdentical(Filter):
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """The two texts differ."""
-        import polars as pl
-
         own, other = pl.col("response"), pl.col("chosen_response")
         if self.how == "white_space":
             own, other = (text.str.replace_all(_SPACES, " ").str.strip_chars(" ") for text in (own, other))

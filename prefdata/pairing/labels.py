@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from prefdata.lazy import pl
 from prefdata.pairing.comparisons import DECIMALS
 from prefdata.spec import Spec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["AnyLabel", "ComparisonLabel", "MarginLabel", "SoftLabel"]
 

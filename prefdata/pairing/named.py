@@ -5,17 +5,15 @@ Where a source is silent, the default is ours and `docs/rules.md` says so.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from prefdata.lazy import pl
 from prefdata.pairing.algebra import Highest, Lowest, NearestLength, Random, Selection, Shortest, Take
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.filters import BelowChosen, BelowChosenBySource, ScoreAtLeast
 from prefdata.pairing.repetition import Repetition
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = [
     "DNO",

@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from prefdata.errors import RecipeError, UserError
+from prefdata.lazy import pl
 from prefdata.pairing.algebra import Selection
 from prefdata.pairing.base import PairRule
 from prefdata.spec import JSON, sha256_of_file
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from prefdata.pairing._select import Steps
 
 __all__ = ["PythonRule", "code_allowed"]
@@ -105,8 +104,6 @@ class PythonRule(PairRule):
         Raises:
             RecipeError: code is not allowed, the function fails, or it returns something else.
         """
-        import polars as pl
-
         from prefdata.pairing._select import Steps
 
         names = ("row", "prompt_id", "source", "index", "response", "model", "finish_reason", "score", "length")
@@ -124,8 +121,6 @@ class PythonRule(PairRule):
 
     def _rows(self, told: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
         """The rows that a function named, each pair once, if they are rows of one prompt each."""
-        import polars as pl
-
         if {"chosen", "rejected"} - set(told.columns) or not all(
             told[name].dtype.is_integer() or told[name].dtype == pl.Null for name in ("chosen", "rejected")
         ):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from prefdata.lazy import pl
 from prefdata.spec import Spec
-
-if TYPE_CHECKING:
-    import polars as pl
 
 __all__ = ["Repetition", "repeated_share"]
 
@@ -32,8 +30,6 @@ class Repetition(Spec):
 
     def rescored(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """The candidates with `score` in place of the scores of those that repeat themselves; unscored ones stay so."""
-        import polars as pl
-
         shares = candidates["response"].map_elements(
             lambda text: repeated_share(text, self.n, self.unit), return_dtype=pl.Float64
         )

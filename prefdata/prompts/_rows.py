@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from prefdata.conversations import PromptFormat, Unusable, read_conversation
 from prefdata.prompts.base import PromptSource
 from prefdata.records import Drop, Prompt, prompt_id_of
 from prefdata.spec import Context
+from prefdata.tables.cells import PromptFormat, Unusable, read_conversation
 
 __all__ = ["TablePrompts"]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from prefdata import files
 from prefdata.prompts._rows import TablePrompts
 from prefdata.spec import JSON, Context
+from prefdata.tables import files
 
 __all__ = ["FilePrompts"]
 

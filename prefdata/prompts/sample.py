@@ -7,11 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prefdata import files
 from prefdata.prompts.base import PromptSource
 from prefdata.prompts.local_file import FilePrompts
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context
+from prefdata.tables import files
 
 __all__ = ["SamplePrompts"]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
-from prefdata import files, hub
+from prefdata import hub
 from prefdata.errors import InputError, MissingExtraError, UserError
 from prefdata.prompts.base import PromptSource
 from prefdata.prompts.hub_split import HubPrompts
@@ -18,6 +18,7 @@ from prefdata.prompts.local_file import FilePrompts
 from prefdata.prompts.sample import SamplePrompts
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.tables import files
 
 __all__ = ["SnorkelThreeWay"]
 

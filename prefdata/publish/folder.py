@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from prefdata.errors import ConservationError
-from prefdata.publish.card import CardFacts, card_text
+from prefdata.lazy import pa, pc
+from prefdata.publish.card.shape import read_shape
+from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
-from prefdata.publish.shape import read_shape
 from prefdata.spec import JSON
-from prefdata.tables import CANDIDATE_DROPS, DROPS, SPLITS, in_one_chunk, parquet_writer, write_parquet
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, SPLITS, in_one_chunk, parquet_writer, write_parquet
 
 __all__ = ["ROWS_PER_GROUP", "DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
@@ -46,11 +44,11 @@ class DatasetFolder:
     test_ids: Collection[str]
     """Prompts of the test split."""
     drops: pa.Table
-    """Schema `prefdata.tables.DROPS`."""
+    """Schema `prefdata.tables.schemas.DROPS`."""
     candidate_drops: pa.Table
-    """Schema `prefdata.tables.CANDIDATE_DROPS`."""
+    """Schema `prefdata.tables.schemas.CANDIDATE_DROPS`."""
     ledger: JSON
-    """Counts of each stage: see `prefdata.flow`."""
+    """Counts of each stage: see `prefdata.flow.build`."""
     recipe: JSON
     """The recipe as JSON."""
     lock: JSON
@@ -60,11 +58,11 @@ class DatasetFolder:
     rows_per_pair: int = 1
     """Rows that the layout gives each pair."""
     answers: Iterable[pa.Table] | None = None
-    """Every answer with its score, schema `prefdata.tables.ANSWERS`; None leaves them out."""
+    """Every answer with its score, schema `prefdata.tables.schemas.ANSWERS`; None leaves them out."""
     audit: JSON | None = None
-    """Biases as `prefdata.audit` counts them; None leaves them out."""
+    """Biases as `prefdata.dataset.audit` counts them; None leaves them out."""
     comparisons: Iterable[pa.Table] | None = None
-    """What the scorer compared, schema `prefdata.tables.COMPARISONS`; None where it compares nothing."""
+    """What the scorer compared, schema `prefdata.tables.schemas.COMPARISONS`; None where it compares nothing."""
     trace: Iterable[pa.Table] | None = None
     """The trace of every pair, where `rows` doesn't hold it: tables of the same prompts, cut in the same places."""
     also: Mapping[str, OtherLayout] = field(default_factory=dict)
@@ -72,7 +70,7 @@ class DatasetFolder:
     scoring: JSON | None = None
     """What the stages of scores found of all prompts at once; None where they found nothing."""
     given_splits: pa.Table | None = None
-    """Schema `prefdata.tables.SPLITS`: the prompts whose source says which split they belong to."""
+    """Schema `prefdata.tables.schemas.SPLITS`: the prompts whose source says which split they belong to."""
     split_names: tuple[str, str] = ("train", "test")
     """How the two splits are called."""
     split_rows: dict[str, int] = field(default_factory=dict)

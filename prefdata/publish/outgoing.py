@@ -10,11 +10,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from prefdata.errors import PublishError
-from prefdata.publish.card import card_header
+from prefdata.lazy import pa, pq
+from prefdata.publish.card.text import card_header
 from prefdata.publish.manifest import MANIFEST, manifest_entry
 from prefdata.spec import JSON
 

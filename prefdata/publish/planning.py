@@ -10,9 +10,9 @@ from pathlib import Path
 
 from prefdata.errors import PublishError
 from prefdata.hub import HubDataset, HubFile
-from prefdata.publish.lint import lint_card
+from prefdata.publish.card.lint import lint_card
+from prefdata.publish.card.merge import merge_card
 from prefdata.publish.manifest import MANIFEST
-from prefdata.publish.merge import merge_card
 from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name
 from prefdata.spec import JSON
 

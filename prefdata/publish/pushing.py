@@ -15,10 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from prefdata.errors import PublishError
 from prefdata.hub import HubCommit, HubDataset, UndecidedError
+from prefdata.lazy import pa
 from prefdata.publish.outgoing import Outgoing, read_outgoing
 from prefdata.publish.planning import Plan, by_split, make_plan, refuse_problems, same_file
 from prefdata.spec import JSON

@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefdata.conversations import PromptFormat, Unusable, read_conversation
 from prefdata.errors import InputError, closest
 from prefdata.records import Candidate, Drop, FinishReason, prompt_id_of
-from prefdata.scores import parse_score
+from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
 
 __all__ = ["Columns", "Found", "by_prompt"]
 

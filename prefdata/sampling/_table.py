@@ -12,12 +12,13 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from prefdata import files, hub
-from prefdata.conversations import PromptFormat
+from prefdata import hub
 from prefdata.records import Drop
 from prefdata.sampling._completions import Found
 from prefdata.sampling.base import Drawn, Sampler, Task
 from prefdata.spec import JSON, Context
+from prefdata.tables import files
+from prefdata.tables.cells import PromptFormat
 
 __all__ = ["TableAnswers", "joined"]
 

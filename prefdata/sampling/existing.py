@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from prefdata import files
 from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import Drawn, Sampler, Task
 from prefdata.spec import JSON, Context
+from prefdata.tables import files
 
 __all__ = ["ExistingCompletions", "SampleAnswers"]
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from prefdata.errors import ConservationError
-from prefdata.generators import AnyGenerator, Decoding
+from prefdata.models import AnyGenerator, Decoding
 from prefdata.records import Candidate, Drop, Generation, Request
 from prefdata.sampling.base import Drawn, Sampler, Task
 from prefdata.spec import JSON, Context, derive_seed

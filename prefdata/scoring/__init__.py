@@ -6,19 +6,19 @@ from typing import Annotated
 
 from pydantic import Field
 
-from prefdata.scoring.additive_judge import AdditiveJudge
-from prefdata.scoring.agreement import kendall_tau_b, krippendorff_alpha
-from prefdata.scoring.armorm import ArmoRM
 from prefdata.scoring.base import CompositeScorer, GroupScorer, Scorer
 from prefdata.scoring.baseline import BaselineScorer
-from prefdata.scoring.ensemble import Ensemble
+from prefdata.scoring.combined.agreement import kendall_tau_b, krippendorff_alpha
+from prefdata.scoring.combined.ensemble import Ensemble
+from prefdata.scoring.combined.length_debiased import LengthDebiased
 from prefdata.scoring.given import GivenScores
-from prefdata.scoring.gpm import GPM
-from prefdata.scoring.length_debiased import LengthDebiased
-from prefdata.scoring.pair_rm import PairRM
-from prefdata.scoring.pairwise_judge import PairwiseJudge
-from prefdata.scoring.pointwise_judge import PointwiseJudge
-from prefdata.scoring.reward_model import RewardModel
+from prefdata.scoring.judges.additive import AdditiveJudge
+from prefdata.scoring.judges.pairwise import PairwiseJudge
+from prefdata.scoring.judges.pointwise import PointwiseJudge
+from prefdata.scoring.rewards.armorm import ArmoRM
+from prefdata.scoring.rewards.gpm import GPM
+from prefdata.scoring.rewards.pair_rm import PairRM
+from prefdata.scoring.rewards.reward_model import RewardModel
 
 __all__ = [
     "GPM",

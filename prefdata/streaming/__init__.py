@@ -1,1 +1,1 @@
-"""Pairs of a table in bounded memory; `prefdata.table_pairs` uses it wherever it applies."""
+"""Pairs of a table in bounded memory; `prefdata.flow.from_table` uses it wherever it applies."""

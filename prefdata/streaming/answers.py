@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from prefdata.publish.answers import answer_rows
+from prefdata.lazy import np, pa, pc, pl
 from prefdata.streaming.pieces import Rows
 from prefdata.streaming.places import sorted_by
 from prefdata.streaming.rows import PROMPT_CELLS, as_messages
 from prefdata.streaming.spill import TAKEN_BYTES, SortedRows
-from prefdata.tables import ANSWERS
+from prefdata.tables.answers import answer_rows
+from prefdata.tables.schemas import ANSWERS
 
 __all__ = ["AnswersAside"]
 
@@ -65,7 +62,7 @@ class AnswersAside:
         self._prompts.add(prompts.filter(answered).combine_chunks())
 
     def tables(self) -> Iterator[pa.Table]:
-        """Schema `prefdata.tables.ANSWERS`, in tables of bounded size."""
+        """Schema `prefdata.tables.schemas.ANSWERS`, in tables of bounded size."""
         yield ANSWERS.empty_table()
         for (answers, order), (asked, _) in zip(self._answers.buckets(), self._prompts.buckets(), strict=True):
             known = asked.narrow["prompt_id"].chunk(0)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from prefdata.lazy import np, pa, pl
 from prefdata.streaming.digest import text_words
 from prefdata.streaming.pieces import Piece, identities
 from prefdata.streaming.source import hashes

@@ -7,14 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from prefdata import files
-from prefdata.scored_rows import ROLES, cleaned, cleaned_rows
-from prefdata.scored_table import ScoredTable, from_cleaned
+from prefdata.lazy import pa, pl, pq
 from prefdata.streaming.source import PIECE_BYTES, Table, parquet_file
+from prefdata.tables import files
+from prefdata.tables.scored_rows import ROLES, cleaned, cleaned_rows
+from prefdata.tables.scored_table import ScoredTable, from_cleaned
 
 __all__ = ["CleanedTable", "can_clean"]
 
@@ -55,7 +52,7 @@ def _known(role: str, kind: pa.DataType) -> bool:
 
 
 class CleanedTable(Table):
-    """The rows as `prefdata.scored_rows` cleans them, a batch at a time."""
+    """The rows as `prefdata.tables.scored_rows` cleans them, a batch at a time."""
 
     def __init__(self, path: Path, named: Mapping[str, str]) -> None:
         packed = path.suffix in (".gz", ".zst", ".parquet")

@@ -6,12 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from itertools import pairwise
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
+from prefdata.lazy import np, pa, pl
 from prefdata.streaming.places import Labels, Numbers
 
 __all__ = ["CandidateDigest", "text_words"]

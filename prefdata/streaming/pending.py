@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from prefdata.audit.measures import AnswerArrays, Auditor, PairArrays
+from prefdata.dataset.measures import AnswerArrays, Auditor, PairArrays
+from prefdata.lazy import np, pa
 from prefdata.streaming.digest import CandidateDigest
 from prefdata.streaming.pieces import Rows, repeats
 from prefdata.streaming.places import Labels, Numbers
@@ -167,7 +166,7 @@ class PendingPairs:
     def _rows(
         self, arrays: Mapping[str, NDArray[Any]], labels: Mapping[str, Labels], index: Numbers | None, ids: pa.Array
     ) -> pa.Table:
-        """The pairs by the schema of `prefdata.tables.pairs_schema`, with a number in place of each text."""
+        """The pairs by the schema of `prefdata.tables.schemas.pairs_schema`, with a number in place of each text."""
         order = arrays["order"]
         size = arrays["n_candidates"][order]
         columns: dict[str, Any] = {

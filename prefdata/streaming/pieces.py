@@ -8,21 +8,17 @@ from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from prefdata.conversations import Unusable
+from prefdata.lazy import np, pa, pc, pl, pq
 from prefdata.pairing import LengthUnit
 from prefdata.records import as_messages, prompt_id_of
-from prefdata.scored_rows import prompt_texts
-from prefdata.scored_table import conversation
 from prefdata.streaming.digest import text_words
 from prefdata.streaming.places import Labels, Numbers, keys_of, places, sorted_by, sources_of
 from prefdata.streaming.select import Answers
+from prefdata.tables.cells import Unusable
+from prefdata.tables.scored_rows import prompt_texts
+from prefdata.tables.scored_table import conversation
 
 __all__ = [
     "Piece",
@@ -111,7 +107,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def as_roles(path: Path, batch: pa.RecordBatch, named: Mapping[str, str]) -> pa.Table:
-    """The rows with their columns called by role, texts as `string`, prompts as `prefdata.scored_rows` spells them."""
+    """The rows with their columns called by role, texts as `string`, prompts as `prefdata.tables.scored_rows` spells them."""
     columns = {role: batch.column(name) for role, name in named.items()}
     for role, column in columns.items():
         if column.type in _MESSAGES:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from prefdata.lazy import np, pa, pc
 
 __all__ = ["Labels", "Numbers", "keys_of", "place_keys", "places", "sorted_by", "sources_of"]
 

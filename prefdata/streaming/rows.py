@@ -6,11 +6,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from prefdata.tables import MESSAGES, PAIR_KEY, in_one_chunk
+from prefdata.lazy import np, pa, pc
+from prefdata.tables.schemas import MESSAGES, PAIR_KEY, in_one_chunk
 
 __all__ = ["LONG_TEXTS", "PROMPT_CELLS", "as_cells", "as_messages", "merged"]
 

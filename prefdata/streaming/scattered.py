@@ -10,12 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from prefdata.errors import ConservationError
+from prefdata.lazy import np, pa, pc
 from prefdata.pairing import PairRule
 from prefdata.streaming import source, spill
 from prefdata.streaming.asked import AskedPrompts, Confused

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from prefdata.lazy import np, pa
 from prefdata.pairing import (
     BelowChosen,
     BestVsWorst,

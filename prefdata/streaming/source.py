@@ -8,17 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from prefdata.scored_table import ScoredTable, from_frame
+from prefdata.lazy import np, pa, pl, pq
 from prefdata.streaming.pieces import Piece, as_roles, made_id, plain_texts, run_starts, spoken
 from prefdata.streaming.places import place_keys, sorted_by
 from prefdata.streaming.spill import Buckets
-from prefdata.tables import in_one_chunk
+from prefdata.tables.schemas import in_one_chunk
+from prefdata.tables.scored_table import ScoredTable, from_frame
 
 __all__ = [
     "BUCKET_BYTES",

@@ -8,13 +8,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from prefdata.tables import in_one_chunk, one_chunk
+from prefdata.lazy import np, pa, pc, pl
+from prefdata.tables.schemas import in_one_chunk, one_chunk
 
 __all__ = [
     "NO_TEXT",

@@ -1,7 +1,7 @@
 """Pairs of a table in bounded memory: read once where a prompt's rows lie together, twice or in buckets where not.
 
 A piece holds all rows of its prompts. Those that are plain are decided on arrays (`prefdata.streaming.select`), the
-others are collected and decided as a small table (`prefdata.scored_table`, `PairRule.pair`). Pairs wait on disk, in
+others are collected and decided as a small table (`prefdata.tables.scored_table`, `PairRule.pair`). Pairs wait on disk, in
 buckets of neighbouring ids, until they are written in order.
 """
 
@@ -15,15 +15,12 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from prefdata.audit.measures import Auditor
 from prefdata.dataset import TRLPairs
+from prefdata.dataset.measures import Auditor
 from prefdata.errors import ConservationError, InputError
+from prefdata.lazy import np, pa, pc, pl
 from prefdata.pairing import PairRule
 from prefdata.publish.folder import ROWS_PER_GROUP
 from prefdata.spec import JSON
@@ -45,7 +42,7 @@ from prefdata.streaming.scattered import ScatteredTable, can_scatter
 from prefdata.streaming.select import Answers, Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
-from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, one_chunk, pairs_schema
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, one_chunk, pairs_schema
 
 __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 
@@ -62,7 +59,7 @@ _Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class PairedTable:
-    """What became of a table: see `prefdata.scored_table` and `prefdata.pairing.Paired`."""
+    """What became of a table: see `prefdata.tables.scored_table` and `prefdata.pairing.Paired`."""
 
     rows: Iterator[pa.Table]
     """The dataset's rows in order; may be asked for once, while the folder of the spilled rows is there."""
@@ -237,7 +234,7 @@ class _Work:
         self._flat.append((answers.prompt_ids.take(pa.array(runs)), answers.sizes[runs]))
 
     def _decide_rest(self) -> None:
-        """Decides the collected rows as `prefdata.table_pairs` decides a whole table."""
+        """Decides the collected rows as `prefdata.flow.from_table` decides a whole table."""
         if not self._rest:
             return
         scored = self._table.scored(pa.concat_tables(self._rest))

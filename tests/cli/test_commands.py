@@ -150,7 +150,7 @@ def test_a_model_that_is_not_there_is_one_message(prefdata, folder, model, told)
     text = RECIPE.replace(
         "candidates=(", f"candidates=(Samples(name='policy', generator=Transformers(model={model!r})),"
     )
-    imports = "from prefdata.generators import Transformers\nfrom prefdata.sampling import Samples\n"
+    imports = "from prefdata.models import Transformers\nfrom prefdata.sampling import Samples\n"
     (folder / "missing.py").write_text(imports + text)
     for command in ("check", "build"):
         said = prefdata(command, "missing.py")

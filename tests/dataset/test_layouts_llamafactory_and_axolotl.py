@@ -10,9 +10,9 @@ import pytest
 
 from prefdata.dataset import Axolotl, LlamaFactory
 from prefdata.errors import InputError
-from prefdata.publish.card import card_configs, header_text
+from prefdata.publish.card.text import card_configs, header_text
 from prefdata.publish.folder import with_features
-from prefdata.tables import PAIRS, PROMPTS, write_parquet
+from prefdata.tables.schemas import PAIRS, PROMPTS, write_parquet
 
 SYSTEM = {"role": "system", "content": "Be brief"}
 ASK = {"role": "user", "content": "Hi"}

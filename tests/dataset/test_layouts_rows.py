@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from prefdata.dataset import KTO, AnyLayout, Axolotl, FullConversation, LlamaFactory, TRLPairs, prompt_text
 from prefdata.errors import ConservationError
 from prefdata.publish.folder import with_features
-from prefdata.tables import MESSAGES, PAIRS, PROMPTS
+from prefdata.tables.schemas import MESSAGES, PAIRS, PROMPTS
 
 TALK = [
     {"role": "system", "content": "Be brief"},

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import AnyLayout, SnorkelLayout, TRLPairs, prompt_text
 from prefdata.errors import ConservationError
-from prefdata.tables import ANSWERS, MESSAGES, PAIRS, PROMPTS
+from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIRS, PROMPTS
 
 COLUMNS = ["prompt_id", "prompt", "chosen", "rejected", "all_generated_responses", "all_rm_scores"]
 TALK = [

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from prefdata.dataset import TRLPairs
-from prefdata.tables import MESSAGES, PAIRS, PROMPTS
+from prefdata.tables.schemas import MESSAGES, PAIRS, PROMPTS
 
 CONVERSATION = [
     {"role": "system", "content": "Be brief"},

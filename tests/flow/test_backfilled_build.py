@@ -9,7 +9,7 @@ import pytest
 from replayed import PAIRS, recipe
 
 from prefdata.errors import InputError
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.recipe import Profile, Recipe
 
 PUBLISHED = {"kind": "published_pairs", "name": "published", "path": "published.jsonl", "prompt_id_column": "id"}

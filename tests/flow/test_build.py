@@ -13,10 +13,10 @@ import replayed
 from replayed import recipe, tree
 
 from prefdata.errors import InputError
-from prefdata.flow import build, plan
+from prefdata.flow.build import build, plan
+from prefdata.flow.store import StageFolder
 from prefdata.sampling import ExistingCompletions
 from prefdata.scoring import GivenScores
-from prefdata.store import StageFolder
 
 
 def stage(folder: Path, name: str) -> StageFolder:

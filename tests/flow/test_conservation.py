@@ -8,7 +8,7 @@ import pytest
 from replayed import recipe, tree
 
 from prefdata.errors import ConservationError
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.records import Score
 from prefdata.sampling import Drawn, ExistingCompletions
 from prefdata.scoring import GivenScores

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from prefdata.flow import describe
-from prefdata.generators import VLLM
+from prefdata.flow.build import describe
+from prefdata.models import VLLM
 from prefdata.sampling import Samples
 
 

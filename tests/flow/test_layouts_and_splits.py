@@ -8,13 +8,13 @@ import polars as pl
 import pytest
 from replayed import PAIRS, PROMPTS, recipe, tree
 
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.inspection import summarise
 from prefdata.inspection.diff import compare
 from prefdata.prompts import FilePrompts
 from prefdata.publish.manifest import write_manifest
 from prefdata.records import Drop, Prompt
-from prefdata.verify import verify_dataset
+from prefdata.verification import verify_dataset
 
 SNORKEL = {"kind": "snorkel", "iteration": 2, "test_size": 3}
 
@@ -72,7 +72,7 @@ def test_the_same_pairs_are_chosen_and_told_whatever_the_layout(work):
 @pytest.mark.parametrize("folder", ["data", "trace"])
 def test_a_changed_cell_of_rows_or_trace_is_found(work, folder):
     from prefdata.publish.folder import with_features
-    from prefdata.tables import read_parquet, write_parquet
+    from prefdata.tables.schemas import read_parquet, write_parquet
 
     dataset = build(recipe(dataset=SNORKEL), "out").dataset
     path = next(iter(sorted((dataset / folder).glob("train_*"))))
@@ -113,7 +113,7 @@ def test_a_split_that_the_source_gives_is_kept_and_only_the_others_are_drawn(wor
     assert not verify_dataset(made.dataset).counts
     path = made.dataset / "splits.parquet"
     from prefdata.publish.folder import with_features
-    from prefdata.tables import SPLITS, read_parquet, write_parquet
+    from prefdata.tables.schemas import SPLITS, read_parquet, write_parquet
 
     rows = read_parquet(path).to_pylist()
     rows[0]["split"] = "train"
@@ -147,7 +147,7 @@ def test_further_layouts_hold_the_same_pairs_in_the_same_splits_and_are_proved(w
     one, two = datasets.load_dataset(str(made.dataset)), datasets.load_dataset(str(made.dataset), other)
     assert [part["prompt_id"][:] for part in one.values()] == [part["prompt_id"][:] for part in two.values()]
     from prefdata.publish.folder import with_features
-    from prefdata.tables import read_parquet, write_parquet
+    from prefdata.tables.schemas import read_parquet, write_parquet
 
     path = next(iter(sorted((made.dataset / other).glob("train*"))))
     table = read_parquet(path)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from replayed import recipe
 
-from prefdata.flow import build
-from prefdata.lock import make_lock
+from prefdata.flow.build import build
+from prefdata.flow.lock import make_lock
 from prefdata.recipe import Recipe
 
 MODEL = "embedded:smollm2-135m-instruct"
@@ -100,7 +100,7 @@ def test_a_file_that_has_changed_is_pinned_anew(work):
 
 BUILD = """
 import json, sys
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.recipe import Recipe
 recipe = Recipe.model_validate(json.loads(sys.argv[1]))
 built = build(recipe, "out", relock=sys.argv[2] == "relock")
@@ -110,11 +110,7 @@ print(json.dumps([built.ledger["prompts"], lock["parts"]["prompts"]["pins"]["sha
 
 
 def test_a_branch_that_moved_on_changes_nothing_until_relock(work):
-    sys.path.insert(0, str(Path(__file__).parent.parent / "hub"))
-    try:
-        from minihub import MiniHub
-    finally:
-        sys.path.pop(0)
+    from minihub import MiniHub
 
     hub = MiniHub(work / "hub").start()
     try:

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from prefdata.engines.local import Work, run_stage
 from prefdata.errors import ConservationError
-from prefdata.progress import Progress
-from prefdata.store import StageFolder, write_json
+from prefdata.flow.engines.local import Work, run_stage
+from prefdata.flow.progress import Progress
+from prefdata.flow.store import StageFolder, write_json
 
 SHARDS = {0: ["a", "b", "c"], 1: ["d"], 2: [], 3: ["e", "f"]}
 

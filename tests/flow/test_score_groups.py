@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.errors import ConservationError
+from prefdata.flow.score_stage import ScoreStage
+from prefdata.flow.store import StageFolder
 from prefdata.records import Answers, Candidate, Prompt, Score, Scored, as_messages
-from prefdata.score_stages import ScoreStage
 from prefdata.scoring import GroupScorer
 from prefdata.spec import Context, derive_seed
-from prefdata.store import StageFolder
 
 GROUP = 4
 

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from replayed import PAIRS, recipe, tree
 
 from prefdata.errors import ConservationError, RecipeError
-from prefdata.flow import build, plan
+from prefdata.flow.build import build, plan
+from prefdata.inspection.what_if import what_if
 from prefdata.publish.manifest import write_manifest
 from prefdata.recipe import load_recipe
 from prefdata.scoring import Ensemble, GivenScores
-from prefdata.verify import verify_dataset
-from prefdata.what_if import what_if
+from prefdata.verification import verify_dataset
 
 PANEL = {"kind": "ensemble", "scorers": [{"kind": "given"}, {"kind": "given"}], "combine_by": "mean"}
 LABELLED = {"kind": "best_vs_worst", "label": {"kind": "comparison"}}
@@ -86,7 +86,7 @@ def test_a_comparison_that_was_changed_is_found(work, column, value, what):
     folder = build(panel(pairs=LABELLED), "out").dataset
     path = folder / "comparisons" / "train-00000-of-00001.parquet"
     from prefdata.publish.folder import with_features
-    from prefdata.tables import COMPARISONS, read_parquet, write_parquet
+    from prefdata.tables.schemas import COMPARISONS, read_parquet, write_parquet
 
     rows = read_parquet(path).to_pylist()
     ours = ("index_a", 0), ("index_b", 2)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from prefdata.errors import StoreError
-from prefdata.store import BuildFolder, StageFolder, replace_folder, store_errors, write_atomically, write_json
-from prefdata.tables import read_parquet, write_parquet
+from prefdata.flow.store import BuildFolder, StageFolder, replace_folder, store_errors, write_atomically, write_json
+from prefdata.tables.schemas import read_parquet, write_parquet
 
 BIG = pa.table({"noise": [os.urandom(1000).hex() for _ in range(3000)]})
 """About 3 MB of Parquet."""
@@ -97,7 +97,7 @@ class TestWriteAtomically:
 
     def test_a_folder_that_may_not_be_written_is_one_message(self, tmp_path):
         code = (
-            "import os, sys; from pathlib import Path; from prefdata.store import write_json\n"
+            "import os, sys; from pathlib import Path; from prefdata.flow.store import write_json\n"
             "from prefdata.errors import StoreError\n"
             "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
             "try: write_json(Path(sys.argv[1]) / 'file', 1)\n"
@@ -118,8 +118,8 @@ class TestWriteAtomically:
             "import os, resource, signal, sys; from pathlib import Path\n"
             "import pyarrow as pa\n"
             "from prefdata.errors import StoreError\n"
-            "from prefdata.store import write_atomically\n"
-            "from prefdata.tables import write_parquet\n"
+            "from prefdata.flow.store import write_atomically\n"
+            "from prefdata.tables.schemas import write_parquet\n"
             "table = pa.table({'noise': [os.urandom(1000).hex() for _ in range(3000)]})\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
             "resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))\n"
@@ -271,7 +271,7 @@ class TestReplaceFolder:
 
 
 HOLD = (
-    "import sys, time; from pathlib import Path; from prefdata.store import BuildFolder\n"
+    "import sys, time; from pathlib import Path; from prefdata.flow.store import BuildFolder\n"
     "with BuildFolder(Path(sys.argv[1])).writing():\n"
     "    print('holding', flush=True); time.sleep(60)\n"
 )

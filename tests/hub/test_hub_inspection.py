@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from prefdata.flow.from_table import pair_table
 from prefdata.pairing import BestVsWorst, WPOHybridV2
-from prefdata.table_pairs import pair_table
 
 ROWS = [
     {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "response": f"{i}" + "x" * (5 - i), "score": score}
@@ -28,7 +28,7 @@ def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, clien
     hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
     found = client.run(f"""
 from prefdata.inspection.diff import compare
-from prefdata.inspection.where import dataset_at
+from prefdata.hub.reading import dataset_at
 now, before = dataset_at("alice/pairs"), dataset_at("alice/pairs@{first}")
 result = [
     compare(now, dataset_at({str(tmp_path / "two")!r})).equal,
@@ -56,7 +56,7 @@ def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
     hub.put("dataset", "alice/snorkel", {"data/train_iteration_1-00000-of-00001.parquet": content})
     found = client.run("""
 from prefdata.pairing import SnorkelPairRM
-from prefdata.replay import replay
+from prefdata.inspection.replay import replay
 report = replay("alice/snorkel", SnorkelPairRM())
 result = [report.pairs, report.share]
 """)

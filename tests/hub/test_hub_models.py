@@ -83,7 +83,7 @@ result["offline"] = refused(lambda: hub.download_model("alice/half", "0" * 40))
 
 def test_a_model_is_pinned_by_commit_tokenizer_and_template_without_its_weights(hub, client):
     sha = hub.put("model", "alice/tiny", SHARDED)
-    pins = client.run("from prefdata.models import model_pins\nresult = model_pins('alice/tiny')")
+    pins = client.run("from prefdata.models.folders import model_pins\nresult = model_pins('alice/tiny')")
     assert pins["sha"] == sha
     assert pins["chat_template_sha256"] == hashlib.sha256(b"{{ messages }}").hexdigest()
     assert len(pins["tokenizer_sha256"]) == 64
@@ -109,8 +109,8 @@ def test_an_adapter_is_fetched_at_its_commit_and_pinned_by_it(hub, client):
     hub.repos["model", "alice/adapter"].tags["v1"] = first
     hub.put("model", "alice/tiny", SHARDED)
     pins, folder, whole = client.run("""
-from prefdata.generators import VLLM
-from prefdata.models import adapter_folder
+from prefdata.models import VLLM
+from prefdata.models.folders import adapter_folder
 pins = VLLM(model="alice/tiny", lora="alice/adapter", lora_revision="v1").pins()
 folder = adapter_folder("alice/adapter", pins["lora"])
 result = [pins, str(folder), refused(lambda: adapter_folder("alice/tiny", {}))]

@@ -68,10 +68,10 @@ def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sourc
     found = client.run(
         f"""{RECIPE}
 from datasets import load_dataset, get_dataset_config_names
-from prefdata.verify import verify_dataset
+from prefdata.verification import verify_dataset
 from prefdata.inspection import summarise
 from prefdata.inspection.diff import compare
-from prefdata.inspection.where import dataset_at
+from prefdata.hub.reading import dataset_at
 
 codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
@@ -133,7 +133,7 @@ HOSTILE = [
 
 
 def test_an_address_that_only_looks_like_this_machine_is_refused():
-    from prefdata.rebuild import _acting
+    from prefdata.flow.from_hub import _acting
 
     def told(**endpoint):
         return list(_acting({"scores": {"generator": {"kind": "chat_endpoint", "model": "m", **endpoint}}}))
@@ -167,14 +167,14 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
     hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
     found = client.run(
         f"""{RECIPE}
-from prefdata.lock import FORMAT
-import prefdata.rebuild
-from prefdata.rebuild import fetch_recipe
-prefdata.rebuild.FORMAT = 2
+from prefdata.flow.lock import FORMAT
+import prefdata.flow.from_hub
+from prefdata.flow.from_hub import fetch_recipe
+prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow").flow.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata.flow.build").flow.build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",

@@ -155,7 +155,7 @@ class TestSchema:
         other = dataset_folder(tmp_path / "two")
         from prefdata.publish.folder import with_features
         from prefdata.publish.manifest import write_manifest
-        from prefdata.tables import write_parquet
+        from prefdata.tables.schemas import write_parquet
 
         (other / "data" / "train-00000-of-00001.parquet").unlink()
         write_parquet(other / "data" / "train-00000-of-00001.parquet", with_features(changed))
@@ -291,7 +291,7 @@ class TestRefusedBeforeAnythingIsSent:
 
     def test_a_card_that_the_hub_would_misread(self, near, tmp_path):
         from prefdata.publish import Publish
-        from prefdata.publish.card import CardFacts
+        from prefdata.publish.card.text import CardFacts
 
         card = CardFacts(name="n", description="", publish=Publish(license="my-own", language=("klingon",)), steps={})
         with pytest.raises(PublishError) as refused:

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefdata.errors import InputError
+from prefdata.flow.from_table import pair_table
 from prefdata.inspection.diff import compare
 from prefdata.pairing import BestVsWorst, WPOHybridV2
-from prefdata.table_pairs import pair_table
 
 
 def answers(prompt: str, *scored: tuple[str, float | None]) -> list[dict]:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from prefdata.errors import InputError
+from prefdata.flow.from_table import pair_table
 from prefdata.inspection import render, summarise
 from prefdata.inspection.render import printable
 from prefdata.pairing import WPOHybridV2
-from prefdata.table_pairs import pair_table
 
 
 def dataset(tmp_path: Path, rows: list[dict]) -> Path:

@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.pairing import (
     GPO,
     SPPO,
@@ -22,10 +23,9 @@ from prefdata.pairing import (
     SnorkelPairRM,
 )
 from prefdata.records import Answers, Candidate, Prompt, Scored, as_messages
-from prefdata.score_stages import comparisons_for_a_rule
 from prefdata.scoring import GPM, PairRM, Scorer
 from prefdata.spec import Context
-from prefdata.tables import COMPARISONS
+from prefdata.tables.schemas import COMPARISONS
 
 K = 5
 LOGITS = [
@@ -55,7 +55,7 @@ def scored_by(scorer: Scorer, results: Sequence[dict[str, Any]], monkeypatch: py
             "results": [{**result, "key": key} for result, key in zip(results, keys, strict=True)],
         }
 
-    monkeypatch.setattr("prefdata.scoring._worker_model.stream", stream)
+    monkeypatch.setattr("prefdata.scoring.rewards._worker_model.stream", stream)
     monkeypatch.setattr(type(scorer), "_config", lambda *_: {})
     candidates = tuple(Candidate("p", "policy", index, f"answer {index}") for index in range(K))
     [scored] = scorer.score([Answers(Prompt("p", as_messages("q")), candidates)], Context(seed=1))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.publish import Publish
-from prefdata.publish.card import CardFacts, card_text, size_category
+from prefdata.publish.card.text import CardFacts, card_text, size_category
 
 LEDGER = {
     "prompts": 14,

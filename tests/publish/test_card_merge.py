@@ -10,8 +10,8 @@ from test_card import HOSTILE, LEDGER, ROWS, card, header
 
 from prefdata.errors import PublishError
 from prefdata.publish import Publish
-from prefdata.publish.blocks import find_blocks
-from prefdata.publish.merge import merge_card
+from prefdata.publish.card.blocks import find_blocks
+from prefdata.publish.card.merge import merge_card
 
 OLD = card(publish=Publish(license="mit", language=("en",), limitations="Old limits."))
 NEW = card(
@@ -91,7 +91,7 @@ def test_configurations_of_others_stay_after_ours_and_none_of_them_is_the_defaul
 
 def test_a_configuration_that_we_wrote_and_have_no_more_goes():
     theirs = card()
-    from prefdata.publish.card import CardFacts, card_text
+    from prefdata.publish.card.text import CardFacts, card_text
 
     with_answers = card_text(CardFacts("a", "", Publish(), {}), LEDGER, ROWS, answers=True)
     assert [config["config_name"] for config in header(with_answers)["configs"]] == ["default", "candidates"]
@@ -148,7 +148,7 @@ KEYS = st.sampled_from(["license", "tags", "configs", "dataset_info", "pretty_na
 def test_whatever_the_header_and_our_own_note_say_merging_ends_and_is_stable(changed, noted):
     import json
 
-    from prefdata.publish.blocks import header_note
+    from prefdata.publish.card.blocks import header_note
 
     theirs = with_header(OLD, **changed)
     theirs = theirs.replace(

@@ -9,12 +9,12 @@ from test_card import HOSTILE, LEDGER, ROWS, card, header
 from test_dataset_folder import IDS, written
 
 from prefdata.publish import Publish
-from prefdata.publish.blocks import find_blocks, inline, prose
-from prefdata.publish.card import CardFacts, card_text
-from prefdata.publish.citations import citations
-from prefdata.publish.shape import read_shape, schema_features, text_plot
+from prefdata.publish.card.blocks import find_blocks, inline, prose
+from prefdata.publish.card.citations import citations
+from prefdata.publish.card.shape import read_shape, schema_features, text_plot
+from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.recipe import load_recipe, shipped_recipes
-from prefdata.tables import ANSWERS, MESSAGES, PAIRS
+from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIRS
 
 
 class TestEscaping:

@@ -18,9 +18,9 @@ import yaml
 from prefdata.dataset import TRLPairs
 from prefdata.errors import ConservationError
 from prefdata.publish import Publish, folder
-from prefdata.publish.card import CardFacts
+from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
-from prefdata.tables import CANDIDATE_DROPS, DROPS, PAIRS, PROMPTS
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIRS, PROMPTS
 
 IDS = [f"p{number:05d}" for number in range(2500)]
 

@@ -8,8 +8,8 @@ import random
 import pytest
 
 from prefdata.publish import Publish
-from prefdata.publish.licence import derive_licence, licence_lines
-from prefdata.publish.terms import KNOWN_INPUTS, LICENSE_IDS, TERMS, known_license
+from prefdata.publish.card.licence import derive_licence, licence_lines
+from prefdata.publish.card.terms import KNOWN_INPUTS, LICENSE_IDS, TERMS, known_license
 from prefdata.recipe import load_recipe, shipped_recipes
 
 

@@ -6,7 +6,7 @@ import pytest
 from test_card import card, header
 
 from prefdata.publish import Publish
-from prefdata.publish.lint import lint_card, lint_header
+from prefdata.publish.card.lint import lint_card, lint_header
 
 GOOD = {
     "license": "apache-2.0",

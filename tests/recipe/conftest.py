@@ -14,7 +14,7 @@ PARTS = {
     "pairs": "WPOHybridV2()",
 }
 IMPORTS = """from prefdata.dataset import *
-from prefdata.generators import *
+from prefdata.models import *
 from prefdata.pairing import *
 from prefdata.prompts import *
 from prefdata.recipe import *

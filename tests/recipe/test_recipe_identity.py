@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import TRLPairs
 from prefdata.errors import RecipeError
-from prefdata.generators import VLLM, Local
+from prefdata.models import VLLM, Local
 from prefdata.pairing import AnyRule, BestVsWorst, CustomRule, Highest, Random, Selection, WPOHybridV2, rule_named
 from prefdata.prompts import SamplePrompts
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes

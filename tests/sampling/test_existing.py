@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from prefdata import files
 from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, Prompt, as_messages, prompt_id_of
 from prefdata.sampling import AnySampler, ExistingCompletions, PublishedPairs, SampleAnswers, Task
 from prefdata.spec import Context
+from prefdata.tables import files
 
 
 def prompt(text):

@@ -17,8 +17,8 @@ import polars as pl
 import pytest
 
 from prefdata.errors import ModelError
-from prefdata.flow import Build, build
-from prefdata.generators import VLLM, Decoding
+from prefdata.flow.build import Build, build
+from prefdata.models import VLLM, Decoding
 from prefdata.recipe import Recipe
 from prefdata.records import Request, as_messages
 from prefdata.spec import Context
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed"),
 ]
 
-WORKER = "prefdata.generators._vllm_worker"
+WORKER = "prefdata.models.hosted._vllm_worker"
 PROMPTS = [f"{verb} {thing}" for verb in ("Paint", "Eat", "Sell") for thing in ("a house", "a pear", "12 birds", "it")]
 LIMIT = 6
 STOPS = ("zomb", " peri", "rade", "eleph", "Members")
@@ -147,7 +147,7 @@ def test_the_second_engine_starts_when_nothing_of_the_first_is_left(built):
 
 
 def test_an_adapter_answers_as_the_model_with_its_weights_added(built, tiny):
-    from prefdata.generators._transformers_worker import _Sampler
+    from prefdata.models.hosted._transformers_worker import _Sampler
 
     found = candidates(built[0])
     assert len(found) == 2 * len(PROMPTS)
@@ -183,7 +183,7 @@ def test_the_adapter_is_pinned_by_its_files(built, tiny):
 def test_an_adapter_of_another_model_is_refused(tiny, tmp_path, half):
     from safetensors.torch import load_file, save_file
 
-    from prefdata.generators._vllm_worker import _check_adapter
+    from prefdata.models.hosted._vllm_worker import _check_adapter
 
     _check_adapter(str(tiny.adapter), str(tiny.base))
     weights = load_file(tiny.adapter / "adapter_model.safetensors")
@@ -229,7 +229,7 @@ def asked() -> list[Request]:
 
 
 def test_a_way_of_guiding_that_vllm_does_not_have_is_refused_with_the_near_one():
-    from prefdata.generators._vllm_worker import _checked_structure
+    from prefdata.models.hosted._vllm_worker import _checked_structure
 
     for given in (None, {"choice": ["a", "b"]}, {"regex": "a+", "disable_any_whitespace": True}):
         assert _checked_structure(given) == given

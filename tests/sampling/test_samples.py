@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from prefdata.errors import ConservationError
-from prefdata.generators import Generator
+from prefdata.models import Generator
 from prefdata.records import Candidate, Drop, Generation, Prompt, as_messages, prompt_id_of
 from prefdata.sampling import AnySampler, Samples, Task
 from prefdata.spec import Context

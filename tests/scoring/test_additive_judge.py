@@ -11,10 +11,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from prefdata.errors import ConservationError
-from prefdata.generators import ChatEndpoint, Decoding, Generator
+from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request, Score
 from prefdata.scoring import AdditiveJudge, AnyScorer
-from prefdata.scoring._judge_sheet import rubric_sha256
+from prefdata.scoring.judges._judge_prompt import rubric_sha256
 from prefdata.spec import JSON, Context
 
 

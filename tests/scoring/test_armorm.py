@@ -15,7 +15,7 @@ import pytest
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
 from prefdata.scoring import ArmoRM
-from prefdata.scoring._armorm_worker import OBJECTIVES, _ArmoRM, _Heads
+from prefdata.scoring.rewards._armorm_worker import OBJECTIVES, _ArmoRM, _Heads
 from prefdata.spec import Context
 
 LLAMA3 = (

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from scripted import task
 
 from prefdata.errors import ConservationError
-from prefdata.generators import ChatEndpoint
+from prefdata.models import ChatEndpoint
 from prefdata.records import Answers, Candidate, Comparison, Score, Scored
 from prefdata.scoring import AdditiveJudge, AnyScorer, Ensemble, GivenScores, LengthDebiased, Scorer, kendall_tau_b
 from prefdata.spec import JSON, Context

@@ -14,8 +14,8 @@ import pytest
 
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Scored
-from prefdata.scoring._gpm_worker import _Embedder, _load
-from prefdata.scoring.gpm import GPM, preference_score
+from prefdata.scoring.rewards._gpm_worker import _Embedder, _load
+from prefdata.scoring.rewards.gpm import GPM, preference_score
 from prefdata.spec import Context
 
 BOS, EOS, TURN = "<bos>", "<eos>", "<turn>"
@@ -163,7 +163,7 @@ class Reference:
 
 
 def without_a_process(_worker: str, config: dict[str, Any], items: Iterator[Any], **_: Any) -> Iterator[Any]:
-    """What `prefdata.worker.stream` does, all of it here."""
+    """What `prefdata.models.worker.stream` does, all of it here."""
     model = _Embedder(config)
     for group in json.loads(json.dumps(list(items))):
         yield json.loads(json.dumps({"key": group["key"], "results": list(model.embed(group["texts"]))}))
@@ -189,7 +189,7 @@ def scored(
     context = Context(seed=1, counted=lambda what, n: counts.update({what: n}))
     with pytest.MonkeyPatch.context() as patch:
         if not process:
-            patch.setattr("prefdata.scoring._worker_model.stream", without_a_process)
+            patch.setattr("prefdata.scoring.rewards._worker_model.stream", without_a_process)
         found = list(part.score(iter(made), context))
     assert len(found) == len(made)
     return {one.prompt_id: one for one in found}

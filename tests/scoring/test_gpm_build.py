@@ -8,9 +8,9 @@ import pytest
 from test_gpm import Reference, save_model
 from test_pair_rm_build import ANSWERS, PROMPTS, recipe, texts_of, write_tables
 
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.records import Answers, Candidate, Prompt, as_messages
-from prefdata.verify import verify_dataset
+from prefdata.verification import verify_dataset
 
 
 def test_a_build_carries_the_preference_scores_and_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

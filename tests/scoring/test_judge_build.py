@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.recipe import Recipe
 
 PROMPTS, ANSWERS, NONSENSE = 15, 3, 5

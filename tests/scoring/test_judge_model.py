@@ -6,7 +6,7 @@ import importlib.util
 
 import pytest
 
-from prefdata.generators import Local, Transformers
+from prefdata.models import Local, Transformers
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
 from prefdata.scoring import AdditiveJudge, PairwiseJudge, PointwiseJudge
 from prefdata.spec import Context

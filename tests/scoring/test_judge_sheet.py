@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.records import Candidate, Message, Prompt
-from prefdata.scoring._judge_sheet import (
+from prefdata.scoring.judges._judge_prompt import (
     Sheet,
     Verdict,
     label_of,
@@ -159,7 +159,7 @@ def test_the_rubric_hash_is_of_these_words() -> None:
 
 def test_another_rubric_has_another_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     before = rubric_sha256()
-    monkeypatch.setattr("prefdata.scoring._judge_sheet.RUBRIC", "Grade each answer.")
+    monkeypatch.setattr("prefdata.scoring.judges._judge_prompt.RUBRIC", "Grade each answer.")
     assert rubric_sha256() != before
 
 

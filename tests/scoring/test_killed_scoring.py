@@ -175,7 +175,7 @@ def test_what_shares_its_batches_moves_the_last_digits(tmp_path: Path, make: Any
 def test_vllm_reads_nothing_that_an_earlier_group_left_in_its_cache(tmp_path: Path) -> None:
     folder = test_reward_model.save_model(tmp_path / "model", head_dim=32)
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
-    script = Path(__file__).with_name("vllm_groups.py")
+    script = Path(__file__).parents[1] / "support" / "vllm_groups.py"
     done = subprocess.run([sys.executable, script, folder, "1,2,1"], env=env, stdout=subprocess.PIPE, check=True)
     said = json.loads(done.stdout.splitlines()[-1])
     first, _, again = said["cached"]

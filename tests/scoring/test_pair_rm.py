@@ -15,8 +15,8 @@ from pydantic import ValidationError
 
 from prefdata.errors import ModelError, UserError
 from prefdata.records import Answers, Candidate, Message, Prompt, Scored
-from prefdata.scoring._pair_rm_worker import _Ranker
-from prefdata.scoring.pair_rm import PairRM, conversation_texts
+from prefdata.scoring.rewards._pair_rm_worker import _Ranker
+from prefdata.scoring.rewards.pair_rm import PairRM, conversation_texts
 from prefdata.spec import Context
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa's module is scripted
@@ -157,7 +157,7 @@ class Reference:
 
 
 def without_a_process(_worker: str, config: dict[str, Any], items: Iterator[Any], **_: Any) -> Iterator[Any]:
-    """What `prefdata.worker.stream` does, all of it here."""
+    """What `prefdata.models.worker.stream` does, all of it here."""
     model = _Ranker(config)
     for group in json.loads(json.dumps(list(items))):
         yield json.loads(json.dumps({"key": group["key"], "results": list(model.rank(group["texts"]))}))
@@ -189,7 +189,7 @@ def ranked(
     context = Context(seed=1, counted=lambda what, n: counts.update({what: n}))
     with pytest.MonkeyPatch.context() as patch:
         if not process:
-            patch.setattr("prefdata.scoring._worker_model.stream", without_a_process)
+            patch.setattr("prefdata.scoring.rewards._worker_model.stream", without_a_process)
         found = list(part.score(iter(made), context))
     assert len(found) == len(made)
     return {scored.prompt_id: scored for scored in found}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from test_pair_rm import WORDS, Reference, save_ranker
 
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.recipe import Recipe
-from prefdata.verify import verify_dataset
+from prefdata.verification import verify_dataset
 
 PROMPTS, ANSWERS = 6, 4
 

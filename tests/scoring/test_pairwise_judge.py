@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from scripted import SEEN, Reply, Scripted, places, says, scored_by, task, worths
 
 from prefdata.errors import ConservationError
-from prefdata.generators import ChatEndpoint, Decoding
+from prefdata.models import ChatEndpoint, Decoding
 from prefdata.records import Answers, Candidate, Comparison, Generation, Request, Scored
 from prefdata.scoring import AnyScorer, PairwiseJudge
 
@@ -380,7 +380,7 @@ def test_a_judge_is_data_and_its_words_are_pinned(monkeypatch: pytest.MonkeyPatc
     before = Judge().pins()
     assert before.keys() == {"generator", "rubric_sha256"}
     assert Judge(ties=False).pins() != before
-    monkeypatch.setattr("prefdata.scoring.pairwise_judge._OBJECT", "{winners}?")
+    monkeypatch.setattr("prefdata.scoring.judges.pairwise._OBJECT", "{winners}?")
     assert Judge().pins() != before
 
 

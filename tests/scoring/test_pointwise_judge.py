@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from scripted import SEEN, Reply, Scripted, places, says, scored_by, task, worths
 
 from prefdata.errors import ConservationError
-from prefdata.generators import ChatEndpoint, Decoding
+from prefdata.models import ChatEndpoint, Decoding
 from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request
 from prefdata.scoring import AnyScorer, PointwiseJudge
 
@@ -307,5 +307,5 @@ def test_a_judge_is_data_and_its_words_are_pinned(monkeypatch: pytest.MonkeyPatc
     assert judge.fingerprint() == faster.fingerprint()
     before = Judge().pins()
     assert before.keys() == {"generator", "rubric_sha256"}
-    monkeypatch.setattr("prefdata.scoring.pointwise_judge._SCALE", "From {lowest} to {highest}.")
+    monkeypatch.setattr("prefdata.scoring.judges.pointwise._SCALE", "From {lowest} to {highest}.")
     assert Judge().pins() != before

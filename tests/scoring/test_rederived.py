@@ -10,7 +10,7 @@ from scripted import Scripted, places, says, scored_by, task, worths
 
 from prefdata.records import Comparison, Generation, Request, Score, Scored
 from prefdata.scoring import BaselineScorer, Ensemble, PairRM, PairwiseJudge
-from prefdata.scoring.pair_rm import _scored
+from prefdata.scoring.rewards.pair_rm import _scored
 from prefdata.spec import Context
 
 

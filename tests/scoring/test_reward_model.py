@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Score
 from prefdata.scoring import RewardModel
-from prefdata.scoring._reward_common import _A_BATCH, batches
-from prefdata.scoring._reward_worker import _load, _RewardModel
+from prefdata.scoring.rewards._reward_common import _A_BATCH, batches
+from prefdata.scoring.rewards._reward_worker import _load, _RewardModel
 from prefdata.spec import Context
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"

@@ -17,11 +17,11 @@ from test_gpm import save_model
 from test_pair_rm import save_ranker
 from test_pair_rm_build import recipe, write_tables
 
-from prefdata.flow import build
+from prefdata.flow.build import build
 from prefdata.publish.manifest import write_manifest
 from prefdata.recipe import Recipe
-from prefdata.tables import write_parquet
-from prefdata.verify import Mismatch, Report, verify_dataset
+from prefdata.tables.schemas import write_parquet
+from prefdata.verification import Mismatch, Report, verify_dataset
 
 ANSWERS = "candidates/train-00000-of-00001.parquet"
 COMPARISONS = "comparisons/train-00000-of-00001.parquet"

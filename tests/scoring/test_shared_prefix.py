@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from prefdata.scoring._shared_prefix import SharedPrefix, _split
+from prefdata.scoring.rewards._shared_prefix import SharedPrefix, _split
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from ways import both_ways
 
-from prefdata import table_pairs
 from prefdata.errors import InputError
+from prefdata.flow import from_table as table_pairs
 from prefdata.pairing import (
     DNO,
     BelowChosen,
@@ -33,7 +33,7 @@ from prefdata.pairing import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.tables import MESSAGES
+from prefdata.tables.schemas import MESSAGES
 
 TALK = json.dumps([{"role": "user", "content": "Why?"}])
 LONG_TALK = json.dumps(

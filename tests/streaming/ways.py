@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prefdata import table_pairs
+from prefdata.flow import from_table as table_pairs
 from prefdata.streaming import scattered, source, spill, stream
 
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import SnorkelLayout
-from prefdata.tables import ANSWERS, PAIRS, PROMPTS
+from prefdata.tables.schemas import ANSWERS, PAIRS, PROMPTS
 from prefdata.training import AnyTraining, DPOTraining, GPOTraining, SimPOTraining, SPPOTraining, WPOTraining
 
 EVERY = [kind(model="m") for kind in (WPOTraining, DPOTraining, SPPOTraining, GPOTraining, SimPOTraining)]

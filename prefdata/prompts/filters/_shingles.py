@@ -6,9 +6,9 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import xxhash
 
+from prefdata.lazy import np
 from prefdata.prompts.filters._text import words
 
 __all__ = ["Shingles"]

@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from prefdata import files, hub
+from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.prompts.base import PromptFilter
 from prefdata.prompts.filters._overlap import Overlap
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, Part
+from prefdata.tables import files
 
 __all__ = ["ALPACA_EVAL", "MT_BENCH", "TRUTHFUL_QA", "Decontaminate", "EvalSet"]
 

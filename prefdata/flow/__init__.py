@@ -1,0 +1,1 @@
+"""From a recipe, or a table, to a dataset."""

@@ -1,0 +1,236 @@
+"""`what_if`: several pair rules side by side on the same scored answers. Nothing is sampled or scored."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from prefdata.dataset.measures import Auditor
+from prefdata.errors import InputError
+from prefdata.flow.score_stage import comparisons_for_a_rule
+from prefdata.flow.store import BuildFolder, StageFolder
+from prefdata.hub.reading import dataset_at
+from prefdata.lazy import pa, pc, pl
+from prefdata.pairing import Paired, PairRule
+from prefdata.spec import JSON
+from prefdata.tables.schemas import CANDIDATES, read_parquet
+from prefdata.tables.scored_table import read_scored_table
+
+__all__ = ["Outcome", "what_if"]
+
+_KEY = ["prompt_id", "source", "index"]
+_SIDES = ("chosen", "rejected")
+_NOT_READ = ("pairs", "filters-", "scores-")
+"""Stages of a build's lock that no rule needs: what filters see, and the members of a composite scorer."""
+
+
+@dataclass
+class Outcome:
+    """What one rule makes of the candidates. Shares and means are None where there is no pair."""
+
+    rule: str
+    """The rule's kind, and the options that differ from their defaults."""
+    prompts: int
+    paired_prompts: int
+    pairs: int
+    drops: dict[str, int]
+    """Reason → prompts without a pair."""
+    mean_margin: float | None
+    """Mean of the score difference."""
+    length: dict[str, float | None]
+    """`chosen`, `rejected`, `difference` → mean, in the rule's unit."""
+    chosen_longer: float | None
+    tied: dict[str, float | None]
+    """Side → share of pairs whose winner shared its first key."""
+    sources: dict[str, dict[str, float | None]]
+    """Source → its share among `candidates` (scored answers), `chosen` and `rejected`."""
+    differs: dict[str, float | int | None] = field(default_factory=dict)
+    """Against the first rule: shares of the prompts with a pair by both (`both`) whose `chosen`, whose `rejected` and
+    whose `pair` is another, and the prompts that only this (`gained`) or only the first rule (`lost`) pairs."""
+
+
+def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[str, str] | None = None) -> list[Outcome]:
+    """Applies every rule to the same candidates.
+
+    Args:
+        where: a table of scored answers as `prefdata pair` takes it, the folder of a build, or a dataset that was
+            published with its candidates: its folder, or `OWNER/NAME[@REVISION]` of the Hub.
+        rules: the first one is what the others are compared with.
+        columns: role → name of the column, for a table.
+
+    Raises:
+        InputError: there are no scored answers.
+    """
+    tallies = [_Tally(rule) for rule in rules]
+    path = dataset_at(where)
+    if (path / "candidates").is_dir():
+        parts = _of_dataset(path)
+    else:
+        parts = _of_build(BuildFolder(path)) if path.is_dir() else _of_table(path, columns or {})
+    for part in parts:
+        for tally in tallies:
+            compared = part.comparisons if tally.rule.needs_comparisons() else None
+            paired = tally.rule.pair(part.candidates, part.prompt_ids, compared)
+            tally.add(part.candidates, paired, len(part.prompt_ids), part.dropped)
+    return [tally.outcome(tallies[0]) for tally in tallies]
+
+
+@dataclass(frozen=True)
+class _Part:
+    candidates: pl.DataFrame
+    prompt_ids: list[str]
+    """The ids of all their prompts."""
+    dropped: Mapping[str, int]
+    """Prompts that were dropped before any rule: reason → count."""
+    comparisons: pl.DataFrame | None = None
+    """What a scorer compared, as rules take it."""
+
+
+def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_Part]:
+    scored = read_scored_table(path, columns)
+    dropped = dict(scored.drops.group_by("reason").len().iter_rows())
+    yield _Part(scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped)
+
+
+def _of_dataset(folder: Path) -> Iterator[_Part]:
+    """The answers that are published beside the pairs, those of a backfill left out."""
+    try:
+        answers = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(folder.glob("candidates/*.parquet"))])
+        dropped = pl.read_parquet(folder / "drops.parquet", glob=False)
+        recipe: JSON = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        backfill = (recipe.get("backfill") or {}).get("name")
+        answers = answers.filter(pl.col("source").ne_missing(pl.lit(backfill)) if backfill else True)
+        before = dropped.filter(pl.col("stage") != "pairs")
+        ids = set(answers["prompt_id"]) | set(dropped.filter(pl.col("stage") == "pairs")["prompt_id"])
+        reasons = dict(before.group_by("reason").len().iter_rows())
+        compared = _compared([read_parquet(file) for file in sorted(folder.glob("comparisons/*.parquet"))])
+    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{str(folder)!r} holds no dataset with its candidates: {error}") from error
+    yield _Part(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
+
+
+def _of_build(folder: BuildFolder) -> Iterator[_Part]:
+    """The shards of a build whose scores are finished."""
+    lock: JSON = json.loads(folder.lock_file.read_text(encoding="utf-8")) if folder.lock_file.exists() else {}
+    keys = {name: part["key"] for name, part in lock.get("parts", {}).items() if not name.startswith(_NOT_READ)}
+    needed = _finished(folder, keys)
+    if not needed:
+        raise InputError(
+            f"{str(folder.root)!r} holds no build with finished scores",
+            valid="a table of scored answers, or the folder of a build whose scores are finished",
+            hint="run the build again: it goes on where it stopped" if keys else "check the path",
+        )
+    prompts, scores = needed.pop("prompts"), needed.pop("scores")
+    report: JSON = prompts.report
+    for shard in range(report["shards"]):
+        answers = [_frame(stage.shard(shard)) for stage in needed.values()]
+        given = _frame(scores.shard(shard)).select(*_KEY, "score", "unscored")
+        # A backfill's answers are candidates of the build that no scorer saw.
+        candidates = pl.concat([_empty(), *answers]).join(given, on=_KEY, how="inner", validate="1:1")
+        ids = _frame(prompts.shard(shard))["prompt_id"].to_list()
+        found = scores.beside("comparisons", shard)
+        compared = _compared([read_parquet(found)] if found.exists() else [])
+        yield _Part(candidates.sort(*_KEY), ids, report["drops"] if shard == 0 else {}, compared)
+
+
+def _compared(tables: Sequence[pa.Table]) -> pl.DataFrame | None:
+    if not tables:
+        return None
+    table = pa.concat_tables(tables)
+    decided = table.filter(pc.is_null(table["undecided"]))
+    return comparisons_for_a_rule(table, "probability" if decided["log_odds"].null_count else "log_odds")
+
+
+def _finished(folder: BuildFolder, keys: Mapping[str, str]) -> dict[str, StageFolder]:
+    """The stages of one shard size that are all finished; empty where there is none."""
+    made = (folder.root / "stages").glob(f"prompts-{keys.get('prompts', '')[:16]}-*")
+    for size in sorted(int(path.name.rpartition("-")[2]) for path in made):
+        stages = {name: folder.stage(name, key, size) for name, key in keys.items()}
+        if all(stage.report is not None for stage in stages.values()):
+            return stages
+    return {}
+
+
+def _frame(path: Path) -> pl.DataFrame:
+    frame = pl.from_arrow(read_parquet(path))
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _empty() -> pl.DataFrame:
+    frame = pl.from_arrow(CANDIDATES.empty_table())
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+class _Tally:
+    """Adds up what one rule did."""
+
+    def __init__(self, rule: PairRule) -> None:
+        self.rule = rule
+        self._auditor = Auditor()
+        self._prompts = 0
+        self._lengths = dict.fromkeys(_SIDES, 0)
+        self._drops: dict[str, int] = {}
+        self._picks: list[pl.DataFrame] = []
+
+    def add(self, candidates: pl.DataFrame, paired: Paired, prompts: int, dropped: Mapping[str, int]) -> None:
+        self._auditor.add(candidates, paired.pairs)
+        self._prompts += prompts + sum(dropped.values())
+        for reason, count in [*dropped.items(), *paired.drops.group_by("reason").len().iter_rows()]:
+            self._drops[reason] = self._drops.get(reason, 0) + count
+        for side in _SIDES:
+            self._lengths[side] += int(paired.pairs[f"length_{side}"].sum())
+        texts = [pl.col(f"response_{side}").hash().alias(side) for side in _SIDES]
+        self._picks.append(paired.pairs.select("prompt_id", "score_margin", *texts))
+
+    def picks(self) -> pl.DataFrame:
+        """One row a pair: prompt_id, score_margin, and hashes of both texts."""
+        return pl.concat(self._picks)
+
+    def outcome(self, first: _Tally) -> Outcome:
+        audit, picks = self._auditor.result(), self.picks()
+        pairs = picks.height
+        means = {side: _mean(self._lengths[side], pairs) for side in _SIDES}
+        return Outcome(
+            rule=_words(self.rule),
+            prompts=self._prompts,
+            paired_prompts=picks["prompt_id"].n_unique(),
+            pairs=pairs,
+            drops=dict(sorted(self._drops.items())),
+            mean_margin=_mean(math.fsum(picks["score_margin"]), pairs),
+            length={**means, "difference": audit["measures"]["length_difference"]},
+            chosen_longer=audit["measures"]["chosen_longer"],
+            tied={side: audit["measures"][f"tied_{side}"] for side in _SIDES},
+            sources=audit["sources"],
+            differs=_differs(picks, first.picks()),
+        )
+
+
+def _differs(mine: pl.DataFrame, first: pl.DataFrame) -> dict[str, float | int | None]:
+    # Several pairs of a prompt are compared as a set, whatever their order.
+    sides = [pl.col(side).unique().sort() for side in _SIDES]
+    pair = pl.struct(*_SIDES).hash().unique().sort().alias("pair")
+    ours, theirs = (frame.group_by("prompt_id").agg(*sides, pair) for frame in (mine, first))
+    both = ours.join(theirs, on="prompt_id", how="inner", suffix="_first")
+    changed = {name: int((both[name] != both[f"{name}_first"]).sum()) for name in (*_SIDES, "pair")}
+    return {
+        "both": both.height,
+        **{name: _mean(count, both.height) for name, count in changed.items()},
+        "gained": ours.height - both.height,
+        "lost": theirs.height - both.height,
+    }
+
+
+def _mean(total: float, count: int) -> float | None:
+    return round(total / count, 4) if count else None
+
+
+def _words(rule: PairRule) -> str:
+    changed = rule.model_dump(mode="json", exclude_defaults=True)
+    changed.pop("kind", None)
+    kind = str(rule.dump()["kind"])
+    return f"{kind} {json.dumps(changed, ensure_ascii=False, sort_keys=True)}" if changed else kind

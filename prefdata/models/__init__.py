@@ -1,0 +1,23 @@
+"""Language models behind one method: `Generator.generate`. Samplers draw from them, judges ask them.
+
+`VLLM`, `Transformers` and `Local` run a model on this machine; `ChatEndpoint` asks one elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from prefdata.models.base import Decoding, Generator
+from prefdata.models.endpoint.batch import Batch
+from prefdata.models.endpoint.chat_endpoint import ChatEndpoint
+from prefdata.models.endpoint.prices import Prices
+from prefdata.models.hosted.local import Local
+from prefdata.models.hosted.transformers import Transformers
+from prefdata.models.hosted.vllm import VLLM
+
+__all__ = ["AnyGenerator", "Batch", "ChatEndpoint", "Decoding", "Generator", "Local", "Prices", "Transformers", "VLLM"]
+
+AnyGenerator = Annotated[VLLM | Transformers | Local | ChatEndpoint, Field(discriminator="kind")]
+"""What a recipe can name as a generator, told apart by `kind`."""

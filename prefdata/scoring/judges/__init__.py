@@ -1,0 +1,1 @@
+"""Language models that grade or compare answers."""

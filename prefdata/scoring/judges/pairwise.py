@@ -1,0 +1,323 @@
+"""`PairwiseJudge`: a language model that says which of two answers is better, asked in both orders."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import combinations
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import Field, model_validator
+
+from prefdata.models import AnyGenerator, Decoding
+from prefdata.records import Answers, Candidate, Comparison, Generation, Message, Prompt, Request, Score, Scored
+from prefdata.scoring.base import Scorer
+from prefdata.scoring.judges._asking import Questions, ask, key_of, one_turn
+from prefdata.scoring.judges._judge_prompt import Sheet, laid_out
+from prefdata.scoring.judges._reply import (
+    BARE_TOKENS,
+    TOP_LOGPROBS,
+    UnreadableError,
+    closed,
+    first_word,
+    justification_in,
+    label_shares,
+    object_in,
+    short,
+    text_of,
+    value_of,
+)
+from prefdata.spec import JSON, Context, derive_seed, fingerprint
+
+__all__ = ["PairwiseJudge"]
+
+_RUBRIC = """\
+Two answers to the last message of the conversation below follow it. Say which one serves the person who wrote that \
+message better.
+Look at these in turn: does it do what was asked, all of it and nothing else; is everything in it correct; is it \
+clear, well ordered and no longer than it has to be. A mistake that would mislead the reader weighs more than a gap, \
+and a gap more than a matter of style. Neither length nor a confident tone is a merit, and it means nothing which \
+answer comes first."""
+
+_OBJECT = 'Reply with one JSON object and nothing else: "winner", which is {winners}.'
+_JUSTIFIED = (
+    'Reply with one JSON object and nothing else: "justification", one short sentence on what tells the two apart, and '
+    'then "winner", which is {winners}.'
+)
+_BARE = "Reply with one letter and nothing else: {letters}."
+
+_DECIMALS = 12
+_SUREST = 1e-6
+"""Least probability of either side in an expected comparison, so that its log-odds are finite."""
+
+
+class _Match(NamedTuple):
+    """Two candidates that are compared, in their total order."""
+
+    a: Candidate
+    b: Candidate
+
+    @property
+    def same(self) -> bool:
+        return self.a.response == self.b.response
+
+
+class PairwiseJudge(Scorer):
+    """A judge that compares two answers at a time, each pair in both orders.
+
+    A pair whose orders agree is decided: P(a beats b) is 1, 0, or 0.5 for a tie that both orders called. Orders that
+    disagree leave the pair undecided (`disagreement`), which is a state and not a tie; so does a reply that can't be
+    read, under its own reason. Two equal texts are a draw without asking.
+
+    With `expected`, P is the probability of the label as the reply's first token, the mean over both orders, which
+    cancels a preference for the place. A candidate's score is its win rate over the pairs that are decided.
+    """
+
+    kind: Literal["pairwise_judge"] = "pairwise_judge"
+    generator: AnyGenerator
+    """The model that judges."""
+    rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
+    """What makes one answer better than another, in words for the judge. The form of the reply is told after it."""
+    ties: bool = True
+    """Whether the judge may call a tie."""
+    against: str | None = None
+    """The source of a baseline: every other answer is compared with that source's answers only. None: with all."""
+    neighbours: Annotated[int, Field(ge=1)] | None = None
+    """The answers stand in a ring drawn from the seed, and each is compared with so many next to it on either side.
+    None compares all pairs: K (K - 1) requests for K answers, instead of 2 K a neighbour."""
+    self_term: bool = True
+    """Counts half a win against itself in each win rate, as `win_rates` and SPPO do: of two perfect records the longer
+    one is the better."""
+    expected: bool = False
+    """Compares by the probabilities of the labels; needs an engine that gives log-probabilities."""
+    min_mass: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With `expected`: least probability that all labels together must have, below which a reply says nothing."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """0 takes the most likely reply."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Token limit of a reply; one that reaches it says nothing. (With `expected` a reply has a letter's length.)"""
+    justify: bool = False
+    """Asks for one short justification before the verdict; it is kept as the comparison's detail."""
+    enforce_schema: bool = True
+    """Sends the reply's JSON schema along, so that an engine that can will hold the model to it."""
+
+    @model_validator(mode="after")
+    def _options_agree(self) -> PairwiseJudge:
+        if self.against is not None and self.neighbours is not None:
+            raise ValueError("against and neighbours both say who is compared: leave one of them out")
+        if self.expected and (self.justify or self.temperature):
+            raise ValueError("expected comparisons are read from one letter, drawn greedily: no justify, temperature 0")
+        return self
+
+    @property
+    def compares(self) -> Literal["probability", "log_odds"]:
+        """`log_odds` with `expected`; verdicts have no finite ones."""
+        return "log_odds" if self.expected else "probability"
+
+    def pins(self) -> dict[str, JSON]:
+        """The generator's pins, and the hash of what the judge is told around the rubric."""
+        prompt = Prompt("example", (Message(role="user", content="question"),))
+        shown = tuple(Candidate("example", "source", index, "answer") for index in range(2))
+        return {
+            **super().pins(),
+            "rubric_sha256": fingerprint([self._text(Sheet(prompt, shown, "fence")), self._schema()]),
+        }
+
+    def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
+        """The requests that compare one prompt's candidates: both orders of each pair, one after the other."""
+        asked = [match for match in self._matches(answers, context.seed) if not match.same]
+        orders = [order for a, b in asked for order in ((a, b), (b, a))]
+        return tuple(self._request(answers.prompt, order, context) for order in orders)
+
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
+        """Compares each prompt's candidates; see `Scorer.score`.
+
+        Yields one `Comparison` for each unordered pair. Reasons for being undecided: `disagreement`, `unparsed`,
+        `missing`, `duplicate_key`, `cut_off`, with `expected` also `no_logprobs` and `low_mass`, or why the generator
+        gave no reply. A candidate without a decided comparison is unscored: `no_comparison`.
+
+        Counts `orders_agree` and `orders_disagree`, whose shares are the judge's agreement with itself.
+
+        Raises:
+            ConservationError: the generator answered something that was not asked, or left something out.
+        """
+
+        def questions(answers: Answers) -> Questions:
+            def read(replies: Sequence[Generation]) -> Scored:
+                return self._scored(answers, replies, context)
+
+            return Questions(answers.prompt.prompt_id, self.requests(answers, context), read)
+
+        return ask(map(questions, tasks), self.generator, self._decoding(), context)
+
+    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Win rates from the comparisons, and which candidates meet; see `Scorer.rederived`."""
+        known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
+        comparisons = []
+        for match in self._matches(answers, context.seed):
+            found = known.get((_name(match.a), _name(match.b)))
+            if match.same:
+                comparisons.append(self._draw(match))
+            elif found is None:
+                comparisons.append(_comparison(match, None, undecided="unparsed"))
+            else:
+                comparisons.append(self._possible(found))
+        scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)
+        return Scored(answers.prompt.prompt_id, scores, tuple(comparisons))
+
+    def _draw(self, match: _Match) -> Comparison:
+        return _comparison(match, 0.5, 0.0 if self.expected else None, detail="the two texts are the same")
+
+    def _possible(self, found: Comparison) -> Comparison:
+        """The nearest comparison that this judge can have made."""
+        p = found.probability
+        if p is None:
+            return replace(found, log_odds=None)
+        if not self.expected:
+            verdicts = (0.0, 0.5, 1.0) if self.ties else (0.0, 1.0)
+            return replace(found, probability=min(verdicts, key=lambda verdict: abs(verdict - p)), log_odds=None)
+        p = min(max(p, _SUREST), 1 - _SUREST)
+        log_odds = math.log(p / (1 - p))
+        # The odds were taken before the probability was rounded.
+        fits = found.log_odds is not None and abs(found.log_odds - log_odds) * p * (1 - p) < 10**-_DECIMALS
+        return replace(found, probability=p, log_odds=found.log_odds if fits else round(log_odds, _DECIMALS))
+
+    def _decoding(self) -> Decoding:
+        return Decoding(temperature=self.temperature, max_tokens=BARE_TOKENS if self.expected else self.max_tokens)
+
+    def _matches(self, answers: Answers, seed: int) -> list[_Match]:
+        """The pairs that are compared, sorted by the names of both."""
+        prompt_id, everybody = answers.prompt.prompt_id, sorted(answers.candidates, key=_name)
+        matches = [_Match(a, b) for a, b in combinations(everybody, 2)]
+        if self.against is not None:
+            return [match for match in matches if (match.a.source == self.against) != (match.b.source == self.against)]
+        if self.neighbours is None:
+            return matches
+        ring = sorted(everybody, key=lambda one: (derive_seed(seed, prompt_id, "judge-ring", *_name(one)), _name(one)))
+        place = {_name(one): number for number, one in enumerate(ring)}
+        steps = [abs(place[_name(match.a)] - place[_name(match.b)]) for match in matches]
+        near = [min(apart, len(ring) - apart) <= self.neighbours for apart in steps]
+        return [match for match, kept in zip(matches, near, strict=True) if kept]
+
+    def _request(self, prompt: Prompt, order: tuple[Candidate, Candidate], context: Context) -> Request:
+        sheet = Sheet.of(prompt, order, context.seed, shuffle=False)
+        names = [part for candidate in order for part in _name(candidate)]
+        return Request(
+            key=key_of(*order),
+            messages=one_turn(self._text(sheet)),
+            seed=derive_seed(context.seed, prompt.prompt_id, "judge", *names),
+            json_schema=self._schema() if self.enforce_schema else None,
+            top_logprobs=TOP_LOGPROBS if self.expected else 0,
+        )
+
+    def _text(self, sheet: Sheet) -> str:
+        if self.expected:
+            letters = "A or B for the better answer" + (", C for a tie" if self.ties else "")
+            return laid_out(sheet, self.rubric, _BARE.format(letters=letters))
+        winners = '"A", "B", or "tie" when neither is better' if self.ties else '"A" or "B"'
+        return laid_out(sheet, self.rubric, (_JUSTIFIED if self.justify else _OBJECT).format(winners=winners))
+
+    def _schema(self) -> dict[str, JSON] | None:
+        if self.expected:
+            return None
+        winner = {"type": "string", "enum": ["A", "B", "tie"] if self.ties else ["A", "B"]}
+        return closed({"justification": {"type": "string"}, "winner": winner} if self.justify else {"winner": winner})
+
+    def _scored(self, answers: Answers, replies: Sequence[Generation], context: Context) -> Scored:
+        waiting = iter(replies)
+        comparisons = []
+        for match in self._matches(answers, context.seed):
+            if match.same:
+                comparisons.append(self._draw(match))
+            else:
+                comparisons.append(self._compared(match, next(waiting), next(waiting), context))
+        scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)
+        return Scored(answers.prompt.prompt_id, scores, tuple(comparisons))
+
+    def _compared(self, match: _Match, first: Generation, second: Generation, context: Context) -> Comparison:
+        """What the two orders say of a pair: `first` showed a before b, `second` b before a."""
+        said: list[tuple[float, str]] = []
+        failed: list[UnreadableError] = []
+        for reply in (first, second):
+            try:
+                said.append(self._expectation(reply) if self.expected else self._verdict(reply))
+            except UnreadableError as why:
+                failed.append(why)
+        if failed:
+            told = " | ".join(dict.fromkeys(f"{why.reason}: {why.detail}" for why in failed))
+            return _comparison(match, None, undecided=failed[0].reason, detail=told)
+        p, q = said[0][0], 1 - said[1][0]
+        agree = (p > 0.5) == (q > 0.5) and (p < 0.5) == (q < 0.5)
+        context.counted("orders_agree" if agree else "orders_disagree", 1)
+        if self.expected:
+            mean = min(max((p + q) / 2, _SUREST), 1 - _SUREST)
+            return _comparison(match, round(mean, _DECIMALS), round(math.log(mean / (1 - mean)), _DECIMALS))
+        words = " | ".join(word for _, word in said if word)
+        if not agree:
+            verdicts = f"{_verdict_in_words(p)}; the other way round {_verdict_in_words(q)}"
+            return _comparison(
+                match, None, undecided="disagreement", detail=" | ".join(filter(None, [verdicts, words]))
+            )
+        return _comparison(match, p, detail=words)
+
+    def _verdict(self, reply: Generation) -> tuple[float, str]:
+        """P(the answer shown first is better), and the justification."""
+        found = object_in(text_of(reply, self.max_tokens))
+        winner = value_of(found, "winner")
+        chances = {"A": 1.0, "B": 0.0, **({"tie": 0.5} if self.ties else {})}
+        if not isinstance(winner, str) or winner not in chances:
+            raise UnreadableError("unparsed", f"{short(winner)} is none of {', '.join(chances)}")
+        return chances[winner], justification_in(found) if self.justify else ""
+
+    def _expectation(self, reply: Generation) -> tuple[float, str]:
+        """P(the answer shown first is better), a tie counted half."""
+        labels = ["A", "B", "C"] if self.ties else ["A", "B"]
+        shares = label_shares(reply, labels, self.min_mass)
+        line = (reply.text or "").strip().partition("\n")[0]
+        # "A thorough comparison ..." begins with the token of the label A.
+        if first_word(line) not in labels or len(line.split()) > 1:
+            raise UnreadableError("unparsed", f"{line[:80]!r} is no single letter of {', '.join(labels)}")
+        return shares["A"] + shares.get("C", 0.0) / 2, ""
+
+    def _win_rate(self, candidate: Candidate, comparisons: Sequence[Comparison]) -> Score:
+        name = _name(candidate)
+        won: list[float] = []
+        undecided = Counter[str]()
+        for found in comparisons:
+            if name in ((found.source_a, found.index_a), (found.source_b, found.index_b)):
+                if found.probability is None:
+                    undecided[found.undecided or ""] += 1
+                else:
+                    is_a = name == (found.source_a, found.index_a)
+                    won.append(found.probability if is_a else 1 - found.probability)
+        told = ", ".join(f"{reason} {count}" for reason, count in sorted(undecided.items()))
+        if not won:
+            detail = f"all undecided: {told}" if told else "there is nobody to compare it with"
+            return Score(candidate.prompt_id, *name, None, "no_comparison", detail)
+        own = [0.5] if self.self_term else []
+        rate = math.fsum([*won, *own]) / (len(won) + len(own))
+        return Score(candidate.prompt_id, *name, round(rate, _DECIMALS), None, f"undecided: {told}" if told else "")
+
+
+def _name(candidate: Candidate) -> tuple[str, int]:
+    return candidate.source, candidate.index
+
+
+def _verdict_in_words(p: float) -> str:
+    return {1.0: "a is better", 0.0: "b is better"}.get(p, "a tie")
+
+
+def _comparison(
+    match: _Match,
+    probability: float | None,
+    log_odds: float | None = None,
+    *,
+    undecided: str | None = None,
+    detail: str = "",
+) -> Comparison:
+    a, b = match
+    return Comparison(
+        a.prompt_id, a.source, a.index, b.source, b.index, probability, log_odds, undecided=undecided, detail=detail
+    )

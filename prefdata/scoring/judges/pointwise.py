@@ -1,0 +1,175 @@
+"""`PointwiseJudge`: a language model that grades one answer a request, by a rubric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from prefdata.models import AnyGenerator, Decoding
+from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request, Score, Scored
+from prefdata.scoring.base import Scorer
+from prefdata.scoring.judges._asking import Questions, ask, key_of, one_turn
+from prefdata.scoring.judges._judge_prompt import Sheet, laid_out
+from prefdata.scoring.judges._reply import (
+    BARE_TOKENS,
+    TOP_LOGPROBS,
+    UnreadableError,
+    closed,
+    first_word,
+    justification_in,
+    label_shares,
+    object_in,
+    text_of,
+    value_of,
+    whole_number,
+)
+from prefdata.spec import JSON, Context, derive_seed, fingerprint
+
+__all__ = ["PointwiseJudge"]
+
+_RUBRIC = """\
+Grade the answer to the last message of the conversation below by how well it serves the person who wrote that \
+message.
+Look at these in turn: does it do what was asked, all of it and nothing else; is everything in it correct; is it \
+clear, well ordered and no longer than it has to be. A mistake that would mislead the reader weighs more than a gap, \
+and a gap more than a matter of style. Length is no merit, and neither is a confident tone."""
+
+_SCALE = "The grade is a whole number from {lowest} (useless or harmful) to {highest} (an expert could not improve it)."
+_OBJECT = 'Reply with one JSON object and nothing else: "score", the grade.'
+_JUSTIFIED = (
+    'Reply with one JSON object and nothing else: "justification", one short sentence on the answer, and then "score", '
+    "the grade."
+)
+_BARE = "Reply with the grade alone, one digit and nothing else."
+
+_MOST_GRADES = 101
+_DECIMALS = 12
+"""Decimals that are kept of what comes from an exponential, whose last bits differ between machines."""
+
+
+class PointwiseJudge(Scorer):
+    """A judge that sees one answer at a time and grades it by a rubric.
+
+    With `expected` the score is the mean of the grades, weighted by the probability that the model gives each of them
+    as its reply: hardly ever a tie, and one token an answer. Source: G-Eval (Liu et al., 2023, arXiv:2303.16634), which
+    weights grades by token probabilities.
+
+    A reply that can't be read leaves its answer unscored, under its own reason, and never gives the lowest grade.
+    """
+
+    kind: Literal["pointwise_judge"] = "pointwise_judge"
+    generator: AnyGenerator
+    """The model that judges."""
+    rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
+    """What makes an answer good, in words for the judge. The scale and the form of the reply are told after it."""
+    lowest: int = 1
+    """The worst grade."""
+    highest: int = 9
+    """The best grade. One digit by default, so that `expected` can read it from one token."""
+    expected: bool = False
+    """Scores by the expected grade instead of the grade; needs an engine that gives log-probabilities."""
+    min_mass: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """With `expected`: least probability that all grades together must have, below which a score says nothing."""
+    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    """0 takes the most likely reply."""
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Token limit of a reply; one that reaches it scores nothing. (With `expected` a reply has a digit's length.)"""
+    justify: bool = False
+    """Asks for one short justification before the grade; it is kept as the score's detail."""
+    enforce_schema: bool = True
+    """Sends the reply's JSON schema along, so that an engine that can will hold the model to it."""
+
+    @model_validator(mode="after")
+    def _is_a_scale(self) -> PointwiseJudge:
+        if not 0 < self.highest - self.lowest < _MOST_GRADES:
+            raise ValueError(
+                f"lowest {self.lowest} and highest {self.highest} are no scale: it has from 2 to {_MOST_GRADES} grades"
+            )
+        if self.expected and not 0 <= self.lowest < self.highest <= 9:
+            raise ValueError(
+                f"expected scores need grades of one digit, not {self.lowest} to {self.highest}: a longer number is "
+                "several tokens, and its first one is another grade"
+            )
+        if self.expected and (self.justify or self.temperature):
+            raise ValueError("expected scores are read from a bare digit, drawn greedily: no justify, temperature 0")
+        return self
+
+    def pins(self) -> dict[str, JSON]:
+        """The generator's pins, and the hash of what the judge is told around the rubric."""
+        prompt = Prompt("example", (Message(role="user", content="question"),))
+        sheet = Sheet(prompt, (Candidate("example", "source", 0, "answer"),), "fence")
+        return {**super().pins(), "rubric_sha256": fingerprint([self._text(sheet), self._schema()])}
+
+    def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
+        """The requests that ask for the grades of one prompt's candidates, in their order."""
+        return tuple(self._request(answers.prompt, candidate, context) for candidate in answers.candidates)
+
+    def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
+        """Grades each candidate; see `Scorer.score`.
+
+        Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `out_of_range`, `cut_off`,
+        with `expected` also `no_logprobs` and `low_mass`, or why the generator gave no reply.
+
+        Raises:
+            ConservationError: the generator answered something that was not asked, or left something out.
+        """
+
+        def questions(answers: Answers) -> Questions:
+            def read(replies: Sequence[Generation]) -> Scored:
+                scores = map(self._graded, answers.candidates, replies)
+                return Scored(answers.prompt.prompt_id, tuple(scores))
+
+            return Questions(answers.prompt.prompt_id, self.requests(answers, context), read)
+
+        return ask(map(questions, tasks), self.generator, self._decoding(), context)
+
+    def _decoding(self) -> Decoding:
+        return Decoding(temperature=self.temperature, max_tokens=BARE_TOKENS if self.expected else self.max_tokens)
+
+    def _request(self, prompt: Prompt, candidate: Candidate, context: Context) -> Request:
+        sheet = Sheet.of(prompt, (candidate,), context.seed, shuffle=False)
+        return Request(
+            key=key_of(candidate),
+            messages=one_turn(self._text(sheet)),
+            seed=derive_seed(context.seed, prompt.prompt_id, "judge", candidate.source, candidate.index),
+            json_schema=self._schema() if self.enforce_schema else None,
+            top_logprobs=TOP_LOGPROBS if self.expected else 0,
+        )
+
+    def _text(self, sheet: Sheet) -> str:
+        scale = _SCALE.format(lowest=self.lowest, highest=self.highest)
+        reply = _BARE if self.expected else _JUSTIFIED if self.justify else _OBJECT
+        return laid_out(sheet, f"{self.rubric}\n{scale}", reply)
+
+    def _schema(self) -> dict[str, JSON] | None:
+        if self.expected:
+            return None
+        # An enumeration, not a range: engines that enforce schemas all know it, and some ignore `minimum`.
+        score = {"type": "integer", "enum": list(range(self.lowest, self.highest + 1))}
+        return closed({"justification": {"type": "string"}, "score": score} if self.justify else {"score": score})
+
+    def _graded(self, candidate: Candidate, reply: Generation) -> Score:
+        name = (candidate.prompt_id, candidate.source, candidate.index)
+        try:
+            score, detail = self._expectation(reply) if self.expected else self._grade(reply)
+        except UnreadableError as why:
+            return Score(*name, None, why.reason, why.detail)
+        return Score(*name, score, None, detail)
+
+    def _grade(self, reply: Generation) -> tuple[float, str]:
+        found = object_in(text_of(reply, self.max_tokens))
+        grade = whole_number(value_of(found, "score"), self.lowest, self.highest)
+        return float(grade), justification_in(found) if self.justify else ""
+
+    def _expectation(self, reply: Generation) -> tuple[float, str]:
+        grades = {str(grade): grade for grade in range(self.lowest, self.highest + 1)}
+        shares = label_shares(reply, list(grades), self.min_mass)
+        word = first_word(reply.text or "")
+        if word[:1].isdigit() and word not in grades:
+            # "10" begins with the token of the grade 1, and "7.5" with that of 7.
+            whole = word.isdecimal()
+            raise UnreadableError("out_of_range" if whole else "not_an_integer", f"the reply begins with {word[:40]!r}")
+        return round(math.fsum(grades[label] * share for label, share in shares.items()), _DECIMALS), ""

@@ -1,0 +1,1 @@
+"""Reward models and rankers, and their workers."""

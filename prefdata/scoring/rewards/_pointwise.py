@@ -1,0 +1,61 @@
+"""What all scorers have in common that let a model in a worker process score each answer by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from prefdata.records import Answers, Candidate, Score, Scored
+from prefdata.scoring.rewards._worker_model import WorkerModel
+from prefdata.spec import JSON, Context, Operational
+
+__all__ = ["PointwiseModel"]
+
+
+class PointwiseModel(WorkerModel):
+    """A reward model that scores each answer by itself, in a worker process.
+
+    Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and what a kind of model
+    adds. Counted: `truncated`.
+    """
+
+    max_length: Annotated[int, Field(ge=1)] | None = None
+    """Most tokens of conversation and answer together; None is the model's own limit."""
+    batch_tokens: Annotated[int, Operational, Field(ge=1)] = 4096
+    """Tokens of a batch, padding included; a longer text is a batch by itself. Another number moves the last digits of
+    what is scored from then on, and makes no score again. vLLM makes its own batches."""
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        return {**super()._config(context), "max_length": self.max_length}
+
+    def _texts(self, answers: Answers) -> list[dict[str, JSON]]:
+        messages = [dict(message) for message in answers.prompt.messages]
+        replies = ({"role": "assistant", "content": candidate.response} for candidate in answers.candidates)
+        return [{"messages": [*messages, reply]} for reply in replies]
+
+    def _said(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
+        scores = (_score(candidate, results[place]) for place, candidate in enumerate(answers.candidates))
+        return Scored(answers.prompt.prompt_id, tuple(scores))
+
+
+def _score(candidate: Candidate, result: dict[str, JSON]) -> Score:
+    return Score(
+        prompt_id=candidate.prompt_id,
+        source=candidate.source,
+        index=candidate.index,
+        score=result.get("score"),
+        unscored=result.get("failure"),
+        detail=_detail(result),
+    )
+
+
+def _detail(result: dict[str, JSON]) -> str:
+    truncated = "truncated_from" in result
+    if "facts" in result:
+        cut = {"n_tokens": result["n_tokens"], "truncated_from": result["truncated_from"]} if truncated else {}
+        return json.dumps(result["facts"] | cut, separators=(",", ":"))
+    told = [f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"] if truncated else []
+    return "; ".join([*told, *filter(None, [result.get("detail")])])

@@ -1,0 +1,38 @@
+"""`ArmoRM`: a reward model of nineteen objectives, mixed by a gate that reads the prompt."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from prefdata.scoring.rewards._pointwise import PointwiseModel
+from prefdata.spec import JSON, Context
+
+__all__ = ["ArmoRM"]
+
+
+class ArmoRM(PointwiseModel):
+    """ArmoRM (Wang et al., 2024, arXiv:2406.12845), from the weights of `RLHFlow/ArmoRM-Llama3-8B-v0.1`.
+
+    The score is the sum over objectives of gate times transformed reward: the rewards are a linear layer on the state
+    of the last token, multiplied by the published matrix that takes out verbosity; the gate is a softmax of an MLP on
+    the state at the end of the prompt. It is a small number, mostly between 0 and 1. The published code does not import
+    in transformers 5, and a plain classifier with these weights gives other numbers; this is a loader of our own, which
+    runs no code from the Hub. Heads are computed in float32, whatever `dtype` the backbone has.
+
+    An answer whose prompt alone fills `max_length`, or whose template writes no assistant turn of Llama 3, is unscored:
+    `no_gate_position`.
+    """
+
+    kind: Literal["armorm"] = "armorm"
+    model: Annotated[str, Field(min_length=1)] = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
+    """A local Hugging Face folder or a Hub id, with the published names of tensors."""
+    objectives: bool = False
+    """Keep the reward of each objective, before the transformation, as JSON in the detail of a score."""
+
+    def _worker(self) -> str:
+        return "prefdata.scoring.rewards._armorm_worker"
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        return {**super()._config(context), "objectives": self.objectives}

@@ -1,0 +1,140 @@
+"""Reads a cell of a table: as the conversation that a model is to answer, or as a score.
+
+The prompts and the recorded answers of the same table must get the same prompt ids, so both rooms read through here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
+
+from prefdata.records import Message, as_messages
+
+__all__ = ["PromptFormat", "Unusable", "parse_score", "read_conversation"]
+
+PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
+"""How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
+of objects that all have `role` and `content`."""
+
+_NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
+
+_ROLES = ("system", "user", "assistant", "tool")
+_ANSWERABLE = ("user", "tool")
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """Why a cell is no prompt."""
+
+    reason: str
+    """`missing`, `blank`, `bad_messages`, `unsupported_message`, `no_user_turn` or `ends_in_` and the last role."""
+    detail: str = ""
+
+
+def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message, ...] | Unusable:
+    """The messages of a prompt cell: a text, a list of messages, or the JSON text of such a list.
+
+    Messages keep exactly `role` and `content`. One that holds more (tool calls, names, images) is refused, since the
+    rest would be lost in silence; keys without a value, with which Arrow pads rows, are nothing.
+    """
+    if cell is None:
+        return Unusable("missing")
+    if isinstance(cell, str):
+        if not cell.strip():
+            return Unusable("blank")
+        parsed = None if how == "text" else _json_messages(cell)
+        if parsed is None:
+            if how == "messages":
+                return Unusable("bad_messages", "not the JSON text of a list of messages")
+            return _storable(as_messages(cell))
+        cell = parsed
+    if not isinstance(cell, list | tuple):
+        return Unusable("bad_messages", f"a prompt is a text or a list of messages, not {type(cell).__name__}")
+    if how == "text":
+        return Unusable("bad_messages", "a list, where the recipe says that prompts are text")
+    return _messages(list(cell))
+
+
+def _json_messages(text: str) -> list[Any] | None:
+    if not text.lstrip().startswith("["):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    turns = isinstance(value, list) and all(
+        isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value
+    )
+    return value if turns and value else None
+
+
+def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
+    if not turns:
+        return Unusable("blank", "an empty list of messages")
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, 1):
+        message = _message(turn)
+        if isinstance(message, Unusable):
+            return Unusable(message.reason, f"message {number}: {message.detail}")
+        messages.append(message)
+    last = messages[-1]
+    if last["role"] not in _ANSWERABLE:
+        return Unusable(f"ends_in_{last['role']}", "there is no turn to answer")
+    if not last["content"].strip():
+        return Unusable("blank", "the turn to be answered is blank")
+    if all(message["role"] != "user" for message in messages):
+        return Unusable("no_user_turn")
+    return _storable(tuple(messages))
+
+
+def _message(turn: object) -> Message | Unusable:
+    if not isinstance(turn, dict):
+        return Unusable("bad_messages", f"an object is expected, found {type(turn).__name__}")
+    extra = sorted(str(key) for key, value in turn.items() if key not in ("role", "content") and _holds(value))
+    if extra:
+        return Unusable("unsupported_message", f"has {', '.join(extra)} besides role and content")
+    role, content = turn.get("role"), turn.get("content")
+    if role not in _ROLES:
+        return Unusable("bad_messages", f"the role is {role!r}, valid: {', '.join(_ROLES)}")
+    if isinstance(content, list | dict):
+        return Unusable("unsupported_message", "the content is not plain text")
+    if not isinstance(content, str):
+        return Unusable("bad_messages", f"the content is {type(content).__name__}, not text")
+    return Message(role=role, content=content)
+
+
+def _holds(value: object) -> bool:
+    return value is not None and value not in ("", [], {}, ())
+
+
+def _storable(messages: tuple[Message, ...]) -> tuple[Message, ...] | Unusable:
+    try:
+        for message in messages:
+            message["content"].encode()
+    except UnicodeEncodeError as error:
+        return Unusable("bad_messages", f"half of a surrogate pair at character {error.start + 1}")
+    return messages
+
+
+def parse_score(value: object) -> float | None:
+    """The finite number that a cell holds, or None when it holds none.
+
+    Numbers, decimal texts (sign, exponent and surrounding white space allowed) and lists of exactly one of these are
+    scores. Booleans, NaN, infinities, `"N/A"`, empty and longer lists are not: they would otherwise become a rank.
+    """
+    if isinstance(value, list | tuple):
+        return None if len(value) != 1 or isinstance(value[0], list | tuple) else parse_score(value[0])
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
+        return None
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        return None
+    try:
+        number = float(value)
+    except (OverflowError, ValueError):
+        # An integer above 1.8e308, or a signalling NaN of `Decimal`.
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,117 @@
+"""How a dataset says that it was made: its recipe, and the lock that pins what the recipe leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from prefdata.dataset import TRLPairs
+from prefdata.errors import RecipeError
+from prefdata.flow.lock import FORMAT, locked_parts, packages
+from prefdata.pairing import AnyRule, PairRule
+from prefdata.recipe import Recipe, load_recipe
+from prefdata.scoring import BaselineScorer
+from prefdata.spec import JSON, Context
+from prefdata.verification._derive import Rules
+from prefdata.verification._folder import read_document
+from prefdata.verification.report import Report
+
+_RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
+_PAIR_KEYS = {"table", "columns", "pairs"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the folder's documents say."""
+
+    rules: Rules
+    recipe: Recipe | None
+    """The recipe of a build; None for a dataset of `prefdata pair`."""
+    lock: JSON
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of the table's columns, of `prefdata pair`."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """What the card must say of recipe and stages."""
+
+
+def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
+    """Recipe and lock, checked against each other; None where the recipe is none.
+
+    Raises:
+        RecipeError: the rule is Python code, which is not allowed here, or is not to be found.
+    """
+    data, lock = read_document(files, _RECIPE, report), read_document(files, _LOCK, report)
+    if not isinstance(data, dict) or not isinstance(lock, dict):
+        for name, value in ((_RECIPE, data), (_LOCK, lock)):
+            if name in files and not isinstance(value, dict):
+                report.add("document", name, expected="a JSON object", found=value)
+        if not isinstance(data, dict):
+            return None
+        lock = {}
+    with report.checking("recipe, lock and their fingerprints"):
+        return _of_pair(data, lock, report) if set(data) == _PAIR_KEYS else _of_build(files[_RECIPE], lock, report)
+
+
+def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
+    try:
+        recipe = load_recipe(path)
+    except (RecipeError, RecursionError) as error:
+        report.add("recipe", _RECIPE, expected="a recipe", found=str(error))
+        return None
+    found = lock.get("parts")
+    pins = {name: part.get("pins", {}) for name, part in _objects(found).items() if isinstance(part, dict)}
+    parts = locked_parts(recipe, pins)
+    expected = {"format": FORMAT, "recipe": recipe.fingerprint(), "seed": recipe.seed}
+    report.compare("lock", _LOCK, expected, {name: value for name, value in lock.items() if name in expected})
+    told = {
+        name: {key: value for key, value in part.items() if key != "packages"} if isinstance(part, dict) else part
+        for name, part in _objects(found).items()
+    }
+    report.compare("lock", _LOCK, parts, told, path="parts")
+    _check_code(recipe.pairs, pins.get("pairs"), report)
+    rules = Rules(
+        rule=recipe.pairs,
+        layout=recipe.dataset,
+        also=recipe.also,
+        backfill=None if recipe.backfill is None else recipe.backfill.name,
+        named_once=True,
+        hashed=getattr(recipe.prompts, "prompt_id_column", None) is None,
+        scorer=recipe.scores,
+        context=Context(seed=recipe.seed, pins=_objects(pins.get("scores"))),
+        scores_again=not isinstance(recipe.scores, BaselineScorer) or _made_here(found, report),
+    )
+    keys = {name: str(part["key"]) for name, part in parts.items()}
+    return Origin(rules, recipe, lock, fingerprints={"recipe": recipe.fingerprint(), **keys})
+
+
+def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
+    try:
+        rule: PairRule = TypeAdapter(AnyRule).validate_python(data["pairs"])
+        columns = TypeAdapter(dict[str, str]).validate_python(data["columns"], strict=True)
+    except (ValidationError, RecursionError) as error:
+        report.add("recipe", _RECIPE, expected="a pair rule, and names of columns", found=str(error))
+        return None
+    report.compare("lock", _LOCK, rule.fingerprint(), lock.get("rule"), path="rule")
+    _check_code(rule, lock.get("rule_pins"), report)
+    rules = Rules(rule=rule, layout=TRLPairs(), named_once=False, hashed=False)
+    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()})
+
+
+def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:
+    """A rule that is Python code is the code that was pinned. Only such a rule has pins."""
+    report.compare("lock", _LOCK, rule.pins(), _objects(pins), path="rule_pins")
+
+
+def _made_here(parts: JSON, report: Report) -> bool:
+    """Whether this version of prefdata made the scores, whose code alone says what they are."""
+    made = _objects(_objects(_objects(parts).get("scores")).get("packages")).get("prefdata")
+    here = packages()["prefdata"]
+    if made != here:
+        report.not_checked.append(f"scores: prefdata {made} made them, this is {here}")
+    return bool(made == here)
+
+
+def _objects(value: JSON) -> dict[str, JSON]:
+    return value if isinstance(value, dict) else {}

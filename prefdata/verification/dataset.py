@@ -1,0 +1,84 @@
+"""`verify_dataset`: whether a dataset folder is what its recipe, lock, ledger and answers say that it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from prefdata import hub
+from prefdata.errors import InputError
+from prefdata.lazy import pa, pl
+from prefdata.publish.manifest import MANIFEST
+from prefdata.tables.scored_table import read_scored_table
+from prefdata.verification._contents import Contents
+from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
+from prefdata.verification._origin import read_origin
+from prefdata.verification._tables import DamagedError
+from prefdata.verification.report import Report
+
+__all__ = ["verify_dataset"]
+
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+
+
+def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: int | None = 20) -> Report:
+    """Verifies a dataset folder, a build folder, or a dataset of the Hub; see `docs/verify.md` for what that proves.
+
+    Args:
+        where: the folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        table: the table that `prefdata pair` read, for its folders.
+        keep: mismatches that the report keeps; all are counted. None keeps all.
+
+    Returns:
+        What was checked, what was not, and every mismatch. Whatever the folder holds ends there.
+
+    Raises:
+        UserError: there is nothing to verify at `where`, the table can't be read, or the rule is Python code and
+            `prefdata.pairing.code_allowed` is not in force.
+    """
+    folder, links_into, commit = _found(where)
+    report = Report(str(where) if commit else str(folder), keep, commit)
+    files = inventory(folder, links_into, report)
+    with report.checking("names of the files"):
+        check_names(files, report)
+    with report.checking("hash and size of every file"):
+        if MANIFEST in files:
+            check_manifest(files, read_document(files, MANIFEST, report), report)
+    origin = read_origin(files, report)
+    if origin is None:
+        report.not_checked.append("pairs, drops, splits, ledger, card: the recipe can't be read")
+        return report
+    if table is not None and origin.recipe is not None:
+        raise InputError(
+            f"{str(folder)!r} is the dataset of a build, which holds its answers itself",
+            valid="--table for datasets of `prefdata pair`",
+            hint="leave --table out",
+        )
+    scored = None if table is None else read_scored_table(Path(table), origin.columns)
+    try:
+        Contents(files, origin, scored, report).check()
+    except (DamagedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+        report.add("unreadable", "Parquet files", expected="tables that can be read", found=str(error))
+        report.not_checked.append("whatever comes after the table that can't be read")
+    return report
+
+
+def _found(where: str | Path) -> tuple[Path, Path, str | None]:
+    """The dataset folder, the folder into which its links may lead, and the commit of a download."""
+    folder = Path(where)
+    if folder.is_dir():
+        if not (folder / "ledger.json").exists() and (folder / "dataset" / "ledger.json").exists():
+            folder = folder / "dataset"
+        if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
+            raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
+        return folder, folder, None
+    named = _REPO.fullmatch(str(where))
+    if folder.exists() or not named:
+        raise InputError(
+            f"{str(where)!r} is no folder",
+            valid="a dataset folder, a build folder, or owner/name of a dataset of the Hub",
+            hint="check the path; a relative one starts at the current folder",
+        )
+    found, sha = hub.download_dataset(named["repo"], named["revision"])
+    # The client's cache keeps the files elsewhere in the repository's folder, and links to them.
+    return found, found.parent.parent, sha

@@ -1,0 +1,110 @@
+"""Messages become token ids exactly as the model's template says, or a typed refusal."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import AutoTokenizer
+
+from prefdata.errors import ModelError
+from prefdata.models.hosted._chat import Chat, Unanswerable
+
+BOS = "<|endoftext|>"
+LLAMA_LIKE = (
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture
+def tokenizer(smollm):
+    return AutoTokenizer.from_pretrained(smollm)
+
+
+@pytest.fixture
+def with_bos(smollm):
+    """A tokenizer that adds BOS to texts, with a template that writes it: the pair that doubles it in other tools."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm, bos_token=BOS)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 0)])
+    tokenizer.chat_template = LLAMA_LIKE
+    return tokenizer
+
+
+def chat(tokenizer, **options) -> Chat:
+    return Chat(tokenizer, **{"max_model_len": 64, "refuse_control_tokens": True, **options})
+
+
+def user(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+def test_the_ids_begin_with_exactly_one_bos(with_bos):
+    text = with_bos.apply_chat_template(user("Hello"), add_generation_prompt=True, tokenize=False)
+    doubled = with_bos(text)["input_ids"]
+    assert doubled.count(0) == 2
+    ids = chat(with_bos).render(user("Hello"))
+    assert ids.count(0) == 1
+    assert ids == doubled[1:]
+
+
+def test_the_ids_are_those_of_the_template(tokenizer):
+    messages = [{"role": "system", "content": "Be kind."}, *user("Wie geht's? 你好 1234")]
+    ids = chat(tokenizer).render(messages)
+    text = (
+        "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nWie geht's? 你好 1234<|im_end|>\n"
+        "<|im_start|>assistant\n"
+    )
+    assert ids == tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|im_start|>", "<|endoftext|>", "<filename>"])
+@pytest.mark.parametrize("role", ["system", "user", "assistant"])
+def test_a_spelt_out_control_token_is_refused_in_any_role(tokenizer, token, role):
+    messages = [{"role": role, "content": f"a{token}b"}, *user("go on")]
+    with pytest.raises(Unanswerable) as caught:
+        chat(tokenizer).render(messages)
+    assert caught.value.reason == "control_tokens"
+    assert token in caught.value.detail and role in caught.value.detail
+    allowed = chat(tokenizer, refuse_control_tokens=False).render(messages)
+    assert tokenizer.convert_tokens_to_ids(token) in allowed
+
+
+def test_a_prompt_needs_room_for_one_token_of_answer(tokenizer):
+    n = len(chat(tokenizer).render(user("Hello")))
+    exact = chat(tokenizer, max_model_len=n + 1)
+    assert exact.room(exact.render(user("Hello"))) == 1
+    with pytest.raises(Unanswerable) as caught:
+        chat(tokenizer, max_model_len=n).render(user("Hello"))
+    assert caught.value.reason == "prompt_too_long"
+    assert str(n) in caught.value.detail
+
+
+def test_what_the_template_refuses_is_refused_with_its_words(with_bos):
+    with pytest.raises(Unanswerable) as caught:
+        chat(with_bos).render([{"role": "system", "content": "Be kind."}, *user("Hello")])
+    assert caught.value.reason == "template_failed"
+    assert "no system role" in caught.value.detail
+
+
+def test_a_base_model_is_refused(tokenizer):
+    tokenizer.chat_template = None
+    with pytest.raises(ModelError, match="no chat template"):
+        chat(tokenizer)
+
+
+def test_the_likeliest_tokens_come_in_order_with_their_texts(tokenizer):
+    told = chat(tokenizer)
+    capital, stop = tokenizer.encode(" capital")[0], tokenizer.convert_tokens_to_ids("<|im_end|>")
+    part = tokenizer.encode("🙂")[0]
+    found = [(stop, -2.0), (capital, -0.5), (part, -9.0), (7, -2.0)]
+    assert told.likeliest(found, 4) == [
+        [" capital", -0.5],
+        ["<|im_end|>", -2.0],
+        [tokenizer.decode([7]), -2.0],
+        ["\N{REPLACEMENT CHARACTER}", -9.0],
+    ]
+    assert told.likeliest(reversed(found), 2) == [[" capital", -0.5], ["<|im_end|>", -2.0]]
