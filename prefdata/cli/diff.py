@@ -30,10 +30,10 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from prefdata.hub.reading import dataset_at
+    from prefdata.hub.reading import resolve_dataset_folder
     from prefdata.inspection.diff import compare
 
-    found = compare(dataset_at(before), dataset_at(after))
+    found = compare(resolve_dataset_folder(before), resolve_dataset_folder(after))
     if as_json:
         print_json({**asdict(found), "equal": found.equal})
     else:

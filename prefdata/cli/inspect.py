@@ -20,10 +20,10 @@ def command(folder: str, show: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from prefdata.hub.reading import dataset_at
+    from prefdata.hub.reading import resolve_dataset_folder
     from prefdata.inspection import render, summarise
 
-    summary = summarise(dataset_at(folder), examples=show)
+    summary = summarise(resolve_dataset_folder(folder), examples=show)
     if as_json:
         print_json(asdict(summary))
     else:

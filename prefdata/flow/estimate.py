@@ -19,7 +19,7 @@ from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.models.endpoint.spending import Spending
 from prefdata.models.tokens import BYTES_PER_TOKEN, TokenCounter, token_counter
 from prefdata.records import Answers, Candidate, Generation, Prompt, Request
-from prefdata.sampling import Sampler, Task
+from prefdata.sampling import Sampler, SampleTask
 from prefdata.spec import JSON, Context, Part
 from prefdata.tables.schemas import read_parquet
 
@@ -221,8 +221,8 @@ class _Counting:
         order = [(prompt, sorted(found[prompt.prompt_id], key=_place)) for prompt in self._sample]
         return [Answers(prompt, tuple(candidates)) for prompt, candidates in order if candidates]
 
-    def _tasks(self, sampler: Sampler) -> Iterator[Task]:
-        return (Task(prompt, index) for prompt in self._sample for index in range(sampler.tasks_per_prompt))
+    def _tasks(self, sampler: Sampler) -> Iterator[SampleTask]:
+        return (SampleTask(prompt, index) for prompt in self._sample for index in range(sampler.tasks_per_prompt))
 
     def _length(self, key: StageKey | None) -> _Length:
         if self._given is not None:

@@ -13,22 +13,22 @@ from prefdata.flow.store import StageFolder, write_atomically
 from prefdata.lazy import pa, pl
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Comparison, Drop, Prompt, Score, Scored
-from prefdata.sampling import Drawn, Task
+from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, checked, write_parquet
 
 __all__ = [
     "CANDIDATE_KEY",
     "balanced",
-    "check_drawn",
+    "check_sample_result",
     "check_scored",
     "column",
-    "drawn_of",
+    "load_sample_result",
     "frame_of",
     "prompt_drop",
     "read_prompts",
     "scored_of",
-    "write_drawn",
+    "write_sample_results",
     "write_rows",
 ]
 
@@ -64,7 +64,7 @@ def read_prompts(
         if not recipe.filters and len(seen) == recipe.limit:
             break
     for place, sieve in enumerate(recipe.filters):
-        rows = _sifted(rows, sieve.sift, filters[place] if place < len(filters) else context)
+        rows = _sifted(rows, sieve.filter, filters[place] if place < len(filters) else context)
     kept = [place for place, record in enumerate(rows) if isinstance(record, Prompt)][: recipe.limit]
     if recipe.limit is not None and len(kept) == recipe.limit:
         del rows[kept[-1] + 1 :]
@@ -76,14 +76,14 @@ def read_prompts(
     return sorted(prompts, key=lambda prompt: prompt.prompt_id), drops, len(rows)
 
 
-def _sifted(rows: Sequence[Prompt | Drop], sift: Any, context: Context) -> list[Prompt | Drop]:
+def _sifted(rows: Sequence[Prompt | Drop], filter: Any, context: Context) -> list[Prompt | Drop]:
     """The rows with what a filter makes of the prompts among them.
 
     Raises:
         ConservationError: it did not give each prompt back, or drop it, in order.
     """
     prompts = [record for record in rows if isinstance(record, Prompt)]
-    passed = list(sift(prompts, context))
+    passed = list(filter(prompts, context))
     if [record.prompt_id for record in passed] != [prompt.prompt_id for prompt in prompts]:
         raise ConservationError(f"a filter was given {len(prompts)} prompts and gave others back ({len(passed)})")
     answers = iter(passed)
@@ -107,15 +107,15 @@ def write_rows(path: Any, rows: Iterable[dict[str, Any]], schema: pa.Schema, key
     write_atomically(path, lambda beside: write_parquet(beside, table))
 
 
-def write_drawn(stage: StageFolder, shard: int, results: Sequence[Drawn]) -> None:
+def write_sample_results(stage: StageFolder, shard: int, results: Sequence[SampleResult]) -> None:
     """Writes a shard of candidates, and their drops before it."""
     candidates = [asdict(candidate) for drawn in results for candidate in drawn.candidates]
     drops = [asdict(drop) for drawn in results for drop in drawn.drops]
-    write_rows(stage.beside("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
+    write_rows(stage.side_table("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
     write_rows(stage.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
 
 
-def check_drawn(task: Task, drawn: Drawn) -> None:
+def check_sample_result(task: SampleTask, drawn: SampleResult) -> None:
     """Whether a sampler's result accounts for its task.
 
     Raises:
@@ -159,10 +159,10 @@ def scored_of(record: JSON) -> Scored:
     )
 
 
-def drawn_of(record: JSON) -> Drawn:
+def load_sample_result(record: JSON) -> SampleResult:
     """What a journal holds of a sampler's task."""
     candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
-    return Drawn(record["key"], candidates, tuple(Drop(**drop) for drop in record["drops"]))
+    return SampleResult(record["key"], candidates, tuple(Drop(**drop) for drop in record["drops"]))
 
 
 def prompt_drop(drop: Drop) -> dict[str, str]:

@@ -18,14 +18,14 @@ from prefdata.flow.progress import Progress, say
 from prefdata.flow.rows import (
     CANDIDATE_KEY,
     balanced,
-    check_drawn,
+    check_sample_result,
     column,
-    drawn_of,
     frame_of,
+    load_sample_result,
     prompt_drop,
     read_prompts,
-    write_drawn,
     write_rows,
+    write_sample_results,
 )
 from prefdata.flow.score_stage import ScoreStage, comparisons_for_a_rule
 from prefdata.flow.store import BuildFolder, StageFolder, write_atomically
@@ -34,7 +34,7 @@ from prefdata.models.endpoint.spending import Spending
 from prefdata.pairing import pair_with_backfill
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Prompt, as_messages
-from prefdata.sampling import Drawn, Sampler, Task
+from prefdata.sampling import Sampler, SampleResult, SampleTask
 from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.spec import JSON, Context, Part
 from prefdata.tables.answers import answer_rows
@@ -88,7 +88,7 @@ class Run:
                 shard = prompts[start : start + self.shard_size]
                 rows_of_it = [asdict(prompt) for prompt in shard]
                 write_rows(stage.shard(number), rows_of_it, PROMPTS, ["prompt_id"], "prompts")
-            write_rows(stage.beside("drops", 0), [prompt_drop(drop) for drop in drops], DROPS, [], "prompts")
+            write_rows(stage.side_table("drops", 0), [prompt_drop(drop) for drop in drops], DROPS, [], "prompts")
             report = balanced("prompts", rows, len(prompts), Counter(drop.reason for drop in drops))
             stage.finish({**report, "shards": -(-len(prompts) // self.shard_size)})
         self._tell(self.lock.prompts)
@@ -101,17 +101,19 @@ class Run:
             stage.create()
             total = self._report(self.lock.prompts)["out"] * sampler.tasks_per_prompt
             context = self._context(key)
-            work: Work[Task, Drawn] = Work(
+            work: Work[SampleTask, SampleResult] = Work(
                 tasks=lambda shard: [
-                    Task(prompt, index) for prompt in self._prompts(shard) for index in range(sampler.tasks_per_prompt)
+                    SampleTask(prompt, index)
+                    for prompt in self._prompts(shard)
+                    for index in range(sampler.tasks_per_prompt)
                 ],
                 key_of_task=lambda task: task.key,
                 run=lambda tasks: sampler.sample(tasks, context),
                 key_of_result=lambda drawn: drawn.key,
                 dump=asdict,
-                load=drawn_of,
-                write=lambda shard, results: write_drawn(stage, shard, results),
-                check=check_drawn,
+                load=load_sample_result,
+                write=lambda shard, results: write_sample_results(stage, shard, results),
+                check=check_sample_result,
             )
             with Progress.of(key.name, total, "answers") as progress:
                 run_stage(work, stage, self.shards, progress)
@@ -297,7 +299,7 @@ class Run:
         auditor, context = Auditor(), self._context(self.lock.scores)
         for shard in self.shards:
             frame = self.judged(shard)
-            shown = [self.recipe.scores.shown(answers, context) for answers in self._tasks(shard)]
+            shown = [self.recipe.scores.shown_order(answers, context) for answers in self._tasks(shard)]
             places = [
                 (answer.prompt_id, answer.source, answer.index, place)
                 for answers in shown
@@ -327,8 +329,8 @@ class Run:
         ineligible = checked(paired.ineligible.to_arrow(), CANDIDATE_DROPS, CANDIDATE_KEY, "pairs")
         paired_prompts = paired.pairs["prompt_id"].n_unique()
         balanced("pairs", len(self.prompt_ids(shard)), paired_prompts, Counter(column(drops, "reason")))
-        write_atomically(stage.beside("drops", shard), lambda path: write_parquet(path, drops))
-        write_atomically(stage.beside("candidate_drops", shard), lambda path: write_parquet(path, ineligible))
+        write_atomically(stage.side_table("drops", shard), lambda path: write_parquet(path, drops))
+        write_atomically(stage.side_table("candidate_drops", shard), lambda path: write_parquet(path, ineligible))
         write_atomically(stage.shard(shard), lambda path: write_parquet(path, pairs))
 
     def _context(self, key: StageKey) -> Context:
@@ -352,10 +354,10 @@ class Run:
 
     def _count(self, stage: StageFolder, kind: str) -> int:
 
-        return sum(int(pq.read_metadata(stage.beside(kind, shard)).num_rows) for shard in self.shards)
+        return sum(int(pq.read_metadata(stage.side_table(kind, shard)).num_rows) for shard in self.shards)
 
     def _reasons(self, stage: StageFolder, kind: str) -> Counter[str]:
         reasons = Counter[str]()
         for shard in self.shards:
-            reasons.update(column(read_parquet(stage.beside(kind, shard), ["reason"]), "reason"))
+            reasons.update(column(read_parquet(stage.side_table(kind, shard), ["reason"]), "reason"))
         return reasons

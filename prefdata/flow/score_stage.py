@@ -20,7 +20,7 @@ from prefdata.flow.store import StageFolder, write_atomically
 from prefdata.lazy import pa, pl
 from prefdata.records import Answers, Comparison, Score, Scored
 from prefdata.scoring import CompositeScorer, GroupScorer, Scorer
-from prefdata.scoring.base import Given
+from prefdata.scoring.base import MemberScores
 from prefdata.spec import JSON, Context
 from prefdata.tables.schemas import COMPARISONS, SCORES, checked, read_parquet, write_parquet
 
@@ -122,13 +122,13 @@ class ScoreStage:
         """The comparisons of a shard, schema `prefdata.tables.schemas.COMPARISONS`, in total order."""
         if not self.scorer.compares:
             return COMPARISONS.empty_table()
-        return read_parquet(self.folder.beside(_COMPARED, shard))
+        return read_parquet(self.folder.side_table(_COMPARED, shard))
 
-    def _all_given(self) -> Iterator[Given]:
+    def _all_given(self) -> Iterator[MemberScores]:
         for shard in self.shards:
             yield from self._given(shard)
 
-    def _given(self, shard: int) -> Iterator[Given]:
+    def _given(self, shard: int) -> Iterator[MemberScores]:
         said = {name: member.said(shard) for name, member in self.members.items()}
         for answers in self.answers(shard):
             yield answers, {name: found[answers.prompt.prompt_id] for name, found in said.items()}
@@ -145,7 +145,7 @@ class ScoreStage:
             )
             order = [(name, "ascending") for name in COMPARISONS.names]
             compared = checked(compared.sort_by(order), COMPARISONS, [], self.name)
-            write_atomically(self.folder.beside(_COMPARED, shard), lambda path: write_parquet(path, compared))
+            write_atomically(self.folder.side_table(_COMPARED, shard), lambda path: write_parquet(path, compared))
         write_atomically(self.folder.shard(shard), lambda path: write_parquet(path, table))
 
     def _report(self, fitted: JSON) -> dict[str, Any]:

@@ -256,7 +256,7 @@ class StageFolder:
         """Where shard `number` stands. It exists exactly when it is complete."""
         return self.path / f"shard-{number:05d}.parquet"
 
-    def beside(self, kind: str, number: int) -> Path:
+    def side_table(self, kind: str, number: int) -> Path:
         """A second table of shard `number` (`drops`, `candidate_drops`); written before the shard itself."""
         return self.path / f"{kind}-{number:05d}.parquet"
 

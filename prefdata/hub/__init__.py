@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from prefdata.hub.reading import (
     REPO_ID,
-    dataset_at,
     dataset_rows,
     download_dataset,
     download_model,
     locked_commits,
     resolve_dataset,
+    resolve_dataset_folder,
     resolve_model,
 )
 from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
@@ -24,7 +24,7 @@ __all__ = [
     "HubDataset",
     "HubFile",
     "UndecidedError",
-    "dataset_at",
+    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",

@@ -17,7 +17,7 @@ from prefdata.tables.files import check_columns
 
 __all__ = [
     "REPO_ID",
-    "dataset_at",
+    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
@@ -240,7 +240,7 @@ def _check_model(repo: str, folder: Path, config: str) -> None:
         )
 
 
-def dataset_at(where: str | Path) -> Path:
+def resolve_dataset_folder(where: str | Path) -> Path:
     """The path itself where there is such a file or folder; `OWNER/NAME[@REVISION]` is downloaded otherwise.
 
     Raises:

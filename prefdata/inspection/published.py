@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.hub.reading import dataset_at
+from prefdata.hub.reading import resolve_dataset_folder
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
@@ -61,7 +61,7 @@ def read_published(
     Raises:
         InputError: the table can't be read as such a dataset.
     """
-    paths = _tables(dataset_at(where), split)
+    paths = _tables(resolve_dataset_folder(where), split)
     count = 0
     for path in paths:
         named = _columns(path, columns or {})

@@ -16,7 +16,7 @@ from prefdata.errors import InputError
 from prefdata.inspection.published import Published, read_published
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
-from prefdata.pairing.algebra import Take
+from prefdata.pairing.algebra import PairLimits
 from prefdata.spec import JSON
 
 __all__ = ["Replay", "replay"]
@@ -87,7 +87,7 @@ def replay(
     Raises:
         InputError: the table can't be read as such a dataset.
     """
-    if quirks and (isinstance(rule, PythonRule) or rule.take() != Take()):
+    if quirks and (isinstance(rule, PythonRule) or rule.take() != PairLimits()):
         raise InputError(
             f"the rule {rule.dump()['kind']!r} is no argmax and argmin, so it has no published quirks",
             valid="a rule that picks one chosen and one rejected answer by keys",

@@ -12,7 +12,7 @@ from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.flow.store import BuildFolder, StageFolder
-from prefdata.hub.reading import dataset_at
+from prefdata.hub.reading import resolve_dataset_folder
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.spec import JSON
@@ -65,7 +65,7 @@ def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[st
         InputError: there are no scored answers.
     """
     tallies = [_Tally(rule) for rule in rules]
-    path = dataset_at(where)
+    path = resolve_dataset_folder(where)
     if (path / "candidates").is_dir():
         parts = _of_dataset(path)
     else:
@@ -131,7 +131,7 @@ def _of_build(folder: BuildFolder) -> Iterator[_Part]:
         # A backfill's answers are candidates of the build that no scorer saw.
         candidates = pl.concat([_empty(), *answers]).join(given, on=_KEY, how="inner", validate="1:1")
         ids = _frame(prompts.shard(shard))["prompt_id"].to_list()
-        found = scores.beside("comparisons", shard)
+        found = scores.side_table("comparisons", shard)
         compared = _compared([read_parquet(found)] if found.exists() else [])
         yield _Part(candidates.sort(*_KEY), ids, report["drops"] if shard == 0 else {}, compared)
 

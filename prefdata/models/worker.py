@@ -8,7 +8,7 @@ the error message).
 The side that asks calls `stream`. The module that answers is written like this::
 
     def main() -> None:
-        with connect() as door:
+        with open_channel() as door:
             engine = load(door.config)
             while batch := door.receive(at_least=8, at_most=8):
                 for item in engine.answer(batch):
@@ -41,7 +41,7 @@ from prefdata.errors import UserError
 from prefdata.models.worker_process import PARENT, RESULTS, WorkerProcess
 from prefdata.spec import JSON
 
-__all__ = ["Door", "connect", "stream"]
+__all__ = ["WorkerChannel", "open_channel", "stream"]
 
 _PR_SET_PDEATHSIG = 1
 
@@ -63,7 +63,7 @@ def stream(
 
     Args:
         module: import path of the worker; it must send exactly one result for each item.
-        config: what the worker finds in `Door.config`.
+        config: what the worker finds in `WorkerChannel.config`.
         items: JSON objects. Pulled as there is room for them, and a finished result goes out before the next pull.
         in_flight: most items that one worker was sent and has not answered. A worker that waits for `at_least` items
             needs no less.
@@ -186,8 +186,8 @@ class _Pool:
             worker.close()
 
 
-class Door:
-    """The worker's side of the two channels; see `connect`."""
+class WorkerChannel:
+    """The worker's side of the two channels; see `open_channel`."""
 
     def __init__(self, requests: IO[bytes], results: IO[bytes]) -> None:
         self.ended = False
@@ -248,7 +248,7 @@ class Door:
 
 
 @contextlib.contextmanager
-def connect() -> Iterator[Door]:
+def open_channel() -> Iterator[WorkerChannel]:
     """Opens the worker's door: call it before anything heavy is imported.
 
     A `UserError` raised inside is raised again by the parent's `stream`; any other exception ends the worker with
@@ -261,7 +261,7 @@ def connect() -> Iterator[Door]:
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     _die_with_parent()
-    door = Door(os.fdopen(requests, "rb"), os.fdopen(results, "wb"))
+    door = WorkerChannel(os.fdopen(requests, "rb"), os.fdopen(results, "wb"))
     try:
         yield door
     except UserError as error:

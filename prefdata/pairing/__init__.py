@@ -20,10 +20,10 @@ from prefdata.pairing.algebra import (
     Longest,
     Lowest,
     NearestLength,
+    PairLimits,
     Random,
     Selection,
     Shortest,
-    Take,
 )
 from prefdata.pairing.backfill import pair_with_backfill
 from prefdata.pairing.base import LengthUnit, Paired, PairRule
@@ -96,7 +96,7 @@ __all__ = [
     "Selection",
     "Shortest",
     "SnorkelPairRM",
-    "Take",
+    "PairLimits",
     "TopKVsBottomK",
     "UltraFeedbackBinarized",
     "WPOHybridV1",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.pairing._select import Steps, select
-from prefdata.pairing.algebra import Take
+from prefdata.pairing.algebra import PairLimits
 from prefdata.pairing.base import Paired, PairRule
 from prefdata.pairing.comparisons import checked_comparisons, preferences
 from prefdata.pairing.filters import Quantile
@@ -81,7 +81,7 @@ def _proposed(rule: PairRule, eligible: pl.DataFrame) -> _Proposed:
         told = rule.ask(eligible)
         if isinstance(told, pl.DataFrame):
             return _as_told(told, eligible)
-        chosen_by, rejected_by, take = *told, Take()
+        chosen_by, rejected_by, take = *told, PairLimits()
     else:
         chosen_by, rejected_by = (Steps(selection.among, selection.by) for selection in rule.selections())
         take = rule.take()

@@ -31,7 +31,7 @@ __all__ = [
     "Random",
     "Selection",
     "Shortest",
-    "Take",
+    "PairLimits",
 ]
 
 
@@ -162,7 +162,7 @@ class Selection(Spec):
         return self
 
 
-class Take(NamedTuple):
+class PairLimits(NamedTuple):
     """How many pairs a prompt may give."""
 
     chosen: int | None = 1

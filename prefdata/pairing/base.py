@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from prefdata.lazy import pl
-from prefdata.pairing.algebra import Selection, Take
+from prefdata.pairing.algebra import PairLimits, Selection
 from prefdata.pairing.labels import AnyLabel
 from prefdata.spec import Part
 
@@ -69,9 +69,9 @@ class PairRule(Part):
     def selections(self) -> tuple[Selection, Selection]:
         """How the chosen and how the rejected candidate is picked."""
 
-    def take(self) -> Take:
+    def take(self) -> PairLimits:
         """How many pairs a prompt may give: one, unless a rule says otherwise."""
-        return Take()
+        return PairLimits()
 
     def needs_comparisons(self) -> bool:
         """Whether the rule reads comparisons of a prompt's candidates besides their scores."""

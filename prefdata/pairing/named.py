@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from prefdata.lazy import pl
-from prefdata.pairing.algebra import Highest, Lowest, NearestLength, Random, Selection, Shortest, Take
+from prefdata.pairing.algebra import Highest, Lowest, NearestLength, PairLimits, Random, Selection, Shortest
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.filters import BelowChosen, BelowChosenBySource, ScoreAtLeast
 from prefdata.pairing.repetition import Repetition
@@ -151,9 +151,9 @@ class DNO(PairRule):
         chosen = Selection(among=(ScoreAtLeast(value=self.threshold),), by=(Highest(),))
         return chosen, Selection(among=(below,), by=(Lowest(),))
 
-    def take(self) -> Take:
+    def take(self) -> PairLimits:
         """All of both."""
-        return Take(chosen=None, rejected=None)
+        return PairLimits(chosen=None, rejected=None)
 
 
 class TopKVsBottomK(PairRule):
@@ -173,9 +173,9 @@ class TopKVsBottomK(PairRule):
         """See the class."""
         return Selection(by=(Highest(),)), Selection(by=(Lowest(),))
 
-    def take(self) -> Take:
+    def take(self) -> PairLimits:
         """K of both."""
-        return Take(chosen=self.k, rejected=self.k, matched=self.matched)
+        return PairLimits(chosen=self.k, rejected=self.k, matched=self.matched)
 
 
 class CustomRule(PairRule):
@@ -187,9 +187,9 @@ class CustomRule(PairRule):
     rejected: Selection
     """How the rejected answer is picked, among those with another text and a lower score."""
 
-    take_chosen: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    n_chosen: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
     """How many chosen answers, from the top of their selection."""
-    take_rejected: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    n_rejected: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
     """How many rejected answers for each chosen one, from the top of their selection."""
 
     @field_validator("chosen")
@@ -201,7 +201,7 @@ class CustomRule(PairRule):
         """The two fields."""
         return self.chosen, self.rejected
 
-    def take(self) -> Take:
+    def take(self) -> PairLimits:
         """The two other fields."""
-        chosen, rejected = (None if take == "all" else take for take in (self.take_chosen, self.take_rejected))
-        return Take(chosen, rejected)
+        chosen, rejected = (None if take == "all" else take for take in (self.n_chosen, self.n_rejected))
+        return PairLimits(chosen, rejected)

@@ -35,7 +35,7 @@ class PromptFilter(Part):
     """What a prompt must pass. A recipe's filters stand one behind the other; each sees what the one before kept."""
 
     @abstractmethod
-    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+    def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
         """Passes each prompt on, unchanged, or drops it with a reason.
 
         Args:

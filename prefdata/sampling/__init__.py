@@ -6,7 +6,7 @@
 
     sampler = Samples(name="policy", generator=generator, n=5, temperature=0.7, top_p=0.95)
     for drawn in sampler.sample(tasks, context):
-        ...  # the candidates and drops of one task, keyed by `Task.key`
+        ...  # the candidates and drops of one task, keyed by `SampleTask.key`
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
-from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
 from prefdata.sampling.published_pairs import PublishedPairs
 from prefdata.sampling.samples import Samples
 
 __all__ = [
     "AnySampler",
-    "Drawn",
+    "SampleResult",
     "ExistingCompletions",
     "PublishedPairs",
     "SampleAnswers",
     "Sampler",
     "Samples",
-    "Task",
+    "SampleTask",
 ]
 
 AnySampler: TypeAlias = Annotated[

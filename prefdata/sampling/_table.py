@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from prefdata import hub
 from prefdata.records import Drop
 from prefdata.sampling._completions import Found
-from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables import files
 from prefdata.tables.cells import PromptFormat
@@ -66,15 +66,15 @@ class TableAnswers(Sampler):
         return hub.dataset_rows(self.dataset, self.config, self.split or "train", sha, only=only)
 
 
-def joined(name: str, found: dict[str, Found], tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+def joined(name: str, found: dict[str, Found], tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
     """The answers of a table to each task, and what it has for prompts that no task asks for."""
     for task in tasks:
         prompt_id = task.prompt.prompt_id
         slot = found.pop(prompt_id, None)
         if slot is None or not (slot.candidates or slot.drops):
             drop = Drop(prompt_id, "candidates", "no_completion", "the table has no answer", name, task.index)
-            yield Drawn(task.key, drops=(drop,))
+            yield SampleResult(task.key, drops=(drop,))
         else:
-            yield Drawn(task.key, tuple(slot.candidates), tuple(slot.drops))
+            yield SampleResult(task.key, tuple(slot.candidates), tuple(slot.drops))
     if others := sum(slot.rows for slot in found.values()):
         context.counted("rows_of_other_prompts", others)

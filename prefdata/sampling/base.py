@@ -12,11 +12,11 @@ from pydantic import Field
 from prefdata.records import Candidate, Drop, Prompt
 from prefdata.spec import Context, Part
 
-__all__ = ["Drawn", "Sampler", "Task"]
+__all__ = ["SampleResult", "Sampler", "SampleTask"]
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class SampleTask:
     """One thing to ask for: the sample number `index` for a prompt."""
 
     prompt: Prompt
@@ -29,7 +29,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SampleResult:
     """What became of one task. A task never ends with neither a candidate nor a drop."""
 
     key: str
@@ -49,7 +49,7 @@ class Sampler(Part):
         return 1
 
     @abstractmethod
-    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """Carries out each task exactly once, in any order.
 
         Args:
@@ -57,5 +57,5 @@ class Sampler(Part):
             context: seed, pins and log of this part.
 
         Yields:
-            One `Drawn` for each task, keyed by `Task.key`.
+            One `SampleResult` for each task, keyed by `SampleTask.key`.
         """

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
-from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables import files
 
@@ -47,7 +47,7 @@ class ExistingCompletions(TableAnswers):
             raise ValueError('`source="model"` needs `model_column`')
         return self
 
-    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """All answers of the table to each prompt; see `Sampler.sample`."""
         columns = Columns(
             prompt=self.prompt_column,
@@ -84,7 +84,7 @@ class SampleAnswers(Sampler):
         """The SHA-256 of the installed file."""
         return {**super().pins(), **files.pin(files.bundled_sample(scored=self.scored))}
 
-    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """The recorded answers to each prompt; see `Sampler.sample`."""
         path = files.bundled_sample(scored=self.scored)
         if not self.scored:

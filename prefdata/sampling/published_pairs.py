@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
-from prefdata.sampling.base import Drawn, Task
+from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
 
 __all__ = ["PublishedPairs"]
@@ -29,7 +29,7 @@ class PublishedPairs(TableAnswers):
     rejected_score_column: str = "score_rejected"
     """Holds the score of the rejected answer."""
 
-    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """The two answers of the table to each prompt; see `Sampler.sample`."""
         columns = Columns(
             prompt=self.prompt_column,

@@ -10,7 +10,7 @@ from pydantic import Field
 from prefdata.errors import ConservationError
 from prefdata.models import AnyGenerator, Decoding
 from prefdata.records import Candidate, Drop, Generation, Request
-from prefdata.sampling.base import Drawn, Sampler, Task
+from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context, derive_seed
 
 __all__ = ["Samples"]
@@ -40,18 +40,18 @@ class Samples(Sampler):
         """One task for each of the `n` answers."""
         return self.n
 
-    def seed(self, context: Context, task: Task) -> int:
+    def seed(self, context: Context, task: SampleTask) -> int:
         """The seed of one answer, from the recipe's seed, the prompt id, this sampler's name and the index."""
         return derive_seed(context.seed, task.prompt.prompt_id, self.name, task.index)
 
-    def sample(self, tasks: Iterable[Task], context: Context) -> Iterator[Drawn]:
+    def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """One candidate for each task, or the drop that tells the failure; see `Sampler.sample`.
 
         Raises:
             ConservationError: the generator left a request out, answered one twice, or answered none of ours.
         """
         decoding = Decoding(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=self.stop)
-        waiting: dict[str, Task] = {}
+        waiting: dict[str, SampleTask] = {}
         requests = self._requests(tasks, waiting, context)
         for answer in self.generator.generate(requests, decoding, context.child("generator")):
             task = waiting.pop(answer.key, None)
@@ -64,20 +64,22 @@ class Samples(Sampler):
             lost = next(iter(waiting))
             raise ConservationError(f"{self.name}: no answer to {lost!r} ({len(waiting)} in all)")
 
-    def _requests(self, tasks: Iterable[Task], waiting: dict[str, Task], context: Context) -> Iterator[Request]:
+    def _requests(
+        self, tasks: Iterable[SampleTask], waiting: dict[str, SampleTask], context: Context
+    ) -> Iterator[Request]:
         for task in tasks:
             if task.key in waiting:
                 raise ConservationError(f"{self.name}: the task {task.key!r} was given twice")
             waiting[task.key] = task
             yield Request(task.key, task.prompt.messages, self.seed(context, task), self.json_schema)
 
-    def _drawn(self, task: Task, answer: Generation, context: Context) -> Drawn:
+    def _drawn(self, task: SampleTask, answer: Generation, context: Context) -> SampleResult:
         prompt_id, index = task.prompt.prompt_id, task.index
         if answer.text is None:
             if answer.failure is None:
                 raise ConservationError(f"{self.name}: {task.key!r} came back with neither text nor failure")
             drop = Drop(prompt_id, "candidates", answer.failure, answer.detail, self.name, index)
-            return Drawn(task.key, drops=(drop,))
+            return SampleResult(task.key, drops=(drop,))
         candidate = Candidate(
             prompt_id=prompt_id,
             source=self.name,
@@ -88,4 +90,4 @@ class Samples(Sampler):
             n_tokens=answer.n_tokens,
             seed=self.seed(context, task),
         )
-        return Drawn(task.key, (candidate,))
+        return SampleResult(task.key, (candidate,))

@@ -11,9 +11,9 @@ from prefdata.errors import ConservationError
 from prefdata.records import Answers, Candidate, Scored
 from prefdata.spec import JSON, Context, Part
 
-__all__ = ["CompositeScorer", "Given", "GroupScorer", "Scorer"]
+__all__ = ["CompositeScorer", "MemberScores", "GroupScorer", "Scorer"]
 
-Given: TypeAlias = tuple[Answers, Mapping[str, Scored]]
+MemberScores: TypeAlias = tuple[Answers, Mapping[str, Scored]]
 """A prompt with its candidates, and what each member of a composite scorer says of them, by the member's name."""
 
 
@@ -38,11 +38,11 @@ class Scorer(Part):
         """What its comparisons hold, empty when it makes none. `log_odds`: every decided one has both."""
         return ""
 
-    def shown(self, answers: Answers, context: Context) -> tuple[Candidate, ...] | None:
+    def shown_order(self, answers: Answers, context: Context) -> tuple[Candidate, ...] | None:
         """The candidates in the order in which they were seen together; None when each was scored by itself."""
         return None
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored | None:
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored | None:
         """What it says of a prompt, as far as that follows from the candidates and from what it said of them.
 
         Scorers whose scores follow from their comparisons give these scores, and which candidates they compare, so that
@@ -106,7 +106,7 @@ class CompositeScorer(Scorer):
         """The members by the name that their pins and their context have: `scorer`, or `members.0`, `members.1`, ..."""
 
     @abstractmethod
-    def fit(self, given: Callable[[], Iterable[Given]]) -> JSON:
+    def fit(self, given: Callable[[], Iterable[MemberScores]]) -> JSON:
         """What must be known of all prompts before any can be combined (means, slopes), and facts for the report.
 
         Args:
@@ -114,7 +114,7 @@ class CompositeScorer(Scorer):
         """
 
     @abstractmethod
-    def combine(self, given: Given, fitted: JSON) -> Scored:
+    def combine(self, given: MemberScores, fitted: JSON) -> Scored:
         """The scores of one prompt's candidates."""
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
@@ -131,7 +131,7 @@ class CompositeScorer(Scorer):
                 f"a member of {self.dump()['kind']!r} left out {len(lost)} prompts, {lost[0]!r} first"
             )
 
-        def given() -> Iterator[Given]:
+        def given() -> Iterator[MemberScores]:
             return ((answers[key], said[key]) for key in sorted(answers) if answers[key].candidates)
 
         fitted = self.fit(given)

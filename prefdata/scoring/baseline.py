@@ -63,8 +63,8 @@ class BaselineScorer(Scorer):
             comparisons = [_comparison(*two) for two in combinations(scores, 2)] if self.comparisons else []
             yield Scored(answers.prompt.prompt_id, tuple(_plain(scores)), tuple(comparisons))
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """All of it, from the texts; see `Scorer.rederived`."""
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """All of it, from the texts; see `Scorer.recompute`."""
         return next(self.score([answers], context))
 
 

@@ -21,13 +21,13 @@ from prefdata.pairing import (
     Longest,
     Lowest,
     NearestLength,
+    PairLimits,
     PairRule,
     Random,
     ScoreAtLeast,
     Selection,
     Shortest,
     SnorkelPairRM,
-    Take,
     UltraFeedbackBinarized,
     WPOHybridV1,
     WPOHybridV2,
@@ -42,7 +42,7 @@ _Flags = NDArray[np.bool_]
 _RULES = (WPOHybridV2, WPOHybridV1, BestVsWorst, SnorkelPairRM, UltraFeedbackBinarized, CustomRule)
 _STEPS = (Highest, Lowest, Shortest, Longest, NearestLength, Random, ScoreAtLeast, BelowChosen)
 _OPTIONS = {"kind", "length", "admit", "label", "threshold", "margin", "seed"}
-_OPTIONS |= {"chosen", "rejected", "take_chosen", "take_rejected"}
+_OPTIONS |= {"chosen", "rejected", "n_chosen", "n_rejected"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def can_select(rule: PairRule) -> bool:
     """Whether `pick` knows every word of the rule."""
     if type(rule) not in _RULES or not type(rule).model_fields.keys() <= _OPTIONS:
         return False
-    if rule.extra_columns() or rule.take() != Take() or rule.length == "words":
+    if rule.extra_columns() or rule.take() != PairLimits() or rule.length == "words":
         return False
     steps = [step for selection in rule.selections() for step in (*selection.among, *selection.by)]
     known = all(type(selection).model_fields.keys() == {"among", "by"} for selection in rule.selections())

@@ -233,12 +233,12 @@ class Derivation:
     def _with_places(self, frame: pl.DataFrame, prompts: pa.Table) -> pl.DataFrame:
         """The answers with the place where the scorer saw them, if it saw them together."""
         scorer = self._rules.scorer
-        if scorer is None or type(scorer).shown is Scorer.shown or not self.sound:
+        if scorer is None or type(scorer).shown_order is Scorer.shown_order or not self.sound:
             return frame
         places = [
             (each.prompt_id, each.source, each.index, place)
             for answers, _ in asked(frame, prompts)
-            for place, each in enumerate(scorer.shown(answers, self._rules.context) or ())
+            for place, each in enumerate(scorer.shown_order(answers, self._rules.context) or ())
         ]
         if not places:
             return frame

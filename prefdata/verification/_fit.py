@@ -43,7 +43,7 @@ class FitCheck:
         if not isinstance(slope, float | int) or not math.isfinite(slope):
             self._tell("slope", "a number", slope)
             return
-        expected = self.scorer.fit_again(self.sums, slope)
+        expected = self.scorer.recompute_fit(self.sums, slope)
         answers, xx = expected["answers"], math.fsum(one[1] for one in self.sums)
         # By Cauchy and Schwarz: the sum of xy moves by at most sqrt(n xx) times what each y moves.
         near = {"slope": _ROUNDING * self.largest * math.sqrt(answers / xx) if xx else 0.0}

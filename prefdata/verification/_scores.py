@@ -69,7 +69,7 @@ class ScoreCheck:
     @property
     def derives(self) -> bool:
         """Whether anything follows for this scorer."""
-        return self.again and (self.fit is not None or type(self.scorer).rederived is not Scorer.rederived)
+        return self.again and (self.fit is not None or type(self.scorer).recompute is not Scorer.recompute)
 
     def sound(self, compared: pa.Table, names: Collection[tuple[str, str, int]]) -> pa.Table:
         """The comparisons that a scorer can have made, of the answers of these names; the others are told."""
@@ -107,7 +107,7 @@ class ScoreCheck:
                 self.fit.add(answers, scores)
             found = Scored(prompt_id, scores, tuple(said[prompt_id]))
             try:
-                expected = self.scorer.rederived(answers, found, self.context)
+                expected = self.scorer.recompute(answers, found, self.context)
             except OverflowError as error:
                 self._tell("comparison", prompt_id, "", None, "numbers that can be added up", str(error))
                 continue

@@ -185,7 +185,7 @@ def test_the_table_command_audits_as_well(work, prefdata):
 def test_the_place_of_each_answer_enters_the_numbers_of_a_build(work, monkeypatch):
     from prefdata.scoring import GivenScores
 
-    monkeypatch.setattr(GivenScores, "shown", lambda _, answers, __: answers.candidates[::-1])
+    monkeypatch.setattr(GivenScores, "shown_order", lambda _, answers, __: answers.candidates[::-1])
     measures = audit_of(build(recipe(), "out"))["measures"]
     # Better answers come first in the table, so they are shown last.
     assert (measures["score_index_correlation"], measures["score_place_correlation"]) == (-1.0, 1.0)
@@ -202,10 +202,10 @@ def test_a_judge_tells_where_each_answer_stood_in_its_request():
     prompt = Prompt("p", ({"role": "user", "content": "Which?"},))
     answers = Answers(prompt, tuple(Candidate("p", "s", index, f"answer number {index}") for index in range(8)))
     context = Context(seed=3)
-    shown = judge.shown(answers, context)
+    shown = judge.shown_order(answers, context)
     request = judge.request(answers, context).messages[0]["content"]
     places = [request.index(candidate.response) for candidate in shown]
     assert places == sorted(places)
     assert [candidate.index for candidate in shown] != list(range(8))
     plain = AdditiveJudge(generator=ChatEndpoint(model="nobody"), shuffle=False)
-    assert plain.shown(answers, context) == answers.candidates
+    assert plain.shown_order(answers, context) == answers.candidates

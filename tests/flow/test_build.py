@@ -96,7 +96,7 @@ class TestCounts:
         build(recipe(), "out")
         prompts = pl.read_parquet(stage(work / "out", "prompts").shard(0)).sort("prompt_id")
         assert prompts["origin"][1] == "prompts.jsonl, row 2"
-        drops = pl.read_parquet(stage(work / "out", "prompts").beside("drops", 0))
+        drops = pl.read_parquet(stage(work / "out", "prompts").side_table("drops", 0))
         assert "prompts.jsonl, row 5 repeats prompts.jsonl, row 2" in drops["detail"].to_list()
 
     def test_every_unscored_or_lost_candidate_is_in_the_table_of_candidate_drops(self, work):

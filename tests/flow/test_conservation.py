@@ -10,7 +10,7 @@ from replayed import recipe, tree
 from prefdata.errors import ConservationError
 from prefdata.flow.build import build
 from prefdata.records import Score
-from prefdata.sampling import Drawn, ExistingCompletions
+from prefdata.sampling import ExistingCompletions, SampleResult
 from prefdata.scoring import GivenScores
 
 
@@ -66,7 +66,7 @@ class TestConservation:
     @pytest.mark.parametrize(
         "wrong",
         [
-            lambda drawn: Drawn(drawn.key),
+            lambda drawn: SampleResult(drawn.key),
             lambda drawn: replace(
                 drawn, candidates=tuple(replace(found, prompt_id="elsewhere") for found in drawn.candidates)
             ),

@@ -194,13 +194,13 @@ def test_completions_of_a_hub_dataset_are_pinned_and_joined(hub, client):
     sha = hub.put("dataset", "alice/ultra", {"train.parquet": sink.getvalue()})
     found = client.run("""
 from prefdata.records import Prompt, as_messages, prompt_id_of
-from prefdata.sampling import ExistingCompletions, Task
+from prefdata.sampling import ExistingCompletions, SampleTask
 part = ExistingCompletions(name="ultra", dataset="alice/ultra", prompt_column="instruction",
     completions_column="completions", model_column="model", score_column="overall_score", source="model")
 pins, counts = part.pins(), []
 prompt = Prompt(prompt_id_of(as_messages("a")), as_messages("a"))
 context = Context(seed=0, pins=pins, counted=lambda what, n: counts.append([what, n]))
-[one] = part.sample([Task(prompt, 0)], context)
+[one] = part.sample([SampleTask(prompt, 0)], context)
 result = [pins, [[c.source, c.index, c.response, c.given_score] for c in one.candidates], counts]
 """)
     assert found == [{"sha": sha}, [["m", 0, "first", 4.0]], [["rows_of_other_prompts", 1]]]

@@ -28,13 +28,13 @@ def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, clien
     hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
     found = client.run(f"""
 from prefdata.inspection.diff import compare
-from prefdata.hub.reading import dataset_at
-now, before = dataset_at("alice/pairs"), dataset_at("alice/pairs@{first}")
+from prefdata.hub.reading import resolve_dataset_folder
+now, before = resolve_dataset_folder("alice/pairs"), resolve_dataset_folder("alice/pairs@{first}")
 result = [
-    compare(now, dataset_at({str(tmp_path / "two")!r})).equal,
-    compare(before, dataset_at({str(tmp_path / "one")!r})).equal,
+    compare(now, resolve_dataset_folder({str(tmp_path / "two")!r})).equal,
+    compare(before, resolve_dataset_folder({str(tmp_path / "one")!r})).equal,
     compare(before, now).changed.get("chosen"),
-    refused(lambda: dataset_at("alice/nothing")),
+    refused(lambda: resolve_dataset_folder("alice/nothing")),
 ]
 """)
     assert found[:3] == [True, True, 3]

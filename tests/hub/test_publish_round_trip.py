@@ -71,7 +71,7 @@ from datasets import load_dataset, get_dataset_config_names
 from prefdata.verification import verify_dataset
 from prefdata.inspection import summarise
 from prefdata.inspection.diff import compare
-from prefdata.hub.reading import dataset_at
+from prefdata.hub.reading import resolve_dataset_folder
 
 codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
@@ -84,7 +84,7 @@ codes.append(command("inspect", "alice/made@v1.0"))
 codes.append(command("diff", "alice/made@v1.0", "one"))
 result = {{
     "codes": codes, "loaded": loaded, "holds": report.holds, "mismatches": [str(m) for m in report.mismatches],
-    "pairs": summarise(dataset_at("alice/made")).pairs,
+    "pairs": summarise(resolve_dataset_folder("alice/made")).pairs,
 }}
 """,
         token="secret-of-alice",

@@ -23,9 +23,9 @@ GUARD_S = 120.0
 TOY = """
 import os, signal, subprocess, sys, time
 from prefdata.errors import MissingExtraError
-from prefdata.models.worker import connect
+from prefdata.models.worker import open_channel
 
-with connect() as door:
+with open_channel() as door:
     size = door.config.get("batch", 1)
     while not os.path.exists(door.config.get("gate", "/")):
         time.sleep(0.01)

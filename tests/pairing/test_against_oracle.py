@@ -148,7 +148,7 @@ def custom_rule(number: int, later_random: bool) -> CustomRule:
             "admit": dice.choice(ADMISSIONS),
             "chosen": selection(CHOSEN_KEYS, dice.sample(plain, 1)),
             "rejected": selection(REJECTED_KEYS, dice.sample([*plain, *relative], 2)),
-            "take_chosen": dice.choice((1, 1, 1, 2, "all")),
-            "take_rejected": dice.choice((1, 1, 1, 2, "all")),
+            "n_chosen": dice.choice((1, 1, 1, 2, "all")),
+            "n_rejected": dice.choice((1, 1, 1, 2, "all")),
         }
     )

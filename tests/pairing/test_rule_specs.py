@@ -53,9 +53,9 @@ OTHER_OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"repetition": {"n": 3, "share": 0.5, "score": -1}},
     ],
     "custom": [
-        {"take_chosen": 2},
-        {"take_rejected": 2},
-        {"take_rejected": "all"},
+        {"n_chosen": 2},
+        {"n_rejected": 2},
+        {"n_rejected": "all"},
         {"rejected": {"among": [{"kind": "quantile", "at_most": 0.5}], "by": [{"kind": "random"}]}},
         {"chosen": {"by": [{"kind": "highest"}]}},
         {"chosen": {"by": [{"kind": "highest"}, {"kind": "shortest"}]}},

@@ -43,7 +43,7 @@ def sifted(part, *cells, counts=None, **pins):
             counts[what] += n
 
     given_prompts = prompts(*cells)
-    found = list(part.sift(given_prompts, Context(seed=0, pins=pins, counted=counted)))
+    found = list(part.filter(given_prompts, Context(seed=0, pins=pins, counted=counted)))
     assert [record.prompt_id for record in found] == [prompt.prompt_id for prompt in given_prompts]
     assert all(record is prompt for record, prompt in zip(found, given_prompts, strict=True) if record == prompt)
     assert all(record.stage == "prompts" for record in found if isinstance(record, Drop))

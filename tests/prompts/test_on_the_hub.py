@@ -139,7 +139,7 @@ texts = (
 )
 pins = part.pins()
 prompts = [Prompt(text, as_messages(text)) for text in texts]
-kept = part.sift(prompts, Context(seed=0, pins=pins))
+kept = part.filter(prompts, Context(seed=0, pins=pins))
 result = [pins, [r.detail.partition(":")[0] if isinstance(r, Drop) else None for r in kept]]
 """)
     assert found[0] == {f"sets.{place}": {"sha": sha} for place, sha in enumerate(shas.values())}
@@ -151,7 +151,7 @@ def test_a_file_that_the_repository_lacks_is_named(hub, on_the_hub):
     message = on_the_hub("""
 part = Decontaminate(sets=(EvalSet(name="x", dataset="alice/evals", file="evals.json", column="q"),))
 try:
-    list(part.sift([], Context(seed=0)))
+    list(part.filter([], Context(seed=0)))
 except UserError as error:
     result = str(error)
 """)

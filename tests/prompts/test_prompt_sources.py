@@ -206,10 +206,10 @@ def test_the_scored_sample_is_twenty_prompts_of_which_none_is_in_the_other_and_s
 
 
 def test_each_scored_prompt_has_four_answers_with_points_but_for_one_that_has_none():
-    from prefdata.sampling import SampleAnswers, Task
+    from prefdata.sampling import SampleAnswers, SampleTask
 
     part = SampleAnswers(name="past", scored=True)
-    tasks = [Task(prompt, 0) for prompt in read(SamplePrompts(scored=True))]
+    tasks = [SampleTask(prompt, 0) for prompt in read(SamplePrompts(scored=True))]
     drawn = list(part.sample(tasks, Context(seed=0, pins=part.pins())))
     assert [len(found.candidates) for found in drawn] == [4] * 20
     assert not any(found.drops for found in drawn)

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, Prompt, as_messages, prompt_id_of
-from prefdata.sampling import AnySampler, ExistingCompletions, PublishedPairs, SampleAnswers, Task
+from prefdata.sampling import AnySampler, ExistingCompletions, PublishedPairs, SampleAnswers, SampleTask
 from prefdata.spec import Context
 from prefdata.tables import files
 
@@ -36,7 +36,7 @@ def drawn(part, *prompts, counts=None):
             counts[what] += n
 
     context = Context(seed=0, pins=part.pins(), counted=counted)
-    found = list(part.sample((Task(one, 0) for one in prompts), context))
+    found = list(part.sample((SampleTask(one, 0) for one in prompts), context))
     assert [one.key for one in found] == [f"{one.prompt_id}/0" for one in prompts]
     return found
 
@@ -270,7 +270,7 @@ def test_published_pairs_are_two_candidates_with_their_scores(tmp_path):
     path = tmp_path / "pairs.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     asked = Prompt(prompt_id_of(as_messages("What is red?")), as_messages("What is red?"))
-    (drawn,) = PublishedPairs(name="published", path=path).sample([Task(asked, 0)], Context(seed=0))
+    (drawn,) = PublishedPairs(name="published", path=path).sample([SampleTask(asked, 0)], Context(seed=0))
     assert [(c.source, c.index, c.response, c.given_score) for c in drawn.candidates] == [
         ("published", 0, "A colour.", 8.5),
         ("published", 1, "A number.", None),

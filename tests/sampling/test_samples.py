@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from prefdata.errors import ConservationError
 from prefdata.models import Generator
 from prefdata.records import Candidate, Drop, Generation, Prompt, as_messages, prompt_id_of
-from prefdata.sampling import AnySampler, Samples, Task
+from prefdata.sampling import AnySampler, Samples, SampleTask
 from prefdata.spec import Context
 
 PROMPTS = [Prompt(prompt_id_of(as_messages(text)), as_messages(text)) for text in ("a", "b", "c", "too long")]
@@ -62,7 +62,7 @@ class EchoSamples(Samples):
 
 
 def tasks(part, prompts=PROMPTS):
-    return [Task(prompt, index) for prompt in prompts for index in range(part.tasks_per_prompt)]
+    return [SampleTask(prompt, index) for prompt in prompts for index in range(part.tasks_per_prompt)]
 
 
 def drawn(part, given=None, seed=0):
@@ -122,7 +122,7 @@ def test_an_answer_lost_repeated_or_invented_is_a_bug_not_a_row(how, said):
 
 
 def tasks_of_one():
-    return [Task(prompt, 0) for prompt in PROMPTS]
+    return [SampleTask(prompt, 0) for prompt in PROMPTS]
 
 
 def test_requests_that_a_generator_never_took_are_missed():
@@ -136,7 +136,7 @@ def test_requests_that_a_generator_never_took_are_missed():
 def test_a_task_given_twice_is_refused():
     part = EchoSamples(name="policy", generator=Echo(), n=1)
     with pytest.raises(ConservationError, match="given twice"):
-        drawn(part, [Task(PROMPTS[0], 0), Task(PROMPTS[0], 0)])
+        drawn(part, [SampleTask(PROMPTS[0], 0), SampleTask(PROMPTS[0], 0)])
 
 
 def test_tasks_are_pulled_as_the_generator_has_room():

@@ -67,7 +67,7 @@ def save_tokenizer(folder: Path, *, template: str = LLAMA3) -> None:
 
 
 def head_tensors() -> dict[str, Any]:
-    """Drawn so that neither gate, matrix nor scale is near to doing nothing."""
+    """SampleResult so that neither gate, matrix nor scale is near to doing nothing."""
     import torch
 
     torch.manual_seed(9)

@@ -1,4 +1,4 @@
-"""`Scorer.rederived` gives back what the scorer said, whatever that was."""
+"""`Scorer.recompute` gives back what the scorer said, whatever that was."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_pair_rankers_log_odds_give_its_scores_again(seed: int) -> None:
         logits = [[draw.gauss(0, 3) for _ in each] for _ in each]
     said = _scored(answers, {"answers": each, "logits": logits})
     scorer = PairRM(model="nowhere")
-    assert without_details(scorer.rederived(answers, said, Context(seed=5))) == without_details(said)
+    assert without_details(scorer.recompute(answers, said, Context(seed=5))) == without_details(said)
     for place, score in enumerate(said.scores):
         read = [at for at, one in enumerate(each) if not one]
         if score.score is not None:
@@ -60,7 +60,7 @@ def test_a_judges_comparisons_give_its_win_rates_again(seed: int, options: dict[
     said = scored_by(scorer, tasks, reply, seed=seed)
     for answers in tasks:
         found = said[answers.prompt.prompt_id]
-        assert scorer.rederived(answers, found, Context(seed=seed)) == found
+        assert scorer.recompute(answers, found, Context(seed=seed)) == found
 
 
 def test_other_scorers_say_what_follows_and_what_does_not() -> None:
@@ -68,8 +68,8 @@ def test_other_scorers_say_what_follows_and_what_does_not() -> None:
     baseline = BaselineScorer(comparisons=True)
     [said] = baseline.score([answers], Context(seed=1))
     unknown = Scored("prompt-1", tuple(Score("prompt-1", "policy", index, 0.0) for index in range(3)))
-    assert baseline.rederived(answers, unknown, Context(seed=1)) == said
+    assert baseline.recompute(answers, unknown, Context(seed=1)) == said
     panel = Ensemble(scorers=(baseline, BaselineScorer()))
     [said] = panel.score([answers], Context(seed=1))
-    assert panel.rederived(answers, said, Context(seed=1)) == said
-    assert len(panel.rederived(answers, unknown, Context(seed=1)).comparisons) == 3
+    assert panel.recompute(answers, said, Context(seed=1)) == said
+    assert len(panel.recompute(answers, unknown, Context(seed=1)).comparisons) == 3

@@ -234,8 +234,8 @@ RULES: dict[str, st.SearchStrategy[PairRule]] = {
         **shared,
         chosen=chosen_selections,
         rejected=rejected_selections,
-        take_chosen=st.sampled_from((1, 1, 2, "all")),
-        take_rejected=st.sampled_from((1, 1, 3, "all")),
+        n_chosen=st.sampled_from((1, 1, 2, "all")),
+        n_rejected=st.sampled_from((1, 1, 3, "all")),
     ),
 }
 any_rule = st.one_of(*RULES.values())

@@ -278,11 +278,11 @@ def test_the_sum_of_samplers_that_name_answers_by_model_is_counted_again(tmp_pat
 
 
 def test_the_place_where_a_judge_saw_an_answer_is_found_again_for_the_audit(tmp_path, monkeypatch):
-    def shown(self, answers, context):
+    def shown_order(self, answers, context):
         order = derive_seed(context.seed, answers.prompt.prompt_id, answers.prompt.messages[0]["content"]) % 5
         return tuple(sorted(answers.candidates, key=lambda each: (each.index + order) % 5))
 
-    monkeypatch.setattr(GivenScores, "shown", shown)
+    monkeypatch.setattr(GivenScores, "shown_order", shown_order)
     write_tables(tmp_path)
     monkeypatch.chdir(tmp_path)
     where = build(recipe(), "build").dataset

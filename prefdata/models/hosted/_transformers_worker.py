@@ -10,7 +10,7 @@ from typing import Any
 from prefdata.errors import MissingExtraError, ModelError
 from prefdata.models.hosted._chat import Chat, Unanswerable, failure
 from prefdata.models.hosted._json_schema import Enforcers
-from prefdata.models.worker import Door, connect
+from prefdata.models.worker import WorkerChannel, open_channel
 from prefdata.spec import JSON
 
 _GREEDY_BELOW = 1e-5
@@ -19,7 +19,7 @@ _GREEDY_BELOW = 1e-5
 
 def main() -> None:
     """Serves batch by batch until every request is answered."""
-    with connect() as door:
+    with open_channel() as door:
         sampler = _Sampler(door.config)
         size = door.config["batch_size"]
         while items := door.receive(at_least=size, at_most=size):
@@ -49,7 +49,7 @@ class Row:
     """Why the schema could not be enforced to the end."""
 
 
-def _batches(door: Door, sampler: _Sampler, items: list[dict[str, JSON]]) -> list[list[Row]]:
+def _batches(door: WorkerChannel, sampler: _Sampler, items: list[dict[str, JSON]]) -> list[list[Row]]:
     """The answerable requests, together; those that have less room than the token limit each alone.
 
     In one batch they would run beyond the model's last position while their neighbours go on.

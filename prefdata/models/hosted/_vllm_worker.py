@@ -12,13 +12,13 @@ from typing import Any, get_args
 
 from prefdata.errors import ModelError, closest
 from prefdata.models.hosted._chat import Chat, Unanswerable, failure
-from prefdata.models.worker import Door, connect
+from prefdata.models.worker import WorkerChannel, open_channel
 from prefdata.spec import JSON
 
 
 def main() -> None:
     """Serves until every request is answered."""
-    with connect() as door:
+    with open_channel() as door:
         engine = _start(door.config)
         _Loop(door, engine).run()
 
@@ -142,7 +142,7 @@ class _Asked:
 class _Loop:
     """Feeds the engine and steps it, so that it is never idle while there is a request."""
 
-    def __init__(self, door: Door, engine: Any) -> None:
+    def __init__(self, door: WorkerChannel, engine: Any) -> None:
         self._door = door
         self._engine = engine
         self._decoding = door.config["decoding"]

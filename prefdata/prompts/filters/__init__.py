@@ -4,7 +4,7 @@
 
     from prefdata.prompts.filters import Length
 
-    for record in Length(at_most=4000).sift(prompts, context):
+    for record in Length(at_most=4000).filter(prompts, context):
         ...  # each Prompt that goes on, or the Drop that says why one doesn't
 """
 

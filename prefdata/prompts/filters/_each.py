@@ -23,8 +23,8 @@ class EachPrompt(PromptFilter):
     def judge(self, context: Context) -> Callable[[Prompt], Refused | None]:
         """What tells of one prompt why it is dropped, or None."""
 
-    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """See `PromptFilter.sift`."""
+    def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+        """See `PromptFilter.filter`."""
         refuses = self.judge(context)
         for prompt in prompts:
             refused = refuses(prompt)

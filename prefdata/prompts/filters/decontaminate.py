@@ -125,8 +125,8 @@ class Decontaminate(PromptFilter):
             raise ValueError(f"two evaluation sets have the same name: {', '.join(names)}")
         return self
 
-    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """See `PromptFilter.sift`. Counts the texts that hold no word as `eval_texts_without_words`."""
+    def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+        """See `PromptFilter.filter`. Counts the texts that hold no word as `eval_texts_without_words`."""
         overlap = Overlap(self.n, self.share, min(self.short, self.n))
         for place, found in enumerate(self.sets):
             texts = list(found.texts(context.child(f"sets.{place}")))

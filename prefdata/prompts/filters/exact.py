@@ -34,8 +34,8 @@ class ExactDuplicates(PromptFilter):
     punctuation: bool = True
     """Punctuation at the ends of words is nothing; `3.5`, `don't` and operators stay."""
 
-    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """The first of each kind, in the order given; see `PromptFilter.sift`."""
+    def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+        """The first of each kind, in the order given; see `PromptFilter.filter`."""
         first: dict[tuple[tuple[str, str], ...], Prompt] = {}
         for prompt in prompts:
             key = tuple((message["role"], self._normalised(message["content"])) for message in prompt.messages)

@@ -34,8 +34,8 @@ class NearDuplicates(PromptFilter):
     of: Scope = "conversation"
     """What is compared: all messages of the prompts, or their last user messages."""
 
-    def sift(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """The first of each kind, in the order given; see `PromptFilter.sift`."""
+    def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
+        """The first of each kind, in the order given; see `PromptFilter.filter`."""
         # It imports numpy, which loading a recipe must not.
         from prefdata.prompts.filters._shingles import Shingles
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from typing import TypeAlias
 
 from prefdata.records import Comparison, Score
-from prefdata.scoring.base import Given
+from prefdata.scoring.base import MemberScores
 from prefdata.scoring.combined.agreement import kendall_tau_b, krippendorff_alpha
 from prefdata.spec import JSON
 
@@ -24,7 +24,7 @@ _DIGITS = 6
 """Decimals of facts; moments are kept whole."""
 
 
-def facts_of_members(names: Sequence[str], given: Iterable[Given]) -> dict[str, JSON]:
+def facts_of_members(names: Sequence[str], given: Iterable[MemberScores]) -> dict[str, JSON]:
     """Moments and agreement of an ensemble's members.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from prefdata.records import Answers, Comparison, Score, Scored
-from prefdata.scoring.base import CompositeScorer, Given, Scorer
+from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.scoring.combined._members import Name, Preferences, by_comparisons, by_scores, facts_of_members, z_score
 from prefdata.spec import JSON, Context
 
@@ -62,11 +62,11 @@ class Ensemble(CompositeScorer):
         """The scorers as `scorers.0`, `scorers.1`, ..."""
         return {f"scorers.{place}": scorer for place, scorer in enumerate(self.scorers)}
 
-    def fit(self, given: Callable[[], Iterable[Given]]) -> JSON:
+    def fit(self, given: Callable[[], Iterable[MemberScores]]) -> JSON:
         """Each member's moments, and how far the members agree; see `CompositeScorer.fit`."""
         return facts_of_members(list(self.members()), given())
 
-    def combine(self, given: Given, fitted: JSON) -> Scored:
+    def combine(self, given: MemberScores, fitted: JSON) -> Scored:
         """Reasons for being unscored: `member_unscored` (the detail says which and why), and `not_finite`."""
         answers, said = given
         known = {name: {(s.source, s.index): s for s in said[name].scores} for name in self.members()}
@@ -82,8 +82,8 @@ class Ensemble(CompositeScorer):
         pairs = combinations(sorted(names), 2)
         return Scored(prompt_id, tuple(scores), tuple(self._comparison(prompt_id, a, b, told) for a, b in pairs))
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Every two candidates are compared. What the members said is not in `said`; see `Scorer.rederived`."""
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Every two candidates are compared. What the members said is not in `said`; see `Scorer.recompute`."""
         known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
         names = sorted((candidate.source, candidate.index) for candidate in answers.candidates)
         silent = {

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from prefdata.errors import InputError
 from prefdata.records import Answers, Candidate, Score, Scored
-from prefdata.scoring.base import CompositeScorer, Given, Scorer
+from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.spec import JSON
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LengthDebiased(CompositeScorer):
         """The scorer, as `scorer`."""
         return {"scorer": self.scorer}
 
-    def fit(self, given: Callable[[], Iterable[Given]]) -> JSON:
+    def fit(self, given: Callable[[], Iterable[MemberScores]]) -> JSON:
         """The slope and what it does; see `CompositeScorer.fit`.
 
         Returns:
@@ -77,7 +77,7 @@ class LengthDebiased(CompositeScorer):
         points = list(self._points(answers.candidates, scores).values())
         return (float(len(points)), *_squares(points))
 
-    def fit_again(self, sums: Iterable[tuple[float, float, float, float]], slope: float) -> dict[str, JSON]:
+    def recompute_fit(self, sums: Iterable[tuple[float, float, float, float]], slope: float) -> dict[str, JSON]:
         """What `fit` made of a dataset, from `sums` of the corrected scores: the slope follows where it fits them.
 
         Args:
@@ -100,7 +100,7 @@ class LengthDebiased(CompositeScorer):
             "correlation_after": _correlation(xx, after_xy, after_yy, _NOISE * yy),
         }
 
-    def combine(self, given: Given, fitted: JSON) -> Scored:
+    def combine(self, given: MemberScores, fitted: JSON) -> Scored:
         """The corrected scores. What the scorer left unscored stays so, under its reason."""
         answers, said = given
         points = self._points(answers.candidates, said["scorer"].scores)

@@ -48,7 +48,7 @@ class AdditiveJudge(Scorer):
         """The request that asks for the points of one prompt's candidates."""
         return self._request(self._sheet(answers, context), context)
 
-    def shown(self, answers: Answers, context: Context) -> tuple[Candidate, ...]:
+    def shown_order(self, answers: Answers, context: Context) -> tuple[Candidate, ...]:
         """See `Scorer.shown`."""
         return self._sheet(answers, context).shown
 

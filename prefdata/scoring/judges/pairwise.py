@@ -152,8 +152,8 @@ class PairwiseJudge(Scorer):
 
         return ask(map(questions, tasks), self.generator, self._decoding(), context)
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Win rates from the comparisons, and which candidates meet; see `Scorer.rederived`."""
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Win rates from the comparisons, and which candidates meet; see `Scorer.recompute`."""
         known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
         comparisons = []
         for match in self._matches(answers, context.seed):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from prefdata.records import Answers, Candidate, Comparison, Score, Scored
 
-__all__ = ["ranked", "ranked_again"]
+__all__ = ["ranked", "recompute_ranking"]
 
 
 def ranked(
@@ -51,10 +51,10 @@ def ranked(
     return Scored(answers.prompt.prompt_id, tuple(scores), tuple(comparisons))
 
 
-def ranked_again(
+def recompute_ranking(
     answers: Answers, failures: Sequence[str | None], pairs: Iterable[tuple[int, int]], said: Scored
 ) -> Scored:
-    """What `ranked` makes of the log-odds in the comparisons that a ranker gave; see `Scorer.rederived`."""
+    """What `ranked` makes of the log-odds in the comparisons that a ranker gave; see `Scorer.recompute`."""
     places = {(one.source, one.index): place for place, one in enumerate(answers.candidates)}
     log_odds = {
         (places[found.source_a, found.index_a], places[found.source_b, found.index_b]): found.log_odds

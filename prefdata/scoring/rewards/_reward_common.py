@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from prefdata.errors import ModelError
-from prefdata.models.worker import connect
+from prefdata.models.worker import open_channel
 from prefdata.spec import JSON
 
 __all__ = [
@@ -257,7 +257,7 @@ def serve(make: Callable[[dict[str, JSON]], Answering]) -> None:
     Args:
         make: loads the model of a configuration.
     """
-    with connect() as door:
+    with open_channel() as door:
         answering = make(door.config)
         while groups := door.receive(at_most=1):
             for group in groups:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.records import Answers, Scored
-from prefdata.scoring.rewards._ranking import ranked, ranked_again
+from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
 from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
 from prefdata.spec import JSON, Context
 
@@ -66,9 +66,9 @@ class GPM(Ranker):
         details = [one.get("detail") or cut_detail(one) for one in each]
         return ranked(answers, failures, _couples(answers), table, details)
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Scores and probabilities from the log-odds; see `Scorer.rederived`."""
-        return ranked_again(answers, [score.unscored for score in said.scores], _couples(answers), said)
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Scores and probabilities from the log-odds; see `Scorer.recompute`."""
+        return recompute_ranking(answers, [score.unscored for score in said.scores], _couples(answers), said)
 
 
 def _couples(answers: Answers) -> Iterator[tuple[int, int]]:

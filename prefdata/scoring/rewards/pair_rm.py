@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, field_validator
 
 from prefdata.records import Answers, Message, Scored
-from prefdata.scoring.rewards._ranking import ranked, ranked_again
+from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
 from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
 from prefdata.spec import JSON, Context
 
@@ -72,11 +72,11 @@ class PairRM(Ranker):
         roles = ", ".join(message["role"] for message in answers.prompt.messages)
         return _scored(answers, {"failure": "conversation_shape", "detail": f"turns of {roles}"})
 
-    def rederived(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Scores and probabilities from the log-odds; see `Scorer.rederived`."""
+    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
+        """Scores and probabilities from the log-odds; see `Scorer.recompute`."""
         # Of this model's output a comparison is not finite, never an answer, which then was read.
         failures = [None if score.unscored == "not_finite" else score.unscored for score in said.scores]
-        return ranked_again(answers, failures, _orders(answers), said)
+        return recompute_ranking(answers, failures, _orders(answers), said)
 
 
 def conversation_texts(
