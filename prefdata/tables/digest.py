@@ -13,7 +13,7 @@ from prefdata.lazy import np, pa, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "mixed", "text_digests"]
+__all__ = ["CandidateDigest", "mixed", "table_digest", "text_digests"]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
 
@@ -100,3 +100,12 @@ class CandidateDigest:
         words = pl.Series([self._words[name] for name in names], dtype=pl.UInt64)
         found: _Words = labels.replace_strict(names, words, default=None).fill_null(_NULL).to_numpy()
         return found
+
+
+def table_digest(candidates: pl.DataFrame) -> str:
+    """Returns the digest of candidates that have `response`: see `CandidateDigest`."""
+    texts = candidates["response"]
+    digests = pl.Series(text_digests(texts.fill_null("").to_arrow().cast(pa.large_string())), dtype=pl.UInt64)
+    digest = CandidateDigest()
+    digest.add(candidates.with_columns(digest=digests, n_bytes=texts.str.len_bytes().cast(pl.Int64)))
+    return digest.hexdigest()
