@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.dataset import Layout, held_out
-from prefdata.errors import StoreError
-from prefdata.flow.estimate import COUNTED, Estimate, estimate_run
-from prefdata.flow.lock import make_lock, score_parts
+from prefdata.flow.disk import check_replaceable, replace_folder, write_json
+from prefdata.flow.lock import make_lock, read_lock
+from prefdata.flow.plan import describe_steps
 from prefdata.flow.progress import say
-from prefdata.flow.rows import read_prompts
 from prefdata.flow.run import Run
-from prefdata.flow.store import BuildFolder, check_replaceable, replace_folder, write_json
+from prefdata.flow.store import SHARD_SIZE, BuildFolder, build_folder
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.recipe import Recipe
-from prefdata.spec import JSON, Context, Operational, Part
+from prefdata.spec import JSON
 from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, trace_of
 
-__all__ = ["SHARD_SIZE", "Build", "Plan", "StagePlan", "build", "describe", "describe_steps", "plan", "write_dataset"]
-
-SHARD_SIZE = 256
-"""Prompts a shard."""
+__all__ = ["Build", "build", "write_dataset"]
 
 
 @dataclass(frozen=True)
@@ -59,37 +54,6 @@ class Build:
         return pl.read_parquet(self.dataset / "drops.parquet", glob=False)
 
 
-@dataclass(frozen=True)
-class StagePlan:
-    """What a build would do for one stage."""
-
-    stage: str
-    state: str
-    """`done`, `partly done` or `to do`."""
-    asks: int
-    """How much the whole stage is asked, in `unit`."""
-    unit: str
-    """`rows`, `answers` or `prompts`."""
-    words: str
-    """How, in words."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a build would do."""
-
-    folder: Path
-    prompts: int
-    """Prompts after merging duplicates."""
-    drops: dict[str, int]
-    """Prompts that the prompts stage drops: reason → count."""
-    stages: tuple[StagePlan, ...]
-    problems: tuple[str, ...]
-    """What would stop the build: missing packages, keys that are not set."""
-    estimate: Estimate
-    """What language models are still to be asked: requests, tokens, money, hours."""
-
-
 def build(
     recipe: Recipe, out: str | Path | None = None, *, relock: bool = False, shard_size: int = SHARD_SIZE
 ) -> Build:
@@ -108,9 +72,9 @@ def build(
         UserError: something that the user can mend; what was finished so far is kept.
         ConservationError: rows went missing between two stages, which is a bug.
     """
-    folder = _folder(recipe, out)
+    folder = build_folder(recipe.name, out)
     with folder.writing():
-        lock = make_lock(recipe, None if relock else _read_lock(folder))
+        lock = make_lock(recipe, None if relock else read_lock(folder))
         run = Run(recipe, folder, lock, shard_size)
         for problem in run.problems():
             raise problem
@@ -174,95 +138,6 @@ def _other_layout(run: Run, layout: Layout) -> OtherLayout:
         split_names=(layout.train_split, layout.test_split),
         documents=lambda splits: layout.documents(run.recipe.name, splits),
     )
-
-
-def _folder(recipe: Recipe, out: str | Path | None) -> BuildFolder:
-    return BuildFolder(Path(out) if out is not None else Path("builds") / recipe.name)
-
-
-def _read_lock(folder: BuildFolder) -> JSON | None:
-    try:
-        return json.loads(folder.lock_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise StoreError(
-            f"the lock {str(folder.lock_file)!r} is not JSON: {error}",
-            hint="put it back as it was; without it, branches and tags are resolved anew (--relock)",
-        ) from error
-
-
-def plan(
-    recipe: Recipe,
-    out: str | Path | None = None,
-    *,
-    shard_size: int = SHARD_SIZE,
-    answer_tokens: int | None = None,
-    counted: int = COUNTED,
-) -> Plan:
-    """What `build` would do, without spending anything: reads the prompts, starts no model, asks nobody.
-
-    Args:
-        recipe: with its profile applied.
-        out: as for `build`.
-        shard_size: as for `build`.
-        answer_tokens: how long answers are expected to be; None goes by those that the build has.
-        counted: most prompts to count for the estimate; what they need is scaled to all.
-
-    Raises:
-        UserError: an input can't be found.
-    """
-    folder = _folder(recipe, out)
-    lock = make_lock(recipe, _read_lock(folder))
-    run = Run(recipe, folder, lock, shard_size)
-    contexts = [Context(seed=recipe.seed, pins=key.pins) for key in (lock.prompts, *lock.filters)]
-    prompts, drops, rows = read_prompts(recipe, contexts[0], contexts[1:])
-    words = describe_steps(recipe)
-    members = {name: len(prompts) for name in lock.members}
-    asks = {"prompts": rows, **members, "scores": len(prompts), "pairs": len(prompts)}
-    asks |= {f"candidates-{sampler.name}": len(prompts) * sampler.tasks_per_prompt for sampler in recipe.samplers}
-    units = {"prompts": "rows", **{key.name: "answers" for key in lock.candidates}}
-    stages = [
-        StagePlan(key.name, run.state(key), asks[key.name], units.get(key.name, "prompts"), words[key.name])
-        for key in lock.keys[len(lock.filters) :]
-    ]
-    reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
-    problems = tuple(str(problem) for problem in run.problems())
-    estimated = estimate_run(run, prompts, answer_tokens=answer_tokens, counted=counted)
-    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
-
-
-def describe(part: Part) -> str:
-    """A part in words: its kind, and the fields that can change a result and differ from their defaults."""
-    told = []
-    for name, field in type(part).model_fields.items():
-        value = getattr(part, name)
-        said = name == "kind" or Operational in field.metadata
-        if not said and value != field.get_default(call_default_factory=True):
-            told.append(f"{name} {_shown(value)}")
-    kind = part.identity()["kind"]
-    return f"{kind} ({', '.join(told)})" if told else str(kind)
-
-
-def _shown(value: object) -> object:
-    if isinstance(value, Part):
-        return describe(value)
-    if isinstance(value, tuple):
-        return ", ".join(str(_shown(item)) for item in value)
-    if isinstance(value, str) and not (value.isprintable() and value.strip() == value != ""):
-        return repr(value)
-    return value.name if isinstance(value, Path) else value
-
-
-def describe_steps(recipe: Recipe) -> dict[str, str]:
-    """Every stage of a recipe in words."""
-    rule = (type(recipe.pairs).__doc__ or "").partition("\n")[0]
-    return {
-        "prompts": ", then ".join(map(describe, (recipe.prompts, *recipe.filters))),
-        **{f"candidates-{sampler.name}": describe(sampler) for sampler in recipe.samplers},
-        **{name: describe(scorer) for name, scorer in score_parts(recipe.scores)},
-        "pairs": f"{describe(recipe.pairs)}: {rule}",
-    }
 
 
 def _card_facts(run: Run) -> CardFacts:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError
+from prefdata.flow.disk import store_errors, write_json
 from prefdata.flow.lock import FORMAT
-from prefdata.flow.store import BuildFolder, store_errors, write_json
+from prefdata.flow.store import build_folder
 from prefdata.recipe import Recipe, load_recipe
 from prefdata.spec import JSON
 
@@ -59,7 +60,7 @@ def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
             hint="download its recipe.json, read it, and build it as a file: prefdata build recipe.json",
         )
     recipe = load_recipe(folder / _RECIPE)
-    build = BuildFolder(Path(out) if out is not None else Path("builds") / recipe.name)
+    build = build_folder(recipe.name, out)
     commits = _commits(lock, where)
     if not build.lock_file.exists():
         with store_errors(build.root):

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from prefdata.dataset import TRLPairs
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import ConservationError
+from prefdata.flow.disk import replace_folder
 from prefdata.flow.lock import packages
-from prefdata.flow.store import replace_folder
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts

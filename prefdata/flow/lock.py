@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prefdata import hub
+from prefdata.errors import StoreError
+from prefdata.flow.store import BuildFolder
 from prefdata.recipe import Recipe
 from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.spec import JSON, Part, fingerprint
 
-__all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages", "score_parts"]
+__all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages", "read_lock", "score_parts"]
 
 FORMAT = 2
 """Raised when the meaning of stage tables changes, so that old ones are not taken for new ones."""
@@ -91,6 +94,23 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
         pairs=named["pairs"],
         content=content,
     )
+
+
+def read_lock(folder: BuildFolder) -> JSON | None:
+    """Reads a build folder's lock; None where it has none yet.
+
+    Raises:
+        StoreError: it is not JSON.
+    """
+    try:
+        return json.loads(folder.lock_file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise StoreError(
+            f"the lock {str(folder.lock_file)!r} is not JSON: {error}",
+            hint="put it back as it was; without it, branches and tags are resolved anew (--relock)",
+        ) from error
 
 
 def locked_parts(recipe: Recipe, pins: Mapping[str, JSON]) -> dict[str, JSON]:

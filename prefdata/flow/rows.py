@@ -9,30 +9,26 @@ from dataclasses import asdict
 from typing import Any
 
 from prefdata.errors import ConservationError, InputError
-from prefdata.flow.store import StageFolder, write_atomically
-from prefdata.lazy import pa, pl
+from prefdata.flow.disk import write_atomically
+from prefdata.flow.store import StageFolder
+from prefdata.lazy import pa
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Comparison, Drop, Prompt, Score, Scored
 from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON, Context
-from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, checked, write_parquet
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, CANDIDATES, checked, write_parquet
 
 __all__ = [
-    "CANDIDATE_KEY",
     "balanced",
     "check_sample_result",
     "check_scored",
-    "column",
     "load_sample_result",
-    "frame_of",
     "prompt_drop",
     "read_prompts",
     "scored_of",
     "write_sample_results",
     "write_rows",
 ]
-
-CANDIDATE_KEY = ("prompt_id", "source", "index")
 
 
 def read_prompts(
@@ -168,16 +164,3 @@ def load_sample_result(record: JSON) -> SampleResult:
 def prompt_drop(drop: Drop) -> dict[str, str]:
     """A row of the table of dropped prompts."""
     return {"prompt_id": drop.prompt_id, "stage": drop.stage, "reason": drop.reason, "detail": drop.detail}
-
-
-def column(table: pa.Table, name: str) -> list[Any]:
-    """A column's values."""
-    values: list[Any] = table[name].to_pylist()
-    return values
-
-
-def frame_of(table: pa.Table) -> pl.DataFrame:
-    """A table as a Polars frame."""
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

@@ -12,26 +12,25 @@ from functools import cached_property
 
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import ConservationError, InputError, UserError
+from prefdata.flow.disk import write_atomically
 from prefdata.flow.engines.local import Work, run_stage
 from prefdata.flow.lock import Lock, StageKey
 from prefdata.flow.progress import Progress, say
 from prefdata.flow.rows import (
-    CANDIDATE_KEY,
     balanced,
     check_sample_result,
-    column,
-    frame_of,
     load_sample_result,
     prompt_drop,
     read_prompts,
     write_rows,
     write_sample_results,
 )
-from prefdata.flow.score_stage import ScoreStage, comparisons_for_a_rule
-from prefdata.flow.store import BuildFolder, StageFolder, write_atomically
+from prefdata.flow.score_stage import ScoreStage
+from prefdata.flow.store import BuildFolder, StageFolder
 from prefdata.lazy import pa, pc, pl, pq
 from prefdata.models.endpoint.spending import Spending
 from prefdata.pairing import pair_with_backfill
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.recipe import Recipe
 from prefdata.records import Answers, Candidate, Prompt, as_messages
 from prefdata.sampling import Sampler, SampleResult, SampleTask
@@ -40,12 +39,15 @@ from prefdata.spec import JSON, Context, Part
 from prefdata.tables.answers import answer_rows
 from prefdata.tables.schemas import (
     CANDIDATE_DROPS,
+    CANDIDATE_KEY,
     CANDIDATES,
     DROPS,
     PAIR_KEY,
     PROMPTS,
     SPLITS,
     checked,
+    column,
+    frame_of,
     pairs_schema,
     read_parquet,
     write_parquet,

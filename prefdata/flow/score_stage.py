@@ -12,19 +12,20 @@ from itertools import chain
 from typing import Any
 
 from prefdata.errors import ConservationError
+from prefdata.flow.disk import write_atomically
 from prefdata.flow.engines.local import Work, run_stage
 from prefdata.flow.progress import Progress
-from prefdata.flow.rows import CANDIDATE_KEY, balanced, check_scored, column, frame_of, scored_of
+from prefdata.flow.rows import balanced, check_scored, scored_of
 from prefdata.flow.score_groups import Groups, Piece, check_piece, dump_piece, key_of_scores, load_piece
-from prefdata.flow.store import StageFolder, write_atomically
-from prefdata.lazy import pa, pl
+from prefdata.flow.store import StageFolder
+from prefdata.lazy import pa
 from prefdata.records import Answers, Comparison, Score, Scored
 from prefdata.scoring import CompositeScorer, GroupScorer, Scorer
 from prefdata.scoring.base import MemberScores
 from prefdata.spec import JSON, Context
-from prefdata.tables.schemas import COMPARISONS, SCORES, checked, read_parquet, write_parquet
+from prefdata.tables.schemas import CANDIDATE_KEY, COMPARISONS, SCORES, checked, column, read_parquet, write_parquet
 
-__all__ = ["ScoreStage", "comparisons_for_a_rule"]
+__all__ = ["ScoreStage"]
 
 _COMPARED = "comparisons"
 
@@ -162,17 +163,3 @@ class ScoreStage:
         if self.scorer.compares:
             report[_COMPARED] = balanced(_COMPARED, compared, compared - undecided.total(), undecided)
         return report if fitted is None else {**report, "fitted": fitted}
-
-
-def comparisons_for_a_rule(table: pa.Table, compares: str) -> pl.DataFrame:
-    """Decided comparisons as `PairRule.pair` takes them.
-
-    Args:
-        table: schema `prefdata.tables.schemas.COMPARISONS`.
-        compares: `Scorer.compares`: with `log_odds` they become the column `score`, else there is `probability`.
-    """
-    frame = frame_of(table).filter(pl.col("undecided").is_null())
-    names = [name for name in COMPARISONS.names if name.endswith(("_a", "_b")) or name == "prompt_id"]
-    if compares == "log_odds":
-        return frame.select(*names, score="log_odds")
-    return frame.select(*names, "probability")

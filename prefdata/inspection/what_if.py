@@ -10,11 +10,11 @@ from pathlib import Path
 
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
-from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.flow.store import BuildFolder, StageFolder
 from prefdata.hub.reading import resolve_dataset_folder
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.spec import JSON
 from prefdata.tables.schemas import CANDIDATES, read_parquet
 from prefdata.tables.scored_table import read_scored_table

@@ -22,7 +22,6 @@ from prefdata.dataset.measures import Auditor
 from prefdata.errors import ConservationError, InputError
 from prefdata.lazy import np, pa, pc, pl
 from prefdata.pairing import PairRule
-from prefdata.publish.folder import ROWS_PER_GROUP
 from prefdata.spec import JSON
 from prefdata.streaming import source
 from prefdata.streaming.answers import AnswersAside
@@ -42,7 +41,7 @@ from prefdata.streaming.scattered import ScatteredTable, can_scatter
 from prefdata.streaming.select import Answers, Picks, can_select, pick
 from prefdata.streaming.source import ParquetTable, Table
 from prefdata.streaming.spill import SortedRows
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIR_KEY, checked, one_chunk, pairs_schema
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIR_KEY, ROWS_PER_GROUP, checked, one_chunk, pairs_schema
 
 __all__ = ["REST_BYTES", "PairedTable", "stream_pairs"]
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from prefdata.errors import ConservationError
+from prefdata.flow.disk import write_json
 from prefdata.flow.engines.local import Work, run_stage
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import StageFolder, write_json
+from prefdata.flow.store import StageFolder
 
 SHARDS = {0: ["a", "b", "c"], 1: ["d"], 2: [], 3: ["e", "f"]}
 

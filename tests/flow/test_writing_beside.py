@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from prefdata.errors import StoreError
+from prefdata.flow.disk import write_json
 from prefdata.flow.engines import local
 from prefdata.flow.engines.local import Work, run_stage
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import StageFolder, write_json
+from prefdata.flow.store import StageFolder
 
 SHARDS = {number: [f"{number}-{letter}" for letter in "abc"] for number in range(30)}
 GUARD_S = 120.0
