@@ -1,4 +1,4 @@
-"""The flow: prompts → candidates → scores → pairs → dataset. The only file that knows the order of the stages."""
+"""`build`: a recipe becomes a dataset."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.dataset import Layout, held_out
+from prefdata.dataset.measures import Auditor
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
 from prefdata.flow.lock import make_lock, read_lock
 from prefdata.flow.plan import describe_steps
 from prefdata.flow.progress import say
-from prefdata.flow.run import Run
+from prefdata.flow.reader import BuildReader, BuildRecord
+from prefdata.flow.run import BuildRunner, problems_of
 from prefdata.flow.store import SHARD_SIZE, BuildFolder, build_folder
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.recipe import Recipe
-from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, trace_of
+from prefdata.spec import JSON, Context
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, DROPS, frame_of, trace_of
 
 __all__ = ["Build", "build", "write_dataset"]
 
@@ -44,9 +46,9 @@ class Build:
     @property
     def pairs(self) -> pl.DataFrame:
         """All pairs, train before test."""
-        found = self.dataset.glob("data/*.parquet")
-        files = sorted(found, key=lambda file: (not file.name.startswith("train"), file.name))
-        return pl.read_parquet(files, glob=False)
+        files = self.dataset.glob("data/*.parquet")
+        ordered = sorted(files, key=lambda file: (not file.name.startswith("train"), file.name))
+        return pl.read_parquet(ordered, glob=False)
 
     @property
     def drops(self) -> pl.DataFrame:
@@ -57,96 +59,122 @@ class Build:
 def build(
     recipe: Recipe, out: str | Path | None = None, *, relock: bool = False, shard_size: int = SHARD_SIZE
 ) -> Build:
-    """Builds the dataset of a recipe; what an earlier run of the same recipe finished is taken, not made again.
+    """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
 
     Args:
         recipe: with its profile applied (`Recipe.with_profile`).
         out: the build folder; left out, `builds/<name of the recipe>`.
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
-        shard_size: prompts a shard. Changing it makes the stages anew; it never changes the dataset.
+        shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Returns:
         The build, whose `dataset` folder `datasets.load_dataset` reads.
 
     Raises:
-        UserError: something that the user can mend; what was finished so far is kept.
+        UserError: something that the user can fix; what was finished so far is kept.
         ConservationError: rows went missing between two stages, which is a bug.
     """
     folder = build_folder(recipe.name, out)
     with folder.writing():
         lock = make_lock(recipe, None if relock else read_lock(folder))
-        run = Run(recipe, folder, lock, shard_size)
-        for problem in run.problems():
+        reader = BuildReader(folder.root, BuildRecord(recipe, lock.graph, shard_size))
+        for problem in problems_of(reader):
             raise problem
         check_replaceable(folder.dataset)
+        write_json(folder.recipe_file, recipe.dump())
         write_json(folder.lock_file, lock.content)
+        runner = BuildRunner(reader)
         try:
-            run.prompts()
-            for sampler in recipe.samplers:
-                run.candidates(sampler)
-            run.scores()
-            run.pairs()
-            write_dataset(run)
+            runner.run()
+            write_dataset(reader, lock.content)
         finally:
-            run.tell_spending()
+            runner.report_spending()
     return Build(folder.root)
 
 
-def write_dataset(run: Run) -> None:
-    """The last stage: pairs become the dataset folder, which appears at once."""
-    audit = run.audit()
-    for warning in run.recipe.audit.crossed(audit):
+def write_dataset(build: BuildReader, lock: JSON) -> None:
+    """Makes the dataset folder of the finished stages; it appears at once.
+
+    Args:
+        build: all its stages are finished.
+        lock: what `prefdata.lock.json` says.
+
+    Raises:
+        AuditError: the pairs cross a limit of the recipe's audit.
+        ConservationError: rows went missing between the pairs and a layout.
+        StoreError: the folder can't be written.
+    """
+    audit = _audit(build)
+    for warning in build.recipe.audit.crossed(audit):
         say(f"audit: {warning}")
-    layout, given = run.recipe.dataset, run.given_splits()
-    told = dict(zip(given["prompt_id"].to_pylist(), given["split"].to_pylist(), strict=True))
-    compares, scoring = run.recipe.scores.compares, run.scoring()
+    layout, given = build.recipe.dataset, build.given_splits()
+    split_of = dict(zip(given["prompt_id"].to_pylist(), given["split"].to_pylist(), strict=True))
     dataset = DatasetFolder(
-        rows=_layout_rows(run, layout),
+        rows=_layout_rows(build, layout),
         rows_per_pair=layout.rows_per_pair,
-        also={other.kind: _other_layout(run, other) for other in run.recipe.also},
-        answers=(run.answers(shard) for shard in run.shards),
-        comparisons=(run.comparisons(shard) for shard in run.shards) if compares else None,
-        trace=None if layout.traced else (trace_of(run.paired(shard)) for shard in run.shards),
-        scoring=scoring or None,
+        also={other.kind: _other_layout(build, other) for other in build.recipe.also},
+        answers=(build.answers(shard) for shard in build.shards),
+        comparisons=(build.comparisons(shard) for shard in build.shards) if build.recipe.scores.compares else None,
+        trace=None if layout.traced else (trace_of(build.pairs(shard)) for shard in build.shards),
+        scoring=build.scoring() or None,
         given_splits=given if given.num_rows else None,
         split_names=(layout.train_split, layout.test_split),
-        test_ids=held_out(run.all_prompt_ids(), layout.test_size, run.recipe.seed, told),
-        drops=run.all_drops("drops", DROPS),
-        candidate_drops=run.all_drops("candidate_drops", CANDIDATE_DROPS),
-        ledger=run.ledger(),
-        recipe=run.recipe.dump(),
-        lock=run.lock.content,
-        card=_card_facts(run),
-        audit=run.recipe.audit.judged(audit),
+        test_ids=held_out(build.all_prompt_ids(), layout.test_size, build.recipe.seed, split_of),
+        drops=build.all_drops("drops", DROPS),
+        candidate_drops=build.all_drops("candidate_drops", CANDIDATE_DROPS),
+        ledger=build.ledger(),
+        recipe=build.recipe.dump(),
+        lock=lock,
+        card=_card_facts(build),
+        audit=build.recipe.audit.judged(audit),
     )
-    replace_folder(run.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
+    replace_folder(build.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
     splits = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())
     say(f"dataset: {dataset.ledger['pairs']:,} pairs → {splits}")
 
 
-def _layout_rows(run: Run, layout: Layout) -> Iterator[pa.Table]:
-    """The rows of a layout, shard by shard."""
-    for shard in run.shards:
-        answers = run.answers(shard) if layout.needs_answers else None
-        yield layout.rows(run.paired(shard), run.prompt_table(shard), answers)
+def _layout_rows(build: BuildReader, layout: Layout) -> Iterator[pa.Table]:
+    """Yields the rows of a layout, shard by shard."""
+    for shard in build.shards:
+        answers = build.answers(shard) if layout.needs_answers else None
+        yield layout.rows(build.pairs(shard), build.prompts(shard), answers)
 
 
-def _other_layout(run: Run, layout: Layout) -> OtherLayout:
+def _other_layout(build: BuildReader, layout: Layout) -> OtherLayout:
     return OtherLayout(
-        rows=_layout_rows(run, layout),
+        rows=_layout_rows(build, layout),
         rows_per_pair=layout.rows_per_pair,
         split_names=(layout.train_split, layout.test_split),
-        documents=lambda splits: layout.documents(run.recipe.name, splits),
+        documents=lambda splits: layout.documents(build.recipe.name, splits),
     )
 
 
-def _card_facts(run: Run) -> CardFacts:
-    recipe, lock = run.recipe, run.lock
+def _audit(build: BuildReader) -> dict[str, JSON]:
+    """Measures the biases of all pairs and of the scores behind them."""
+    auditor, scorer = Auditor(), build.recipe.scores
+    context = Context(build.recipe.seed, build.graph["scores"].pins)
+    for shard in build.shards:
+        frame = build.scored_candidates(shard)
+        shown = [scorer.shown_order(answers, context) for answers in build.tables.scorer_tasks(shard)]
+        positions = [
+            (answer.prompt_id, answer.source, answer.index, position)
+            for answers in shown
+            for position, answer in enumerate(answers or ())
+        ]
+        if positions:
+            seen_at = pl.DataFrame(positions, [*CANDIDATE_KEY, "place"], orient="row")
+            frame = frame.join(seen_at, on=CANDIDATE_KEY, how="left")
+        auditor.add(frame, frame_of(build.pairs(shard)))
+    return auditor.result()
+
+
+def _card_facts(build: BuildReader) -> CardFacts:
+    recipe = build.recipe
     return CardFacts(
         name=recipe.name,
         description=recipe.description,
         publish=recipe.publish,
         steps=describe_steps(recipe),
-        fingerprints={"recipe": recipe.fingerprint(), **{key.name: key.key for key in lock.keys}},
+        fingerprints={"recipe": recipe.fingerprint(), **{stage.name: stage.key for stage in build.graph.parts}},
         command="prefdata build recipe.json",
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError
 from prefdata.flow.disk import store_errors, write_json
-from prefdata.flow.lock import FORMAT
+from prefdata.flow.graph import FORMAT
 from prefdata.flow.store import build_folder
 from prefdata.recipe import Recipe, load_recipe
 from prefdata.spec import JSON

@@ -1,4 +1,4 @@
-"""What a build would do: every stage with its state, and what stands in its way; nothing is spent."""
+"""`plan`: what a build would do, stage by stage, and what would stop it; nothing is spent."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefdata.flow.estimate import COUNTED, Estimate, estimate_run
-from prefdata.flow.lock import make_lock, read_lock, score_parts
-from prefdata.flow.rows import read_prompts
-from prefdata.flow.run import Run
+from prefdata.flow.estimate import COUNTED, Estimate, estimate_build
+from prefdata.flow.graph import graph_of
+from prefdata.flow.lock import make_lock, read_lock
+from prefdata.flow.reader import BuildReader, BuildRecord
+from prefdata.flow.run import problems_of, prompt_job
 from prefdata.flow.store import SHARD_SIZE, build_folder
 from prefdata.recipe import Recipe
-from prefdata.spec import Context, Operational, Part
+from prefdata.spec import Operational, Part
 
 __all__ = ["Plan", "StagePlan", "describe", "describe_steps", "plan"]
 
@@ -25,11 +26,11 @@ class StagePlan:
     state: str
     """`done`, `partly done` or `to do`."""
     asks: int
-    """How much the whole stage is asked, in `unit`."""
+    """Tasks of the whole stage, in `unit`."""
     unit: str
     """`rows`, `answers` or `prompts`."""
     words: str
-    """How, in words."""
+    """What the stage does."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Plan:
     problems: tuple[str, ...]
     """What would stop the build: missing packages, keys that are not set."""
     estimate: Estimate
-    """What language models are still to be asked: requests, tokens, money, hours."""
+    """What is left to ask of language models: requests, tokens, money, hours."""
 
 
 def plan(
@@ -56,7 +57,7 @@ def plan(
     answer_tokens: int | None = None,
     counted: int = COUNTED,
 ) -> Plan:
-    """What `build` would do, without spending anything: reads the prompts, starts no model, asks nobody.
+    """Says what `build` would do, without spending anything: reads the prompts, starts no model, sends no request.
 
     Args:
         recipe: with its profile applied.
@@ -69,35 +70,36 @@ def plan(
         UserError: an input can't be found.
     """
     folder = build_folder(recipe.name, out)
-    lock = make_lock(recipe, read_lock(folder))
-    run = Run(recipe, folder, lock, shard_size)
-    contexts = [Context(seed=recipe.seed, pins=key.pins) for key in (lock.prompts, *lock.filters)]
-    prompts, drops, rows = read_prompts(recipe, contexts[0], contexts[1:])
+    build = BuildReader(folder.root, BuildRecord(recipe, make_lock(recipe, read_lock(folder)).graph, shard_size))
+    job = prompt_job(build)
+    rows = job.read(job.context())
     words = describe_steps(recipe)
-    members = {name: len(prompts) for name in lock.members}
-    asks = {"prompts": rows, **members, "scores": len(prompts), "pairs": len(prompts)}
-    asks |= {f"candidates-{sampler.name}": len(prompts) * sampler.tasks_per_prompt for sampler in recipe.samplers}
-    units = {"prompts": "rows", **{key.name: "answers" for key in lock.candidates}}
     stages = [
-        StagePlan(key.name, run.state(key), asks[key.name], units.get(key.name, "prompts"), words[key.name])
-        for key in lock.keys[len(lock.filters) :]
+        StagePlan(
+            stage=stage.name,
+            state=build.state(stage.name),
+            asks=rows.n_rows if stage.kind == "prompts" else len(rows.prompts) * stage.per_prompt,
+            unit=stage.unit,
+            words=words[stage.name],
+        )
+        for stage in build.graph.stages
     ]
-    reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
-    problems = tuple(str(problem) for problem in run.problems())
-    estimated = estimate_run(run, prompts, answer_tokens=answer_tokens, counted=counted)
-    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
+    reasons = dict(sorted(Counter(drop.reason for drop in rows.drops).items()))
+    problems = tuple(map(str, problems_of(build)))
+    estimated = estimate_build(build, rows.prompts, answer_tokens=answer_tokens, counted=counted)
+    return Plan(folder.root, len(rows.prompts), reasons, tuple(stages), problems, estimated)
 
 
 def describe(part: Part) -> str:
-    """A part in words: its kind, and the fields that can change a result and differ from their defaults."""
-    told = []
+    """Describes a part in words: its kind, and the fields that can change a result and differ from their defaults."""
+    options = []
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
-        said = name == "kind" or Operational in field.metadata
-        if not said and value != field.get_default(call_default_factory=True):
-            told.append(f"{name} {_shown(value)}")
+        silent = name == "kind" or Operational in field.metadata
+        if not silent and value != field.get_default(call_default_factory=True):
+            options.append(f"{name} {_shown(value)}")
     kind = part.identity()["kind"]
-    return f"{kind} ({', '.join(told)})" if told else str(kind)
+    return f"{kind} ({', '.join(options)})" if options else str(kind)
 
 
 def _shown(value: object) -> object:
@@ -111,11 +113,9 @@ def _shown(value: object) -> object:
 
 
 def describe_steps(recipe: Recipe) -> dict[str, str]:
-    """Every stage of a recipe in words."""
-    rule = (type(recipe.pairs).__doc__ or "").partition("\n")[0]
-    return {
-        "prompts": ", then ".join(map(describe, (recipe.prompts, *recipe.filters))),
-        **{f"candidates-{sampler.name}": describe(sampler) for sampler in recipe.samplers},
-        **{name: describe(scorer) for name, scorer in score_parts(recipe.scores)},
-        "pairs": f"{describe(recipe.pairs)}: {rule}",
-    }
+    """Describes every stage of a recipe in words; the prompts stage with its filters."""
+    graph = graph_of(recipe)
+    steps = {stage.name: describe(stage.part) for stage in graph.stages}
+    steps["prompts"] = ", then ".join([steps["prompts"], *(describe(stage.part) for stage in graph.of_kind("filter"))])
+    steps["pairs"] += f": {(type(recipe.pairs).__doc__ or '').partition(chr(10))[0]}"
+    return steps

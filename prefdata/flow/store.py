@@ -3,7 +3,8 @@
 ::
 
     BUILD/
-      prefdata.lock.json
+      prefdata.lock.json                 every input pinned
+      prefdata.recipe.json               the recipe, with its profile applied
       spending.jsonl                     what endpoints were paid, if any was
       stages/prompts-<key>-256/            shard-00000.parquet  drops-00000.parquet  stage.json
       stages/candidates-policy-<key>-256/  journal-00003.jsonl while shard 3 is under way
@@ -137,6 +138,11 @@ class BuildFolder:
     def lock_file(self) -> Path:
         """Every input pinned."""
         return self.root / "prefdata.lock.json"
+
+    @property
+    def recipe_file(self) -> Path:
+        """The recipe, with its profile applied."""
+        return self.root / "prefdata.recipe.json"
 
     @property
     def spending_file(self) -> Path:

@@ -167,7 +167,7 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
     hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
     found = client.run(
         f"""{RECIPE}
-from prefdata.flow.lock import FORMAT
+from prefdata.flow.graph import FORMAT
 import prefdata.flow.from_hub
 from prefdata.flow.from_hub import fetch_recipe
 prefdata.flow.from_hub.FORMAT = 2
