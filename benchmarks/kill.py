@@ -289,9 +289,7 @@ def kill_vllm(
         watch.died(driven)
         if left := still_there(started):
             report.broken.append(f"kill {report.kills} left processes {left}")
-        show(
-            f"kill {report.kills}: {len(watch.safe)} answers in the journals, {len(started)} processes ended with it"
-        )
+        show(f"kill {report.kills}: {len(watch.safe)} answers in the journals, {len(started)} processes ended with it")
     driven = Driven(work, "recipe.json", "build", shard_size, 0.0, 0.0)
     driven.wait()
     watch.finished(driven)
