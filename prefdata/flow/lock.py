@@ -67,7 +67,7 @@ def read_lock(folder: BuildFolder) -> JSON | None:
     """
     try:
         return json.loads(folder.lock_file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except ValueError as error:
         raise StoreError(

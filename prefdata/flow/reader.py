@@ -225,7 +225,9 @@ def _read_record(folder: BuildFolder) -> BuildRecord:
     try:
         graph = graph_of(recipe).locked(lock["parts"])
     except (KeyError, TypeError) as error:
-        raise InputError(f"the lock in {str(folder.root)!r} lacks {error} of a stage", hint="run the build") from error
+        raise InputError(
+            f"the lock in {str(folder.root)!r} does not have pins and key of every stage", hint="run the build again"
+        ) from error
     return BuildRecord(recipe, graph, _shard_size(folder, graph))
 
 
