@@ -34,7 +34,7 @@ VLLM_SEQUENCES = 4
 
 @dataclass
 class Report:
-    """What a series of kills found."""
+    """Counts of a series of kills, and the promises that were broken."""
 
     kills: int = 0
     builds: int = 0
@@ -42,7 +42,7 @@ class Report:
     landed: Counter[str] = field(default_factory=Counter)
     """Stage that was under way, by what is on disk → kills."""
     half_written: int = 0
-    """Kills that left a half-written file or folder beside its place."""
+    """Kills that left a half-written file or folder."""
     kept: int = 0
     """Different answers that were in a journal when the process died."""
     asked_again: int = 0
@@ -53,7 +53,7 @@ class Report:
     """Promises that were not kept."""
 
     def line(self) -> str:
-        """The summary."""
+        """Gives the summary."""
         where = ", ".join(f"{stage} {count}" for stage, count in sorted(self.landed.items()))
         kept = "yes" if not self.broken else f"NO: {'; '.join(self.broken[:5])}"
         return (

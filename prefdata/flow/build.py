@@ -107,8 +107,8 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
     audit = _audit(build)
     for warning in build.recipe.audit.crossed(audit):
         say(f"audit: {warning}")
-    layout, given = build.recipe.dataset, build.given_splits()
-    split_of = dict(zip(given["prompt_id"].to_pylist(), given["split"].to_pylist(), strict=True))
+    layout, splits = build.recipe.dataset, build.given_splits()
+    split_of = dict(zip(splits["prompt_id"].to_pylist(), splits["split"].to_pylist(), strict=True))
     dataset = DatasetFolder(
         rows=_layout_rows(build, layout),
         rows_per_pair=layout.rows_per_pair,
@@ -117,7 +117,7 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
         comparisons=(build.comparisons(shard) for shard in build.shards) if build.recipe.scores.compares else None,
         trace=None if layout.traced else (trace_of(build.pairs(shard)) for shard in build.shards),
         scoring=build.scoring() or None,
-        given_splits=given if given.num_rows else None,
+        given_splits=splits if splits.num_rows else None,
         split_names=(layout.train_split, layout.test_split),
         test_ids=held_out(build.all_prompt_ids(), layout.test_size, build.recipe.seed, split_of),
         drops=build.all_drops("drops", DROPS),
@@ -129,8 +129,8 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
         audit=build.recipe.audit.judged(audit),
     )
     replace_folder(build.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
-    splits = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())
-    say(f"dataset: {dataset.ledger['pairs']:,} pairs → {splits}")
+    sizes = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())
+    say(f"dataset: {dataset.ledger['pairs']:,} pairs → {sizes}")
 
 
 def _layout_rows(build: BuildReader, layout: Layout) -> Iterator[pa.Table]:

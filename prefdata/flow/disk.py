@@ -53,70 +53,70 @@ def sync(path: Path) -> None:
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a file beside `path`, then puts it there at once, safe against a crash and a power cut.
+    """Lets `write` fill a file next to `path`, then moves it there at once, safe against a crash and a power cut.
 
     Raises:
         StoreError: the folder can't be written or is full. What was there before is untouched.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with store_errors(path):
         try:
-            write(beside)
-            sync(beside)
-            beside.replace(path)
+            write(partial)
+            sync(partial)
+            partial.replace(path)
             sync(path.parent)
         finally:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: JSON) -> None:
     """Writes a value as indented JSON with sorted keys, atomically."""
     text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
-    def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
 
     write_atomically(path, write)
 
 
 def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Lets `fill` write into an empty folder beside `folder`, then puts that in its place.
+    """Lets `fill` write into an empty folder next to `folder`, then moves that there.
 
-    Only a folder that holds a dataset of ours, or nothing, is replaced.
+    Only a folder that holds a dataset of prefdata, or nothing, is replaced.
 
     Raises:
         StoreError: the parent can't be written or is full. What was there before is untouched.
     """
     folder = folder.absolute()
     check_replaceable(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
         _clear_leftovers(folder)
         try:
-            beside.mkdir(parents=True)
-            fill(beside)
+            partial.mkdir(parents=True)
+            fill(partial)
             others = {child.name for child in folder.iterdir()} if folder.exists() else set()
-            if others := others - {child.name for child in beside.iterdir()} - _listed(folder):
+            if others := others - {child.name for child in partial.iterdir()} - _listed(folder):
                 raise _foreign(folder, min(others))
-            for path in [beside, *sorted(beside.rglob("*"))]:
+            for path in [partial, *sorted(partial.rglob("*"))]:
                 sync(path)
             if folder.exists():
                 folder.rename(old)
             try:
-                beside.rename(folder)
+                partial.rename(folder)
             except OSError:
                 if old.exists():
                     old.rename(folder)
                 raise
             sync(folder.parent)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(old, ignore_errors=True)
 
 
 def _listed(folder: Path) -> set[str]:
-    """What an earlier dataset's manifest names at the top of its folder; the new one may lack some of it."""
+    """Lists what an earlier dataset's manifest names at the top of its folder; the new dataset may lack some of it."""
     try:
         files = json.loads((folder / "prefdata.manifest.json").read_text(encoding="utf-8"))["files"]
         return {str(name).partition("/")[0] for name in files}
@@ -125,10 +125,10 @@ def _listed(folder: Path) -> set[str]:
 
 
 def check_replaceable(folder: Path) -> None:
-    """Refuses a place where `replace_folder` would not write, before anything is spent on filling it.
+    """Refuses a folder that `replace_folder` would not replace, before anything is spent on filling it.
 
     Raises:
-        StoreError: it is a file, or holds something else than a dataset of ours.
+        StoreError: it is a file, or holds something other than a dataset of prefdata.
     """
     with store_errors(folder):
         if folder.exists() and not folder.is_dir():
@@ -138,10 +138,10 @@ def check_replaceable(folder: Path) -> None:
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Clears what killed processes left beside `folder`; a dataset that one of them had put aside comes back."""
+    """Removes what killed processes left next to `folder`; moves a dataset back that one of them had put aside."""
     for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
         process, _, kind = left.name.removeprefix(f".{folder.name}.").partition(".")
-        # Process ids come again, in containers at every start: what bears ours is not ours yet.
+        # Process ids repeat, in containers at every start: an earlier process had the id of this one.
         if kind not in ("part", "old") or not process.isdigit() or _runs(int(process)):
             continue
         if kind == "old" and not folder.exists():

@@ -6,18 +6,18 @@ only records what it is asked. So a new judge or sampler is in the plan without 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TypeVar
 
 from pydantic import PrivateAttr
 
+from prefdata.flow._expected import Length, reply_tokens, stand_ins
 from prefdata.flow.graph import Stage, StageKind
 from prefdata.flow.reader import BuildReader
 from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.models.endpoint.spending import Spending
-from prefdata.models.tokens import BYTES_PER_TOKEN, TokenCounter, token_counter
+from prefdata.models.tokens import token_counter
 from prefdata.records import Answers, Candidate, Generation, Prompt, Request
 from prefdata.sampling import Sampler, SampleTask
 from prefdata.scoring import Scorer
@@ -35,10 +35,6 @@ ASSUMED_TOKENS = 400
 _PER_MESSAGE = 5
 _PER_REQUEST = 3
 """What chat templates add: ChatML and Llama 3 take about this much."""
-_LABEL_TOKENS = 4
-"""Completion tokens of a reply when only its first token's log-probabilities are used."""
-_REMARK = "It answers the question and explains the main point, but it leaves out an example. " * 2
-_WORDS = "the answer to this question depends on what is meant by it and on how much detail is wanted here "
 
 
 @dataclass(frozen=True)
@@ -146,14 +142,6 @@ class _Probe(Generator):
 
 
 @dataclass(frozen=True)
-class _Length:
-    """How long answers are expected to be, and why."""
-
-    tokens: float
-    basis: str
-
-
-@dataclass(frozen=True)
 class _Speed:
     """How fast answers come, and where that is known from."""
 
@@ -167,7 +155,7 @@ class _Counting:
     def __init__(self, build: BuildReader, prompts: int, sample: Sequence[Prompt], answer_tokens: int | None) -> None:
         self._build, self._prompts, self._sample = build, prompts, sample
         self._given = answer_tokens
-        self._lengths: dict[str, _Length] = {}
+        self._lengths: dict[str, Length] = {}
 
     def samplers(self) -> Iterator[StageCost]:
         for stage, sampler in self._samplers("candidates", "backfill"):
@@ -194,7 +182,7 @@ class _Counting:
                     continue
                 yield from self._costs(stage, probes, left, self._length(None))
 
-    def _costs(self, stage: Stage, probes: Mapping[str, _Probe], left: float, length: _Length) -> Iterator[StageCost]:
+    def _costs(self, stage: Stage, probes: Mapping[str, _Probe], left: float, length: Length) -> Iterator[StageCost]:
         scale = left * self._prompts / len(self._sample)
         for field, probe in probes.items():
             if probe.asked:
@@ -210,7 +198,7 @@ class _Counting:
             if _probed(sampler)[1]:
                 tokens = self._lengths[sampler.name].tokens
                 for prompt in self._sample:
-                    by_prompt[prompt.prompt_id] += _stand_ins(prompt, sampler, tokens)
+                    by_prompt[prompt.prompt_id] += stand_ins(prompt, sampler, tokens)
             else:
                 for result in sampler.sample(self._tasks(sampler), self._context(stage)):
                     for candidate in result.candidates:
@@ -226,11 +214,11 @@ class _Counting:
             assert isinstance(stage.part, Sampler)
             yield stage, stage.part
 
-    def _length(self, stage: Stage | None) -> _Length:
+    def _length(self, stage: Stage | None) -> Length:
         if self._given is not None:
-            return _Length(self._given, "given")
+            return Length(self._given, "given")
         so_far = [] if stage is None else _lengths_so_far(self._build, stage)
-        return _Length(sum(so_far) / len(so_far), "this build") if so_far else _Length(ASSUMED_TOKENS, "assumed")
+        return Length(sum(so_far) / len(so_far), "this build") if so_far else Length(ASSUMED_TOKENS, "assumed")
 
     def _left(self, stage: Stage) -> float:
         """Computes the share of a stage that no earlier run has answered."""
@@ -255,7 +243,7 @@ def _cost(
     asked: Sequence[tuple[Request, int]],
     pins: Mapping[str, JSON],
     scale: float,
-    length: _Length,
+    length: Length,
     speed: _Speed,
 ) -> StageCost:
     endpoint = generator if isinstance(generator, ChatEndpoint) else None
@@ -263,7 +251,7 @@ def _cost(
     counter = token_counter(getattr(here, "model", None), getattr(here, "revision", None), pins)
     texts = [message["content"] for request, _ in asked for message in request.messages]
     prompt_tokens = counter.total(texts) + _PER_MESSAGE * len(texts) + _PER_REQUEST * len(asked)
-    replies = [_reply_tokens(request, most, length, counter) for request, most in asked]
+    replies = [reply_tokens(request, most, length, counter) for request, most in asked]
     formed = any(request.json_schema is not None or request.top_logprobs for request, _ in asked)
     prompt, expected = round(prompt_tokens * scale), round(sum(replies) * scale)
     limit = round(sum(most for _, most in asked) * scale)
@@ -301,36 +289,6 @@ def _probed(part: _P) -> tuple[_P, dict[str, _Probe]]:
     """Gives the part with a probe in place of each of its generators, and the probes by field."""
     probes = {name: _Probe() for name in type(part).model_fields if isinstance(getattr(part, name), Generator)}
     return part.model_copy(update=probes), probes
-
-
-def _reply_tokens(request: Request, most: int, length: _Length, counter: TokenCounter) -> float:
-    if request.top_logprobs:
-        return min(most, _LABEL_TOKENS)
-    if request.json_schema is not None:
-        return min(most, counter.total([json.dumps(_example(request.json_schema))]))
-    return min(most, length.tokens)
-
-
-def _example(schema: JSON) -> JSON:
-    """Makes a value of a JSON schema, of the length that a reply has."""
-    if not isinstance(schema, dict):
-        return _REMARK
-    if "enum" in schema or "const" in schema:
-        return schema.get("const", next(iter(schema.get("enum", [])), ""))
-    kind = str(schema.get("type"))
-    if kind == "object":
-        return {name: _example(inner) for name, inner in schema.get("properties", {}).items()}
-    if kind == "array":
-        return [_example(schema.get("items", {}))] * max(1, schema.get("minItems", 1))
-    return {"integer": 5, "number": 0.5, "boolean": True, "null": None}.get(kind, _REMARK)
-
-
-def _stand_ins(prompt: Prompt, sampler: Sampler, tokens: float) -> Iterator[Candidate]:
-    """Makes answers of the expected length, no two of them alike."""
-    size = max(1, round(tokens * BYTES_PER_TOKEN))
-    for index in range(sampler.tasks_per_prompt):
-        text = f"{sampler.name} {index} {_WORDS * (1 + size // len(_WORDS))}"[:size]
-        yield Candidate(prompt.prompt_id, sampler.name, index, text, finish_reason="stop")
 
 
 def _lengths_so_far(build: BuildReader, stage: Stage) -> list[int]:

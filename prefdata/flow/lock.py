@@ -93,8 +93,8 @@ def _parts(graph: StageGraph, earlier: Mapping[str, JSON]) -> dict[str, JSON]:
     now = packages()
     for stage in graph.parts:
         # The versions that made a stage stay on record, not those that build something else from it later.
-        known = earlier.get(stage.name, {})
-        parts[stage.name] = {**_entry(stage), "packages": known["packages"] if known.get("key") == stage.key else now}
+        before = earlier.get(stage.name, {})
+        parts[stage.name] = {**_entry(stage), "packages": before["packages"] if before.get("key") == stage.key else now}
     return parts
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prefdata.errors import InputError, RecipeError
+from prefdata.flow.balance import count_reasons
 from prefdata.flow.graph import FORMAT, Stage, StageGraph, graph_of
 from prefdata.flow.lock import read_lock
 from prefdata.flow.stage_tables import COMPARED, ScoreTables, StageTables
@@ -181,11 +182,8 @@ class BuildReader:
 
     def all_ineligible(self) -> Counter[str]:
         """Counts the candidates that the pair rule never saw, by reason."""
-        reasons = Counter[str]()
-        for shard in self.shards:
-            file = self.stage("pairs").side_table("candidate_drops", shard)
-            reasons.update(read_parquet(file, ["reason"])["reason"].to_pylist())
-        return reasons
+        folder = self.stage("pairs")
+        return count_reasons(folder.side_table("candidate_drops", shard) for shard in self.shards)
 
     def scoring(self) -> dict[str, JSON]:
         """Gives what each stage of scores found of all prompts at once; stages that found nothing are left out."""

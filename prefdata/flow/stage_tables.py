@@ -50,7 +50,7 @@ class ScoreTables:
         return {key: Scored(key, tuple(rows), tuple(compared.get(key, ()))) for key, rows in scores.items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageTables:
     """The tables of all stages of one build, in shards of one size."""
 

@@ -1,4 +1,4 @@
-"""The build folder: stage folders, shards that appear at once or not at all, journals, and who may write.
+"""The build folder: stage folders, shards that appear whole or not at all, journals, and the right to write.
 
 ::
 
@@ -36,7 +36,7 @@ SHARD_SIZE = 256
 
 
 class Journal:
-    """Finished work of one shard that is not written yet: one line each, appended the moment it is known.
+    """Keeps the finished results of a shard that is not written yet: one line each, appended at once.
 
     A line is `<crc32 of the rest, 8 hex digits> <JSON>`. The bytes are handed to the system at once, so killing the
     process loses nothing that was appended; `sync` makes them safe against a power cut.
@@ -47,7 +47,7 @@ class Journal:
         self._file: IO[bytes] | None = None
 
     def read(self) -> Iterator[JSON]:
-        """The records so far; a torn or damaged end is cut off."""
+        """Reads the records so far, and cuts a torn or damaged end off."""
         if not self.path.exists():
             return
         good = 0
@@ -94,20 +94,20 @@ class StageFolder:
     path: Path
 
     def shard(self, number: int) -> Path:
-        """Where shard `number` stands. It exists exactly when it is complete."""
+        """Gives the path of shard `number`. The file exists exactly when the shard is complete."""
         return self.path / f"shard-{number:05d}.parquet"
 
     def side_table(self, kind: str, number: int) -> Path:
-        """A second table of shard `number` (`drops`, `candidate_drops`); written before the shard itself."""
+        """Gives the path of a second table of shard `number` (`drops`, ...); it is written before the shard itself."""
         return self.path / f"{kind}-{number:05d}.parquet"
 
     def journal(self, number: int) -> Journal:
-        """The journal of shard `number`."""
+        """Gives the journal of shard `number`."""
         return Journal(self.path / f"journal-{number:05d}.jsonl")
 
     @property
     def report(self) -> JSON | None:
-        """What the finished stage counted; None while it is not finished."""
+        """Counts of the finished stage; None while it is not finished."""
         path = self.path / "stage.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -116,7 +116,7 @@ class StageFolder:
         write_json(self.path / "stage.json", report)
 
     def create(self) -> None:
-        """Makes the folder, and clears what a killed run left half written."""
+        """Makes the folder, and removes what a killed run left half written."""
         with store_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob(".*.part"):
@@ -150,12 +150,12 @@ class BuildFolder:
         return self.root / "spending.jsonl"
 
     def stage(self, name: str, key: str, shard_size: int) -> StageFolder:
-        """The folder of stage `name` under a fingerprint, in shards of so many prompts."""
+        """Gives the folder of stage `name` under a key, in shards of a given number of prompts."""
         return StageFolder(self.root / "stages" / f"{name}-{key[:16]}-{shard_size}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the right to write; the system gives it back when the process ends, however it ends.
+        """Holds the right to write; the system releases it when the process ends, however it ends.
 
         Raises:
             StoreError: another build holds it, or the folder can't be made.

@@ -20,8 +20,8 @@ def check_build_ledger(
 ) -> JSON:
     """Compares the ledger of a build with what there is; returns what the ledger should be.
 
-    Where a sampler's answers can't be told from another's (their sources are model names), its own counts are taken
-    from the ledger, and only their sum is checked.
+    Where the answers of samplers can't be distinguished (their sources are model names), the counts of each sampler are
+    taken from the ledger, and only their sum is checked.
 
     Args:
         recipe: of the build.

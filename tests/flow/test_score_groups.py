@@ -60,9 +60,8 @@ class Prompts(StageTables):
     """The prompts of a build, whose ids are `p000`, `p001`, ..., some of them without an answer."""
 
     def __init__(self, prompts: int, empty: frozenset[int], shard_size: int) -> None:
-        self.ids = [f"p{number:03}" for number in range(prompts)]
-        self.empty, self.shard_size = empty, shard_size
-        self.shards = range(-(-prompts // shard_size))
+        ids = [f"p{number:03}" for number in range(prompts)]
+        vars(self).update(ids=ids, empty=empty, shard_size=shard_size, shards=range(-(-prompts // shard_size)))
 
     @property
     def n_prompts(self) -> int:

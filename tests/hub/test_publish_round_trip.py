@@ -183,7 +183,7 @@ result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("
     for (kind, message), (_, expected) in zip(told, HOSTILE, strict=False):
         assert kind == "RecipeError"
         assert expected in message
-    assert "pins something else than commits" in told[len(HOSTILE)][1]
+    assert "pins more than commits" in told[len(HOSTILE)][1]
     assert told[-1][0] in ("RecipeError", "UserError", "InputError")
     assert made == []
 

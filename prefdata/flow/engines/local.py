@@ -176,7 +176,7 @@ class _Pass(Generic[Task, Result]):
             self.writing.popleft().result()
 
     def _write(self, act: Callable[[Argument], None], argument: Argument) -> None:
-        # A disk that is slower than the engine must stop it at last: memory holds what is not written.
+        # A disk that is slower than the worker must stop it in the end: memory holds what is not written.
         while len(self.writing) >= _BACKLOG:
             self.writing.popleft().result()
         self.writing.append(self.writer.submit(act, argument))
@@ -200,7 +200,7 @@ class _Pass(Generic[Task, Result]):
             self.writing.popleft().result()
 
     def close(self) -> None:
-        # A shard that the writer has begun or was given is worth the wait, also after an error elsewhere.
+        # A shard that was handed to the writer is worth the wait, also after an error elsewhere.
         self.writer.shutdown(wait=True)
         for journal in self.journals:
             journal.close()
