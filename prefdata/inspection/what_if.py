@@ -66,19 +66,21 @@ def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[st
     tallies = [_Tally(rule) for rule in rules]
     path = resolve_dataset_folder(where)
     if (path / "candidates").is_dir():
-        parts = _of_dataset(path)
+        chunks = _of_dataset(path)
     else:
-        parts = _of_build(path) if path.is_dir() else _of_table(path, columns or {})
-    for part in parts:
+        chunks = _of_build(path) if path.is_dir() else _of_table(path, columns or {})
+    for chunk in chunks:
         for tally in tallies:
-            compared = part.comparisons if tally.rule.needs_comparisons() else None
-            paired = tally.rule.pair(part.candidates, part.prompt_ids, compared)
-            tally.add(part.candidates, paired, len(part.prompt_ids), part.dropped)
+            compared = chunk.comparisons if tally.rule.needs_comparisons() else None
+            paired = tally.rule.pair(chunk.candidates, chunk.prompt_ids, compared)
+            tally.add(chunk.candidates, paired, len(chunk.prompt_ids), chunk.dropped)
     return [tally.outcome(tallies[0]) for tally in tallies]
 
 
 @dataclass(frozen=True)
-class _Part:
+class _ScoredPrompts:
+    """Some prompts with their scored answers."""
+
     candidates: pl.DataFrame
     prompt_ids: list[str]
     """The ids of all their prompts."""
@@ -88,13 +90,15 @@ class _Part:
     """The scorer's comparisons, as rules take them."""
 
 
-def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_Part]:
+def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_ScoredPrompts]:
     scored = read_scored_table(path, columns)
     dropped = dict(scored.drops.group_by("reason").len().iter_rows())
-    yield _Part(scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped)
+    yield _ScoredPrompts(
+        scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped
+    )
 
 
-def _of_dataset(folder: Path) -> Iterator[_Part]:
+def _of_dataset(folder: Path) -> Iterator[_ScoredPrompts]:
     """Yields the answers that are published with the pairs; those of a backfill are left out."""
     try:
         answers = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(folder.glob("candidates/*.parquet"))])
@@ -108,10 +112,10 @@ def _of_dataset(folder: Path) -> Iterator[_Part]:
         compared = _compared([read_parquet(file) for file in sorted(folder.glob("comparisons/*.parquet"))])
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} holds no dataset with its candidates: {error}") from error
-    yield _Part(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
+    yield _ScoredPrompts(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
 
 
-def _of_build(folder: Path) -> Iterator[_Part]:
+def _of_build(folder: Path) -> Iterator[_ScoredPrompts]:
     """Yields the shards of a build whose scores are finished; the backfill's answers are not among them."""
     build = BuildReader(folder)
     if build.state("scores") != "done":
@@ -123,7 +127,9 @@ def _of_build(folder: Path) -> Iterator[_Part]:
     compares, before = build.recipe.scores.compares, build.report("prompts")["drops"]
     for shard in build.shards:
         compared = comparisons_for_a_rule(build.comparisons(shard), compares) if compares else None
-        yield _Part(build.scored_candidates(shard), build.prompt_ids(shard), before if shard == 0 else {}, compared)
+        yield _ScoredPrompts(
+            build.scored_candidates(shard), build.prompt_ids(shard), before if shard == 0 else {}, compared
+        )
 
 
 def _compared(tables: Sequence[pa.Table]) -> pl.DataFrame | None:
