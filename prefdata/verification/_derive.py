@@ -10,13 +10,12 @@ from itertools import pairwise
 from prefdata.dataset import AnyLayout, Layout
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
-from prefdata.flow.rows import frame_of
-from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.lazy import pa, pl
 from prefdata.pairing import PairRule, pair_with_backfill
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.scoring import Scorer
 from prefdata.spec import Context
-from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
+from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, frame_of, pairs_schema, trace_of
 from prefdata.verification._scores import ScoreCheck, asked
 from prefdata.verification._tables import Rows, made_id
 from prefdata.verification.report import ABSENT, Report

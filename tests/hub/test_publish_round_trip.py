@@ -167,14 +167,14 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
     hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
     found = client.run(
         f"""{RECIPE}
-from prefdata.flow.lock import FORMAT
+from prefdata.flow.graph import FORMAT
 import prefdata.flow.from_hub
 from prefdata.flow.from_hub import fetch_recipe
 prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow.build").flow.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata.flow.build").flow.build.build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",
@@ -183,7 +183,7 @@ result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("
     for (kind, message), (_, expected) in zip(told, HOSTILE, strict=False):
         assert kind == "RecipeError"
         assert expected in message
-    assert "pins something else than commits" in told[len(HOSTILE)][1]
+    assert "pins more than commits" in told[len(HOSTILE)][1]
     assert told[-1][0] in ("RecipeError", "UserError", "InputError")
     assert made == []
 

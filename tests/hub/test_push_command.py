@@ -72,5 +72,5 @@ def test_build_wants_one_recipe_and_a_place_to_push_to(near, prefdata):
 def test_from_wants_a_dataset_of_the_hub(near, prefdata, name):
     said = prefdata("build", "--from", name)
     assert said.code == 2
-    assert "is no dataset of the Hub" in said.err
+    assert "is not a dataset of the Hub" in said.err
     assert near.hub.log == []
