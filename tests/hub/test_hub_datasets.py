@@ -99,7 +99,7 @@ result = {{
         "private": "or is private and can't be seen from here (HTTP 404)",
         "gated": "is gated: its owner must grant access first (HTTP 403)",
         "revision": "'alice/prefs' has no revision 'v2'",
-        "name": "'a/b/c' is no repository's name",
+        "name": "'a/b/c' is not a valid repository name",
         "split": "no split 'train_pref'\n  valid: splits: train_prefs, test_prefs (did you mean 'train_prefs'?)",
         "config": "no configuration 'othr'\n  valid: configurations: default, other (did you mean 'other'?)",
         "column": "no column 'promt'\n  valid: prompt, extra (did you mean 'prompt'?)",
@@ -129,7 +129,7 @@ def test_a_passing_failure_is_outlasted_and_a_lasting_one_names_its_status(hub, 
     hub.fail(status=500, path=r"/api/datasets/alice/prefs", times=99)
     kind, message = client.run("result = refused(lambda: hub.resolve_dataset('alice/prefs'))")
     assert kind == "InputError"
-    assert "failed when asked for the dataset 'alice/prefs' (HTTP 500)" in message
+    assert "failed to answer a request for the dataset 'alice/prefs' (HTTP 500)" in message
 
 
 def test_without_a_network_the_cached_commit_is_read_and_no_other(hub, client):
@@ -150,7 +150,7 @@ result = {{
     assert found["cached"] == [{"prompt": "held out"}]
     assert found["sha"] == first
     assert found["other"][0] == "InputError"
-    assert f"can't be had at commit {second}" in found["other"][1]
+    assert f"is not available at commit {second}" in found["other"][1]
     assert found["main"][0] == "InputError"
     assert "can't be reached" in found["main"][1]
 
@@ -181,7 +181,7 @@ def test_a_folder_of_the_same_name_is_never_taken_for_the_dataset(hub, client):
         f"result = refused(lambda: list(hub.dataset_rows('alice/prefs', None, 'train_prefs', {sha!r})))"
     )
     assert kind == "InputError"
-    assert "a folder of this name stands in the current folder" in message
+    assert "the current folder holds a folder of this name" in message
 
 
 def test_completions_of_a_hub_dataset_are_pinned_and_joined(hub, client):

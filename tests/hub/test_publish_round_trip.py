@@ -174,7 +174,7 @@ prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow.build").flow.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata.flow.build").flow.build.build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",

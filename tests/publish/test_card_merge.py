@@ -107,7 +107,7 @@ def test_a_block_that_somebody_removed_comes_back_in_its_place():
 
 @pytest.mark.parametrize("theirs", ["---\na: [\n---\n", "---\n- list\n---\n", "---\n&a *b\n---\n"])
 def test_a_header_that_is_no_mapping_is_refused(theirs):
-    with pytest.raises(PublishError, match="no YAML mapping"):
+    with pytest.raises(PublishError, match="not a YAML mapping"):
         merge_card(NEW, theirs)
 
 
