@@ -131,7 +131,7 @@ def build(
 def write_dataset(run: Run) -> None:
     """The last stage: pairs become the dataset folder, which appears at once."""
     audit = run.audit()
-    for warning in run.recipe.audit.crossed(audit):
+    for warning in run.recipe.audit.warnings(audit):
         say(f"audit: {warning}")
     layout, given = run.recipe.dataset, run.given_splits()
     told = dict(zip(given["prompt_id"].to_pylist(), given["split"].to_pylist(), strict=True))
@@ -153,7 +153,7 @@ def write_dataset(run: Run) -> None:
         recipe=run.recipe.dump(),
         lock=run.lock.content,
         card=_card_facts(run),
-        audit=run.recipe.audit.judged(audit),
+        audit=run.recipe.audit.with_outcomes(audit),
     )
     replace_folder(run.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
     splits = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())

@@ -15,14 +15,14 @@ def test_both_ways_are_the_number_of_lower_values_less_that_of_higher_ones(monke
     values[:, 1] = np.arange(count)
     expected = (values[:, None] > values).sum(1) - (values[:, None] < values).sum(1)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
-    monkeypatch.setattr(measures, "_FEW", 0)
+    monkeypatch.setattr(measures, "_FEW_ANSWERS", 0)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
-    monkeypatch.setattr(measures, "_FEW", 100)
+    monkeypatch.setattr(measures, "_FEW_ANSWERS", 100)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
 
 
 def test_sums_of_products_of_few_ranks_fit_into_their_type():
-    ranks = measures._centred_ranks(np.arange(measures._FEW)[:, None])
+    ranks = measures._centred_ranks(np.arange(measures._FEW_ANSWERS)[:, None])
     assert (ranks.astype(int) ** 2).sum() <= np.iinfo(ranks.dtype).max
 
 

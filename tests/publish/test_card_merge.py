@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from cards import HOSTILE, LEDGER, ROWS, card, header
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_card import HOSTILE, LEDGER, ROWS, card, header
 
 from prefdata.errors import PublishError
 from prefdata.publish import Publish

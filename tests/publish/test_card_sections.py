@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_card import HOSTILE, LEDGER, ROWS, card, header
-from test_dataset_folder import IDS, written
+from cards import HOSTILE, LEDGER, ROWS, card, header
+from dataset_folders import IDS, written
 
 from prefdata.publish import Publish
 from prefdata.publish.card.blocks import find_blocks, inline, prose

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_card import card, header
+from cards import card, header
 
 from prefdata.publish import Publish
 from prefdata.publish.card.lint import lint_card, lint_header

@@ -22,7 +22,7 @@ def test_a_build_verifies_whole(built, dataset):
     for where in (built, dataset):
         report = verify_dataset(where)
         assert (report.holds, report.not_checked, report.mismatches) == (True, [], [])
-        assert "every pair, split and drop, made again from the answers" in report.checked
+        assert "every pair, split and drop, rebuilt from the answers" in report.checked
 
 
 def test_the_fixture_has_something_of_everything(dataset):
@@ -112,7 +112,7 @@ def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
     (dataset / "README.md").write_text(card.replace(config, ""), "utf-8")
     report = verify_dataset(with_hashes_made_again(dataset))
     assert report.mismatches == []
-    assert any("no answers that could be used" in what for what in report.not_checked)
+    assert any("no usable answers" in what for what in report.not_checked)
 
     rewrite(dataset / "data/train-00000-of-00001.parquet", lambda table: table[0].update(length_chosen=1))
     report = verify_dataset(with_hashes_made_again(dataset))

@@ -64,7 +64,7 @@ def test_with_its_table_everything_is_checked(paired, verified, table):
 def test_with_its_answers_it_needs_no_table(paired, verified):
     found = verified(paired("--with-candidates"))
     assert (found["mismatches"], found["not_checked"]) == ([], [])
-    assert "every pair, split and drop, made again from the answers" in found["checked"]
+    assert "every pair, split and drop, rebuilt from the answers" in found["checked"]
 
 
 @pytest.mark.parametrize("rule", sorted(rule_named()))

@@ -17,7 +17,7 @@ def test_it_ends_with_0_when_all_holds(dataset, prefdata):
     said = prefdata("verify", dataset)
     assert (said.code, said.err) == (0, "")
     assert said.out.splitlines()[-1] == "Everything that was checked holds."
-    assert "checked      ledger, counted again" in said.out
+    assert "checked      ledger, recounted" in said.out
 
 
 def test_it_ends_with_1_on_a_mismatch_and_shows_the_first_ones_of_all(dataset, prefdata):
