@@ -73,9 +73,10 @@ class Auditor:
         """Adds prompts with all their candidates and pairs; no prompt may come in two calls.
 
         Args:
-            candidates: prompt_id, source, index, score (null when unscored), and either `response` or both `length`
-                (Unicode code points, null without a text) and `repeats` (the text is another answer's of the prompt,
-                true for all but one of the same text). Optionally `place`: where a judge saw the answer. In any order.
+            candidates: prompt_id, source, index, score (null when unscored), and either `response`, or `digest` and
+                `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code points, null
+                without a text) and `repeats` (the text is another answer's of the prompt, true for all but one of the
+                same text). Optionally `place`: where a judge saw the answer. In any order.
             pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair.
         """
         answers = candidates if "repeats" in candidates.columns else _measured(candidates)
@@ -231,10 +232,13 @@ class _Sources(NamedTuple):
 
 
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
-    usable = pl.col("score").is_not_null() & pl.col("response").is_not_null()
-    text = pl.struct("prompt_id", "response")
-    return candidates.filter(usable).with_columns(
-        length=pl.col("response").str.len_chars().cast(pl.Int64), repeats=~text.is_first_distinct()
+    if "digest" in candidates.columns:
+        usable, text, length = pl.col("digest").is_not_null(), "digest", pl.col("characters")
+    else:
+        usable, text = pl.col("response").is_not_null(), "response"
+        length = pl.col("response").str.len_chars().cast(pl.Int64)
+    return candidates.filter(usable & pl.col("score").is_not_null()).with_columns(
+        length=length, repeats=~pl.struct("prompt_id", text).is_first_distinct()
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.dataset import held_out
-from prefdata.flow.from_table import table_digest
 from prefdata.flow.lock import score_parts
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
@@ -16,6 +15,7 @@ from prefdata.publish.manifest import LAYOUTS
 from prefdata.scoring import CompositeScorer
 from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows
+from prefdata.tables.digest import table_digest
 from prefdata.tables.documents import ABSENT
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
 from prefdata.tables.scored_table import ScoredTable
