@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from prefdata.pairing.base import LengthUnit
+from prefdata.pairing.facts import LengthUnit
 
 __all__ = ["text_length"]
 
