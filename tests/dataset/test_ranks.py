@@ -41,7 +41,7 @@ def test_groups_of_one_size_are_the_columns_of_one_array(groups, rows):
 
 
 def test_groups_that_lie_apart_are_put_together_without_the_rows_that_are_not_known():
-    groups, known = np.array([3, 1, 3, 2, 1, 3]), np.array([True, True, False, True, True, True])
+    groups, present = np.array([3, 1, 3, 2, 1, 3]), np.array([True, True, False, True, True, True])
     assert [found.tolist() for found in measures._rows_by_size(groups)] == [[[1], [4]], [[0], [2], [5]]]
-    assert [found.tolist() for found in measures._rows_by_size(groups, known)] == [[[1, 0], [4, 5]]]
-    assert measures._rows_by_size(groups, known & False) == []
+    assert [found.tolist() for found in measures._rows_by_size(groups, present)] == [[[1, 0], [4, 5]]]
+    assert measures._rows_by_size(groups, present & False) == []

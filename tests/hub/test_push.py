@@ -76,9 +76,11 @@ class TestWhoSeesIt:
     def test_public_only_when_asked_and_only_once_it_is_whole(self, near, folder):
         push(folder, "alice/prefs", public=True)
         assert not near.hub.repos["dataset", "alice/prefs"].private
-        opened = next(place for place, entry in enumerate(near.hub.log) if entry[0] == "PUT" and "settings" in entry[1])
-        made = next(place for place, entry in enumerate(near.hub.log) if "/commit/" in entry[1])
-        assert made < opened
+        opened_at = next(
+            position for position, entry in enumerate(near.hub.log) if entry[0] == "PUT" and "settings" in entry[1]
+        )
+        made_at = next(position for position, entry in enumerate(near.hub.log) if "/commit/" in entry[1])
+        assert made_at < opened_at
 
     def test_a_public_repository_needs_the_word(self, near, folder):
         near.hub.put("dataset", "alice/prefs", {"a.txt": b"a"})
@@ -148,8 +150,8 @@ class TestSchema:
 
         push(folder, "alice/prefs")
         table = pq.read_table(folder / "data" / "train-00000-of-00001.parquet").replace_schema_metadata()
-        place = table.column_names.index("pair_index")
-        changed = table.set_column(place, "pair_index", table["pair_index"].cast("string")).drop_columns(
+        column = table.column_names.index("pair_index")
+        changed = table.set_column(column, "pair_index", table["pair_index"].cast("string")).drop_columns(
             ["score_margin"]
         )
         other = dataset_folder(tmp_path / "two")

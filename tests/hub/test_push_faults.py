@@ -252,8 +252,8 @@ def test_a_file_that_the_hub_has_cut_short_is_noticed(near, folder, monkeypatch)
 
 class TestAccess:
     def test_what_the_hub_says_is_told_without_token_address_or_control_characters(self, near, before, folder):
-        said = "No room for Bearer abc, secret-of-alice, hf_xyz: see https://cdn.example/x?Signature=s \x1b[31m"
-        near.hub.fail(403, path=COMMIT, headers={"X-Error-Message": said})
+        message = "No room for Bearer abc, secret-of-alice, hf_xyz: see https://cdn.example/x?Signature=s \x1b[31m"
+        near.hub.fail(403, path=COMMIT, headers={"X-Error-Message": message})
         with pytest.raises(PublishError) as refused:
             push(folder, "alice/prefs")
         assert "The Hub says: No room for (token) (token), (token): see (address)" in str(refused.value)

@@ -38,10 +38,10 @@ def test_it_states_a_licence_only_when_the_author_states_one():
 
 
 def test_tags_are_the_usual_ones_and_the_authors_without_repetition():
-    found = header(card(publish=Publish(tags=("mine", "dpo"), language=("en", "de"))))
-    assert found["tags"] == ["preference", "dpo", "synthetic", "prefdata", "mine"]
-    assert found["language"] == ["en", "de"]
-    assert found["size_categories"] == ["n<1K"]
+    fields = header(card(publish=Publish(tags=("mine", "dpo"), language=("en", "de"))))
+    assert fields["tags"] == ["preference", "dpo", "synthetic", "prefdata", "mine"]
+    assert fields["language"] == ["en", "de"]
+    assert fields["size_categories"] == ["n<1K"]
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,22 @@ def test_size_categories_are_those_of_the_hub(rows, category):
 def test_no_text_of_the_author_can_break_the_header(text, tmp_path):
     publish = Publish(title=text, license=text, language=(text,), tags=(text,))
     plain = header(card())
-    found = header(card(description=text, publish=publish, steps={"prompts": text}))
-    assert found == clients_header(card(description=text, publish=publish), tmp_path)
-    assert found["pretty_name"] == text
-    assert found["license"] == text
-    assert found["language"] == [text]
-    assert text in found["tags"]
-    assert found["configs"] == plain["configs"]
-    assert found["size_categories"] == plain["size_categories"]
+    fields = header(card(description=text, publish=publish, steps={"prompts": text}))
+    assert fields == clients_header(card(description=text, publish=publish), tmp_path)
+    assert fields["pretty_name"] == text
+    assert fields["license"] == text
+    assert fields["language"] == [text]
+    assert text in fields["tags"]
+    assert fields["configs"] == plain["configs"]
+    assert fields["size_categories"] == plain["size_categories"]
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("-\n\r :#'\"[]{}&*!|>%@`ab\x1b\u2028"), min_size=1, max_size=20))
 def test_no_mix_of_marks_can_break_the_header(text):
-    found = header(card(description=text, publish=Publish(title=text)))
-    assert found["pretty_name"] == text
-    assert found["configs"] == header(card())["configs"]
+    fields = header(card(description=text, publish=Publish(title=text)))
+    assert fields["pretty_name"] == text
+    assert fields["configs"] == header(card())["configs"]
 
 
 def test_the_table_of_stages_balances_and_shows_every_reason():

@@ -1,4 +1,4 @@
-"""What the card tells: the numbers of the files, the methods of the recipe, and no foreign markup."""
+"""The card has the numbers of the files and the methods of the recipe, and no markup from elsewhere."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ class TestStatistics:
 
 class TestCitations:
     def test_each_method_once_in_the_order_of_the_flow(self):
-        found = citations(load_recipe("wpo_hybrid_v2").dump())
-        assert [title.rpartition("arXiv:")[2] for title in found] == ["2310.01377", "2404.03715", "2406.11827"]
+        titles = citations(load_recipe("wpo_hybrid_v2").dump())
+        assert [title.rpartition("arXiv:")[2] for title in titles] == ["2310.01377", "2404.03715", "2406.11827"]
 
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_every_shipped_recipe_cites_something(self, name):

@@ -66,12 +66,12 @@ class TestDatasetsReadsIt:
         monkeypatch.setattr(folder, "_FILE_BYTES", 20_000)
         where = written(tmp_path / "dataset", test_ids=IDS[::5])
         assert len(data(where)) >= 3
-        found = loaded(where, tmp_path / "cache")
-        assert found["names"] == ["train", "test"]
-        assert (found["train"]["rows"], found["test"]["rows"]) == (2000, 500)
-        assert found["train"]["equal"] and found["test"]["equal"]
-        assert found["train"]["features"] == found["test"]["features"]
-        features = found["train"]["features"]
+        splits = loaded(where, tmp_path / "cache")
+        assert splits["names"] == ["train", "test"]
+        assert (splits["train"]["rows"], splits["test"]["rows"]) == (2000, 500)
+        assert splits["train"]["equal"] and splits["test"]["equal"]
+        assert splits["train"]["features"] == splits["test"]["features"]
+        features = splits["train"]["features"]
         assert [features[name] for name in ("prompt", "chosen", "rejected")] == [MESSAGES] * 3
         assert features["prompt_id"] == "Value('string')"
         assert features["score_chosen"] == "Value('float64')"
@@ -80,12 +80,12 @@ class TestDatasetsReadsIt:
 
     def test_without_a_single_pair_its_stream_is_empty_and_keeps_the_features(self, tmp_path):
         # Not streamed, `datasets` loads no split that has no row: "corresponds to no data".
-        found = loaded(written(tmp_path / "dataset", [], ["held out"]), tmp_path / "cache", "streamed")
-        assert found["names"] == ["train"]
-        assert found["train"]["rows"] == 0
-        assert found["train"]["equal"]
-        assert found["train"]["features"]["chosen"] == MESSAGES
-        assert found["train"]["features"]["score_chosen"] == "Value('float64')"
+        splits = loaded(written(tmp_path / "dataset", [], ["held out"]), tmp_path / "cache", "streamed")
+        assert splits["names"] == ["train"]
+        assert splits["train"]["rows"] == 0
+        assert splits["train"]["equal"]
+        assert splits["train"]["features"]["chosen"] == MESSAGES
+        assert splits["train"]["features"]["score_chosen"] == "Value('float64')"
 
     @pytest.mark.parametrize(("test_ids", "left"), [(["dropped"], "train"), (IDS[:5], "test")])
     def test_a_split_without_a_pair_is_left_out_because_it_would_make_all_of_it_unloadable(
@@ -93,9 +93,9 @@ class TestDatasetsReadsIt:
     ):
         where = written(tmp_path / "dataset", IDS[:5], test_ids)
         assert data(where) == [f"{left}-00000-of-00001.parquet"]
-        found = loaded(where, tmp_path / "cache")
-        assert found["names"] == [left]
-        assert found[left]["equal"]
+        splits = loaded(where, tmp_path / "cache")
+        assert splits["names"] == [left]
+        assert splits[left]["equal"]
 
 
 class TestFiles:

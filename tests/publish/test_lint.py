@@ -68,9 +68,9 @@ def test_our_own_cards_have_none():
     ],
 )
 def test_a_problem_is_one_line_that_names_key_and_value(change, problem):
-    found = lint_header({**GOOD, **change})
-    assert any(problem in line for line in found), found
-    assert all("\n" not in line for line in found)
+    problems = lint_header({**GOOD, **change})
+    assert any(problem in line for line in problems), problems
+    assert all("\n" not in line for line in problems)
 
 
 @pytest.mark.parametrize("text", ["", "# no header", "---\na: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n"])

@@ -44,12 +44,12 @@ HOSTILE = [
 
 
 def card(rows=None, **facts: object) -> str:
-    given = {"name": "a-name", "description": "About it.", "publish": Publish(), "steps": {}, **facts}
-    return card_text(CardFacts(**given), LEDGER, rows or ROWS)
+    values = {"name": "a-name", "description": "About it.", "publish": Publish(), "steps": {}, **facts}
+    return card_text(CardFacts(**values), LEDGER, rows or ROWS)
 
 
 def header(text: str) -> dict[str, object]:
     """As the Hub's client finds it: from the first line of three dashes to the next."""
-    found = re.match(r"\A---\n([\s\S]*?\n)---\n", text)
-    assert found is not None
-    return yaml.safe_load(found[1])
+    match = re.match(r"\A---\n([\s\S]*?\n)---\n", text)
+    assert match is not None
+    return yaml.safe_load(match[1])

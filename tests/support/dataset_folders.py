@@ -47,7 +47,7 @@ def written(
     tables = [rows(ids).slice(start, step) for start in range(0, max(1, len(ids)), step)]
     drop = {"prompt_id": "x", "stage": "prompts", "reason": "blank", "detail": "row 3"}
     lost = {**drop, "source": "policy", "index": 2}
-    given = {
+    values = {
         "rows": tables,
         "test_ids": set(test_ids),
         "drops": pa.Table.from_pylist([drop], DROPS),
@@ -58,5 +58,5 @@ def written(
         "card": CardFacts(name="n", description="d", publish=Publish(), steps={}),
         **changes,
     }
-    write_dataset_folder(where, DatasetFolder(**given))
+    write_dataset_folder(where, DatasetFolder(**values))
     return where
