@@ -27,7 +27,7 @@ class Axolotl(Layout):
         return False
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         columns = {
             "prompt_id": pairs["prompt_id"],
             "messages": joined_prompts(pairs, prompts),

@@ -32,7 +32,7 @@ class FullConversation(Layout):
         return False
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         messages = joined_prompts(pairs, prompts)
         columns = {
             "prompt_id": pairs["prompt_id"],

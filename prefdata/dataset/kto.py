@@ -33,7 +33,7 @@ class KTO(Layout):
         return 2
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         count = pairs.num_rows
         twice = pa.array(np.repeat(np.arange(count), 2))
         in_turn = pa.array(np.arange(2 * count).reshape(2, count).T.ravel())

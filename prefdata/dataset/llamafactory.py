@@ -69,7 +69,7 @@ class LlamaFactory(Layout):
         return {"dataset_info.json": entries}
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`.
+        """Makes the rows: see `Layout.rows`.
 
         Raises:
             InputError: LLaMA-Factory would skip a prompt.

@@ -33,12 +33,12 @@ class SnorkelLayout(Layout):
 
     @property
     def train_split(self) -> str:
-        """See `Layout.train_split`."""
+        """Name: see `Layout.train_split`."""
         return f"train_iteration_{self.iteration}"
 
     @property
     def test_split(self) -> str:
-        """See `Layout.test_split`."""
+        """Name: see `Layout.test_split`."""
         return f"test_iteration_{self.iteration}"
 
     @property
@@ -52,7 +52,7 @@ class SnorkelLayout(Layout):
         return True
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         from prefdata.tables.schemas import MESSAGES
 
         if answers is None:

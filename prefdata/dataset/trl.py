@@ -21,7 +21,7 @@ class TRLPairs(Layout):
     kind: Literal["trl"] = "trl"
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         columns = {
             "prompt": joined_prompts(pairs, prompts),
             "chosen": as_answers(pairs["response_chosen"]),

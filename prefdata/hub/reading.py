@@ -31,12 +31,13 @@ __all__ = [
     "locked_commits",
     "resolve_dataset",
     "resolve_model",
+    "split_reference",
 ]
 
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
 
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+_REFERENCE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
@@ -254,7 +255,13 @@ def resolve_dataset_folder(where: str | Path) -> Path:
         InputError: no such repository or revision, no access to it, or the files can't be fetched.
         MissingExtraError: `huggingface_hub` is not installed.
     """
-    parts = _REPO.fullmatch(str(where))
-    if Path(where).exists() or not parts or parts["repo"].startswith("."):
+    reference = split_reference(str(where))
+    if Path(where).exists() or reference is None or reference[0].startswith("."):
         return Path(where)
-    return download_dataset(parts["repo"], parts["revision"])[0]
+    return download_dataset(*reference)[0]
+
+
+def split_reference(text: str) -> tuple[str, str | None] | None:
+    """Splits `owner/name` or `owner/name@revision` into repository and revision; None for any other text."""
+    match = _REFERENCE.fullmatch(text)
+    return None if match is None else (match[1], match[2])

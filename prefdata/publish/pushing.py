@@ -122,7 +122,7 @@ class _Push:
     plan: PushPlan = field(init=False)
 
     def run(self) -> tuple[HubCommit, bool]:
-        """Pushes; returns the commit that holds the dataset, and whether this push made it."""
+        """Pushes the dataset; returns the commit that holds the dataset, and whether this push made it."""
         start, problem, lost = self._head(), "", False
         tagged_commit = None if self.tag is None else self.repo.tag(self.tag)
         for number, pause in enumerate((*_WAITS, None)):

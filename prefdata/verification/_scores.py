@@ -64,7 +64,7 @@ class ScoreCheck:
     """Reason → comparisons without a decision; None → decided ones."""
 
     def __post_init__(self) -> None:
-        """Length-debiased scores can't be recomputed one by one; the regression checks all of them together."""
+        """Sets up the check of length-debiased scores, which can't be recomputed one by one."""
         self.fit = FitCheck(self.scorer, self.report) if isinstance(self.scorer, LengthDebiased) else None
 
     @property

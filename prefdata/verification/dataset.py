@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from prefdata import hub
@@ -17,8 +16,6 @@ from prefdata.verification._tables import DamagedError
 from prefdata.verification.report import Report
 
 __all__ = ["verify_dataset"]
-
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 
 
 def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: int | None = 20) -> Report:
@@ -72,13 +69,13 @@ def _locate(where: str | Path) -> tuple[Path, Path, str | None]:
         if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
             raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
         return folder, folder, None
-    reference = _REPO.fullmatch(str(where))
-    if folder.exists() or not reference:
+    reference = hub.split_reference(str(where))
+    if folder.exists() or reference is None:
         raise InputError(
             f"{str(where)!r} is not a folder",
             valid="a dataset folder, a build folder, or owner/name of a dataset of the Hub",
             hint="check the path; a relative one starts at the current folder",
         )
-    download, sha = hub.download_dataset(reference["repo"], reference["revision"])
+    download, sha = hub.download_dataset(*reference)
     # The client's cache has the files elsewhere in the repository's folder, and links to them.
     return download, download.parent.parent, sha
