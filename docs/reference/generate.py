@@ -155,12 +155,13 @@ def type_text(annotation: Any) -> str:
 def command_page() -> str:
     """Writes the help of every command."""
     [group] = [value for value in vars(cli).values() if isinstance(value, click.Group)]
-    context = click.Context(group, info_name="prefdata", max_content_width=100, terminal_width=100)
+    width: dict[str, Any] = {"max_content_width": 100, "terminal_width": 100}
+    context = click.Context(group, info_name="prefdata", **group.context_settings, **width)
     sections = []
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        inner = click.Context(command, info_name=name, parent=context, max_content_width=100, terminal_width=100)
+        inner = click.Context(command, info_name=name, parent=context, **width)
         sections.append(f"## {name}\n\n```text\n{command.get_help(inner)}\n```")
     return "\n\n".join(["# Commands", _MADE, *sections]) + "\n"
 

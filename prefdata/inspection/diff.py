@@ -18,7 +18,7 @@ from prefdata.tables.documents import ABSENT, json_differences
 
 __all__ = ["Difference", "compare"]
 
-_KEY = ["prompt_id", "place"]
+_KEY = ["prompt_id", "number"]
 _MEANS = ("score_chosen", "score_rejected", "score_margin", "length_chosen", "length_rejected")
 _TURNS = ("prompt", "chosen", "rejected")
 _CARD_LINES = 80
@@ -97,7 +97,7 @@ def compare(before: Path, after: Path) -> Difference:
 class _Dataset:
     folder: Path
     pairs: pl.DataFrame
-    """Rows of all splits, with `split` and with `place`, the number of the pair within its prompt."""
+    """Rows of all splits, with `split` and with `number`, the position of the pair within its prompt."""
     outcomes: Mapping[str, str]
     """Prompt → `pair` or the reason of its drop."""
 
@@ -113,7 +113,7 @@ def _read(folder: Path) -> _Dataset:
     frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
     try:
         pairs = pl.concat(frames)
-        pairs = pairs.with_columns(place=pl.int_range(pl.len()).over("prompt_id"))
+        pairs = pairs.with_columns(number=pl.int_range(pl.len()).over("prompt_id"))
     except pl.exceptions.PolarsError as error:
         raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
@@ -170,7 +170,7 @@ def _compare_pairs(difference: Difference, first: pl.DataFrame, second: pl.DataF
                 difference.changed[name] = different.height
                 if name in _TURNS:
                     _show(difference, name, different["prompt_id"].to_list())
-    moved = both.filter((pl.col("split") != pl.col("split after")) & (pl.col("place") == 0))
+    moved = both.filter((pl.col("split") != pl.col("split after")) & (pl.col("number") == 0))
     words = moved.select(pl.format("{} → {}", "split", "split after").alias("move"), "prompt_id")
     difference.splits = dict(sorted(words.group_by("move").len().iter_rows()))
     _show(difference, "splits", words["prompt_id"].to_list())
