@@ -22,12 +22,16 @@ __all__ = [
     "Pair",
     "Prompt",
     "Request",
+    "SIDES",
     "Score",
     "Scored",
     "TokenLogprobs",
     "as_messages",
     "prompt_id_of",
 ]
+
+SIDES = ("chosen", "rejected")
+"""The two answers of a pair, in the order of columns and reports."""
 
 FinishReason = Literal["stop", "length", "unknown"]
 """Why an answer ended: by itself, at the token limit, or not told by its source."""

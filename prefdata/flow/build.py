@@ -105,7 +105,7 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
         StoreError: the folder can't be written.
     """
     audit = _audit(build)
-    for warning in build.recipe.audit.crossed(audit):
+    for warning in build.recipe.audit.warnings(audit):
         say(f"audit: {warning}")
     layout, splits = build.recipe.dataset, build.given_splits()
     split_of = dict(zip(splits["prompt_id"].to_pylist(), splits["split"].to_pylist(), strict=True))
@@ -126,7 +126,7 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
         recipe=build.recipe.dump(),
         lock=lock,
         card=_card_facts(build),
-        audit=build.recipe.audit.judged(audit),
+        audit=build.recipe.audit.with_outcomes(audit),
     )
     replace_folder(build.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
     sizes = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())

@@ -22,7 +22,6 @@ from prefdata.spec import JSON
 
 __all__ = ["fetch_recipe"]
 
-_WHERE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
 _KEY = "OPENAI_API_KEY"
@@ -44,10 +43,10 @@ def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
         InputError: there is no such dataset, or `prefdata build` has not made it.
         RecipeError: its recipe is not valid, or would act in the name of the user who builds it.
     """
-    named = _WHERE.fullmatch(where)
-    if named is None:
+    reference = hub.split_reference(where)
+    if reference is None:
         raise InputError(f"{where!r} is not a dataset of the Hub", valid="owner/name, or owner/name@revision")
-    folder, _ = hub.download_dataset(named["repo"], named["revision"], only=[_RECIPE, _LOCK])
+    folder, _ = hub.download_dataset(*reference, only=[_RECIPE, _LOCK])
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 
 from prefdata.errors import ConservationError
 from prefdata.lazy import pa, pc, pl, pq
+from prefdata.records import SIDES
 
 __all__ = [
     "ANSWERS",
@@ -44,7 +45,7 @@ _CANDIDATE = [("prompt_id", pa.string()), ("source", pa.string()), ("index", pa.
 _DROP = [("prompt_id", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 _SIDES = [
     (f"{name}_{side}", kind)
-    for side in ("chosen", "rejected")
+    for side in SIDES
     for name, kind in (
         ("n_tied", pa.int64()),
         ("decided", pa.string()),
