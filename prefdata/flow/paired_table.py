@@ -20,6 +20,7 @@ from prefdata.lazy import np, pa, pl
 from prefdata.pairing import PairRule
 from prefdata.pairing.facts import FACTS, facts_of
 from prefdata.spec import JSON
+from prefdata.tables.answers import ANSWER_ORDER
 from prefdata.tables.digest import CandidateDigest
 from prefdata.tables.pieces import (
     PIECE_BYTES,
@@ -197,8 +198,7 @@ class _Work:
             bucket, asked = self._answers.read(number), self._asked.read(number)
             if bucket is None or asked is None:
                 continue
-            order = ("prompt_id", "source", "index", "digest", *(name for name in _ANSWER if name != "response"))
-            rows = bucket.sort([*dict.fromkeys(order)]).join(
+            rows = bucket.sort(ANSWER_ORDER).join(
                 asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
             )
             rows = rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from prefdata.errors import InputError, closest
-from prefdata.lazy import pa, pl
-from prefdata.tables.digest import text_digests
+from prefdata.lazy import pl
+from prefdata.tables.digest import digest_series
 
 if TYPE_CHECKING:
     from prefdata.pairing.base import PairRule
@@ -51,7 +51,7 @@ def facts_of(rule: PairRule, candidates: pl.DataFrame, *, digests: pl.Series | N
     frame = frame.with_columns(
         characters=text.str.len_chars().cast(pl.Int64),
         n_bytes=text.str.len_bytes().cast(pl.Int64),
-        digest=_digests(frame["response"]) if digests is None else digests,
+        digest=digest_series(frame["response"]) if digests is None else digests,
         unfit=_unfit(rule),
     )
     words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
@@ -64,14 +64,6 @@ _COUNTED = {"characters": "characters", "bytes": "n_bytes"}
 def unsigned_zero(score: pl.Expr) -> pl.Expr:
     """Gives 0.0 for -0.0: the two are equal, so which of two tied rows wins would show in the bytes."""
     return pl.when(score == 0).then(0.0).otherwise(score)
-
-
-def _digests(texts: pl.Series) -> pl.Series:
-    words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
-    digests = pl.Series(words, dtype=pl.UInt64)
-    if not texts.null_count():
-        return digests
-    return digests.zip_with(texts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
 
 
 def _unfit(rule: PairRule) -> pl.Expr:

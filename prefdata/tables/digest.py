@@ -13,7 +13,7 @@ from prefdata.lazy import np, pa, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "mixed", "table_digest", "text_digests"]
+__all__ = ["CandidateDigest", "digest_series", "mixed", "table_digest", "text_digests"]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
 
@@ -36,6 +36,15 @@ def text_digests(texts: pa.Array) -> _Words:
     content = memoryview(data if data is not None else b"")
     hash_of = xxhash.xxh3_64_intdigest
     return np.fromiter((hash_of(content[start:end]) for start, end in pairwise(ends)), np.uint64, len(texts))
+
+
+def digest_series(texts: pl.Series) -> pl.Series:
+    """Hashes each text as `text_digests` does; null for a null."""
+    words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
+    digests = pl.Series(words, dtype=pl.UInt64)
+    if not texts.null_count():
+        return digests
+    return digests.zip_with(texts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
 
 
 def mixed(words: _Words) -> _Words:
@@ -104,8 +113,6 @@ class CandidateDigest:
 
 def table_digest(candidates: pl.DataFrame) -> str:
     """Returns the digest of candidates that have `response`: see `CandidateDigest`."""
-    texts = candidates["response"]
-    digests = pl.Series(text_digests(texts.fill_null("").to_arrow().cast(pa.large_string())), dtype=pl.UInt64)
-    digest = CandidateDigest()
-    digest.add(candidates.with_columns(digest=digests, n_bytes=texts.str.len_bytes().cast(pl.Int64)))
+    texts, digest = candidates["response"], CandidateDigest()
+    digest.add(candidates.with_columns(digest=digest_series(texts), n_bytes=texts.str.len_bytes().cast(pl.Int64)))
     return digest.hexdigest()

@@ -14,12 +14,24 @@ from prefdata.tables.spill import Spill
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["PIECE_BYTES", "ScatteredError", "SeenKeys", "ahead", "buckets_for", "clustered", "gathered", "key_buckets"]
+__all__ = [
+    "BUCKET_BYTES",
+    "PIECE_BYTES",
+    "ScatteredError",
+    "SeenKeys",
+    "ahead",
+    "buckets_for",
+    "clustered",
+    "gathered",
+    "key_buckets",
+]
 
 _T = TypeVar("_T")
 
 PIECE_BYTES = 24 << 20
 """Decoded bytes read at a time."""
+BUCKET_BYTES = 512 << 20
+"""Decoded bytes of rows that wait together on disk."""
 _BUCKETS = 64
 """Most buckets; each has a file open."""
 
@@ -58,7 +70,7 @@ def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
         table: the table; all of it is put on disk.
         folder: for the rows that wait.
     """
-    spill = Spill(folder / "rows", buckets_for(table.n_bytes))
+    spill = Spill(folder / "rows", buckets_for(table.n_bytes, BUCKET_BYTES))
     for frame in ahead(table.frames(PIECE_BYTES)):
         rows = with_keys(frame, has_ids=table.has_ids)
         spill.add(rows, key_buckets(rows["key"], spill.count))
@@ -77,7 +89,7 @@ def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
             start = end
 
 
-def buckets_for(n_bytes: float, bucket_bytes: int = 512 << 20) -> int:
+def buckets_for(n_bytes: float, bucket_bytes: int) -> int:
     """Returns how many buckets hold about `bucket_bytes` each."""
     return int(min(_BUCKETS, max(1, n_bytes // bucket_bytes)))
 

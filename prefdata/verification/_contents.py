@@ -14,7 +14,7 @@ from prefdata.publish.card.text import card_configs, card_header, ledger_table
 from prefdata.publish.manifest import LAYOUTS
 from prefdata.scoring import CompositeScorer
 from prefdata.spec import JSON
-from prefdata.tables.answers import answer_rows
+from prefdata.tables.answers import answer_rows, in_order
 from prefdata.tables.digest import table_digest
 from prefdata.tables.documents import ABSENT
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
@@ -81,7 +81,7 @@ class Contents:
     def _check_against_answers(self) -> None:
         report = self.report
         if self.scored is not None:
-            table = self.scored.candidates.sort(pl.all(), nulls_last=False)
+            table = in_order(self.scored.candidates)
             answers = answer_rows(table, self.scored.prompts.to_arrow())
             self._check_table(table, answers)
             ids, batches = table["prompt_id"].unique().to_list(), iter(_slices(answers))
