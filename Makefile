@@ -38,9 +38,10 @@ test: .venv/ready lint types ## Run every check and every test, real models incl
 	$(BIN)/pip install --quiet --no-deps --target .venv/oldest $(OLDEST)
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish
 
-lint: .venv/ready ## Check style and import bans.
+lint: .venv/ready ## Check style, and which way imports point.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: .venv/ready ## Check types, strictly.
 	$(BIN)/mypy

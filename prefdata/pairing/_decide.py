@@ -14,7 +14,7 @@ from prefdata.pairing.facts import FACTS, unsigned_zero
 from prefdata.pairing.paired import Paired, Proposal
 
 if TYPE_CHECKING:
-    from prefdata.pairing.base import PairRule
+    from prefdata.pairing._rule import Rule
 
 __all__ = ["decide", "proposed", "proposed_rows"]
 
@@ -27,7 +27,7 @@ _FLAWS = ("missing_response", "blank", "unscored", "cut_off")
 
 
 def decide(
-    rule: PairRule, facts: pl.DataFrame, prompt_ids: Iterable[str] | None, comparisons: pl.DataFrame | None
+    rule: Rule, facts: pl.DataFrame, prompt_ids: Iterable[str] | None, comparisons: pl.DataFrame | None
 ) -> Paired:
     """Makes pairs and drops of facts; see `PairRule.pair`."""
     carried = [name for name in _CARRIED if name in facts.columns]
@@ -145,7 +145,7 @@ def _prompts(frame: pl.DataFrame, prompt_ids: Iterable[str] | None) -> pl.DataFr
 
 
 def _pair_columns(
-    rule: PairRule, pairs: pl.DataFrame, eligible: pl.DataFrame, compared: pl.DataFrame | None
+    rule: Rule, pairs: pl.DataFrame, eligible: pl.DataFrame, compared: pl.DataFrame | None
 ) -> pl.DataFrame:
     """The pairs with the columns of `prefdata.tables.schemas.pairs_schema`."""
     carried = [name for name in _CARRIED if name in eligible.columns]
@@ -174,9 +174,7 @@ def _pair_columns(
     return rule.with_extras(pairs, eligible).select(columns)
 
 
-def _compared(
-    rule: PairRule, frame: pl.DataFrame, comparisons: pl.DataFrame | None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The candidates, scored by comparisons where the rule does so, and both directions of the comparisons."""
     if comparisons is None:
         raise InputError(
@@ -212,7 +210,7 @@ def _compared(
     return frame, preferences(comparisons)
 
 
-def _with_eligibility(rule: PairRule, frame: pl.DataFrame) -> pl.DataFrame:
+def _with_eligibility(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The candidates with the reason why one is not eligible, and the place of its score among the eligible ones."""
     unfit = pl.col("unfit")
     unscored = pl.col("score").is_null() & (unfit.is_null() | (unfit == "cut_off"))

@@ -9,7 +9,7 @@ from prefdata.lazy import pl
 from prefdata.tables.digest import digest_series
 
 if TYPE_CHECKING:
-    from prefdata.pairing.base import PairRule
+    from prefdata.pairing._rule import Rule
 
 __all__ = ["FACTS", "LengthUnit", "facts_of", "unsigned_zero"]
 
@@ -29,7 +29,7 @@ _BLANK = r"\A[\s\x1c-\x1f]*\z"
 """White space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 
 
-def facts_of(rule: PairRule, candidates: pl.DataFrame, *, digests: pl.Series | None = None) -> pl.DataFrame:
+def facts_of(rule: Rule, candidates: pl.DataFrame, *, digests: pl.Series | None = None) -> pl.DataFrame:
     """Measures the texts of candidates, once.
 
     Args:
@@ -66,7 +66,7 @@ def unsigned_zero(score: pl.Expr) -> pl.Expr:
     return pl.when(score == 0).then(0.0).otherwise(score)
 
 
-def _unfit(rule: PairRule) -> pl.Expr:
+def _unfit(rule: Rule) -> pl.Expr:
     text = pl.col("response")
     blank = text.str.contains(_BLANK) if "blank" not in rule.admit else pl.lit(value=False)
     cut_off = pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else pl.lit(value=False)
