@@ -399,7 +399,7 @@ def test_strict_mode_is_asked_for_only_where_a_schema_allows_it() -> None:
     "text", ["", "[]", "{}", '{"choices": []}', '{"choices": [{}]}', '{"choices": [{"message": 3}]}']
 )
 def test_what_is_no_completion_is_never_read_as_an_answer(text: str) -> None:
-    with pytest.raises(ValueError, match="no chat completion"):
+    with pytest.raises(ValueError, match="not a chat completion"):
         read_answer("k", text)
 
 
