@@ -18,6 +18,7 @@ __all__ = [
     "Drop",
     "FinishReason",
     "Generation",
+    "LengthUnit",
     "Message",
     "Pair",
     "Prompt",
@@ -27,6 +28,7 @@ __all__ = [
     "TokenLogprobs",
     "as_messages",
     "prompt_id_of",
+    "text_length",
 ]
 
 FinishReason = Literal["stop", "length", "unknown"]
@@ -188,6 +190,17 @@ def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
     if isinstance(prompt, str):
         return (Message(role="user", content=prompt),)
     return tuple(Message(role=message["role"], content=message["content"]) for message in prompt)
+
+
+LengthUnit: TypeAlias = Literal["characters", "words", "bytes"]
+"""Units of a text's length: Unicode code points, runs of non-white-space, or bytes of UTF-8."""
+
+
+def text_length(text: str, unit: LengthUnit) -> int:
+    """Measures a text in one of the units."""
+    if unit == "characters":
+        return len(text)
+    return len(text.split()) if unit == "words" else len(text.encode())
 
 
 def prompt_id_of(messages: Sequence[Message]) -> str:

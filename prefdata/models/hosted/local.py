@@ -33,8 +33,7 @@ class Local(HostedModel):
 
     kind: Literal["local"] = "local"
     concurrency: Annotated[int | None, Operational, Field(ge=1)] = None
-    """Number of answers that are computed at once; None takes the engine's default (128 in vLLM, 16 in transformers).
-    """
+    """Number of answers computed at once; None takes the engine's default: 128 in vLLM, 16 in transformers."""
 
     def pins(self) -> dict[str, JSON]:
         """Returns the name of the engine, and the pins of the model."""
