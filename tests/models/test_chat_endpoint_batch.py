@@ -226,7 +226,7 @@ def test_a_build_that_is_killed_while_its_batches_run_takes_their_answers_when_i
             build.kill()
             build.wait()
             assert len(server.batches) == 3
-            # One of them ends while nobody looks.
+            # One of them ends between two queries.
             with server.lock:
                 server.end(server.batches["batch_1"])
                 server.looks = 1

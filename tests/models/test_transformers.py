@@ -166,8 +166,8 @@ def test_greedy_answers_are_the_models_most_likely_tokens_whatever_stands_beside
     import torch
 
     prompt, longer = "What is the capital of France?", "Write a poem about the sea, the sun, the wind and 12 birds"
-    alone, beside = answer(sampler, prompt), answer(sampler, longer, prompt)
-    assert beside[1] == alone[0]
+    alone, in_batch = answer(sampler, prompt), answer(sampler, longer, prompt)
+    assert in_batch[1] == alone[0]
     assert alone[0]["text"] == "The capital of France is Paris."
     assert alone[0]["finish_reason"] == "stop"
     ids = sampler.prompts.render([{"role": "user", "content": prompt}])

@@ -1,4 +1,4 @@
-"""vLLM for real: seeds, failures beside answers, JSON, streaming, log-probabilities, replicas.
+"""vLLM for real: seeds, failures among answers, JSON, streaming, log-probabilities, replicas.
 
 One engine answers most of it, two side by side some of it again, and a greedy one tells log-probabilities.
 """
@@ -112,7 +112,7 @@ TOLD = 5
 
 @pytest.fixture(scope="module")
 def greedy(smollm: Path) -> Run:
-    """The most likely tokens, and what stood beside them."""
+    """The most likely tokens, and the alternatives at each position."""
     asked = [
         Request("capital", as_messages(PROMPTS["capital"]), 1, None, TOLD),
         Request("colours", as_messages(PROMPTS["colours"]), 1, None, TOLD),

@@ -246,7 +246,7 @@ def test_every_answer_is_one_of_the_choices_and_a_schema_beside_them_is_refused(
     part = VLLM(model=str(tiny.base), dtype="float32", max_num_seqs=2, structured_outputs={"choice": sorted(choices)})
     asked_too = Request("json", as_messages("Say it in JSON"), 1, {"type": "object"})
     answers = []
-    with pytest.raises(ModelError, match="a request brings a JSON schema"):
+    with pytest.raises(ModelError, match="a request has a JSON schema"):
         answers.extend(part.generate([*asked(), asked_too], Decoding(max_tokens=16), Context(seed=1)))
     # Those that were under way when the last was asked are lost with it.
     assert len(answers) >= len(PROMPTS) - 3
