@@ -23,6 +23,7 @@ __all__ = [
     "Pair",
     "Prompt",
     "Request",
+    "SIDES",
     "Score",
     "Scored",
     "TokenLogprobs",
@@ -30,6 +31,9 @@ __all__ = [
     "prompt_id_of",
     "text_length",
 ]
+
+SIDES = ("chosen", "rejected")
+"""The two answers of a pair, in the order of columns and reports."""
 
 FinishReason = Literal["stop", "length", "unknown"]
 """Why an answer ended: `stop`, by itself; `length`, at the token limit; `unknown`, its source does not say."""

@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 AnyMainLayout: TypeAlias = Annotated[TRLPairs | SnorkelLayout, Field(discriminator="kind")]
-"""Layouts of the pairs themselves, one row each: what prefdata reads back."""
+"""Layouts of the pairs themselves, one row a pair, which prefdata reads back."""
 AnyLayout: TypeAlias = Annotated[
     TRLPairs | SnorkelLayout | KTO | FullConversation | LlamaFactory | Axolotl, Field(discriminator="kind")
 ]
-"""Every layout: what may stand beside the main one."""
+"""Every layout, as published in addition to the main one."""

@@ -1,4 +1,4 @@
-"""The only door to `datasets` and `huggingface_hub`: reading always at a commit, writing always one commit.
+"""The only code that uses `datasets` and `huggingface_hub`: reads always at a commit, writes always one commit.
 
 The clients take the endpoint, the token and the cache folder from their own environment variables (`HF_ENDPOINT`,
 `HF_TOKEN`, `HF_HOME`); no token is kept or shown here.
@@ -15,6 +15,7 @@ from prefdata.hub.reading import (
     resolve_dataset,
     resolve_dataset_folder,
     resolve_model,
+    split_reference,
 )
 from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
 
@@ -31,4 +32,5 @@ __all__ = [
     "locked_commits",
     "resolve_dataset",
     "resolve_model",
+    "split_reference",
 ]

@@ -1,4 +1,4 @@
-"""Inspection: what a dataset folder holds, for people and for programs."""
+"""Inspection: summaries and comparisons of dataset folders, for people and for programs."""
 
 from __future__ import annotations
 

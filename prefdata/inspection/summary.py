@@ -1,4 +1,4 @@
-"""`summarise`: counts, drops, ties, lengths, margins and a few pairs of a dataset folder."""
+"""`summarise`: computes counts, drops, ties, lengths and margins of a dataset folder, with a few pairs."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ __all__ = ["Summary", "summarise"]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset folder holds. Shares are between 0 and 1, and None where there are no pairs."""
+    """Summary of a dataset folder. Shares are between 0 and 1, and None without pairs."""
 
     folder: str
     prompts: int
-    """Prompts read."""
+    """Number of prompts that were read."""
     pairs: int
     paired_prompts: int
-    """Prompts with at least one pair; some rules make several pairs of one prompt."""
+    """Number of prompts with at least one pair; some rules make several pairs of one prompt."""
     drops: dict[str, int]
     """Reason → prompts without a pair."""
     ineligible: dict[str, int]
-    """Reason → candidates that no rule saw."""
+    """Reason → candidates that were not eligible."""
     splits: dict[str, int]
     """Split → pairs."""
     stages: list[dict[str, Any]]
     """Rows in, rows out and drops of each stage."""
     tied_chosen: float | None
-    """Share of pairs where more than one candidate had the chosen one's first key."""
+    """Share of pairs where several candidates had the first key of the chosen one."""
     tied_rejected: float | None
-    """Share of pairs where more than one candidate had the rejected one's first key."""
+    """Share of pairs where several candidates had the first key of the rejected one."""
     decided_chosen: dict[str, int]
-    """Key that decided → pairs."""
+    """Key that decided for the chosen answer → pairs."""
     decided_rejected: dict[str, int]
-    """Key that decided → pairs."""
+    """Key that decided for the rejected answer → pairs."""
     chosen_longer: float | None
     """Share of pairs whose chosen answer is longer."""
     lengths: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Summary:
     sources: dict[str, int] = field(default_factory=dict)
     """`chosen source > rejected source` → pairs."""
     audit: dict[str, Any] = field(default_factory=dict)
-    """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has none."""
+    """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has no audit."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """A few pairs, spread evenly over the dataset."""
 
@@ -66,7 +66,7 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         raise InputError(
             f"{str(folder)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
     frames = pair_frames(dataset)
@@ -121,11 +121,11 @@ def _spread(values: pl.Series) -> dict[str, float]:
 
 
 def _audit(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
+    audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return audit
 
 
 def _examples(pairs: pl.DataFrame, count: int) -> list[dict[str, Any]]:
     count = min(count, pairs.height)
-    places = [number * pairs.height // count for number in range(count)]
-    return pairs[places].to_dicts() if places else []
+    rows = [number * pairs.height // count for number in range(count)]
+    return pairs[rows].to_dicts() if rows else []

@@ -26,7 +26,7 @@ from prefdata.pairing.algebra import (
     Shortest,
 )
 from prefdata.pairing.backfill import pair_with_backfill
-from prefdata.pairing.base import LengthUnit, Paired, PairRule
+from prefdata.pairing.base import PairRule
 from prefdata.pairing.compared import GPO, SPPO, ByComparisons
 from prefdata.pairing.comparisons import (
     borda_counts,
@@ -59,8 +59,10 @@ from prefdata.pairing.named import (
     WPOHybridV1,
     WPOHybridV2,
 )
+from prefdata.pairing.paired import Paired
 from prefdata.pairing.python_rule import PythonRule, code_allowed
 from prefdata.pairing.repetition import Repetition
+from prefdata.records import LengthUnit
 
 __all__ = [
     "DNO",

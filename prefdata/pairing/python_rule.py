@@ -13,18 +13,18 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from prefdata.errors import RecipeError, UserError
 from prefdata.lazy import pl
-from prefdata.pairing.algebra import Selection
+from prefdata.pairing._decide import proposed, proposed_rows
+from prefdata.pairing._select import Steps
+from prefdata.pairing.algebra import PairLimits, Selection
 from prefdata.pairing.base import PairRule
+from prefdata.pairing.paired import Proposal
 from prefdata.spec import JSON, sha256_of_file
-
-if TYPE_CHECKING:
-    from prefdata.pairing._select import Steps
 
 __all__ = ["PythonRule", "code_allowed"]
 
@@ -98,24 +98,37 @@ class PythonRule(PairRule):
             found.append(problem)
         return found
 
-    def ask(self, eligible: pl.DataFrame) -> pl.DataFrame | tuple[Steps, Steps]:
-        """What the function says of these candidates: rows of `chosen` and `rejected`, or how to order each.
+    def needs_quantiles(self) -> bool:
+        """Returns False: the function does not see quantiles."""
+        return False
+
+    def needs_texts(self) -> bool:
+        """Returns True: the function sees the texts."""
+        return True
+
+    def proposal(self, eligible: pl.DataFrame) -> Proposal:
+        """See `PairRule.proposal`."""
+        returned = self.call(eligible)
+        if isinstance(returned, pl.DataFrame):
+            return proposed_rows(eligible, returned)
+        return proposed(eligible, *returned, PairLimits())
+
+    def call(self, eligible: pl.DataFrame) -> pl.DataFrame | tuple[Steps, Steps]:
+        """Runs the function on these candidates: it returns rows of `chosen` and `rejected`, or how to order each.
 
         Raises:
             RecipeError: code is not allowed, the function fails, or it returns something else.
         """
-        from prefdata.pairing._select import Steps
-
         names = ("row", "prompt_id", "source", "index", "response", "model", "finish_reason", "score", "length")
         function = self._function()
-        told = self._guarded(lambda: function(eligible.select(names)))
-        if isinstance(told, pl.DataFrame):
-            return self._rows(told, eligible)
-        if isinstance(told, tuple) and len(told) == 2 and all(isinstance(key, pl.Expr) for key in told):
-            chosen, rejected = (_Expression(self, key) for key in told)
+        returned = self._guarded(lambda: function(eligible.select(names)))
+        if isinstance(returned, pl.DataFrame):
+            return self._rows(returned, eligible)
+        if isinstance(returned, tuple) and len(returned) == 2 and all(isinstance(key, pl.Expr) for key in returned):
+            chosen, rejected = (_Expression(self, key) for key in returned)
             return Steps((chosen,), (chosen,)), Steps((rejected,), (rejected,))
         raise RecipeError(
-            f"the rule {self.path!r} returned {type(told).__name__}",
+            f"the rule {self.path!r} returned {type(returned).__name__}",
             valid="a Polars frame with the columns 'chosen' and 'rejected', or two Polars expressions",
         )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import runpy
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from prefdata.publish import Publish
 from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
 from prefdata.spec import JSON, Spec
+from prefdata.tables.documents import parse_json
 from prefdata.training import AnyTraining
 
 __all__ = ["Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"]
@@ -255,17 +255,9 @@ def _from_json(path: Path) -> Recipe:
 
 def _read_json(path: Path) -> JSON:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        return parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
-    return found
 
 
 def _explained(error: ValidationError) -> str:

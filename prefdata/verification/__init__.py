@@ -1,4 +1,4 @@
-"""Verify: makes a published dataset again from the answers beside it, and tells every difference."""
+"""Verification: rebuilds a published dataset from its answers, and reports every difference."""
 
 from __future__ import annotations
 

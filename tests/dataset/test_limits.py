@@ -1,4 +1,4 @@
-"""Limits of an audit: what they accept, what they say, and that a mended recipe goes on."""
+"""Limits of an audit: accepted values, messages, and a corrected recipe that continues."""
 
 from __future__ import annotations
 
@@ -204,8 +204,8 @@ def test_a_judge_tells_where_each_answer_stood_in_its_request():
     context = Context(seed=3)
     shown = judge.shown_order(answers, context)
     request = judge.request(answers, context).messages[0]["content"]
-    places = [request.index(candidate.response) for candidate in shown]
-    assert places == sorted(places)
+    positions = [request.index(candidate.response) for candidate in shown]
+    assert positions == sorted(positions)
     assert [candidate.index for candidate in shown] != list(range(8))
     plain = AdditiveJudge(generator=ChatEndpoint(model="nobody"), shuffle=False)
     assert plain.shown_order(answers, context) == answers.candidates

@@ -26,7 +26,7 @@ def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, clien
     pair_table(table, WPOHybridV2(), tmp_path / "two")
     first = hub.put("dataset", "alice/pairs", files(tmp_path / "one"))
     hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
-    found = client.run(f"""
+    result = client.run(f"""
 from prefdata.inspection.diff import compare
 from prefdata.hub.reading import resolve_dataset_folder
 now, before = resolve_dataset_folder("alice/pairs"), resolve_dataset_folder("alice/pairs@{first}")
@@ -37,8 +37,8 @@ result = [
     refused(lambda: resolve_dataset_folder("alice/nothing")),
 ]
 """)
-    assert found[:3] == [True, True, 3]
-    assert found[3][0] == "InputError"
+    assert result[:3] == [True, True, 3]
+    assert result[3][0] == "InputError"
 
 
 def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
@@ -54,10 +54,10 @@ def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     content = (tmp_path / "t.parquet").read_bytes()
     hub.put("dataset", "alice/snorkel", {"data/train_iteration_1-00000-of-00001.parquet": content})
-    found = client.run("""
+    result = client.run("""
 from prefdata.pairing import SnorkelPairRM
 from prefdata.inspection.replay import replay
 report = replay("alice/snorkel", SnorkelPairRM())
 result = [report.pairs, report.share]
 """)
-    assert found == [4, 1.0]
+    assert result == [4, 1.0]

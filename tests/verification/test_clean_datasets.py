@@ -1,4 +1,4 @@
-"""A dataset that nobody changed verifies, however it was made and however it is read."""
+"""An unchanged dataset verifies, however it was made and however it is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_build_verifies_whole(built, dataset):
     for where in (built, dataset):
         report = verify_dataset(where)
         assert (report.holds, report.not_checked, report.mismatches) == (True, [], [])
-        assert "every pair, split and drop, made again from the answers" in report.checked
+        assert "every pair, split and drop, rebuilt from the answers" in report.checked
 
 
 def test_the_fixture_has_something_of_everything(dataset):
@@ -73,16 +73,16 @@ def test_the_manifest_lists_every_other_file_as_it_is(dataset):
 
 def test_the_answers_are_published_sorted_with_features_beside_the_default_configuration(dataset):
     file = dataset / "candidates/train-00000-of-00001.parquet"
-    found = rows(file)
+    table_rows = rows(file)
     assert pq.read_schema(file).names == ANSWERS.names
-    keys = [(row["prompt_id"], row["source"], row["index"]) for row in found]
+    keys = [(row["prompt_id"], row["source"], row["index"]) for row in table_rows]
     assert keys == sorted(keys)
-    assert len({row["prompt_id"] for row in found}) == 57
-    assert all((row["score"] is None) == (row["unscored"] is not None) for row in found)
-    assert {row["unscored"] for row in found} == {None, "missing"}
+    assert len({row["prompt_id"] for row in table_rows}) == 57
+    assert all((row["score"] is None) == (row["unscored"] is not None) for row in table_rows)
+    assert {row["unscored"] for row in table_rows} == {None, "missing"}
     assert all(
         hashlib.sha256(row["prompt"][0]["content"].encode()).hexdigest() == row["prompt_id"] and len(row["prompt"]) == 1
-        for row in found
+        for row in table_rows
     )
     program = """
 import json, sys
@@ -101,7 +101,7 @@ print(json.dumps([{n: len(pairs[n]) for n in pairs}, {n: [len(answers[n]), answe
     assert done.returncode == 0, done.stderr
     pairs, answers = json.loads(done.stdout.splitlines()[-1])
     assert pairs == {name: len(rows(dataset / f"data/{name}-00000-of-00001.parquet")) for name in ("train", "test")}
-    assert answers == {"train": [len(found), ANSWERS.names]}
+    assert answers == {"train": [len(table_rows), ANSWERS.names]}
 
 
 def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
@@ -112,11 +112,11 @@ def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
     (dataset / "README.md").write_text(card.replace(config, ""), "utf-8")
     report = verify_dataset(with_hashes_made_again(dataset))
     assert report.mismatches == []
-    assert any("no answers that could be used" in what for what in report.not_checked)
+    assert any("no usable answers" in what for what in report.not_checked)
 
     rewrite(dataset / "data/train-00000-of-00001.parquet", lambda table: table[0].update(length_chosen=1))
     report = verify_dataset(with_hashes_made_again(dataset))
-    assert [(found.what, found.field) for found in report.mismatches] == [("field", "length_chosen")]
+    assert [(table_rows.what, table_rows.field) for table_rows in report.mismatches] == [("field", "length_chosen")]
 
 
 def test_what_is_no_dataset_is_one_message(tmp_path):

@@ -1,4 +1,4 @@
-"""Whatever is changed in a published dataset is found and named, with and without hashes made again."""
+"""Every change of a published dataset is reported, with and without recomputed hashes."""
 
 from __future__ import annotations
 
@@ -98,9 +98,9 @@ def change_ineligible(folder: Path) -> str:
     def change(table):
         next(row for row in table if row["reason"] == "unscored")["reason"] = "blank"
 
-    found = next(row for row in rows(folder / "drops_candidates.parquet") if row["reason"] == "unscored")
+    dropped = next(row for row in rows(folder / "drops_candidates.parquet") if row["reason"] == "unscored")
     rewrite(folder / "drops_candidates.parquet", change)
-    return found["prompt_id"]
+    return dropped["prompt_id"]
 
 
 def change_answers_score(folder: Path) -> str:
@@ -132,7 +132,7 @@ def change_ledger(folder: Path) -> str:
 
 
 def change_rule(folder: Path) -> str:
-    rewrite_json(folder / "recipe.json", lambda found: found["pairs"].update(length="words"))
+    rewrite_json(folder / "recipe.json", lambda dropped: dropped["pairs"].update(length="words"))
     return ""
 
 
@@ -209,11 +209,11 @@ def test_each_change_is_found_and_named(dataset, plant):
     for report in (plain, hidden):
         assert not report.holds
         assert [
-            found
-            for found in report.mismatches
-            if (found.what, found.field, found.where) == (what, field, where)
-            and (not prompt_id or found.prompt_id == prompt_id)
-            and found.expected != found.found
+            dropped
+            for dropped in report.mismatches
+            if (dropped.what, dropped.field, dropped.where) == (what, field, where)
+            and (not prompt_id or dropped.prompt_id == prompt_id)
+            and dropped.expected != dropped.found
         ]
 
 
@@ -235,7 +235,7 @@ def test_no_column_of_a_pair_can_be_changed(dataset):
         if name in ("prompt_id", "pair_index"):
             assert report.counts["pair"] == 2
         else:
-            assert [(found.what, found.field) for found in report.mismatches] == [("field", name)]
+            assert [(dropped.what, dropped.field) for dropped in report.mismatches] == [("field", name)]
         (dataset / TRAIN).write_bytes(before)
 
 
@@ -274,7 +274,7 @@ def test_the_sum_of_samplers_that_name_answers_by_model_is_counted_again(tmp_pat
     assert verify_dataset(where).mismatches == []
     rewrite_json(where / "ledger.json", lambda ledger: ledger["stages"][1].update({"in": 1, "out": 1}))
     report = verify_dataset(with_hashes_made_again(where))
-    assert any(found.expected.startswith("'2") and found.what == "ledger" for found in report.mismatches)
+    assert any(dropped.expected.startswith("'2") and dropped.what == "ledger" for dropped in report.mismatches)
 
 
 def test_the_place_where_a_judge_saw_an_answer_is_found_again_for_the_audit(tmp_path, monkeypatch):
@@ -289,9 +289,9 @@ def test_the_place_where_a_judge_saw_an_answer_is_found_again_for_the_audit(tmp_
     audit = json.loads((where / "audit.json").read_text("utf-8"))
     assert audit["counts"]["score_place_groups"] > 20
     assert verify_dataset(where).mismatches == []
-    rewrite_json(where / "audit.json", lambda found: found["measures"].update(score_place_correlation=0.0))
-    (found,) = (each for each in verify_dataset(where).mismatches if each.what != "manifest")
-    assert found.field == "measures.score_place_correlation"
+    rewrite_json(where / "audit.json", lambda dropped: dropped["measures"].update(score_place_correlation=0.0))
+    (dropped,) = (each for each in verify_dataset(where).mismatches if each.what != "manifest")
+    assert dropped.field == "measures.score_place_correlation"
 
     rewrite(where / ANSWERS, lambda table: table[0].update(response=None))
     rewrite(where / ANSWERS, lambda table: table[9].update(prompt=[{"role": "user", "content": None}]))
@@ -303,25 +303,25 @@ def test_a_filled_pair_is_made_again_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     backfill = {"kind": "published_pairs", "name": "published", "path": "published.jsonl"}
     where = build(recipe(backfill=backfill), "build").dataset
-    place = next(n for n, row in enumerate(rows(where / TRAIN)) if row["source_rejected"] == "published")
-    rewrite(where / TRAIN, lambda table: table[place]["rejected"][0].update(content="worse"))
-    (found,) = verify_dataset(with_hashes_made_again(where)).mismatches
-    assert (found.field, found.prompt_id) == ("rejected", rows(where / TRAIN)[place]["prompt_id"])
+    position = next(n for n, row in enumerate(rows(where / TRAIN)) if row["source_rejected"] == "published")
+    rewrite(where / TRAIN, lambda table: table[position]["rejected"][0].update(content="worse"))
+    (dropped,) = verify_dataset(with_hashes_made_again(where)).mismatches
+    assert (dropped.field, dropped.prompt_id) == ("rejected", rows(where / TRAIN)[position]["prompt_id"])
 
 
 def test_the_manifest_names_exactly_the_files_that_changed(dataset):
     change_text(dataset)
     change_ledger(dataset)
     report = verify_dataset(dataset, keep=None)
-    assert {found.where for found in report.mismatches if found.what == "manifest"} == {TRAIN, "ledger.json"}
+    assert {dropped.where for dropped in report.mismatches if dropped.what == "manifest"} == {TRAIN, "ledger.json"}
 
 
 def test_one_change_is_one_mismatch(dataset):
     prompt_id = change_text(dataset)
     report = verify_dataset(with_hashes_made_again(dataset))
-    (found,) = report.mismatches
-    assert (found.prompt_id, found.field, found.where) == (prompt_id, "chosen", "data/")
-    assert eval(found.found)[0]["content"] == eval(found.expected)[0]["content"] + "."
+    (dropped,) = report.mismatches
+    assert (dropped.prompt_id, dropped.field, dropped.where) == (prompt_id, "chosen", "data/")
+    assert eval(dropped.found)[0]["content"] == eval(dropped.expected)[0]["content"] + "."
 
 
 def test_a_forger_who_makes_lock_card_and_hashes_anew_is_told_by_the_pairs_alone(dataset):
@@ -361,4 +361,4 @@ def test_a_forger_who_drops_a_pair_and_counts_again_is_told_by_the_answers(datas
     card = (dataset / "README.md").read_text("utf-8").replace(before, after)
     (dataset / "README.md").write_text(card, "utf-8")
     report = verify_dataset(with_hashes_made_again(dataset), keep=None)
-    assert {(found.what, found.prompt_id) for found in report.mismatches} >= {("pair", gone), ("drop", gone)}
+    assert {(dropped.what, dropped.prompt_id) for dropped in report.mismatches} >= {("pair", gone), ("drop", gone)}
