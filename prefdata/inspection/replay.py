@@ -17,8 +17,7 @@ from prefdata.inspection.published import Published, read_published
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
-from prefdata.pairing.lengths import text_length
-from prefdata.records import SIDES
+from prefdata.records import SIDES, text_length
 from prefdata.spec import JSON
 
 __all__ = ["Replay", "replay"]

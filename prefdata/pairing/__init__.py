@@ -36,7 +36,6 @@ from prefdata.pairing.comparisons import (
     preferences,
     win_rates,
 )
-from prefdata.pairing.facts import LengthUnit
 from prefdata.pairing.filters import (
     BelowChosen,
     BelowChosenBySource,
@@ -63,6 +62,7 @@ from prefdata.pairing.named import (
 from prefdata.pairing.paired import Paired
 from prefdata.pairing.python_rule import PythonRule, code_allowed
 from prefdata.pairing.repetition import Repetition
+from prefdata.records import LengthUnit
 
 __all__ = [
     "DNO",

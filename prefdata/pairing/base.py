@@ -11,10 +11,11 @@ from prefdata.lazy import pl
 from prefdata.pairing._decide import decide, proposed
 from prefdata.pairing._select import Steps
 from prefdata.pairing.algebra import PairLimits, Selection
-from prefdata.pairing.facts import FACTS, LengthUnit, facts_of
+from prefdata.pairing.facts import FACTS, facts_of
 from prefdata.pairing.filters import Quantile
 from prefdata.pairing.labels import AnyLabel
 from prefdata.pairing.paired import Paired, Proposal
+from prefdata.records import LengthUnit
 from prefdata.spec import Part
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING
 
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
@@ -11,10 +11,7 @@ from prefdata.tables.digest import digest_series
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
 
-__all__ = ["FACTS", "LengthUnit", "facts_of", "unsigned_zero"]
-
-LengthUnit: TypeAlias = Literal["characters", "words", "bytes"]
-"""Unicode code points, runs of non-white-space, or bytes of UTF-8 of an answer."""
+__all__ = ["FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
     *("prompt_id", "source", "index", "digest", "score", "unscored", "model", "finish_reason"),

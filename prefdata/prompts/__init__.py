@@ -1,11 +1,11 @@
-"""Prompts: where they come from, one part a source, and which of them go on, one part a filter.
+"""Reads prompts and filters them; each source and each filter is one part.
 
 ::
 
     from prefdata.prompts import FilePrompts
 
     for record in FilePrompts(path="prompts.jsonl").read(context):
-        ...  # a Prompt, or the Drop that says why a row is none
+        ...  # a Prompt, or a Drop with the reason why a row is not one
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ __all__ = [
 AnyPrompts: TypeAlias = Annotated[
     HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay, Field(discriminator="kind")
 ]
-"""What may stand in a recipe's field for prompts."""
+"""Every source of prompts that a recipe can name; the field `kind` says which one it is."""
 
 AnyPromptFilter: TypeAlias = Annotated[
     Length | Language | ExactDuplicates | NearDuplicates | Decontaminate, Field(discriminator="kind")
 ]
-"""What may stand in a recipe's list of filters."""
+"""Every filter that a recipe can name; the field `kind` says which one it is."""

@@ -1,12 +1,12 @@
-"""Sampling: where candidates come from, one part a way.
+"""Draws candidates from models, or reads them from tables; each sampler is one part.
 
 ::
 
     from prefdata.sampling import Samples
 
     sampler = Samples(name="policy", generator=generator, n=5, temperature=0.7, top_p=0.95)
-    for drawn in sampler.sample(tasks, context):
-        ...  # the candidates and drops of one task, keyed by `SampleTask.key`
+    for result in sampler.sample(tasks, context):
+        ...  # a SampleResult: the candidates and drops of one task, keyed by `SampleTask.key`
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from prefdata.sampling.samples import Samples
 
 __all__ = [
     "AnySampler",
-    "SampleResult",
     "ExistingCompletions",
     "PublishedPairs",
     "SampleAnswers",
+    "SampleResult",
+    "SampleTask",
     "Sampler",
     "Samples",
-    "SampleTask",
 ]
 
 AnySampler: TypeAlias = Annotated[
     Samples | ExistingCompletions | PublishedPairs | SampleAnswers, Field(discriminator="kind")
 ]
-"""What may stand in a recipe's list of samplers."""
+"""Every sampler that a recipe can name; the field `kind` says which one it is."""

@@ -1,4 +1,4 @@
-"""Where scores come from: a column that is there already, a judge, a reward model."""
+"""Scores candidates: by an existing column, a judge, a reward model, or a combination of these."""
 
 from __future__ import annotations
 
@@ -54,8 +54,8 @@ AnyScorer = Annotated[
     | LengthDebiased,
     Field(discriminator="kind"),
 ]
-"""What a recipe may name as its scorer."""
+"""Every scorer that a recipe can name; the field `kind` says which one it is."""
 
-# Those that are made of other scorers were defined before the union was.
+# Scorers made of other scorers were defined before the union.
 for _composite in (Ensemble, LengthDebiased):
     _composite.model_rebuild(_types_namespace={"AnyScorer": AnyScorer})

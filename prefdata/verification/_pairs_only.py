@@ -8,8 +8,7 @@ from typing import Any
 
 from prefdata.lazy import pa
 from prefdata.pairing import PairRule
-from prefdata.pairing.lengths import text_length
-from prefdata.records import SIDES
+from prefdata.records import SIDES, text_length
 from prefdata.verification._derive import Counted
 from prefdata.verification._tables import computed_id
 from prefdata.verification.report import Report

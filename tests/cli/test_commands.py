@@ -144,7 +144,7 @@ def test_checking_the_full_recipe_without_a_hub_is_one_message(fresh, tmp_path):
 
 @pytest.mark.parametrize(
     ("model", "told"),
-    [("./nowhere", "neither a folder here nor a Hub id"), ("embedded:gpt", "no embedded model 'gpt'")],
+    [("./nowhere", "neither a local folder nor a Hub id"), ("embedded:gpt", "no embedded model 'gpt'")],
 )
 def test_a_model_that_is_not_there_is_one_message(prefdata, folder, model, told):
     text = RECIPE.replace(

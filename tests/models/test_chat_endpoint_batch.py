@@ -226,7 +226,7 @@ def test_a_build_that_is_killed_while_its_batches_run_takes_their_answers_when_i
             build.kill()
             build.wait()
             assert len(server.batches) == 3
-            # One of them ends while nobody looks.
+            # One of them ends between two queries.
             with server.lock:
                 server.end(server.batches["batch_1"])
                 server.looks = 1
@@ -271,7 +271,7 @@ def test_an_earlier_output_that_was_deleted_is_asked_for_again() -> None:
         server.fault = lambda _, path, __: 404 if path == "/files/output_batch_0/content" else None
         assert all(answer.text for answer in run(endpoint(server), 3, watch).values())
         assert set(server.paid.values()) == {2}
-    assert any("no longer there" in line for line in watch.lines)
+    assert any("no longer has the output" in line for line in watch.lines)
 
 
 def test_a_batch_of_more_than_a_month_ago_is_not_looked_at() -> None:

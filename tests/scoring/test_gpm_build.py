@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_gpm import Reference, save_model
-from test_pair_rm_build import ANSWERS, PROMPTS, recipe, texts_of, write_tables
+from answers_table import ANSWERS, PROMPTS, recipe, texts_of, write_tables
+from tiny_gpm import Reference, save_model
 
 from prefdata.flow.build import build
 from prefdata.records import Answers, Candidate, Prompt, as_messages

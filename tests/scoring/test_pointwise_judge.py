@@ -232,9 +232,9 @@ def test_an_expected_score_is_within_the_scale_or_there_is_none(tokens: dict[str
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"lowest": 5, "highest": 5}, "no scale"),
-        ({"lowest": 5, "highest": 1}, "no scale"),
-        ({"lowest": 0, "highest": 101}, "no scale"),
+        ({"lowest": 5, "highest": 5}, "do not make a scale"),
+        ({"lowest": 5, "highest": 1}, "do not make a scale"),
+        ({"lowest": 0, "highest": 101}, "do not make a scale"),
         ({"highest": 10, "expected": True}, "one digit"),
         ({"lowest": -1, "expected": True}, "one digit"),
         ({"expected": True, "justify": True}, "bare digit"),

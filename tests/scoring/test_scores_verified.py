@@ -1,4 +1,4 @@
-"""What was published beside comparisons and texts, and does not follow from them, is named."""
+"""Published scores that do not follow from the comparisons and texts next to them are named."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import judging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import test_judge_build
-from test_gpm import save_model
-from test_pair_rm import save_ranker
-from test_pair_rm_build import recipe, write_tables
+from answers_table import recipe, write_tables
+from tiny_gpm import save_model
+from tiny_pair_rm import save_ranker
 
 from prefdata.flow.build import build
 from prefdata.publish.manifest import write_manifest
@@ -45,7 +45,7 @@ def scorers(folder: Path) -> Iterator[tuple[str, Recipe]]:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The dataset folder of each scorer; nobody changes it."""
+    """The dataset folder of each scorer; no test changes it."""
     folder = tmp_path_factory.mktemp("scored")
     found = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -54,8 +54,8 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_tables()
         for name, made in scorers(folder):
             found[name] = build(made, folder / name, shard_size=4).dataset
-        with test_judge_build.judging(dict.fromkeys((2, 7), test_judge_build.BROKEN[0])) as server:
-            judge = test_judge_build.recipe(folder, {"kind": "pairwise_judge"}, server)
+        with judging.judging(dict.fromkeys((2, 7), judging.BROKEN[0])) as server:
+            judge = judging.recipe(folder, {"kind": "pairwise_judge"}, server)
             found["judge"] = build(judge, folder / "judge", shard_size=4).dataset
     return found
 

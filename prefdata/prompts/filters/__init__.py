@@ -1,11 +1,11 @@
-"""Filters of prompts: one file each, each a counted drop with a reason of its own.
+"""Filters prompts: each filter is one file, and each of its drops is counted under a reason of its own.
 
 ::
 
     from prefdata.prompts.filters import Length
 
     for record in Length(at_most=4000).filter(prompts, context):
-        ...  # each Prompt that goes on, or the Drop that says why one doesn't
+        ...  # each Prompt that is kept, or a Drop with the reason why it is not
 """
 
 from __future__ import annotations
