@@ -169,7 +169,7 @@ def test_what_is_no_recipe_file_is_refused(prefdata, tmp_path, name):
         ("{", "line 1"),
         ("[]", "Recipe: []"),
         ("3", "Recipe: 3"),
-        ('{"name": "a", "name": "b"}', "'name' stands twice"),
+        ('{"name": "a", "name": "b"}', "'name' occurs twice"),
         ("[" * 100_000, "recursion"),
         ('{"name": "\\ud800"}', "Recipe"),
     ],

@@ -1,0 +1,106 @@
+"""Loading recipes and rules: a local `.py` file, a JSON file, or the name of a shipped recipe."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from prefdata.errors import RecipeError, closest
+from prefdata.pairing import PairRule
+from prefdata.recipe.mistakes import explained
+from prefdata.recipe.recipe import Profile, Recipe
+from prefdata.spec import JSON
+
+__all__ = ["load_recipe", "load_rule", "shipped_recipes"]
+
+
+def load_recipe(where: str | Path) -> Recipe:
+    """Loads a recipe: a `.py` file that defines `recipe`, a `.json` file, or the name of a shipped recipe.
+
+    Only a local `.py` file is executed. A JSON recipe runs no code.
+
+    Raises:
+        RecipeError: there is no such file, or it doesn't hold a valid recipe.
+    """
+    path = _find(str(where))
+    if path.suffix == ".json":
+        return _from_json(path)
+    try:
+        found = runpy.run_path(str(path), run_name="__prefdata_recipe__").get("recipe")
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+    except SyntaxError as error:
+        raise RecipeError(f"{error.filename or str(path)!r}, line {error.lineno}: {error.msg}") from error
+    if not isinstance(found, Recipe):
+        raise RecipeError(
+            f"{str(path)!r} defines no recipe: the name `recipe` is {type(found).__name__}",
+            valid="a module-level `recipe = Recipe(...)`",
+        )
+    return found
+
+
+def load_rule(where: str | Path) -> PairRule:
+    """Loads a pair rule from a JSON file that holds what a recipe's `pairs` may be.
+
+    Raises:
+        RecipeError: there is no such file, or it doesn't hold a valid rule.
+    """
+    path = Path(where)
+    if not path.is_file():
+        raise RecipeError(f"there is no file {str(where)!r}", valid="a JSON file with a rule, as a recipe's `pairs`")
+    try:
+        rule = Profile.model_validate({"pairs": _read_json(path)}).pairs
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+    if rule is None:
+        raise RecipeError(f"{str(path)!r} holds no rule", valid="a JSON object with a `kind`")
+    return rule
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Lists the recipes that come with prefdata, by name."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "_recipes", package.parent / "recipes"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+    return {}
+
+
+def _find(where: str) -> Path:
+    path = Path(where)
+    if not path.exists() and where in shipped_recipes():
+        return shipped_recipes()[where]
+    if not path.exists():
+        raise RecipeError(
+            f"there is no recipe {where!r}",
+            valid=f"a .py or .json file, or a shipped recipe: {closest(path.stem, shipped_recipes())}",
+        )
+    if path.is_dir() or path.suffix not in {".py", ".json"}:
+        raise RecipeError(f"{where!r} is not a recipe file", valid="a .py file that defines `recipe`, or a .json file")
+    return path
+
+
+def _from_json(path: Path) -> Recipe:
+    data = _read_json(path)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+
+
+def _read_json(path: Path) -> JSON:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return found
