@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefdata.dataset import Layout, held_out
+from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.errors import StoreError
 from prefdata.flow.estimate import COUNTED, Estimate, estimate_run
 from prefdata.flow.lock import make_lock, score_parts
@@ -139,7 +139,7 @@ def write_dataset(run: Run) -> None:
     dataset = DatasetFolder(
         rows=_layout_rows(run, layout),
         rows_per_pair=layout.rows_per_pair,
-        also={other.kind: _other_layout(run, other) for other in run.recipe.also},
+        also={other.config_name: _other_layout(run, other) for other in run.recipe.also},
         answers=(run.answers(shard) for shard in run.shards),
         comparisons=(run.comparisons(shard) for shard in run.shards) if compares else None,
         trace=None if layout.traced else (trace_of(run.paired(shard)) for shard in run.shards),
@@ -164,7 +164,7 @@ def _layout_rows(run: Run, layout: Layout) -> Iterator[pa.Table]:
     """The rows of a layout, shard by shard."""
     for shard in run.shards:
         answers = run.answers(shard) if layout.needs_answers else None
-        yield layout.rows(run.paired(shard), run.prompt_table(shard), answers)
+        yield rows_of(layout, run.paired(shard), run.prompt_table(shard), answers)
 
 
 def _other_layout(run: Run, layout: Layout) -> OtherLayout:
@@ -240,7 +240,8 @@ def describe(part: Part) -> str:
         said = name == "kind" or Operational in field.metadata
         if not said and value != field.get_default(call_default_factory=True):
             told.append(f"{name} {_shown(value)}")
-    kind = part.identity()["kind"]
+    identity = part.identity()
+    kind = identity["path"] if part.is_own() else identity["kind"]
     return f"{kind} ({', '.join(told)})" if told else str(kind)
 
 

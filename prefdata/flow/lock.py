@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from prefdata import hub
+from prefdata.own import pins_of
 from prefdata.recipe import Recipe
 from prefdata.scoring import CompositeScorer, Scorer
-from prefdata.spec import JSON, Part, fingerprint
+from prefdata.spec import JSON, Part, Spec, fingerprint
 
 __all__ = ["FORMAT", "Lock", "StageKey", "locked_parts", "make_lock", "packages", "score_parts"]
 
@@ -77,6 +78,8 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
         "parts": parts,
         "commits": commits,
     }
+    if code := _code(recipe):
+        content["code"] = code
     named = {key.name: key for key in keys}
 
     def of(what: str) -> dict[str, StageKey]:
@@ -91,6 +94,13 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
         pairs=named["pairs"],
         content=content,
     )
+
+
+def _code(recipe: Recipe) -> dict[str, JSON]:
+    """Hashes of the user's own layouts and objective, which belong to no stage with a key."""
+    parts: dict[str, Spec | None] = {"dataset": recipe.dataset, "training": recipe.training}
+    parts |= {f"also.{place}": layout for place, layout in enumerate(recipe.also)}
+    return {name: pins for name, part in parts.items() if part is not None and (pins := pins_of(part))}
 
 
 def locked_parts(recipe: Recipe, pins: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -14,6 +14,7 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
+from prefdata.code import code_allowed
 from prefdata.pairing.algebra import (
     First,
     Highest,
@@ -59,7 +60,7 @@ from prefdata.pairing.named import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.pairing.python_rule import PythonRule, code_allowed
+from prefdata.pairing.python_rule import PythonRule
 from prefdata.pairing.repetition import Repetition
 
 __all__ = [

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import runpy
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from prefdata.code import run_file
 from prefdata.errors import RecipeError, closest
 from prefdata.pairing import PairRule
 from prefdata.recipe.mistakes import explained
@@ -29,7 +29,7 @@ def load_recipe(where: str | Path) -> Recipe:
     if path.suffix == ".json":
         return _from_json(path)
     try:
-        found = runpy.run_path(str(path), run_name="__prefdata_recipe__").get("recipe")
+        found = run_file(path).get("recipe")
     except ValidationError as error:
         raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
     except SyntaxError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -115,7 +115,7 @@ class Recipe(Spec):
     @classmethod
     def _layouts_are_apart(cls, also: tuple[AnyLayout, ...], info: ValidationInfo) -> tuple[AnyLayout, ...]:
         main = info.data.get("dataset")
-        kinds = [layout.kind for layout in (*also, *([main] if main else []))]
+        kinds = [layout.config_name for layout in (*also, *([main] if main else []))]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"two layouts have the same kind: {', '.join(kinds)}")
         if any(layout.test_size for layout in also):
@@ -150,7 +150,7 @@ class Recipe(Spec):
             RecipeError: the recipe has no such profile.
         """
         if name is None or name == "full":
-            return self._with({"profiles": {}})
+            return self.replace(profiles={})
         if name not in self.profiles:
             raise RecipeError(
                 f"recipe {self.name!r} has no profile {name!r}", valid=closest(name, ["full", *self.profiles])
@@ -159,15 +159,14 @@ class Recipe(Spec):
             field: value for field in Profile.model_fields if (value := getattr(self.profiles[name], field)) is not None
         }
         swapped |= dict.fromkeys(swapped.pop("without"))
-        return self._with({**swapped, "name": f"{self.name}-{name}", "profiles": {}})
+        return self.replace(**{**swapped, "name": f"{self.name}-{name}", "profiles": {}})
 
     def with_limit(self, limit: int | None) -> Recipe:
         """The recipe with another `limit`; None leaves it."""
-        return self if limit is None else self._with({"limit": limit})
+        return self if limit is None else self.replace(limit=limit)
 
-    def _with(self, changed: Mapping[str, object]) -> Recipe:
-        kept: dict[str, Any] = {field: getattr(self, field) for field in Recipe.model_fields}
-        try:
-            return Recipe(**{**kept, **changed})
-        except ValidationError as error:
-            raise RecipeError(f"recipe {self.name!r} with {', '.join(changed)} changed: {explained(error)}") from error
+    def _named(self) -> str:
+        return f"recipe {self.name!r}"
+
+    def _explained(self, error: ValidationError) -> str:
+        return explained(error)

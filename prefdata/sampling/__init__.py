@@ -15,9 +15,11 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from prefdata.own import Own
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
 from prefdata.sampling.published_pairs import PublishedPairs
+from prefdata.sampling.python import PythonSampler
 from prefdata.sampling.samples import Samples
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "SampleResult",
     "ExistingCompletions",
     "PublishedPairs",
+    "PythonSampler",
     "SampleAnswers",
     "Sampler",
     "Samples",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 AnySampler: TypeAlias = Annotated[
-    Samples | ExistingCompletions | PublishedPairs | SampleAnswers, Field(discriminator="kind")
+    Samples | ExistingCompletions | PublishedPairs | SampleAnswers | PythonSampler,
+    Field(discriminator="kind"),
+    Own(Sampler, stand_in=PythonSampler),
 ]
 """What may stand in a recipe's list of samplers."""

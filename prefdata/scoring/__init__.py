@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from prefdata.own import Own
 from prefdata.scoring.base import CompositeScorer, GroupScorer, Scorer
 from prefdata.scoring.baseline import BaselineScorer
 from prefdata.scoring.combined.agreement import kendall_tau_b, krippendorff_alpha
@@ -15,6 +16,7 @@ from prefdata.scoring.given import GivenScores
 from prefdata.scoring.judges.additive import AdditiveJudge
 from prefdata.scoring.judges.pairwise import PairwiseJudge
 from prefdata.scoring.judges.pointwise import PointwiseJudge
+from prefdata.scoring.python import PythonScorer
 from prefdata.scoring.rewards.armorm import ArmoRM
 from prefdata.scoring.rewards.gpm import GPM
 from prefdata.scoring.rewards.pair_rm import PairRM
@@ -34,6 +36,7 @@ __all__ = [
     "PairRM",
     "PairwiseJudge",
     "PointwiseJudge",
+    "PythonScorer",
     "RewardModel",
     "Scorer",
     "kendall_tau_b",
@@ -51,8 +54,10 @@ AnyScorer = Annotated[
     | GPM
     | BaselineScorer
     | Ensemble
-    | LengthDebiased,
+    | LengthDebiased
+    | PythonScorer,
     Field(discriminator="kind"),
+    Own(Scorer, stand_in=PythonScorer),
 ]
 """What a recipe may name as its scorer."""
 

@@ -356,8 +356,8 @@ def test_a_server_on_this_machine_needs_no_key(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_identity_is_the_provider_and_the_model_and_not_how_it_is_asked() -> None:
     part = ChatEndpoint(model="m", base_url="https://a.invalid/v1")
-    assert part.fingerprint() == part.model_copy(update={"concurrency": 3, "api_key_env": "X"}).fingerprint()
-    assert part.fingerprint() != part.model_copy(update={"base_url": "https://b.invalid/v1"}).fingerprint()
+    assert part.fingerprint() == part.replace(concurrency=3, api_key_env="X").fingerprint()
+    assert part.fingerprint() != part.replace(base_url="https://b.invalid/v1").fingerprint()
     assert part.pins() == {"model": "m"}
     assert ChatEndpoint.model_validate(part.dump()) == part
 
