@@ -12,7 +12,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +21,15 @@ from typing import Any, TypeVar
 
 from prefdata.errors import RecipeError
 
-__all__ = ["IMPORT_PATH", "Code", "code_allowed", "code_is_allowed", "file_of", "path_of", "run_file"]
+__all__ = ["IMPORT_PATH", "Code", "allowing_code", "code_allowed", "code_is_allowed", "file_of", "path_of", "run_file"]
 
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Pattern of an import path, `module:name`."""
 
 _T = TypeVar("_T")
 _folders: ContextVar[tuple[str, ...] | None] = ContextVar("folders of code that the user allows", default=None)
-_loaded: dict[tuple[str, str, str], ModuleType] = {}
-"""Modules that were run from a file: name, file and SHA-256 of its bytes → the module."""
+_loaded: list[tuple[tuple[str, str, str], ModuleType]] = []
+"""Modules that were run from a file, in that order, each with its name, its file and the SHA-256 of its bytes."""
 _neighbours: dict[str, tuple[Path, str]] = {}
 """Modules that recipes imported from their own folder: name → file, SHA-256."""
 
@@ -46,6 +46,11 @@ def code_allowed(*folders: str | Path) -> Iterator[None]:
         yield
     finally:
         _folders.reset(token)
+
+
+def allowing_code(allowed: bool, folder: str | Path = ".") -> AbstractContextManager[None]:
+    """Allows code within the block if `allowed` is set, with modules of `folder` first; otherwise changes nothing."""
+    return code_allowed(folder) if allowed else nullcontext()
 
 
 def code_is_allowed() -> bool:
@@ -181,7 +186,7 @@ class Code:
 def _home(thing: Any) -> ModuleType:
     """The module in whose file a function or class is defined under its own name."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
-    known = [sys.modules.get(str(module)), *reversed(_loaded.values())]
+    known = [sys.modules.get(str(module)), *(home for _, home in reversed(_loaded))]
     for home in known:
         named = home is not None and home.__name__ == module and vars(home).get(str(name)) is thing
         if home is not None and named and module not in ("__main__", "__prefdata_recipe__"):
@@ -209,7 +214,8 @@ def _from_file(module: str, file: Path) -> ModuleType:
     content = file.read_bytes()
     if _neighbours.get(module) == (file, _sha256(content)) and module in sys.modules:
         return sys.modules[module]
-    return _loaded.get((module, str(file), _sha256(content))) or _run(module, file, content)
+    key = (module, str(file), _sha256(content))
+    return next((loaded for known, loaded in reversed(_loaded) if known == key), None) or _run(module, file, content)
 
 
 def _run(name: str, file: Path, content: bytes) -> ModuleType:
@@ -225,8 +231,7 @@ def _run(name: str, file: Path, content: bytes) -> ModuleType:
             del sys.modules[name]
         else:
             sys.modules[name] = before
-    _loaded.pop(key := (name, str(file), _sha256(content)), None)
-    _loaded[key] = module
+    _loaded.append(((name, str(file), _sha256(content)), module))
     return module
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from prefdata.cli.options import (
     allow_code_option,
-    allowing_code,
     limit_option,
     out_option,
     print_json,
@@ -17,9 +15,9 @@ from prefdata.cli.options import (
     recipe_argument,
 )
 from prefdata.errors import UserError
-from prefdata.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
+    from prefdata.flow.build import Plan
     from prefdata.flow.estimate import Estimate, StageCost
 
 __all__ = ["command", "show_plan"]
@@ -50,25 +48,28 @@ def command(
     """Show what `prefdata build RECIPE` would do, before anything is spent.
 
     Reads the prompts and resolves every input; starts no model and asks no endpoint. For every stage that asks a
-    language model it tells requests, tokens, cost and hours that are left, counted on 200 of the prompts.
+    language model it reports requests, tokens, cost and hours that are left, counted on 200 of the prompts.
     """
-    with allowing_code(allow_code, Path(recipe).parent):
-        show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json, answer_tokens)
+    from prefdata import check
+
+    show_plan(
+        check(recipe, out, profile=profile, limit=limit, answer_tokens=answer_tokens, allow_code=allow_code), as_json
+    )
 
 
-def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int | None = None) -> None:
+def show_plan(planned: Plan, as_json: bool) -> None:
     """Prints the plan of a build."""
-    from dataclasses import asdict
+    from dataclasses import asdict, fields
 
-    from prefdata.flow.build import plan
     from prefdata.publish.card.licence import derive_licence, licence_lines
 
-    planned = plan(recipe, out, answer_tokens=answer_tokens)
+    recipe = planned.recipe
     estimated, licence = planned.estimate, derive_licence(recipe.dump())
     if as_json:
         facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
         facts["licence"] = {**licence.header(), "reasons": licence_lines(licence)}
-        print_json({**asdict(planned), **facts})
+        shown = {field.name: getattr(planned, field.name) for field in fields(planned)}
+        print_json({**shown, "stages": [asdict(stage) for stage in planned.stages], **facts})
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in planned.drops.items()) or "none"
     click.echo(f"recipe   {recipe.name} ({recipe.fingerprint()[:12]})")

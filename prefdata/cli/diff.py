@@ -30,10 +30,9 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from prefdata.hub.reading import resolve_dataset_folder
-    from prefdata.inspection.diff import compare
+    from prefdata import diff
 
-    found = compare(resolve_dataset_folder(before), resolve_dataset_folder(after))
+    found = diff(before, after)
     if as_json:
         print_json({**asdict(found), "equal": found.equal})
     else:

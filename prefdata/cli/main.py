@@ -15,7 +15,7 @@ _COMMANDS = {
     "build": "Build the dataset of a recipe; resumes where an earlier run stopped.",
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
-    "verify": "Make a dataset again from its answers, and tell every difference.",
+    "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build or a dataset folder.",
     "diff": "Show what differs between two datasets.",
@@ -47,7 +47,7 @@ class _LazyGroup(click.Group):
 def _group() -> None:
     """Build preference datasets from typed recipes.
 
-    Data goes to stdout, progress and messages to stderr. A mistake that you can mend exits with 2.
+    Data goes to stdout, progress and messages to stderr. A mistake that you can fix exits with 2.
     """
 
 

@@ -9,14 +9,15 @@ import click
 
 from prefdata.cli.options import (
     allow_code_option,
-    allowing_code,
     columns_given,
     length_option,
     one_rule,
     print_json,
     rule_json_option,
 )
+from prefdata.code import allowing_code
 from prefdata.pairing import LengthUnit
+from prefdata.recipe import as_rule, folder_of
 
 __all__ = ["command"]
 
@@ -54,14 +55,15 @@ def command(
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
     # costs a tenth of the work. It reads this once, when pyarrow is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
-    from prefdata.flow.from_table import pair_table
+    from prefdata import inspect, pair
 
-    taken = one_rule(rule, rule_json, length)
-    with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):
-        ledger = pair_table(table, taken, out, columns=columns_given(columns), with_candidates=with_candidates)
+    named = one_rule(rule, rule_json, length)
+    with allowing_code(allow_code, folder_of(named)):
+        taken = as_rule(named, length)
+        ledger = pair(table, taken, out, columns=columns_given(columns), with_candidates=with_candidates)
     if as_json:
         print_json(ledger)
         return
-    from prefdata.inspection import render, summarise
+    from prefdata.inspection import render
 
-    click.echo(render(summarise(Path(out))))
+    click.echo(render(inspect(Path(out))))

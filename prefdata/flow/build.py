@@ -19,6 +19,7 @@ from prefdata.flow.store import BuildFolder, check_replaceable, replace_folder, 
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
+from prefdata.publish.pushing import Pushed
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Context, Operational, Part
 from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, trace_of
@@ -35,6 +36,12 @@ class Build:
 
     folder: Path
     """The build folder."""
+    pushed: Pushed | None = None
+    """What was published, where the build was to be."""
+
+    def __fspath__(self) -> str:
+        """The build folder, so that a build stands for its path."""
+        return str(self.folder)
 
     @property
     def dataset(self) -> Path:
@@ -78,6 +85,8 @@ class StagePlan:
 class Plan:
     """What a build would do."""
 
+    recipe: Recipe
+    """With its profile and limit applied."""
     folder: Path
     prompts: int
     """Prompts after merging duplicates."""
@@ -229,7 +238,7 @@ def plan(
     reasons = dict(sorted(Counter(drop.reason for drop in drops).items()))
     problems = tuple(str(problem) for problem in run.problems())
     estimated = estimate_run(run, prompts, answer_tokens=answer_tokens, counted=counted)
-    return Plan(folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
+    return Plan(recipe, folder.root, len(prompts), reasons, tuple(stages), problems, estimated)
 
 
 def describe(part: Part) -> str:

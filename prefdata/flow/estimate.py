@@ -298,7 +298,9 @@ def _speed(generator: Generator, spending: Spending) -> _Speed:
 def _probed(part: _P) -> tuple[_P, dict[str, _Probe]]:
     """The part with a probe in place of each of its generators, and the probes by field."""
     probes = {name: _Probe() for name in type(part).model_fields if isinstance(getattr(part, name), Generator)}
-    return part.replace(**probes), probes
+    # A probe is none of the generators that a recipe may name, so this copy can't be validated.
+    fields = {name: getattr(part, name) for name in type(part).model_fields}
+    return type(part).model_construct(**{**fields, **probes}), probes
 
 
 def _reply_tokens(request: Request, most: int, length: _Length, counter: TokenCounter) -> float:

@@ -21,7 +21,6 @@ from prefdata.spec import JSON
 
 __all__ = ["fetch_recipe"]
 
-_WHERE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
 _KEY = "OPENAI_API_KEY"
@@ -29,24 +28,22 @@ _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _BYTES = 32 << 20
 
 
-def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
-    """The recipe of a published dataset; its lock goes into the build folder, unless there is one already.
+def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
+    """Reads the recipe of a published dataset; its lock goes into the build folder, unless there is one already.
 
     Args:
-        where: `owner/name` or `owner/name@revision` of the Hub.
+        where: a dataset of the Hub (`owner/name` or `owner/name@revision`), a dataset folder or a build folder.
         out: the build folder; left out, `builds/<name of the recipe>`.
 
     Returns:
         The recipe, which `prefdata.build` with the same `out` builds from the same commits.
 
     Raises:
-        InputError: no such dataset, or it is none that `prefdata build` has made.
-        RecipeError: its recipe is not valid, or would act in the name of whoever builds it.
+        InputError: no such dataset, or `prefdata build` has not made it.
+        RecipeError: its recipe is not valid, or would act in the name of the person who builds it.
     """
-    named = _WHERE.fullmatch(where)
-    if named is None:
-        raise InputError(f"{where!r} is no dataset of the Hub", valid="owner/name, or owner/name@revision")
-    folder, _ = hub.download_dataset(named["repo"], named["revision"], only=[_RECIPE, _LOCK])
+    folder = hub.find_dataset(where, only=[_RECIPE, _LOCK]).path
+    folder, where = folder / "dataset" if (folder / "dataset" / _RECIPE).is_file() else folder, str(where)
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(
@@ -76,7 +73,7 @@ def _document(path: Path, where: str) -> dict[str, JSON]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} of {where!r} is not JSON") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path.name} of {where!r} is no JSON object")
+        raise InputError(f"{path.name} of {where!r} is not a JSON object")
     return value
 
 

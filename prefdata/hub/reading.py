@@ -17,7 +17,6 @@ from prefdata.tables.files import check_columns
 
 __all__ = [
     "REPO_ID",
-    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
@@ -29,7 +28,6 @@ __all__ = [
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
 
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
@@ -213,7 +211,7 @@ def _check_commit(builder: Any, repo: str, sha: str) -> None:
     """Refuses what `datasets` takes in place of an unreachable commit: its latest cached one, or a local folder."""
     if builder.hash != sha:
         raise InputError(
-            f"the dataset {repo!r} can't be had at commit {sha}: the Hub can't be reached, and the cache holds "
+            f"the dataset {repo!r} is not available at commit {sha}: the Hub can't be reached, and the cache holds "
             "another commit (or a folder of this name stands in the current folder)",
             hint="try again with the Hub in reach, from another folder",
         )
@@ -238,16 +236,3 @@ def _check_model(repo: str, folder: Path, config: str) -> None:
             valid="weights as *.safetensors at the top of the repository",
             hint="other formats are not loaded; look for a converted copy of the model",
         )
-
-
-def resolve_dataset_folder(where: str | Path) -> Path:
-    """The path itself where there is such a file or folder; `OWNER/NAME[@REVISION]` is downloaded otherwise.
-
-    Raises:
-        InputError: no such repository or revision, no access to it, or the files can't be fetched.
-        MissingExtraError: `huggingface_hub` is not installed.
-    """
-    named = _REPO.fullmatch(str(where))
-    if Path(where).exists() or not named or named["repo"].startswith("."):
-        return Path(where)
-    return download_dataset(named["repo"], named["revision"])[0]

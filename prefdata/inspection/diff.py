@@ -1,4 +1,4 @@
-"""`compare`: what differs between two dataset folders."""
+"""`diff`: what differs between two dataset folders."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.hub import find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "diff"]
 
 _KEY = ["prompt_id", "place"]
 _MEANS = ("score_chosen", "score_rejected", "score_margin", "length_chosen", "length_rejected")
@@ -67,18 +69,23 @@ class Difference:
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in told)
 
 
-def compare(before: Path, after: Path) -> Difference:
-    """Compares two folders: builds, or datasets as `prefdata build`, `prefdata pair` or the Hub has them.
+def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
+    """Compares two datasets: builds, dataset folders, or `owner/name` or `owner/name@revision` of the Hub.
 
     Pairs are matched by prompt and, where a rule makes several of one prompt, by their number.
 
+    Args:
+        before: the one.
+        after: the other.
+
     Raises:
-        InputError: a folder holds no dataset.
+        InputError: there is no such dataset.
     """
-    one, two = _read(before), _read(after)
+    folders = find_dataset(before).path, find_dataset(after).path
+    one, two = map(_read, folders)
     found = Difference(
-        str(before),
-        str(after),
+        str(folders[0]),
+        str(folders[1]),
         {
             "prompts": [len(one.outcomes), len(two.outcomes)],
             "pairs": [one.pairs.height, two.pairs.height],
@@ -115,7 +122,7 @@ def _read(folder: Path) -> _Dataset:
         pairs = pl.concat(frames)
         pairs = pairs.with_columns(place=pl.int_range(pl.len()).over("prompt_id"))
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"the files of {str(dataset)!r} are no tables of pairs: {error}") from error
+        raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
     drops = _table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
     if drops.height:

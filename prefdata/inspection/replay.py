@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from prefdata.code import allowing_code
 from prefdata.errors import InputError
 from prefdata.inspection.published import Published, read_published
 from prefdata.lazy import pl
-from prefdata.pairing import PairRule, PythonRule, Selection
+from prefdata.pairing import LengthUnit, PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
+from prefdata.recipe import as_rule, folder_of
 from prefdata.spec import JSON
 
 __all__ = ["Replay", "replay"]
@@ -65,31 +68,47 @@ _Picks = Mapping[str, Sequence[tuple[_Pick, _Pick]]]
 
 
 def replay(
-    table: str | Path,
-    rule: PairRule,
+    table: str | PathLike[str],
+    rule: PairRule | str | Path,
     *,
     columns: Mapping[str, str] | None = None,
+    length: LengthUnit | None = None,
     split: str | None = None,
     quirks: bool = False,
     examples: int = 3,
+    allow_code: bool = False,
 ) -> Replay:
     """Applies a rule to the answers of a published dataset and compares with its pairs.
 
     Args:
         table: a Parquet, JSON lines or CSV file, the folder of a dataset, or `OWNER/NAME[@REVISION]` of the Hub.
-        rule: the rule to try.
+        rule: the rule to try, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         columns: role → name of the column, where it is not the usual one.
+        length: the unit of length of a rule that is named; left out, characters.
         split: which split of a folder; left out, `train` or else the first.
         quirks: pairs as the published scripts do (see `docs/replay.md`): first index on ties, and a pair also where
             texts are identical or scores equal.
-        examples: how many pairs of each class are told.
+        examples: how many pairs of each class are reported.
+        allow_code: run a rule that is Python code.
 
     Raises:
         InputError: the table can't be read as such a dataset.
     """
+    with allowing_code(allow_code, folder_of(rule)):
+        return _replayed(table, as_rule(rule, length), columns, split, quirks, examples)
+
+
+def _replayed(
+    table: str | PathLike[str],
+    rule: PairRule,
+    columns: Mapping[str, str] | None,
+    split: str | None,
+    quirks: bool,
+    examples: int,
+) -> Replay:
     if quirks and (isinstance(rule, PythonRule) or rule.take() != PairLimits()):
         raise InputError(
-            f"the rule {rule.dump()['kind']!r} is no argmax and argmin, so it has no published quirks",
+            f"the rule {rule.dump()['kind']!r} is not an argmax and argmin, so it has no published quirks",
             valid="a rule that picks one chosen and one rejected answer by keys",
             hint="leave --quirks out",
         )

@@ -8,13 +8,13 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from prefdata.code import run_file
-from prefdata.errors import RecipeError, closest
-from prefdata.pairing import PairRule
+from prefdata.errors import RecipeError, UserError, closest
+from prefdata.pairing import LengthUnit, PairRule, PythonRule, rule_named
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.recipe import Profile, Recipe
 from prefdata.spec import JSON
 
-__all__ = ["load_recipe", "load_rule", "shipped_recipes"]
+__all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "shipped_recipes"]
 
 
 def load_recipe(where: str | Path) -> Recipe:
@@ -58,6 +58,59 @@ def load_rule(where: str | Path) -> PairRule:
     if rule is None:
         raise RecipeError(f"{str(path)!r} holds no rule", valid="a JSON object with a `kind`")
     return rule
+
+
+def as_recipe(recipe: Recipe | str | Path) -> Recipe:
+    """Gives the recipe itself, or loads it: see `load_recipe`.
+
+    Raises:
+        RecipeError: there is no such recipe, or it is not valid.
+    """
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+def as_rule(rule: PairRule | str | Path, length: LengthUnit | None = None) -> PairRule:
+    """Gives the rule itself, or the one that a text names.
+
+    Args:
+        rule: a rule; the name of a published one (`wpo_hybrid_v2`); a Python function `module:function`; or a JSON file
+            that holds what a recipe's `pairs` may be, as a `Path` or a text that ends in `.json`.
+        length: the unit of length of a rule that is named; None is characters. Rules and files have their own.
+
+    Raises:
+        UserError: there is no such rule, it needs more than its name, or it has a unit of its own.
+    """
+    if isinstance(rule, str) and not rule.endswith(".json"):
+        return _named_rule(rule, length or "characters")
+    if length is not None:
+        what = f"the file {str(rule)!r}" if not isinstance(rule, PairRule) else f"the rule {rule.dump()['kind']!r}"
+        raise UserError(
+            f"a length cannot be combined with {what}, which has its own", hint=f'write "length": "{length}" into it'
+        )
+    return rule if isinstance(rule, PairRule) else load_rule(rule)
+
+
+def folder_of(file: object) -> Path:
+    """Gives the folder in which the modules that a recipe or rule names are looked for first: that of its file."""
+    named = isinstance(file, Path) or (isinstance(file, str) and file.endswith((".json", ".py")))
+    return Path(str(file)).parent if named else Path()
+
+
+def _named_rule(name: str, length: LengthUnit) -> PairRule:
+    if ":" in name:
+        try:
+            return PythonRule(path=name, length=length)
+        except ValidationError as error:
+            raise UserError(f"{name!r} is not an import path of a rule", valid="module:function") from error
+    kinds = rule_named()
+    if name in ("dno", "custom", "python"):
+        raise UserError(
+            f"the pair rule {name!r} needs more than its name",
+            hint=f'--rule-json FILE, with {{"kind": "{name}", ...}} (in Python: an object)',
+        )
+    if name not in kinds:
+        raise UserError(f"there is no pair rule {name!r}", valid=closest(name, kinds))
+    return kinds[name](length=length)
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -68,10 +68,8 @@ def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sourc
     found = client.run(
         f"""{RECIPE}
 from datasets import load_dataset, get_dataset_config_names
-from prefdata.verification import verify_dataset
-from prefdata.inspection import summarise
-from prefdata.inspection.diff import compare
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.verification import verify
+from prefdata.inspection.summary import inspect
 
 codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
@@ -79,12 +77,12 @@ loaded = {{
     name: {{split: rows.num_rows for split, rows in load_dataset("alice/made", name, revision="v1.0").items()}}
     for name in get_dataset_config_names("alice/made", revision="v1.0")
 }}
-report = verify_dataset("alice/made@v1.0")
+report = verify("alice/made@v1.0")
 codes.append(command("inspect", "alice/made@v1.0"))
 codes.append(command("diff", "alice/made@v1.0", "one"))
 result = {{
     "codes": codes, "loaded": loaded, "holds": report.holds, "mismatches": [str(m) for m in report.mismatches],
-    "pairs": summarise(resolve_dataset_folder("alice/made")).pairs,
+    "pairs": inspect("alice/made").pairs,
 }}
 """,
         token="secret-of-alice",

@@ -23,7 +23,7 @@ from prefdata.sampling import PythonSampler, SampleAnswers, SampleTask
 from prefdata.scoring import BaselineScorer, PythonScorer
 from prefdata.spec import Context, sha256_of_file
 from prefdata.training import DPOTraining
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 SCORERS = """
 from prefdata.records import Score, Scored
@@ -145,11 +145,11 @@ def test_the_dataset_of_own_parts_is_verified_with_code_and_names_it_without(fol
     recipe = load_recipe(folder / "mine.py")
     built = flow.build(recipe, folder / "out")
     with code_allowed(folder):
-        assert verify_dataset(built.folder).mismatches == []
+        assert verify(built.folder).mismatches == []
     with pytest.raises(RecipeError, match=r"'mine:Flat' is Python code.*\n.*--allow-code"):
-        verify_dataset(built.folder)
+        verify(built.folder)
     plain = flow.build(recipe.replace(also=()), folder / "plain")
-    assert verify_dataset(plain.folder).mismatches == []
+    assert verify(plain.folder).mismatches == []
 
 
 def test_a_recipe_in_json_is_the_same_recipe_where_code_is_allowed(folder):

@@ -12,7 +12,7 @@ from test_pair_rm import WORDS, Reference, save_ranker
 
 from prefdata.flow.build import build
 from prefdata.recipe import Recipe
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 PROMPTS, ANSWERS = 6, 4
 
@@ -64,6 +64,6 @@ def test_a_build_pairs_by_the_comparisons_and_verifies(tmp_path: Path, monkeypat
         assert row["chosen"][0]["content"] == texts[rates.index(max(rates))]
         assert row["chosen_probs_win"] == pytest.approx(max(rates), abs=1e-5)
         assert row["chosen_probs_lose"] == pytest.approx(min(rates), abs=1e-5)
-    report = verify_dataset(built.folder)
+    report = verify(built.folder)
     assert (report.mismatches, report.not_checked) == ([], [])
     assert build(ranked, "out", shard_size=4).ledger == built.ledger

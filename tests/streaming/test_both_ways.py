@@ -282,7 +282,7 @@ def test_a_damaged_file_is_one_message_and_leaves_nothing(tmp_path):
     damaged[middle : middle + 100] = bytes(100)
     path.write_bytes(bytes(damaged))
     with pytest.raises(InputError, match=r"table\.parquet"):
-        table_pairs.pair_table(path, WPOHybridV2(), tmp_path / "out")
+        table_pairs.pair(path, WPOHybridV2(), tmp_path / "out")
     assert [child.name for child in tmp_path.iterdir()] == ["table.parquet"]
 
 

@@ -69,9 +69,9 @@ def both_ways(
 
         with small_pieces(piece, bucket), pytest.MonkeyPatch.context() as patch:
             patch.setattr(table_pairs, "stream_pairs", watched)
-            table_pairs.pair_table(path, rule, place / "streamed", columns=columns, **options)
+            table_pairs.pair(path, rule, place / "streamed", columns=columns, **options)
             patch.setattr(table_pairs, "stream_pairs", lambda *_, **__: None)
-            table_pairs.pair_table(path, rule, place / "in_memory", columns=columns, **options)
+            table_pairs.pair(path, rule, place / "in_memory", columns=columns, **options)
         assert asked == [streams]
         streamed, in_memory = files(place / "streamed"), files(place / "in_memory")
         assert streamed.keys() == in_memory.keys()
