@@ -82,7 +82,7 @@ def test_a_rule_is_an_object_a_name_or_a_file(table):
         UserError, match=r"there is no pair rule 'best_vs_wort'\n  valid: .*did you mean 'best_vs_worst'"
     ):
         prefdata.pair(table, "best_vs_wort", "out")
-    with pytest.raises(UserError, match="a length cannot be combined with the file 'rule.json'"):
+    with pytest.raises(UserError, match=r"a length cannot be combined with the file 'rule.json'"):
         prefdata.replay(table, "rule.json", length="words")
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import PrivateAttr
 
@@ -300,7 +300,8 @@ def _probed(part: _P) -> tuple[_P, dict[str, _Probe]]:
     probes = {name: _Probe() for name in type(part).model_fields if isinstance(getattr(part, name), Generator)}
     # A probe is none of the generators that a recipe may name, so this copy can't be validated.
     fields = {name: getattr(part, name) for name in type(part).model_fields}
-    return type(part).model_construct(**{**fields, **probes}), probes
+    copy: Any = type(part).model_construct(**{**fields, **probes})
+    return copy, probes
 
 
 def _reply_tokens(request: Request, most: int, length: _Length, counter: TokenCounter) -> float:
