@@ -41,8 +41,8 @@ def command(
 
     Resumes where it stopped: what is finished is kept.
     """
-    from prefdata import build, check
     from prefdata.cli.options import print_json
+    from prefdata.flow.verbs import build, check
 
     if dry_run:
         from prefdata.cli.check import show_plan
@@ -64,8 +64,8 @@ def command(
         commit = {"commit": built.pushed.url} if built.pushed else {}
         print_json({**built.ledger, "dataset": str(built.dataset), **commit})
         return
-    from prefdata import inspect
     from prefdata.inspection import render
+    from prefdata.inspection.summary import inspect
 
     click.echo(render(inspect(built.dataset)))
     click.echo(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")

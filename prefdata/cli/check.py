@@ -50,7 +50,7 @@ def command(
     Reads the prompts and resolves every input; starts no model and asks no endpoint. For every stage that asks a
     language model it reports requests, tokens, cost and hours that are left, counted on 200 of the prompts.
     """
-    from prefdata import check
+    from prefdata.flow.verbs import check
 
     show_plan(
         check(recipe, out, profile=profile, limit=limit, answer_tokens=answer_tokens, allow_code=allow_code), as_json

@@ -30,7 +30,7 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from prefdata import diff
+    from prefdata.inspection.diff import diff
 
     found = diff(before, after)
     if as_json:

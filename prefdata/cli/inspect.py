@@ -20,8 +20,8 @@ def command(folder: str, show: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from prefdata import inspect
     from prefdata.inspection import render
+    from prefdata.inspection.summary import inspect
 
     summary = inspect(folder, pairs=show)
     if as_json:

@@ -55,7 +55,8 @@ def command(
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
     # costs a tenth of the work. It reads this once, when pyarrow is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
-    from prefdata import inspect, pair
+    from prefdata.flow.from_table import pair
+    from prefdata.inspection.summary import inspect
 
     named = one_rule(rule, rule_json, length)
     with allowing_code(allow_code, folder_of(named)):

@@ -40,8 +40,8 @@ def command(
     One commit that holds all of it, or none; the same dataset again makes no commit. Prose that somebody wrote into the
     card stays. Afterwards the commit is read again and compared. Log in with `hf auth login`, or set HF_TOKEN.
     """
-    from prefdata import push
     from prefdata.flow.progress import say
+    from prefdata.publish import push
 
     done = push(
         folder,

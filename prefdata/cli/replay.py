@@ -54,7 +54,7 @@ def command(
     """
     from dataclasses import asdict
 
-    from prefdata import replay
+    from prefdata.inspection.replay import replay
 
     report = replay(
         table,

@@ -28,7 +28,7 @@ def command(folder: str, table: str | None, allow_code: bool, as_json: bool) -> 
     Recomputes every pair and drop from the answers, recounts the ledger, and compares hashes, lock, splits and
     columns. Exits with 0 when all holds, with 1 on any mismatch.
     """
-    from prefdata import verify
+    from prefdata.verification import verify
 
     report = verify(folder, table=table, keep=None if as_json else _SHOWN, allow_code=allow_code)
     if as_json:

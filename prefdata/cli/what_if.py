@@ -46,7 +46,7 @@ def command(
     """
     from dataclasses import asdict
 
-    from prefdata import what_if
+    from prefdata.inspection.what_if import what_if
 
     taken: list[str | Path] = [*(name.strip() for name in rules.split(",") if name.strip()), *map(Path, files)]
     outcomes = what_if(where, taken, columns=columns_given(columns), length=length, allow_code=allow_code)

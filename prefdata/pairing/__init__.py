@@ -14,7 +14,6 @@ from typing import Annotated, get_args
 
 from pydantic import Field
 
-from prefdata.code import code_allowed
 from prefdata.pairing.algebra import (
     First,
     Highest,
@@ -104,7 +103,6 @@ __all__ = [
     "WPOHybridV2",
     "borda_counts",
     "bradley_terry",
-    "code_allowed",
     "comparisons_of_tables",
     "mean_scores",
     "preferences",

@@ -18,7 +18,7 @@ __all__ = ["PythonPrompts"]
 _END = object()
 
 
-class PythonPrompts(PromptSource, OwnPart):
+class PythonPrompts(OwnPart, PromptSource):
     """Reads the prompts that `def prompts()` yields: texts, or lists of messages with `role` and `content`.
 
     Anything else that it yields is dropped with the reason that a row of a table would have. It must yield the same

@@ -11,8 +11,9 @@ import pytest
 from pydantic import TypeAdapter
 from strategies import frame, many_prompts
 
+from prefdata.code import code_allowed
 from prefdata.errors import RecipeError
-from prefdata.pairing import AnyRule, BestVsWorst, PythonRule, code_allowed
+from prefdata.pairing import AnyRule, BestVsWorst, PythonRule
 
 CODE = """
 import polars as pl
