@@ -1,8 +1,8 @@
 """Parts of the user's own in a recipe: subclasses and functions, by import path.
 
 `Own` extends the union of a recipe's field. It admits an instance of a subclass that prefdata does not ship, and wraps
-a bare function. Both are dumped as `{"kind": "python", "path": "module:name", ...}`. `OwnPart` is what stands for that
-form: a function, or a class that was named where no code is allowed.
+a bare function. Both are dumped as `{"kind": "python", "path": "module:name", ...}`. `OwnPart` is that
+form as an object: a function, or a class that is named where no code is allowed.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class OwnPart(OwnCode, Part):
     """A part of the flow that is a function or class of the user's own."""
 
     def pins(self) -> dict[str, JSON]:
-        """SHA-256 of the file that defines it.
+        """Hashes the file that defines it.
 
         Raises:
             RecipeError: code is not allowed, or there is no such module.
@@ -141,7 +141,7 @@ class OwnPart(OwnCode, Part):
         return source_pins(self)
 
     def problems(self) -> list[UserError]:
-        """That code is not allowed, or that there is no such function."""
+        """Reports that code is not allowed, or that there is no such function."""
         try:
             self.function()
         except UserError as problem:

@@ -51,7 +51,7 @@ Operational = _OperationalMark()
 
 
 def canonical_json(value: JSON) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, UTF-8, finite numbers.
+    """Gives the one JSON text of a value: sorted keys, no spaces, UTF-8, finite numbers.
 
     Raises:
         RecipeError: the value has no stable JSON form (a set, a function, NaN, bytes, ...).
@@ -67,12 +67,12 @@ def canonical_json(value: JSON) -> str:
 
 
 def fingerprint(value: JSON) -> str:
-    """SHA-256 (64 hex digits) of the canonical JSON of a value."""
+    """Gives the SHA-256 (64 hex digits) of the canonical JSON of a value."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def derive_seed(*parts: str | int) -> int:
-    """A seed below 2**53 from any mix of texts and integers, the same on every machine.
+    """Derives a seed below 2**53 from any mix of texts and integers, the same on every machine.
 
     53 bits survive JSON and IEEE doubles, and every engine that takes a seed takes them.
     """
@@ -81,7 +81,7 @@ def derive_seed(*parts: str | int) -> int:
 
 
 def sha256_of_file(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes, read in pieces."""
+    """Gives the SHA-256 (hex) of a file's bytes, read in pieces."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -188,7 +188,7 @@ class Spec(BaseModel):
         return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['input']!r}: {each['msg']}" for each in found)
 
     def fingerprint(self) -> str:
-        """SHA-256 (64 hex digits) of the identity."""
+        """Gives the SHA-256 (64 hex digits) of the identity."""
         return fingerprint(self.identity())
 
 
@@ -228,7 +228,7 @@ class Context:
     """What endpoints were paid in all runs of this build; None keeps no record."""
 
     def child(self, name: str) -> Context:
-        """The context for the part that stands in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""
+        """Gives the context of the part in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""
         pins: Mapping[str, JSON] = self.pins.get(name, {})
         return replace(self, pins=pins)
 
@@ -241,10 +241,10 @@ class Part(Spec):
     """
 
     def pins(self) -> dict[str, JSON]:
-        """Every outside input that can change this part's result, resolved now: SHAs, hashes, the back end taken.
+        """Resolves every outside input that can change this part's result: SHAs, hashes, the back end taken.
 
-        The result goes into the lock and into the stage's key. Parts that stand in fields report under the field's
-        name, those in a list under `name.0`, `name.1`, ... A part with inputs of its own extends this.
+        The result goes into the lock and into the stage's key. Parts in fields report under the field's name,
+        those in a list under `name.0`, `name.1`, ... A part with inputs of its own extends this.
 
         Raises:
             UserError: an input can't be found.
@@ -253,10 +253,10 @@ class Part(Spec):
         return {**own, **{name: pins for name, part in self._parts() if (pins := part.pins())}}
 
     def problems(self) -> list[UserError]:
-        """What would stop this part from running here: a package that is missing, a key that is not set.
+        """Lists what would stop this part from running here: a package that is missing, a key that is not set.
 
         Asked of every part before the first one starts, so that days of sampling don't end at a missing key. A part
-        that can tell something without spending anything extends this.
+        that can find out something without spending anything extends this.
         """
         return [problem for _, part in self._parts() for problem in part.problems()]
 

@@ -86,7 +86,7 @@ def show_plan(planned: Plan, as_json: bool) -> None:
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:
-    """A table of what is left to be asked, and what it rests on."""
+    """Formats a table of what is left to ask, and what it rests on."""
     header = ("left to ask", "requests", "prompt tokens", "answer tokens", "at most", "cost", "at most", "hours")
     rows = [header, *map(_cells, estimated.stages)]
     if len(estimated.stages) > 1:
@@ -117,20 +117,20 @@ def _hours(hours: float | None) -> str:
 
 
 def _notes(estimated: Estimate) -> list[str]:
-    """What the numbers rest on, and how to make them better."""
+    """Lists what the numbers rest on, and how to make them better."""
     share = f"{estimated.counted:,} of {estimated.prompts:,} prompts, scaled"
     notes = [f"counted on   {'all prompts' if estimated.counted == estimated.prompts else share}"]
     for stage in estimated.stages:
-        told = [f"prompts by {stage.counted_by}", f"{stage.answer_tokens:,.0f} tokens an answer ({stage.basis})"]
+        facts = [f"prompts by {stage.counted_by}", f"{stage.answer_tokens:,.0f} tokens an answer ({stage.basis})"]
         if stage.tokens_per_second is not None:
-            told.append(f"{stage.tokens_per_second:,.4g} tokens a second ({stage.speed})")
-        notes.append(f"{stage.stage}: {'; '.join(told)}")
+            facts.append(f"{stage.tokens_per_second:,.4g} tokens a second ({stage.speed})")
+        notes.append(f"{stage.stage}: {'; '.join(facts)}")
         if stage.budget is not None and stage.most_cost is not None and stage.most_cost > stage.budget:
             notes.append(f"{stage.stage}: the budget of {stage.budget:,.2f} {stage.currency} may stop it")
     if any(stage.basis == "assumed" for stage in estimated.stages):
-        notes.append("--answer-tokens N says how long answers are expected to be")
+        notes.append("--answer-tokens N sets the expected length of an answer")
     if any(stage.hours is None for stage in estimated.stages):
-        notes.append("`tokens_per_second` of a generator says how fast it is")
+        notes.append("`tokens_per_second` of a generator sets its speed")
     notes += [
         f"spent so far {account}: {paid['cost']:,.4f} {paid['currency']}".rstrip()
         for account, paid in estimated.spent.items()

@@ -43,12 +43,12 @@ out_option = click.option("--out", metavar="DIR", help="The build folder; left o
 
 
 def print_json(value: JSON) -> None:
-    """One JSON object on stdout."""
+    """Prints one JSON object on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True))
 
 
 def one_rule(name: str | None, file: str | None, length: LengthUnit | None) -> str | Path:
-    """The one rule that was given: a name or a file.
+    """Gives the one rule that the options name, or its file.
 
     Raises:
         UserError: none was given, or two, or a length for a rule in a file, which has its own.
@@ -63,10 +63,10 @@ def one_rule(name: str | None, file: str | None, length: LengthUnit | None) -> s
 
 
 def columns_given(text: str | None) -> dict[str, str]:
-    """`prompt=question,score=reward` as role → column.
+    """Reads `prompt=question,score=reward` as role → column.
 
     Raises:
-        InputError: a part is not ROLE=NAME, or a role is named twice.
+        InputError: a part is not ROLE=NAME, or a role is given twice.
     """
     given: dict[str, str] = {}
     for part in (text or "").split(","):

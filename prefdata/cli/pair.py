@@ -37,7 +37,7 @@ __all__ = ["command"]
     help="Names of the columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
 )
 @length_option
-@click.option("--with-candidates", is_flag=True, help="Write every answer with its score beside the pairs.")
+@click.option("--with-candidates", is_flag=True, help="Write every answer with its score too.")
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(

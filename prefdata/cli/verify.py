@@ -47,7 +47,7 @@ def _lines(report: Report) -> list[str]:
     lines += [f"checked      {what}" for what in report.checked]
     lines += [f"not checked  {printable(what)}" for what in report.not_checked]
     for mismatch in report.mismatches:
-        lines += ["", *(printable(line, 400) for line in _told(mismatch))]
+        lines += ["", *(printable(line, 400) for line in _described(mismatch))]
     total = report.counts.total()
     if total > len(report.mismatches):
         lines += ["", f"... and {total - len(report.mismatches):,} more; --json shows all"]
@@ -55,7 +55,7 @@ def _lines(report: Report) -> list[str]:
     return [*lines, "", f"{total:,} mismatches: {counts}" if total else "Everything that was checked holds."]
 
 
-def _told(mismatch: Mismatch) -> list[str]:
+def _described(mismatch: Mismatch) -> list[str]:
     of = f", prompt {mismatch.prompt_id}" if mismatch.prompt_id is not None else ""
     of += f", answer {mismatch.candidate}" if mismatch.candidate is not None else ""
     what = f", {mismatch.field}" if mismatch.field else ""

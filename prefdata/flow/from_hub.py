@@ -1,8 +1,8 @@
 """`fetch_recipe`: the recipe and the lock of a published dataset, ready to be built again here.
 
-A recipe of somebody else is data: it is JSON, and no file of its repository is ever executed. What would still act in
+The recipe of somebody else is data: it is JSON, and no file of its repository is ever executed. What would still act in
 the name of the person who builds it is refused: code of a model's repository, requests with a key to an address of the
-recipe's choice, files of this machine. Whoever has read the recipe can build it as a file of their own.
+recipe's choice, files of this machine. A person who has read the recipe can build it as a file of her own.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, JSON]:
 
 
 def _acting(value: JSON) -> Iterator[str]:
-    """What a recipe would do in the name of whoever builds it, at any depth."""
+    """Finds what a recipe would do in the name of the person who builds it, at any depth."""
     if isinstance(value, list):
         for item in value:
             yield from _acting(item)

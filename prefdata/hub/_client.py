@@ -82,7 +82,7 @@ def explained(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError:
-        raise _kind_of(kind)(f"{repo!r} is no repository's name", valid="namespace/name") from None
+        raise _kind_of(kind)(f"{repo!r} is not a valid repository name", valid="namespace/name") from None
     except errors.HfHubHTTPError as error:
         raise _answered(kind, what, revision, error) from None
     except errors.LocalEntryNotFoundError:

@@ -212,7 +212,7 @@ def _check_commit(builder: Any, repo: str, sha: str) -> None:
     if builder.hash != sha:
         raise InputError(
             f"the dataset {repo!r} is not available at commit {sha}: the Hub can't be reached, and the cache holds "
-            "another commit (or a folder of this name stands in the current folder)",
+            "another commit (or the current folder has a folder of this name)",
             hint="try again with the Hub in reach, from another folder",
         )
 

@@ -196,7 +196,7 @@ class HubDataset:
             try:
                 return self._asked(ask)
             except (pa.ArrowException, EOFError) as error:
-                raise PublishError(f"{name!r} of {self.repo!r} at {sha} is no whole Parquet file") from error
+                raise PublishError(f"{name!r} of {self.repo!r} at {sha} is not a whole Parquet file") from error
 
     def additions(self, files: Mapping[str, Path | bytes]) -> list[Any]:
         """What a commit is to hold; hashes every file, so that each is sent as it is now."""
@@ -307,7 +307,7 @@ class HubDataset:
         try:
             yield
         except errors.HFValidationError:
-            raise PublishError(f"{self.repo!r} is no repository's name", valid="owner/name") from None
+            raise PublishError(f"{self.repo!r} is not a valid repository name", valid="owner/name") from None
         except errors.HfHubHTTPError as error:
             raise self._refused(whole, error) from None
         except errors.OfflineModeIsEnabled:

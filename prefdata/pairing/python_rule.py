@@ -38,18 +38,18 @@ class PythonRule(PairRule):
 
     kind: Literal["python"] = "python"
     path: Annotated[str, Field(pattern=IMPORT_PATH)]
-    """`module:function`. The module is looked for beside the recipe, then where Python looks."""
+    """`module:function`. The module is looked for in the recipe's folder, then where Python looks."""
 
     def selections(self) -> tuple[Selection, Selection]:
-        """None to give: the function decides.
+        """Refuses: the function decides.
 
         Raises:
             RecipeError: always.
         """
-        raise RecipeError(f"the rule {self.path!r} is a Python function and has no selections")
+        raise RecipeError(f"the rule {self.path!r} is a Python function, which does not have selections")
 
     def pins(self) -> dict[str, JSON]:
-        """SHA-256 of the file that defines the function.
+        """Hashes the file that defines the function.
 
         Raises:
             RecipeError: code is not allowed, or there is no such module.
@@ -57,7 +57,7 @@ class PythonRule(PairRule):
         return {"sha256": self._code.sha256()}
 
     def problems(self) -> list[UserError]:
-        """That code is not allowed, or that there is no such function."""
+        """Reports that code is not allowed, or that there is no such function."""
         found = super().problems()
         try:
             self._function()
@@ -75,27 +75,27 @@ class PythonRule(PairRule):
 
         names = ("row", "prompt_id", "source", "index", "response", "model", "finish_reason", "score", "length")
         function = self._function()
-        told = self._code.guarded(lambda: function(eligible.select(names)))
-        if isinstance(told, pl.DataFrame):
-            return self._rows(told, eligible)
-        if isinstance(told, tuple) and len(told) == 2 and all(isinstance(key, pl.Expr) for key in told):
-            chosen, rejected = (_Expression(self, key) for key in told)
+        returned = self._code.guarded(lambda: function(eligible.select(names)))
+        if isinstance(returned, pl.DataFrame):
+            return self._rows(returned, eligible)
+        if isinstance(returned, tuple) and len(returned) == 2 and all(isinstance(key, pl.Expr) for key in returned):
+            chosen, rejected = (_Expression(self, key) for key in returned)
             return Steps((chosen,), (chosen,)), Steps((rejected,), (rejected,))
         raise RecipeError(
-            f"the rule {self.path!r} returned {type(told).__name__}",
+            f"the rule {self.path!r} returned {type(returned).__name__}",
             valid="a Polars frame with the columns 'chosen' and 'rejected', or two Polars expressions",
         )
 
-    def _rows(self, told: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
+    def _rows(self, returned: pl.DataFrame, eligible: pl.DataFrame) -> pl.DataFrame:
         """The rows that a function named, each pair once, if they are rows of one prompt each."""
-        if {"chosen", "rejected"} - set(told.columns) or not all(
-            told[name].dtype.is_integer() or told[name].dtype == pl.Null for name in ("chosen", "rejected")
+        if {"chosen", "rejected"} - set(returned.columns) or not all(
+            returned[name].dtype.is_integer() or returned[name].dtype == pl.Null for name in ("chosen", "rejected")
         ):
             raise RecipeError(
-                f"the rule {self.path!r} returned a frame with {dict(told.schema)!r}",
+                f"the rule {self.path!r} returned a frame with {dict(returned.schema)!r}",
                 valid="columns 'chosen' and 'rejected' of numbers from the column 'row'",
             )
-        pairs = told.select(pl.col("chosen", "rejected").cast(pl.Int64)).unique()
+        pairs = returned.select(pl.col("chosen", "rejected").cast(pl.Int64)).unique()
         known = eligible.select(pl.col("row").cast(pl.Int64), "prompt_id")
         placed = pairs.join(known, left_on="chosen", right_on="row", how="left").join(
             known, left_on="rejected", right_on="row", how="left", suffix="_rejected"
@@ -131,7 +131,8 @@ class _Expression:
         found: pl.Series = self.rule._code.guarded(lambda: pool.with_columns(self.key.alias("_told"))["_told"])
         if found.dtype.is_float() and found.is_nan().any():
             raise RecipeError(
-                f"the pair rule {self.rule.path!r} gave NaN as a key", valid="numbers, and null for nobody"
+                f"the pair rule {self.rule.path!r} gave NaN as a key",
+                valid="numbers, and null where it can't win",
             )
         return found
 

@@ -36,7 +36,7 @@ def load_recipe(where: str | Path) -> Recipe:
         raise RecipeError(f"{error.filename or str(path)!r}, line {error.lineno}: {error.msg}") from error
     if not isinstance(found, Recipe):
         raise RecipeError(
-            f"{str(path)!r} defines no recipe: the name `recipe` is {type(found).__name__}",
+            f"{str(path)!r} does not define a recipe: the name `recipe` is {type(found).__name__}",
             valid="a module-level `recipe = Recipe(...)`",
         )
     return found
@@ -56,7 +56,7 @@ def load_rule(where: str | Path) -> PairRule:
     except ValidationError as error:
         raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
     if rule is None:
-        raise RecipeError(f"{str(path)!r} holds no rule", valid="a JSON object with a `kind`")
+        raise RecipeError(f"{str(path)!r} does not hold a rule", valid="a JSON object with a `kind`")
     return rule
 
 

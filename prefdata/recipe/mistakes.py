@@ -50,7 +50,7 @@ def _problem(title: str, problem: Mapping[str, Any]) -> str:
 
 
 def _place(title: str, loc: tuple[str | int, ...]) -> tuple[list[type[Spec]], list[str]]:
-    """The Spec classes that may stand where a pydantic location ends, and the location in words of the recipe.
+    """Finds the Spec classes that a pydantic location may lead to, and names the location in words of the recipe.
 
     Pydantic's locations also name the members of unions (`hub`, `constrained-int`), which no recipe does.
     """

@@ -51,7 +51,7 @@ class Profile(Spec):
     also: Annotated[tuple[AnyLayout, ...] | None, Field(exclude_if=lambda also: also is None)] = None
     """Instead of the recipe's further layouts."""
     publish: Publish | None = None
-    """Instead of what the recipe says of the card."""
+    """Instead of the recipe's `publish`."""
     training: AnyTraining | None = None
     """Instead of the recipe's training."""
     without: tuple[Literal["backfill", "training"], ...] = ()
@@ -140,11 +140,11 @@ class Recipe(Spec):
 
     @property
     def samplers(self) -> tuple[Sampler, ...]:
-        """The candidates' samplers, then the backfill."""
+        """Lists the candidates' samplers, then the backfill."""
         return self.candidates if self.backfill is None else (*self.candidates, self.backfill)
 
     def with_profile(self, name: str | None) -> Recipe:
-        """The recipe with a profile's parts in place of its own; `full` and None are the recipe as it stands.
+        """Gives the recipe with a profile's parts in place of its own; `full` and None change nothing.
 
         Raises:
             RecipeError: the recipe has no such profile.
@@ -153,7 +153,8 @@ class Recipe(Spec):
             return self.replace(profiles={})
         if name not in self.profiles:
             raise RecipeError(
-                f"recipe {self.name!r} has no profile {name!r}", valid=closest(name, ["full", *self.profiles])
+                f"recipe {self.name!r} does not have the profile {name!r}",
+                valid=closest(name, ["full", *self.profiles]),
             )
         swapped = {
             field: value for field in Profile.model_fields if (value := getattr(self.profiles[name], field)) is not None
@@ -162,7 +163,7 @@ class Recipe(Spec):
         return self.replace(**{**swapped, "name": f"{self.name}-{name}", "profiles": {}})
 
     def with_limit(self, limit: int | None) -> Recipe:
-        """The recipe with another `limit`; None leaves it."""
+        """Gives the recipe with another `limit`; None leaves it."""
         return self if limit is None else self.replace(limit=limit)
 
     def _named(self) -> str:

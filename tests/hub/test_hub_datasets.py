@@ -99,7 +99,7 @@ result = {{
         "private": "or is private and can't be seen from here (HTTP 404)",
         "gated": "is gated: its owner must grant access first (HTTP 403)",
         "revision": "'alice/prefs' has no revision 'v2'",
-        "name": "'a/b/c' is no repository's name",
+        "name": "'a/b/c' is not a valid repository name",
         "split": "no split 'train_pref'\n  valid: splits: train_prefs, test_prefs (did you mean 'train_prefs'?)",
         "config": "no configuration 'othr'\n  valid: configurations: default, other (did you mean 'other'?)",
         "column": "no column 'promt'\n  valid: prompt, extra (did you mean 'prompt'?)",
@@ -150,7 +150,7 @@ result = {{
     assert found["cached"] == [{"prompt": "held out"}]
     assert found["sha"] == first
     assert found["other"][0] == "InputError"
-    assert f"can't be had at commit {second}" in found["other"][1]
+    assert f"is not available at commit {second}" in found["other"][1]
     assert found["main"][0] == "InputError"
     assert "can't be reached" in found["main"][1]
 

@@ -72,5 +72,6 @@ def test_build_wants_one_recipe_and_a_place_to_push_to(near, prefdata):
 def test_from_wants_a_dataset_of_the_hub(near, prefdata, name):
     said = prefdata("build", "--from", name)
     assert said.code == 2
-    assert "is no dataset of the Hub" in said.err
+    path = "there is no file or folder" in said.err or "has no recipe.json" in said.err
+    assert path or "neither a file or folder here nor a name of a dataset of the Hub" in said.err
     assert near.hub.log == []
