@@ -21,7 +21,18 @@ from typing import Any, TypeVar
 
 from prefdata.errors import RecipeError
 
-__all__ = ["IMPORT_PATH", "Code", "allowing_code", "code_allowed", "code_is_allowed", "file_of", "path_of", "run_file"]
+__all__ = [
+    "IMPORT_PATH",
+    "Code",
+    "allowing_code",
+    "code_allowed",
+    "code_is_allowed",
+    "file_of",
+    "is_importable",
+    "load_from",
+    "path_of",
+    "run_file",
+]
 
 IMPORT_PATH = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 """Pattern of an import path, `module:name`."""
@@ -77,6 +88,18 @@ def file_of(thing: Any) -> Path:
         ValueError: see `path_of`.
     """
     return Path(str(_home(thing).__file__))
+
+
+def is_importable(thing: Any) -> bool:
+    """Tells whether another process finds a function or class by its name alone, without the folder of its file."""
+    home = sys.modules.get(thing.__module__)
+    return home is not None and vars(home).get(thing.__qualname__) is thing and thing.__module__ not in _neighbours
+
+
+def load_from(folder: str, path: str) -> Any:
+    """Imports what an import path names, from a folder whose code this process may run."""
+    with code_allowed(folder):
+        return Code("the part", path).load()
 
 
 def run_file(file: Path) -> dict[str, Any]:

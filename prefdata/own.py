@@ -12,12 +12,12 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, SupportsIndex
 
 from pydantic import Field, GetCoreSchemaHandler, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic_core import CoreSchema, core_schema
 
-from prefdata.code import IMPORT_PATH, Code, code_is_allowed, file_of, path_of
+from prefdata.code import IMPORT_PATH, Code, code_is_allowed, file_of, is_importable, load_from, path_of
 from prefdata.errors import RecipeError, UserError
 from prefdata.records import Message, Prompt
 from prefdata.spec import JSON, Part, Spec, sha256_of_file
@@ -121,12 +121,26 @@ class OwnCode(Spec):
             hint="load the recipe with --allow-code (in Python: within `code_allowed(folder)`)",
         )
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickles a function of a recipe's folder by that folder, so that workers find it."""
+        function = self.given()
+        if function is None or is_importable(function):
+            return super().__reduce_ex__(protocol)
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return _unpickled, (type(self), str(file_of(function).parent), fields)
+
     def replace(self, **changes: Any) -> Self:
         """See `Spec.replace`; keeps the function that the recipe gave."""
         made = super().replace(**changes)
         if made.path == self.path and self.given() is not None:
             vars(made)["given_function"] = self.given()
         return made
+
+
+def _unpickled(kind: type[OwnCode], folder: str, fields: dict[str, Any]) -> OwnCode:
+    made = kind(**fields)
+    vars(made)["given_function"] = load_from(folder, made.path)
+    return made
 
 
 class OwnPart(OwnCode, Part):

@@ -15,11 +15,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn, Protocol, Self, TypeAlias
+from typing import Any, ClassVar, NoReturn, Protocol, Self, SupportsIndex, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from prefdata.code import file_of, path_of
+from prefdata.code import file_of, is_importable, load_from, path_of
 from prefdata.errors import RecipeError, UserError, closest
 
 __all__ = [
@@ -150,6 +150,13 @@ class Spec(BaseModel):
                 kept[name] = _identity(getattr(self, name), dumped[name])
         return kept
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
+        """Pickles a part whose class only a recipe's folder defines by that folder, so that workers find it."""
+        if not self.is_own() or is_importable(type(self)):
+            return super().__reduce_ex__(protocol)
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return _unpickled, (str(file_of(type(self)).parent), path_of(type(self)), fields)
+
     def replace(self, **changes: Any) -> Self:
         """Gives a copy with other values in some fields, validated like a new object.
 
@@ -190,6 +197,10 @@ class Spec(BaseModel):
     def fingerprint(self) -> str:
         """Gives the SHA-256 (64 hex digits) of the identity."""
         return fingerprint(self.identity())
+
+
+def _unpickled(folder: str, path: str, fields: dict[str, Any]) -> Any:
+    return load_from(folder, path)(**fields)
 
 
 def _identity(value: object, dumped: JSON) -> JSON:

@@ -153,7 +153,7 @@ class Recipe(Spec):
             return self.replace(profiles={})
         if name not in self.profiles:
             raise RecipeError(
-                f"recipe {self.name!r} does not have the profile {name!r}",
+                f"recipe {self.name!r} has no profile {name!r}",
                 valid=closest(name, ["full", *self.profiles]),
             )
         swapped = {

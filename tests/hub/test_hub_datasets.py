@@ -181,7 +181,7 @@ def test_a_folder_of_the_same_name_is_never_taken_for_the_dataset(hub, client):
         f"result = refused(lambda: list(hub.dataset_rows('alice/prefs', None, 'train_prefs', {sha!r})))"
     )
     assert kind == "InputError"
-    assert "a folder of this name stands in the current folder" in message
+    assert "the current folder has a folder of this name" in message
 
 
 def test_completions_of_a_hub_dataset_are_pinned_and_joined(hub, client):

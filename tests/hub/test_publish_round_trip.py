@@ -156,6 +156,9 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
         content = json.dumps({**base, **changes}).encode()
         hub.put("dataset", f"alice/x{number}", {"recipe.json": content, "prefdata.lock.json": b'{"format": 2}'})
     python = {**base, "pairs": {"kind": "python", "path": "evil:rule"}}
+    python["scores"] = {"kind": "python", "path": "evil:Scorer", "options": {"most": 3}}
+    python["filters"] = [{"kind": "python", "path": "evil:keep"}]
+    python["also"] = [{"kind": "python", "path": "evil:Layout", "test_size": 0}]
     lock = {"format": 2, "commits": {"dataset:alice/questions@main": "../../elsewhere"}}
     hub.put(
         "dataset", "alice/code", {"recipe.json": json.dumps(python).encode(), "prefdata.lock.json": b'{"format": 2}'}
@@ -172,7 +175,7 @@ prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow.build").flow.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata").build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",

@@ -425,6 +425,22 @@ def test_replace_validates_and_keeps_the_function():
         recipe.model_copy(update={"seed": 1})
 
 
+def test_parts_of_a_recipes_folder_reach_another_process(folder, fresh, tmp_path_factory):
+    recipe = load_recipe(folder / "mine.py")
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
+    (folder / "recipe.pickle").write_bytes(pickle.dumps(recipe))
+    program = f"""
+import pickle
+recipe = pickle.load(open({str(folder / "recipe.pickle")!r}, "rb"))
+assert recipe.scores.weight == 2.0
+assert recipe.filters[0].function()("a short one")
+assert [part.problems() for part in (recipe.prompts, *recipe.candidates, recipe.scores)] == [[], [], [], [], []]
+print(recipe.fingerprint())
+"""
+    said = fresh(code=program, cwd=tmp_path_factory.mktemp("elsewhere"))
+    assert said.out.strip() == recipe.fingerprint(), said.err
+
+
 def test_a_shipped_part_with_an_own_member_pickles_with_its_recipe():
     recipe = recipe_with(filters=(Keeper(),))
     assert pickle.loads(pickle.dumps(recipe)) == recipe
