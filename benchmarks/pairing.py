@@ -158,18 +158,18 @@ LIMIT_WORK: list[float] = []
 
 
 def ours(table: Path, out: Path, reference: Path | None) -> list[Path]:
-    from prefdata.flow.from_table import pair_table
+    from prefdata.flow.from_table import pair
     from prefdata.pairing import WPOHybridV2
 
-    pair_table(table, WPOHybridV2(), out / "dataset")
+    pair(table, WPOHybridV2(), out / "dataset")
     return sorted((out / "dataset" / "data").glob("*.parquet"))
 
 
 def ours_with_answers(table: Path, out: Path, reference: Path | None) -> list[Path]:
-    from prefdata.flow.from_table import pair_table
+    from prefdata.flow.from_table import pair
     from prefdata.pairing import WPOHybridV2
 
-    pair_table(table, WPOHybridV2(), out / "dataset", with_candidates=True)
+    pair(table, WPOHybridV2(), out / "dataset", with_candidates=True)
     return sorted((out / "dataset" / "data").glob("*.parquet"))
 
 

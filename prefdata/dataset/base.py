@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -21,8 +22,19 @@ class Layout(Part):
     others.
     """
 
+    room: ClassVar[str] = "layout"
+
     test_size: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] = 0
     """Prompts held out as the test split: a number of prompts, or a share of them. 0 makes no test split."""
+
+    @property
+    def config_name(self) -> str:
+        """Names its configuration in `also`: the kind, or for the user's own class `MyRows` it is `own_my_rows`."""
+        dumped = self.dump()
+        if dumped["kind"] != "python":
+            return str(dumped["kind"])
+        name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", str(dumped["path"]).partition(":")[2]).lower()
+        return f"own_{name}"
 
     @property
     def train_split(self) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefdata.dataset import Layout, held_out
+from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
 from prefdata.flow.lock import make_lock, read_lock
@@ -19,6 +19,7 @@ from prefdata.flow.store import SHARD_SIZE, BuildFolder, build_folder
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
+from prefdata.publish.pushing import Pushed
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Context
 from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, DROPS, frame_of, trace_of
@@ -32,6 +33,12 @@ class Build:
 
     folder: Path
     """The build folder."""
+    pushed: Pushed | None = None
+    """What was published, where the build was to be."""
+
+    def __fspath__(self) -> str:
+        """The build folder, so that a build stands for its path."""
+        return str(self.folder)
 
     @property
     def dataset(self) -> Path:
@@ -112,7 +119,7 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
     dataset = DatasetFolder(
         rows=_layout_rows(build, layout),
         rows_per_pair=layout.rows_per_pair,
-        also={other.kind: _other_layout(build, other) for other in build.recipe.also},
+        also={other.config_name: _other_layout(build, other) for other in build.recipe.also},
         answers=(build.answers(shard) for shard in build.shards),
         comparisons=(build.comparisons(shard) for shard in build.shards) if build.recipe.scores.compares else None,
         trace=None if layout.traced else (trace_of(build.pairs(shard)) for shard in build.shards),
@@ -137,7 +144,7 @@ def _layout_rows(build: BuildReader, layout: Layout) -> Iterator[pa.Table]:
     """Yields the rows of a layout, shard by shard."""
     for shard in build.shards:
         answers = build.answers(shard) if layout.needs_answers else None
-        yield layout.rows(build.pairs(shard), build.prompts(shard), answers)
+        yield rows_of(layout, build.pairs(shard), build.prompts(shard), answers)
 
 
 def _other_layout(build: BuildReader, layout: Layout) -> OtherLayout:

@@ -29,11 +29,11 @@ _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _BYTES = 32 << 20
 
 
-def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
+def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
     """Reads the recipe of a published dataset, and writes its lock into the build folder unless there is one already.
 
     Args:
-        where: `owner/name` or `owner/name@revision` of the Hub.
+        where: a dataset of the Hub (`owner/name` or `owner/name@revision`), a dataset folder or a build folder.
         out: the build folder; left out, `builds/<name of the recipe>`.
 
     Returns:
@@ -43,10 +43,8 @@ def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
         InputError: there is no such dataset, or `prefdata build` has not made it.
         RecipeError: its recipe is not valid, or would act in the name of the user who builds it.
     """
-    reference = hub.split_reference(where)
-    if reference is None:
-        raise InputError(f"{where!r} is not a dataset of the Hub", valid="owner/name, or owner/name@revision")
-    folder, _ = hub.download_dataset(*reference, only=[_RECIPE, _LOCK])
+    folder = hub.find_dataset(where, only=[_RECIPE, _LOCK]).path
+    folder, where = folder / "dataset" if (folder / "dataset" / _RECIPE).is_file() else folder, str(where)
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(

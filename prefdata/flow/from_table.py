@@ -1,4 +1,4 @@
-"""`pair_table`: pairs from a table of scored answers, without a recipe."""
+"""`pair`: pairs from a table of scored answers, without a recipe."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
 from prefdata.publish.spec import Publish
+from prefdata.recipe import as_rule
 from prefdata.spec import JSON
 from prefdata.tables.scored_table import ScoredTableFile
 
-__all__ = ["pair_table"]
+__all__ = ["pair"]
 
 
-def pair_table(
+def pair(
     table: str | Path,
-    rule: PairRule,
+    rule: PairRule | str | Path,
     out: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -35,7 +36,7 @@ def pair_table(
 
     Args:
         table: Parquet, JSON lines or CSV, long or wide: see `prefdata.tables.scored_table`.
-        rule: how chosen and rejected are picked.
+        rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, where the names differ from the roles.
         with_candidates: write every answer with its score beside the pairs.
@@ -48,6 +49,7 @@ def pair_table(
         InputError: the table can't be read as what it should be.
         StoreError: the folder can't be written.
     """
+    rule = as_rule(rule)
     path, folder = Path(table), Path(out)
     # A rule that may not run, or can't be found, is refused before the table is read.
     pins = rule.pins()

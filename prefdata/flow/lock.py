@@ -13,7 +13,8 @@ from prefdata.errors import StoreError
 from prefdata.flow.graph import FORMAT, Stage, StageGraph, graph_of
 from prefdata.flow.store import BuildFolder
 from prefdata.recipe import Recipe
-from prefdata.spec import JSON
+from prefdata.spec import JSON, Spec
+from prefdata.spec.own import pins_of
 
 __all__ = ["Lock", "locked_parts", "make_lock", "packages", "read_lock"]
 
@@ -56,6 +57,8 @@ def make_lock(recipe: Recipe, previous: JSON | None) -> Lock:
         "parts": _parts(graph, earlier.get("parts", {})),
         "commits": commits,
     }
+    if code := _code(recipe):
+        content["code"] = code
     return Lock(graph, content)
 
 
@@ -74,6 +77,13 @@ def read_lock(folder: BuildFolder) -> JSON | None:
             f"the lock {str(folder.lock_file)!r} is not JSON: {error}",
             hint="put it back as it was; without it, branches and tags are resolved anew (--relock)",
         ) from error
+
+
+def _code(recipe: Recipe) -> dict[str, JSON]:
+    """Hashes of the user's own layouts and objective, which belong to no stage with a key."""
+    parts: dict[str, Spec | None] = {"dataset": recipe.dataset, "training": recipe.training}
+    parts |= {f"also.{place}": layout for place, layout in enumerate(recipe.also)}
+    return {name: pins for name, part in parts.items() if part is not None and (pins := pins_of(part))}
 
 
 def locked_parts(recipe: Recipe, pins: Mapping[str, JSON]) -> dict[str, JSON]:

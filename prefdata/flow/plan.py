@@ -37,6 +37,8 @@ class StagePlan:
 class Plan:
     """What a build would do."""
 
+    recipe: Recipe
+    """With its profile and limit applied."""
     folder: Path
     prompts: int
     """Prompts after merging duplicates."""
@@ -87,7 +89,7 @@ def plan(
     reasons = dict(sorted(Counter(drop.reason for drop in rows.drops).items()))
     problems = tuple(map(str, problems_of(build)))
     estimated = estimate_build(build, rows.prompts, answer_tokens=answer_tokens, counted=counted)
-    return Plan(folder.root, len(rows.prompts), reasons, tuple(stages), problems, estimated)
+    return Plan(recipe, folder.root, len(rows.prompts), reasons, tuple(stages), problems, estimated)
 
 
 def describe(part: Part) -> str:

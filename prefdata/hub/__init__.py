@@ -13,24 +13,24 @@ from prefdata.hub.reading import (
     download_model,
     locked_commits,
     resolve_dataset,
-    resolve_dataset_folder,
     resolve_model,
-    split_reference,
 )
 from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
+from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
     "REPO_ID",
+    "Found",
     "HubCommit",
     "HubDataset",
     "HubFile",
     "UndecidedError",
-    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
+    "find_dataset",
     "locked_commits",
+    "repo_and_revision",
     "resolve_dataset",
     "resolve_model",
-    "split_reference",
 ]

@@ -24,20 +24,17 @@ from prefdata.tables.files import check_columns
 
 __all__ = [
     "REPO_ID",
-    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
     "locked_commits",
     "resolve_dataset",
     "resolve_model",
-    "split_reference",
 ]
 
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
 
-_REFERENCE = re.compile(r"([\w.-]+/[\w.-]+)(?:@([^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
@@ -246,22 +243,3 @@ def _check_model(repo: str, folder: Path, config: str) -> None:
             valid="weights as *.safetensors at the top of the repository",
             hint="other formats are not loaded; look for a converted copy of the model",
         )
-
-
-def resolve_dataset_folder(where: str | Path) -> Path:
-    """Returns an existing path as it is; otherwise the folder of the downloaded dataset `OWNER/NAME[@REVISION]`.
-
-    Raises:
-        InputError: no such repository or revision, no access to it, or the files can't be fetched.
-        MissingExtraError: `huggingface_hub` is not installed.
-    """
-    reference = split_reference(str(where))
-    if Path(where).exists() or reference is None or reference[0].startswith("."):
-        return Path(where)
-    return download_dataset(*reference)[0]
-
-
-def split_reference(text: str) -> tuple[str, str | None] | None:
-    """Splits `owner/name` or `owner/name@revision` into repository and revision; None for any other text."""
-    match = _REFERENCE.fullmatch(text)
-    return None if match is None else (match[1], match[2])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from prefdata.inspection.load import Loaded
 from prefdata.inspection.render import render
-from prefdata.inspection.summary import Summary, summarise
+from prefdata.inspection.summary import Summary
 
-__all__ = ["Summary", "render", "summarise"]
+__all__ = ["Loaded", "Summary", "render"]

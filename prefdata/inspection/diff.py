@@ -1,4 +1,4 @@
-"""`compare`: finds what differs between two dataset folders."""
+"""`diff`: finds what differs between two datasets."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.hub import find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables.documents import ABSENT, json_differences
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "diff"]
 
 _KEY = ["prompt_id", "number"]
 _MEANS = ("score_chosen", "score_rejected", "score_margin", "length_chosen", "length_rejected")
@@ -67,18 +69,23 @@ class Difference:
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in context)
 
 
-def compare(before: Path, after: Path) -> Difference:
-    """Compares two folders: builds, or datasets of `prefdata build`, `prefdata pair` or the Hub.
+def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
+    """Compares two datasets: builds, dataset folders, or `owner/name` or `owner/name@revision` of the Hub.
 
     Pairs are matched by prompt and, where a prompt has several, by their number.
 
+    Args:
+        before: the one.
+        after: the other.
+
     Raises:
-        InputError: a folder holds no dataset.
+        InputError: there is no such dataset.
     """
-    first, second = _read(before), _read(after)
+    folders = find_dataset(before).path, find_dataset(after).path
+    first, second = map(_read, folders)
     difference = Difference(
-        str(before),
-        str(after),
+        str(folders[0]),
+        str(folders[1]),
         {
             "prompts": [len(first.outcomes), len(second.outcomes)],
             "pairs": [first.pairs.height, second.pairs.height],

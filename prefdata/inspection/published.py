@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.hub import find_dataset
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
@@ -49,7 +50,7 @@ class Published(NamedTuple):
 
 
 def read_published(
-    where: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
+    where: str | PathLike[str], *, columns: Mapping[str, str] | None = None, split: str | None = None
 ) -> Iterator[Published]:
     """The rows, in order.
 
@@ -61,7 +62,7 @@ def read_published(
     Raises:
         InputError: the table can't be read as such a dataset.
     """
-    paths = _tables(resolve_dataset_folder(where), split)
+    paths = _tables(find_dataset(where).path, split)
     count = 0
     for path in paths:
         named = _columns(path, columns or {})
@@ -83,7 +84,7 @@ def read_published(
 def _tables(path: Path, split: str | None) -> list[Path]:
     if not path.is_dir():
         if split is not None:
-            raise InputError(f"{str(path)!r} is no folder, so it has no split {split!r}", hint="leave --split out")
+            raise InputError(f"{str(path)!r} is not a folder, so it has no split {split!r}", hint="leave --split out")
         return [path]
     splits: dict[str, list[Path]] = {}
     for file in sorted(path.rglob("*.parquet")):

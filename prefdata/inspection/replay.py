@@ -9,16 +9,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError
 from prefdata.inspection.published import Published, read_published
 from prefdata.lazy import pl
-from prefdata.pairing import PairRule, PythonRule, Selection
+from prefdata.pairing import LengthUnit, PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
+from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, text_length
 from prefdata.spec import JSON
+from prefdata.spec.code import allowing_code
 
 __all__ = ["Replay", "replay"]
 
@@ -60,28 +63,44 @@ _Picks = Mapping[str, Sequence[tuple[_Pick, _Pick]]]
 
 
 def replay(
-    table: str | Path,
-    rule: PairRule,
+    table: str | PathLike[str],
+    rule: PairRule | str | Path,
     *,
     columns: Mapping[str, str] | None = None,
+    length: LengthUnit | None = None,
     split: str | None = None,
     quirks: bool = False,
     examples: int = 3,
+    allow_code: bool = False,
 ) -> Replay:
     """Applies a rule to the answers of a published dataset and compares with its pairs.
 
     Args:
         table: a Parquet, JSON lines or CSV file, the folder of a dataset, or `OWNER/NAME[@REVISION]` of the Hub.
-        rule: the rule to try.
+        rule: the rule to try, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         columns: role → name of the column, where it is not the usual one.
+        length: the unit of length of a rule that is named; without it, characters.
         split: name of the split of a folder; without it, `train` or else the first.
         quirks: pair like the published scripts (see `docs/replay.md`): first index on ties, and a pair also where
             texts are identical or scores equal.
         examples: number of examples of each class.
+        allow_code: run a rule that is Python code.
 
     Raises:
         InputError: the table can't be read as a dataset with answers, or `quirks` doesn't apply to the rule.
     """
+    with allowing_code(allow_code, folder_of(rule)):
+        return _replayed(table, as_rule(rule, length), columns, split, quirks, examples)
+
+
+def _replayed(
+    table: str | PathLike[str],
+    rule: PairRule,
+    columns: Mapping[str, str] | None,
+    split: str | None,
+    quirks: bool,
+    examples: int,
+) -> Replay:
     if quirks and (isinstance(rule, PythonRule) or rule.take() != PairLimits()):
         raise InputError(
             f"the rule {rule.dump()['kind']!r} is not an argmax and an argmin, so it has no published quirks",

@@ -1,17 +1,19 @@
-"""`summarise`: computes counts, drops, ties, lengths and margins of a dataset folder, with a few pairs."""
+"""`inspect`: computes counts, drops, ties, lengths and margins of a dataset folder, with a few pairs."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.hub import find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "inspect"]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,17 @@ class Summary:
     """A few pairs, spread evenly over the dataset."""
 
 
-def summarise(folder: Path, *, examples: int = 3) -> Summary:
-    """Summarises a build folder or a dataset folder.
+def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
+    """Summarises a dataset.
+
+    Args:
+        where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        pairs: how many pairs to show.
 
     Raises:
-        InputError: the folder holds no finished dataset.
+        InputError: there is no finished dataset.
     """
+    folder = find_dataset(where).path
     dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
     files = sorted(dataset.glob("data/*.parquet"))
     if not files or not (dataset / "ledger.json").exists():
@@ -70,9 +77,9 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
     frames = pair_frames(dataset)
-    pairs = pl.concat(frames.values())
+    table = pl.concat(frames.values())
     splits = {split: frame.height for split, frame in frames.items()}
-    difference = pairs["length_chosen"] - pairs["length_rejected"]
+    difference = table["length_chosen"] - table["length_rejected"]
     return Summary(
         folder=str(dataset),
         prompts=ledger["prompts"],
@@ -82,25 +89,25 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         ineligible=ledger["ineligible"],
         splits=splits,
         stages=ledger["stages"],
-        tied_chosen=_share(pairs["n_tied_chosen"] > 1),
-        tied_rejected=_share(pairs["n_tied_rejected"] > 1),
-        decided_chosen=_counts(pairs, "decided_chosen"),
-        decided_rejected=_counts(pairs, "decided_rejected"),
+        tied_chosen=_share(table["n_tied_chosen"] > 1),
+        tied_rejected=_share(table["n_tied_rejected"] > 1),
+        decided_chosen=_counts(table, "decided_chosen"),
+        decided_rejected=_counts(table, "decided_rejected"),
         chosen_longer=_share(difference > 0),
         lengths={
-            "chosen": _spread(pairs["length_chosen"]),
-            "rejected": _spread(pairs["length_rejected"]),
+            "chosen": _spread(table["length_chosen"]),
+            "rejected": _spread(table["length_rejected"]),
             "difference": _spread(difference),
         },
-        margins=_spread(pairs["score_margin"]),
+        margins=_spread(table["score_margin"]),
         sources=_counts(
-            pairs.select(
+            table.select(
                 pl.format("{} > {}", pl.col("source_chosen").fill_null("?"), pl.col("source_rejected").fill_null("?"))
             ),
             "source_chosen",
         ),
         audit=_audit(dataset / "audit.json"),
-        examples=_examples(pairs, examples),
+        examples=_examples(table, pairs),
     )
 
 

@@ -6,16 +6,19 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.hub import find_dataset
 from prefdata.lazy import pa, pc, pl
-from prefdata.pairing import Paired, PairRule
+from prefdata.pairing import LengthUnit, Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
+from prefdata.recipe import as_rule, folder_of
 from prefdata.spec import JSON
+from prefdata.spec.code import allowing_code
 from prefdata.tables.schemas import read_parquet
 from prefdata.tables.scored_table import read_scored_table
 
@@ -50,25 +53,48 @@ class Outcome:
     pairs."""
 
 
-def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[str, str] | None = None) -> list[Outcome]:
+def what_if(
+    where: str | PathLike[str],
+    rules: str | Sequence[PairRule | str | Path],
+    *,
+    columns: Mapping[str, str] | None = None,
+    length: LengthUnit = "characters",
+    allow_code: bool = False,
+) -> list[Outcome]:
     """Applies every rule to the same candidates.
 
     Args:
         where: a table of scored answers as `prefdata pair` takes it, the folder of a build, or a dataset that was
             published with its candidates: its folder, or `OWNER/NAME[@REVISION]` of the Hub.
-        rules: the first one is what the others are compared with.
+        rules: rules, names or JSON files of rules (see `prefdata.recipe.as_rule`), or names separated by commas. The
+            first one is what the others are compared with.
         columns: role → name of the column, for a table.
+        length: the unit of length of rules that are named.
+        allow_code: run rules that are Python code.
 
     Raises:
         InputError: there are no scored answers.
         RecipeError: the recipe of a build can't be read.
     """
+    named = [name.strip() for name in rules.split(",") if name.strip()] if isinstance(rules, str) else rules
+    if not named:
+        raise InputError("no rule to try", valid="--rules NAME,NAME or --rule-json FILE (in Python: `rules`)")
+    with allowing_code(allow_code, next((folder for rule in named if (folder := folder_of(rule)) != Path()), Path())):
+        return _outcomes(where, [_taken(rule, length) for rule in named], columns or {})
+
+
+def _taken(rule: PairRule | str | Path, length: LengthUnit) -> PairRule:
+    own = not isinstance(rule, str) or rule.endswith(".json")
+    return as_rule(rule, None if own else length)
+
+
+def _outcomes(where: str | PathLike[str], rules: Sequence[PairRule], columns: Mapping[str, str]) -> list[Outcome]:
     tallies = [_Tally(rule) for rule in rules]
-    path = resolve_dataset_folder(where)
+    path = find_dataset(where).path
     if (path / "candidates").is_dir():
         chunks = _of_dataset(path)
     else:
-        chunks = _of_build(path) if path.is_dir() else _of_table(path, columns or {})
+        chunks = _of_build(path) if path.is_dir() else _of_table(path, columns)
     for chunk in chunks:
         for tally in tallies:
             compared = chunk.comparisons if tally.rule.needs_comparisons() else None

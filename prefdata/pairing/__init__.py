@@ -60,7 +60,7 @@ from prefdata.pairing.named import (
     WPOHybridV2,
 )
 from prefdata.pairing.paired import Paired
-from prefdata.pairing.python_rule import PythonRule, code_allowed
+from prefdata.pairing.python_rule import PythonRule
 from prefdata.pairing.repetition import Repetition
 from prefdata.records import LengthUnit
 
@@ -105,7 +105,6 @@ __all__ = [
     "WPOHybridV2",
     "borda_counts",
     "bradley_terry",
-    "code_allowed",
     "comparisons_of_tables",
     "mean_scores",
     "preferences",

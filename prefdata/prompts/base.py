@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 from prefdata.records import Drop, Prompt
 from prefdata.spec import Context, Part
@@ -13,6 +14,8 @@ __all__ = ["PromptFilter", "PromptSource"]
 
 class PromptSource(Part):
     """Rows of a dataset or file that hold a conversation to be answered."""
+
+    room: ClassVar[str] = "prompt source"
 
     @abstractmethod
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
@@ -33,6 +36,8 @@ class PromptSource(Part):
 
 class PromptFilter(Part):
     """Keeps or drops prompts. Filters run in the recipe's order; each sees what the previous one kept."""
+
+    room: ClassVar[str] = "prompt filter"
 
     @abstractmethod
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from prefdata.spec import JSON, sha256_of_file
 
-__all__ = ["LAYOUTS", "MANIFEST", "TABLES", "manifest_entry", "write_manifest"]
+__all__ = ["LAYOUTS", "MANIFEST", "OWN_LAYOUTS", "TABLES", "manifest_entry", "write_manifest"]
 
 MANIFEST = "prefdata.manifest.json"
 """Name of the manifest, which does not list itself."""
 LAYOUTS = ("axolotl", "full_conversation", "kto", "llamafactory", "snorkel", "trl")
 """Folders of the pairs in further layouts, named by their kinds."""
-TABLES = ("data", "candidates", "comparisons", "trace", *LAYOUTS)
-"""Folders of a dataset folder, each with the Parquet files of one table."""
+OWN_LAYOUTS = "own_[a-z0-9_]+"
+"""Pattern of the folders of layouts of the user's own: `Layout.config_name`."""
+TABLES = ("data", "candidates", "comparisons", "trace", *LAYOUTS, "own_*")
+"""Folders of a dataset folder (glob patterns), each with the Parquet files of one table."""
 
 
 def manifest_entry(path: Path) -> JSON:

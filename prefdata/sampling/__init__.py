@@ -18,12 +18,15 @@ from pydantic import Field
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
 from prefdata.sampling.published_pairs import PublishedPairs
+from prefdata.sampling.python import PythonSampler
 from prefdata.sampling.samples import Samples
+from prefdata.spec.own import Own
 
 __all__ = [
     "AnySampler",
     "ExistingCompletions",
     "PublishedPairs",
+    "PythonSampler",
     "SampleAnswers",
     "SampleResult",
     "SampleTask",
@@ -32,6 +35,8 @@ __all__ = [
 ]
 
 AnySampler: TypeAlias = Annotated[
-    Samples | ExistingCompletions | PublishedPairs | SampleAnswers, Field(discriminator="kind")
+    Samples | ExistingCompletions | PublishedPairs | SampleAnswers | PythonSampler,
+    Field(discriminator="kind"),
+    Own(Sampler, stand_in=PythonSampler),
 ]
 """Every sampler that a recipe can name; the field `kind` says which one it is."""

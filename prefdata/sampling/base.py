@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -40,6 +40,8 @@ class SampleResult:
 
 class Sampler(Part):
     """A source of candidates."""
+
+    room: ClassVar[str] = "sampler"
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     """Name of this sampler, which is the `source` of its candidates; unique in the recipe."""

@@ -20,6 +20,8 @@ MemberScores: TypeAlias = tuple[Answers, Mapping[str, Scored]]
 class Scorer(Part):
     """A judge, a reward model, a pairwise ranker, or an existing column."""
 
+    room: ClassVar[str] = "scorer"
+
     @abstractmethod
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Scores the candidates of each prompt.

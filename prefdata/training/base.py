@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -14,6 +14,8 @@ __all__ = ["Training"]
 
 class Training(Spec):
     """What every preference training has. Each subclass says which publication its defaults are taken from."""
+
+    room: ClassVar[str] = "training objective"
 
     model: str
     """The model that training starts from: Hub id or folder. Where there is a reference model, it is this one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefdata.verification.dataset import verify_dataset
+from prefdata.verification.dataset import verify
 from prefdata.verification.report import Mismatch, Report
 
-__all__ = ["Mismatch", "Report", "verify_dataset"]
+__all__ = ["Mismatch", "Report", "verify"]

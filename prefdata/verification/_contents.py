@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ from prefdata.dataset import held_out
 from prefdata.flow.graph import score_parts
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
-from prefdata.publish.manifest import LAYOUTS
-from prefdata.scoring import CompositeScorer
+from prefdata.publish.manifest import LAYOUTS, OWN_LAYOUTS
+from prefdata.scoring import CompositeScorer, PythonScorer
 from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows, in_order
 from prefdata.tables.digest import table_digest
@@ -63,7 +64,8 @@ class Contents:
         with report.checking("configurations on the card"):
             self._check_configs()
         required = {*self.derived_tables, *(["comparisons"] if self._compares else [])}
-        for folder in ("data", "trace", "comparisons", *LAYOUTS):
+        own = {name.partition("/")[0] for name in self.files if re.match(f"{OWN_LAYOUTS}/", name)}
+        for folder in dict.fromkeys(("data", "trace", "comparisons", *LAYOUTS, *sorted(own | required))):
             exists = any(name.startswith(f"{folder}/") for name in self.files)
             if exists != (folder in required):
                 schemas_match = []
@@ -108,6 +110,9 @@ class Contents:
     def _compares(self) -> bool:
         """Whether the scorer makes comparisons, which a build publishes."""
         scorer = self.origin.rules.scorer
+        if isinstance(scorer, PythonScorer):
+            # A class that no code may load says nothing of itself.
+            return bool(self.comparisons.files)
         return bool(scorer is not None and scorer.compares)
 
     def _splits(self, folder: str, derived: DerivedTable) -> dict[str, TableFiles]:
@@ -120,7 +125,7 @@ class Contents:
         rules, recipe = self.origin.rules, self.origin.recipe
         expected: dict[str, JSON] = {}
         for layout in rules.also:
-            expected |= layout.documents("" if recipe is None else recipe.name, list(self.tables[layout.kind]))
+            expected |= layout.documents("" if recipe is None else recipe.name, list(self.tables[layout.config_name]))
         for name in ("dataset_info.json", *expected):
             if (name in expected) != (name in self.files):
                 present, absent = ("a document", ABSENT) if name in expected else (ABSENT, "a document")
@@ -224,7 +229,9 @@ class Contents:
         header = card_header(card)
         published = header.get("configs") if isinstance(header, dict) else header
         answers, compared = (bool(series(self.files, f"{name}/train")) for name in ("candidates", "comparisons"))
-        also: dict[str, list[str]] = {layout.kind: list(self.tables[layout.kind]) for layout in self.origin.rules.also}
+        also: dict[str, list[str]] = {
+            layout.config_name: list(self.tables[layout.config_name]) for layout in self.origin.rules.also
+        }
         expected = card_configs(
             self.data, answers=answers, comparisons=compared, trace="trace" in self.derived_tables, also=also
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
-from prefdata.dataset import AnyLayout, Layout
+from prefdata.dataset import AnyLayout, Layout, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
@@ -55,9 +56,9 @@ class Rules:
 
     def tables(self) -> dict[str, DerivedTable]:
         """Returns every table that is derived from the pairs, by its folder."""
-        layouts: dict[str, Layout] = {"data": self.layout, **{layout.kind: layout for layout in self.also}}
+        layouts: dict[str, Layout] = {"data": self.layout, **{layout.config_name: layout for layout in self.also}}
         tables = {
-            folder: DerivedTable(layout.rows, (layout.train_split, layout.test_split))
+            folder: DerivedTable(partial(rows_of, layout), (layout.train_split, layout.test_split))
             for folder, layout in layouts.items()
         }
         if not self.layout.traced:

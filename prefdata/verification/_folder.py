@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from prefdata.errors import StoreError
-from prefdata.publish.manifest import LAYOUTS, MANIFEST, manifest_entry
+from prefdata.publish.manifest import LAYOUTS, MANIFEST, OWN_LAYOUTS, manifest_entry
 from prefdata.spec import JSON
 from prefdata.tables.documents import ABSENT, parse_json
 from prefdata.verification.report import Report
@@ -17,7 +17,7 @@ DOCUMENTS = ("recipe.json", "prefdata.lock.json", "ledger.json", "audit.json")
 OPTIONAL = ("splits.parquet", "scoring.json", "dataset_info.json")
 _REQUIRED = (*DOCUMENTS, "README.md", "drops.parquet", "drops_candidates.parquet", MANIFEST)
 _PARTS = re.compile(
-    rf"((?:data|trace|{'|'.join(LAYOUTS)})/(?:train|test)(?:_iteration_[123])?|(?:candidates|comparisons)/train)"
+    rf"((?:data|trace|{'|'.join(LAYOUTS)}|{OWN_LAYOUTS})/(?:train|test)(?:_iteration_[123])?|(?:candidates|comparisons)/train)"
     r"-(\d{5})-of-(\d{5})\.parquet"
 )
 _NOT_OURS = (".gitattributes", ".git", ".cache")

@@ -1,13 +1,15 @@
-"""`verify_dataset`: checks a dataset folder against its own recipe, lock, ledger and answers."""
+"""`verify`: checks a dataset against its own recipe, lock, ledger and answers."""
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
 
 from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
 from prefdata.publish.manifest import MANIFEST
+from prefdata.spec.code import allowing_code
 from prefdata.tables.scored_table import read_scored_table
 from prefdata.verification._contents import Contents
 from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
@@ -15,24 +17,36 @@ from prefdata.verification._origin import read_origin
 from prefdata.verification._tables import DamagedError
 from prefdata.verification.report import Report
 
-__all__ = ["verify_dataset"]
+__all__ = ["verify"]
 
 
-def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: int | None = 20) -> Report:
+def verify(
+    where: str | PathLike[str],
+    *,
+    table: str | Path | None = None,
+    keep: int | None = 20,
+    allow_code: bool = False,
+) -> Report:
     """Verifies a dataset folder, a build folder, or a dataset of the Hub; `docs/verify.md` lists what this proves.
 
     Args:
-        where: the folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
-        table: the table that `prefdata pair` read, to verify a dataset of that command.
+        where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of the Hub.
+        table: the table that `prefdata pair` read, for its folders.
         keep: number of mismatches that the report keeps; all are counted. None keeps all.
+        allow_code: run Python parts that the dataset's recipe names.
 
     Returns:
         What was checked, what was not, and every mismatch. No content of the folder raises an error.
 
     Raises:
-        UserError: there is nothing to verify at `where`, the table can't be read, or the rule is Python code outside
-            of `prefdata.pairing.code_allowed`.
+        UserError: there is nothing to verify at `where`, the table can't be read, or the rule or a layout is Python
+            code and code is not allowed.
     """
+    with allowing_code(allow_code):
+        return _verified(where, table, keep)
+
+
+def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | None) -> Report:
     folder, links_into, commit = _locate(where)
     report = Report(str(where) if commit else str(folder), keep, commit)
     files = inventory(folder, links_into, report)
@@ -60,22 +74,21 @@ def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: 
     return report
 
 
-def _locate(where: str | Path) -> tuple[Path, Path, str | None]:
+def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
     """Returns the dataset folder, the folder into which its links may lead, and the commit of a download."""
-    folder = Path(where)
-    if folder.is_dir():
-        if not (folder / "ledger.json").exists() and (folder / "dataset" / "ledger.json").exists():
-            folder = folder / "dataset"
-        if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
-            raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
-        return folder, folder, None
-    reference = hub.split_reference(str(where))
-    if folder.exists() or reference is None:
+    dataset = hub.find_dataset(where)
+    if dataset.commit is not None:
+        # The client's cache has the files elsewhere in the repository's folder, and links to them.
+        return dataset.path, dataset.path.parent.parent, dataset.commit
+    folder = dataset.path
+    if not folder.is_dir():
         raise InputError(
             f"{str(where)!r} is not a folder",
             valid="a dataset folder, a build folder, or owner/name of a dataset of the Hub",
             hint="check the path; a relative one starts at the current folder",
         )
-    download, sha = hub.download_dataset(*reference)
-    # The client's cache has the files elsewhere in the repository's folder, and links to them.
-    return download, download.parent.parent, sha
+    if not (folder / "ledger.json").exists() and (folder / "dataset" / "ledger.json").exists():
+        folder = folder / "dataset"
+    if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
+        raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
+    return folder, folder, None

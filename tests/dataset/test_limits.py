@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from prefdata.dataset.audit import Audit, Limit
 from prefdata.errors import AuditError, UserError
 from prefdata.flow.build import build
-from prefdata.inspection import render, summarise
+from prefdata.inspection import render
+from prefdata.inspection.summary import inspect
 from prefdata.recipe import Recipe
 
 # Three prompts; the chosen answer is longer in two of them, as long in the third.
@@ -109,7 +110,7 @@ def test_a_warning_is_said_and_stands_on_the_card_and_the_page(work, capsys):
     card = (built.dataset / "README.md").read_text()
     assert "| chosen_longer | 0.6667 |" in card
     assert "**Over the limit of its recipe:** chosen_longer should be at most 0.5." in card
-    assert "chosen_longer 0.6667 should be at most 0.5" in render(summarise(built.dataset))
+    assert "chosen_longer 0.6667 should be at most 0.5" in render(inspect(built.dataset))
 
 
 def test_a_limit_that_holds_says_nothing(work, capsys):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from table_ways import both_ways
 
 from prefdata.errors import InputError
-from prefdata.flow.from_table import pair_table
+from prefdata.flow.from_table import pair
 from prefdata.pairing import (
     DNO,
     BelowChosen,
@@ -286,7 +286,7 @@ def test_a_damaged_file_is_one_message_and_leaves_nothing(tmp_path):
     damaged[middle : middle + 100] = bytes(100)
     path.write_bytes(bytes(damaged))
     with pytest.raises(InputError, match=r"table\.parquet"):
-        pair_table(path, WPOHybridV2(), tmp_path / "out")
+        pair(path, WPOHybridV2(), tmp_path / "out")
     assert [child.name for child in tmp_path.iterdir()] == ["table.parquet"]
 
 
@@ -333,7 +333,7 @@ def test_only_winners_and_their_prompts_are_put_on_disk_of_a_table_in_any_order(
         put(spill, number, frame)
 
     monkeypatch.setattr(Spill, "_put", counted)
-    ledger = pair_table(tmp_path / "table.parquet", WPOHybridV2(), tmp_path / "out")
+    ledger = pair(tmp_path / "table.parquet", WPOHybridV2(), tmp_path / "out")
     texts = sum(len(row["response"]) for row in rows)
     assert ledger["pairs"] == 300
     assert sum(written) < 0.75 * texts, "two of four answers of each prompt win"

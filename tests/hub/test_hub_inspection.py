@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prefdata.flow.from_table import pair_table
+from prefdata.flow.from_table import pair
 from prefdata.pairing import BestVsWorst, WPOHybridV2
 
 ROWS = [
@@ -22,19 +22,18 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, client, tmp_path):
     table = tmp_path / "table.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    pair_table(table, BestVsWorst(), tmp_path / "one")
-    pair_table(table, WPOHybridV2(), tmp_path / "two")
+    pair(table, BestVsWorst(), tmp_path / "one")
+    pair(table, WPOHybridV2(), tmp_path / "two")
     first = hub.put("dataset", "alice/pairs", files(tmp_path / "one"))
     hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
     result = client.run(f"""
-from prefdata.inspection.diff import compare
-from prefdata.hub.reading import resolve_dataset_folder
-now, before = resolve_dataset_folder("alice/pairs"), resolve_dataset_folder("alice/pairs@{first}")
+from prefdata.inspection.diff import diff
+now, before = "alice/pairs", "alice/pairs@{first}"
 result = [
-    compare(now, resolve_dataset_folder({str(tmp_path / "two")!r})).equal,
-    compare(before, resolve_dataset_folder({str(tmp_path / "one")!r})).equal,
-    compare(before, now).changed.get("chosen"),
-    refused(lambda: resolve_dataset_folder("alice/nothing")),
+    diff(now, {str(tmp_path / "two")!r}).equal,
+    diff(before, {str(tmp_path / "one")!r}).equal,
+    diff(before, now).changed.get("chosen"),
+    refused(lambda: diff("alice/nothing", now)),
 ]
 """)
     assert result[:3] == [True, True, 3]

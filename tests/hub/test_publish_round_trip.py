@@ -68,10 +68,8 @@ def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sourc
     result = client.run(
         f"""{RECIPE}
 from datasets import load_dataset, get_dataset_config_names
-from prefdata.verification import verify_dataset
-from prefdata.inspection import summarise
-from prefdata.inspection.diff import compare
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.verification import verify
+from prefdata.inspection.summary import inspect
 
 codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
@@ -79,12 +77,12 @@ loaded = {{
     name: {{split: rows.num_rows for split, rows in load_dataset("alice/made", name, revision="v1.0").items()}}
     for name in get_dataset_config_names("alice/made", revision="v1.0")
 }}
-report = verify_dataset("alice/made@v1.0")
+report = verify("alice/made@v1.0")
 codes.append(command("inspect", "alice/made@v1.0"))
 codes.append(command("diff", "alice/made@v1.0", "one"))
 result = {{
     "codes": codes, "loaded": loaded, "holds": report.holds, "mismatches": [str(m) for m in report.mismatches],
-    "pairs": summarise(resolve_dataset_folder("alice/made")).pairs,
+    "pairs": inspect("alice/made").pairs,
 }}
 """,
         token="secret-of-alice",
@@ -162,6 +160,9 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
         content = json.dumps({**base, **changes}).encode()
         hub.put("dataset", f"alice/x{number}", {"recipe.json": content, "prefdata.lock.json": b'{"format": 2}'})
     python = {**base, "pairs": {"kind": "python", "path": "evil:rule"}}
+    python["scores"] = {"kind": "python", "path": "evil:Scorer", "options": {"most": 3}}
+    python["filters"] = [{"kind": "python", "path": "evil:keep"}]
+    python["also"] = [{"kind": "python", "path": "evil:Layout", "test_size": 0}]
     lock = {"format": 2, "commits": {"dataset:alice/questions@main": "../../elsewhere"}}
     hub.put(
         "dataset", "alice/code", {"recipe.json": json.dumps(python).encode(), "prefdata.lock.json": b'{"format": 2}'}
@@ -178,7 +179,7 @@ prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow.build").flow.build.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata").build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",

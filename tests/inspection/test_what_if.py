@@ -190,7 +190,7 @@ def test_a_rule_from_json_is_named_with_its_options(tmp_path, table):
     [
         ("{", "is not JSON"),
         ('{"kind": "best"}', "unknown kind 'best'"),
-        ("null", "holds no rule"),
+        ("null", "does not hold a rule"),
         ('{"kind": "best_vs_worst", "lenght": "words"}', "did you mean 'length'"),
     ],
 )

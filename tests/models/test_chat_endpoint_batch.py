@@ -318,7 +318,7 @@ def test_a_budget_limits_what_is_under_way_and_stops_before_it_is_crossed() -> N
     with providing() as server:
         part = endpoint(server)
         one = PRICES.cost(*bound_of(part.body(asks(20)[10], DECODING), 10))
-        part = part.model_copy(update={"budget": 5.5 * one})
+        part = part.replace(budget=5.5 * one)
         found = []
         with pytest.raises(BudgetError, match="finished answers are kept"):
             for answer in part.generate(asks(200), DECODING, watch.context):
@@ -347,7 +347,7 @@ def test_a_batch_of_an_earlier_run_takes_its_part_of_the_budget() -> None:
         server.look = look  # type: ignore[method-assign]
         one = PRICES.cost(*bound_of(part.body(asks(9)[8], DECODING), 10))
         watch = Watch()
-        found = list(part.model_copy(update={"budget": 5.5 * one}).generate(asks(12), DECODING, watch.context))
+        found = list(part.replace(budget=5.5 * one).generate(asks(12), DECODING, watch.context))
     assert len(found) == 12
     assert [count for name, count in made if name == "batch_0"] == [1] * 6
     assert watch.spending.of(part.account).cost <= 5.5 * one
@@ -357,7 +357,7 @@ def test_requests_that_come_back_unanswered_take_nothing_of_the_budget() -> None
     with providing(lambda *_: None) as server:
         part = endpoint(server, max_retries=0)
         one = PRICES.cost(*bound_of(part.body(asks(20)[19], DECODING), 10))
-        found = run(part.model_copy(update={"budget": 5.5 * one}), 20)
+        found = run(part.replace(budget=5.5 * one), 20)
     assert {answer.failure for answer in found.values()} == {"request_failed"}
     assert len(server.batches) == 4
 

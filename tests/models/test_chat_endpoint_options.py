@@ -32,8 +32,8 @@ def test_a_missing_or_impossible_key_is_named_by_its_variable(monkeypatch: pytes
 
 def test_the_identity_is_the_provider_and_the_model_and_not_how_it_is_asked() -> None:
     part = ChatEndpoint(model="m", base_url="https://a.invalid/v1")
-    assert part.fingerprint() == part.model_copy(update={"concurrency": 3, "api_key_env": "X"}).fingerprint()
-    assert part.fingerprint() != part.model_copy(update={"base_url": "https://b.invalid/v1"}).fingerprint()
+    assert part.fingerprint() == part.replace(concurrency=3, api_key_env="X").fingerprint()
+    assert part.fingerprint() != part.replace(base_url="https://b.invalid/v1").fingerprint()
     assert part.pins() == {"model": "m"}
     assert ChatEndpoint.model_validate(part.dump()) == part
 

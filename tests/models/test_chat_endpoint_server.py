@@ -129,4 +129,4 @@ def test_a_real_server_answers_with_seeds_limits_and_schemas(url: str) -> None:
     # At temperature 0 the likeliest token is the one that was taken; the one that ends the answer is not in its text.
     assert "".join(place[0][0] for place in said.top_logprobs).removesuffix("<|im_end|>") == said.text
     with pytest.raises(ModelError, match="does not know this model"):
-        answers(part.model_copy(update={"model": "unknown"}), requests[:1], Decoding(max_tokens=4))
+        answers(part.replace(model="unknown"), requests[:1], Decoding(max_tokens=4))

@@ -212,6 +212,6 @@ def test_a_judge_is_data() -> None:
     dumped = judge.dump()
     assert TypeAdapter(AnyScorer).validate_python(dumped) == judge
     assert dumped["kind"] == "additive_judge"
-    assert judge.fingerprint() != judge.model_copy(update={"temperature": 1.0}).fingerprint()
-    faster = judge.model_copy(update={"generator": ChatEndpoint(model="m", concurrency=99)})
+    assert judge.fingerprint() != judge.replace(temperature=1.0).fingerprint()
+    faster = judge.replace(generator=ChatEndpoint(model="m", concurrency=99))
     assert judge.fingerprint() == faster.fingerprint()

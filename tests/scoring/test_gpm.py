@@ -332,6 +332,6 @@ def test_a_tokenizer_without_template_or_end_of_text_is_refused(tmp_path: Path) 
 def test_what_changes_no_result_leaves_the_identity() -> None:
     gpm = GPM(model="owner/name")
     assert gpm.compares == "log_odds"
-    assert gpm.fingerprint() == gpm.model_copy(update={"batch_tokens": 1}).fingerprint()
+    assert gpm.fingerprint() == gpm.replace(batch_tokens=1).fingerprint()
     for name, value in {"tau": 0.2, "max_length": 9, "bos": "once", "gate_at": "prompt"}.items():
-        assert gpm.fingerprint() != gpm.model_copy(update={name: value}).fingerprint()
+        assert gpm.fingerprint() != gpm.replace(**{name: value}).fingerprint()

@@ -341,6 +341,6 @@ def test_the_worker_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
 def test_what_changes_no_result_leaves_the_identity() -> None:
     part = PairRM()
     assert part.compares == "log_odds"
-    assert part.fingerprint() == part.model_copy(update={"batch_tokens": 1}).fingerprint()
+    assert part.fingerprint() == part.replace(batch_tokens=1).fingerprint()
     for name, value in {"source_max_length": 9, "candidate_max_length": 9, "prompt_form": "{prompt}."}.items():
-        assert part.fingerprint() != part.model_copy(update={name: value}).fingerprint()
+        assert part.fingerprint() != part.replace(**{name: value}).fingerprint()

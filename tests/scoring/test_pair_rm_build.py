@@ -10,7 +10,7 @@ from answers_table import ANSWERS, PROMPTS, recipe, texts_of, write_tables
 from tiny_pair_rm import Reference, save_ranker
 
 from prefdata.flow.build import build
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa's module is scripted
@@ -31,6 +31,6 @@ def test_a_build_pairs_by_the_comparisons_and_verifies(tmp_path: Path, monkeypat
         assert row["chosen"][0]["content"] == texts[rates.index(max(rates))]
         assert row["chosen_probs_win"] == pytest.approx(max(rates), abs=1e-5)
         assert row["chosen_probs_lose"] == pytest.approx(min(rates), abs=1e-5)
-    report = verify_dataset(built.folder)
+    report = verify(built.folder)
     assert (report.mismatches, report.not_checked) == ([], [])
     assert build(ranked, "out", shard_size=4).ledger == built.ledger

@@ -88,10 +88,10 @@ def both_ways(
         path = place / f"table{ending}"
         write(table, path, group)
         with small_pieces(piece, bucket):
-            from_table.pair_table(path, rule, place / "in pieces", columns=columns, **options)
+            from_table.pair(path, rule, place / "in pieces", columns=columns, **options)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(from_table, "paired_table", in_memory)
-            from_table.pair_table(path, rule, place / "in memory", columns=columns, **options)
+            from_table.pair(path, rule, place / "in memory", columns=columns, **options)
         in_pieces, whole = files(place / "in pieces"), files(place / "in memory")
         assert in_pieces.keys() == whole.keys()
         assert [name for name in sorted(in_pieces) if in_pieces[name] != whole[name]] == []

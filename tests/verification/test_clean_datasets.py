@@ -15,12 +15,12 @@ from forgery import recipe, rewrite, rows, with_hashes_made_again, write_tables
 from prefdata.errors import InputError
 from prefdata.flow.build import build
 from prefdata.tables.schemas import ANSWERS
-from prefdata.verification import _tables, verify_dataset
+from prefdata.verification import _tables, verify
 
 
 def test_a_build_verifies_whole(built, dataset):
     for where in (built, dataset):
-        report = verify_dataset(where)
+        report = verify(where)
         assert (report.holds, report.not_checked, report.mismatches) == (True, [], [])
         assert "every pair, split and drop, rebuilt from the answers" in report.checked
 
@@ -39,7 +39,7 @@ def test_the_fixture_has_something_of_everything(dataset):
 def test_where_rows_are_cut_makes_no_difference(dataset, monkeypatch, batch, chunk):
     monkeypatch.setattr(_tables, "_BATCH", batch)
     monkeypatch.setattr(_tables, "_CHUNK", chunk)
-    assert verify_dataset(dataset).holds
+    assert verify(dataset).holds
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_other_rules_and_splits_verify(tmp_path, monkeypatch, changes):
     monkeypatch.chdir(tmp_path)
     made = build(recipe(**changes), "build")
     assert made.ledger["pairs"] > 10
-    report = verify_dataset("build")
+    report = verify("build")
     assert (report.mismatches, report.not_checked) == ([], [])
 
 
@@ -110,12 +110,12 @@ def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
     config = "- config_name: candidates\n  data_files:\n  - split: train\n    path: candidates/train-*.parquet\n"
     assert config in card
     (dataset / "README.md").write_text(card.replace(config, ""), "utf-8")
-    report = verify_dataset(with_hashes_made_again(dataset))
+    report = verify(with_hashes_made_again(dataset))
     assert report.mismatches == []
     assert any("no usable answers" in what for what in report.not_checked)
 
     rewrite(dataset / "data/train-00000-of-00001.parquet", lambda table: table[0].update(length_chosen=1))
-    report = verify_dataset(with_hashes_made_again(dataset))
+    report = verify(with_hashes_made_again(dataset))
     assert [(table_rows.what, table_rows.field) for table_rows in report.mismatches] == [("field", "length_chosen")]
 
 
@@ -123,4 +123,4 @@ def test_what_is_no_dataset_is_one_message(tmp_path):
     (tmp_path / "file").write_text("x")
     for where in (tmp_path, tmp_path / "file", tmp_path / "nowhere", "no where/at all"):
         with pytest.raises(InputError):
-            verify_dataset(where)
+            verify(where)

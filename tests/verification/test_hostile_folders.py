@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from forgery import recipe, rewrite, rewrite_json, with_hashes_made_again
 
-from prefdata.verification import _folder, verify_dataset
+from prefdata.verification import _folder, verify
 
 TRAIN = "data/train-00000-of-00001.parquet"
 ANSWERS = "candidates/train-00000-of-00001.parquet"
 
 
 def kinds(folder):
-    report = verify_dataset(with_hashes_made_again(folder), keep=None)
+    report = verify(with_hashes_made_again(folder), keep=None)
     assert not report.holds
     json.dumps(report.as_json(), ensure_ascii=False).encode()
     return report.counts
@@ -29,7 +29,7 @@ def test_a_link_out_of_the_folder_is_not_followed(dataset, tmp_path):
     for name in ("ledger.json", "recipe.json", TRAIN):
         (dataset / name).unlink()
         (dataset / name).symlink_to(secret)
-    report = verify_dataset(dataset, keep=None)
+    report = verify(dataset, keep=None)
     assert report.counts["link"] == 3
     assert "hunter2" not in json.dumps(report.as_json())
 
@@ -38,7 +38,7 @@ def test_links_to_folders_loops_and_pipes_end(dataset, tmp_path):
     (dataset / "loop").symlink_to(dataset)
     (dataset / "itself").symlink_to("itself")
     os.mkfifo(dataset / "audit.json.pipe")
-    report = verify_dataset(dataset, keep=None)
+    report = verify(dataset, keep=None)
     assert {
         mismatch_kinds.where for mismatch_kinds in report.mismatches if mismatch_kinds.what in ("link", "file")
     } >= {
@@ -85,7 +85,7 @@ def test_a_document_that_is_too_large_is_not_read(dataset, monkeypatch):
 
 def kinds_without_hashing(folder, monkeypatch):
     monkeypatch.setattr(_folder, "manifest_entry", lambda path: {})
-    return verify_dataset(folder).counts
+    return verify(folder).counts
 
 
 @pytest.mark.parametrize("name", [TRAIN, ANSWERS, "drops.parquet", "drops_candidates.parquet"])

@@ -15,6 +15,7 @@ from prefdata.prompts.filters.exact import ExactDuplicates
 from prefdata.prompts.filters.language import Language
 from prefdata.prompts.filters.length import Length
 from prefdata.prompts.filters.near import NearDuplicates
+from prefdata.prompts.filters.python import PythonFilter
 
 __all__ = [
     "ALPACA_EVAL",
@@ -26,4 +27,5 @@ __all__ = [
     "Language",
     "Length",
     "NearDuplicates",
+    "PythonFilter",
 ]
