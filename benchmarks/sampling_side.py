@@ -100,8 +100,8 @@ def ours(
 ) -> dict[str, float]:
     """The prompts and the sampling stage of a build: journals and shards on disk."""
     from prefdata.flow.lock import make_lock
-    from prefdata.flow.run import Run
-    from prefdata.flow.store import BuildFolder
+    from prefdata.flow.reader import BuildReader, BuildRecord
+    from prefdata.flow.run import BuildRunner
     from prefdata.models import VLLM, vllm
     from prefdata.recipe import Recipe
     from prefdata.sampling import Samples
@@ -132,14 +132,16 @@ def ours(
             "pairs": {"kind": "best_vs_worst"},
         }
     )
-    run = Run(recipe, BuildFolder(out / "build"), make_lock(recipe, None), shard_size)
-    run.prompts()
-    run.candidates(recipe.samplers[0])
+    graph = make_lock(recipe, None).graph
+    build = BuildReader(out / "build", BuildRecord(recipe, graph, shard_size))
+    runner = BuildRunner(build)
+    for stage in graph.of_kind("prompts", "candidates"):
+        runner.run_stage(stage)
     marks = [json.loads(mark.read_text()) for mark in out.glob("mark-*.json")]
     start = sum(mark["engine"] for mark in marks) + max(mark["parent"] for mark in marks)
     work, wall = cpu_seconds() - start, time.time() - min(mark["at"] for mark in marks)
-    stage = run.stage(run.lock.candidates[0])
-    counts = [read_parquet(stage.shard(shard), ["n_tokens"])["n_tokens"].to_pylist() for shard in run.shards]
+    stage = build.stage("candidates-policy")
+    counts = [read_parquet(stage.shard(shard), ["n_tokens"])["n_tokens"].to_pylist() for shard in build.shards]
     tokens = sum(sum(shard) for shard in counts)
     return {"start": start, "work": work, "wall": wall, "tokens": tokens, "steps": sum(m["steps"] for m in marks)}
 

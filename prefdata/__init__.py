@@ -17,8 +17,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefdata.flow.build import Build, build, plan
+    from prefdata.flow.build import Build, build
     from prefdata.flow.from_table import pair_table
+    from prefdata.flow.plan import plan
     from prefdata.inspection import summarise
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Profile, Recipe, load_recipe
@@ -33,7 +34,7 @@ _HOMES = {
     "build": "flow.build",
     "load_recipe": "recipe",
     "pair_table": "flow.from_table",
-    "plan": "flow.build",
+    "plan": "flow.plan",
     "push": "publish.pushing",
     "summarise": "inspection",
 }

@@ -141,6 +141,14 @@ class Account(Protocol):
         """Adds a payment to an account."""
 
 
+def _no_log(_line: str) -> None:
+    """Logs nothing. A function with a name, unlike a lambda, can be pickled."""
+
+
+def _no_count(_what: str, _count: int) -> None:
+    """Counts nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a running part is given besides its own fields."""
@@ -149,9 +157,9 @@ class Context:
     """The recipe's seed."""
     pins: Mapping[str, JSON] = field(default_factory=dict)
     """What the lock says of this part: see `Part.pins`."""
-    log: Callable[[str], None] = lambda _: None
+    log: Callable[[str], None] = _no_log
     """Takes one line for the person who watches; goes to stderr."""
-    counted: Callable[[str, int], None] = lambda _what, _n: None
+    counted: Callable[[str, int], None] = _no_count
     """Adds to a named counter of the stage's report (truncated texts, retries, unmatched rows ...)."""
     spending: Account | None = None
     """What endpoints were paid in all runs of this build; None keeps no record."""

@@ -60,7 +60,7 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
     """Prints the plan of a build."""
     from dataclasses import asdict
 
-    from prefdata.flow.build import plan
+    from prefdata.flow.plan import plan
     from prefdata.publish.card.licence import derive_licence, licence_lines
 
     planned = plan(recipe, out, answer_tokens=answer_tokens)

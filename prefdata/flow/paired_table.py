@@ -198,7 +198,7 @@ class _Work:
             if bucket is None or asked is None:
                 continue
             order = ("prompt_id", "source", "index", "digest", *(name for name in _ANSWER if name != "response"))
-            rows = bucket.sort(dict.fromkeys(order)).join(
+            rows = bucket.sort([*dict.fromkeys(order)]).join(
                 asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
             )
             rows = rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)

@@ -14,11 +14,18 @@ from prefdata.publish.card.statistics import read_file_stats
 from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, SPLITS, in_one_chunk, parquet_writer, write_parquet
+from prefdata.tables.schemas import (
+    CANDIDATE_DROPS,
+    DROPS,
+    ROWS_PER_GROUP,
+    SPLITS,
+    in_one_chunk,
+    parquet_writer,
+    write_parquet,
+)
 
-__all__ = ["ROWS_PER_GROUP", "DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
+__all__ = ["DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
-ROWS_PER_GROUP = 1_000
 _FILE_BYTES = 500_000_000
 """Parquet files are rolled over at this size, as `datasets` does on the Hub."""
 

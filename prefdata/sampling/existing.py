@@ -12,6 +12,7 @@ from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables import files
+from prefdata.tables.row_answers import ANSWER_ROLES
 
 __all__ = ["ExistingCompletions", "SampleAnswers"]
 
@@ -53,22 +54,17 @@ class ExistingCompletions(TableAnswers):
             prompt=self.prompt_column,
             prompt_id=self.prompt_id_column,
             prompt_format=self.prompt_format,
+            named={role: name for role in ANSWER_ROLES if (name := getattr(self, f"{role}_column", None)) is not None},
             completions=self.completions_column,
-            response=self.response_column,
-            model=self.model_column,
-            score=self.score_column,
-            finish_reason=self.finish_reason_column,
-            n_tokens=self.n_tokens_column,
-            index=self.index_column,
         )
         rows = self._rows(columns.of_table(), context)
-        found = by_prompt(rows, columns, self.name, self._source_of, context.counted)
-        return joined(self.name, found, tasks, context)
+        answers = by_prompt(rows, columns, self.name, self._source_of, context.counted)
+        return joined(self.name, answers, tasks, context)
 
     def _source_of(self, answer: dict[str, Any]) -> str | None:
         if self.source == "name" or self.model_column is None:
             return self.name
-        model = answer.get(self.model_column)
+        model = answer.get("model")
         return model if isinstance(model, str) and model.strip() else None
 
 

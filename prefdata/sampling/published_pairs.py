@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Literal
 
 from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
+from prefdata.tables.row_answers import last_turn
 
 __all__ = ["PublishedPairs"]
 
@@ -35,9 +36,8 @@ class PublishedPairs(TableAnswers):
             prompt=self.prompt_column,
             prompt_id=self.prompt_id_column,
             prompt_format=self.prompt_format,
+            named={"response": "response", "score": "score"},
             completions="pair",
-            response="response",
-            score="score",
         )
         key = self.prompt_id_column or self.prompt_column
         sides = (
@@ -46,15 +46,8 @@ class PublishedPairs(TableAnswers):
         )
         wanted = list(dict.fromkeys([key, *(name for side in sides for name in side)]))
         rows = (
-            {key: row[key], "pair": [{"response": _answer(row[text]), "score": row[score]} for text, score in sides]}
+            {key: row[key], "pair": [{"response": last_turn(row[text]), "score": row[score]} for text, score in sides]}
             for row in self._rows(wanted, context)
         )
-        found = by_prompt(rows, columns, self.name, lambda _: self.name, context.counted)
-        return joined(self.name, found, tasks, context)
-
-
-def _answer(cell: Any) -> Any:
-    """The text of the last message of a conversation; a text is itself."""
-    if isinstance(cell, list) and cell and isinstance(cell[-1], dict):
-        return cell[-1].get("content")
-    return cell
+        answers = by_prompt(rows, columns, self.name, lambda _: self.name, context.counted)
+        return joined(self.name, answers, tasks, context)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from prefdata.errors import InputError, RecipeError
 from prefdata.lazy import pl
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
+from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
 from prefdata.tables.table_prompts import prompt_text
 
 __all__ = ["ALIASES", "ROLES", "long_frame", "long_frame_of_rows"]
@@ -62,16 +63,32 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
     """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
+    lists = [name for name in ANSWER_ROLES if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
     n_answers = pl.col("response").list.len().fill_null(0)
-    frame = frame.with_row_index("_row").with_columns(
-        is_answer=n_answers > 0, misaligned=n_answers != pl.col("score").list.len().fill_null(0)
-    )
+    apart = [
+        n_answers != pl.col(name).list.len().fill_null(0)
+        if name == "score"
+        else (n_answers != pl.col(name).list.len()).fill_null(value=False)
+        for name in lists
+    ]
+    frame = frame.with_row_index("_row").with_columns(is_answer=n_answers > 0, misaligned=pl.any_horizontal(apart))
     whole = frame.filter(pl.col("is_answer") & ~pl.col("misaligned"))
     rest = frame.filter(~pl.col("is_answer") | pl.col("misaligned"))
-    whole = whole.with_columns(index=pl.int_ranges(pl.col("response").list.len())).explode("response", "score", "index")
+    if "index" not in lists:
+        whole, lists = whole.with_columns(index=pl.int_ranges(pl.col("response").list.len())), [*lists, "index"]
+    # A list that is missing in some rows has nothing to say of their answers.
+    whole = whole.with_columns(
+        pl.when(pl.col(name).is_null())
+        .then(pl.lit(None).repeat_by(n_answers).cast(whole[name].dtype))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in lists
+        if whole[name].null_count()
+    )
+    whole = whole.explode(lists)
     if not rest.height:
         return whole.drop("_row")
-    nothing = [pl.lit(None, whole[name].dtype).alias(name) for name in ("response", "score", "index")]
+    nothing = [pl.lit(None, whole[name].dtype).alias(name) for name in lists]
     rest = rest.with_columns(nothing).select(whole.columns)
     return pl.concat([whole, rest]).sort("_row", maintain_order=True).drop("_row")
 
@@ -174,24 +191,24 @@ def _cell(value: object) -> str | None:
 
 def _candidates(path: Path, column: str, number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The candidates of one row of a text table."""
-    response, shared = cells["response"], {**cells, "misaligned": False}
-    if response is None and column == ALIASES["response"]:
-        response = []
-    if response is None or isinstance(response, str):
-        score, reason = _one_score(cells["score"])
-        yield {**shared, "score": score, "unscored": reason, "is_answer": True}
+    if cells["response"] is None and column == ALIASES["response"]:
+        cells["response"] = []
+    texts = cells["response"]
+    if not isinstance(texts, list | str | None):
+        raise _wrong_type(path, column, f"{type(texts).__name__} in row {number}")
+    if isinstance(texts, list) and not all(text is None or isinstance(text, str) for text in texts):
+        raise _wrong_type(path, column, f"list in row {number}")
+    shared = {role: cell for role, cell in cells.items() if role not in ANSWER_ROLES}
+    if isinstance(texts, list) and not isinstance(cells["score"], list):
+        cells["score"] = []
+    answers = answers_of_row(cells, {role: role for role in ANSWER_ROLES if role in cells})
+    if isinstance(answers, str) or not answers:
+        yield {**shared, "is_answer": bool(texts), "misaligned": isinstance(answers, str)}
         return
-    if not isinstance(response, list) or not all(text is None or isinstance(text, str) for text in response):
-        raise _wrong_type(path, column, f"{type(response).__name__} in row {number}")
-    scores: Sequence[Any] = cells["score"] if isinstance(cells["score"], list) else []
-    if len(scores) != len(response) or not response:
-        nothing = {"response": None, "score": None, "is_answer": bool(response)}
-        yield {**shared, **nothing, "misaligned": len(scores) != len(response)}
-        return
-    for index, (text, cell) in enumerate(zip(response, scores, strict=True)):
-        score, reason = _one_score(cell)
-        answer = {"response": text, "index": str(index), "is_answer": True}
-        yield {**shared, **answer, "score": score, "unscored": reason}
+    for index, answer in enumerate(answers):
+        score, reason = _one_score(answer["score"])
+        place = {"index": str(index)} if isinstance(texts, list) and "index" not in cells else {}
+        yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
 
 
 def _wrong_type(path: Path, column: str, kind: str) -> InputError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.dataset import held_out
-from prefdata.flow.lock import score_parts
+from prefdata.flow.graph import score_parts
 from prefdata.lazy import pa, pl
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
 from prefdata.publish.manifest import LAYOUTS

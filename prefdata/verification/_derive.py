@@ -10,15 +10,23 @@ from itertools import pairwise
 from prefdata.dataset import AnyLayout, Layout
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
-from prefdata.flow.rows import CANDIDATE_KEY as _KEY
-from prefdata.flow.rows import frame_of
-from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.lazy import pa, pl
 from prefdata.pairing import PairRule, pair_with_backfill
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.scoring import Scorer
 from prefdata.spec import Context
 from prefdata.tables.documents import ABSENT
-from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
+from prefdata.tables.schemas import (
+    ANSWERS,
+    CANDIDATE_KEY,
+    MESSAGES,
+    PAIR_KEY,
+    PROMPTS,
+    checked,
+    frame_of,
+    pairs_schema,
+    trace_of,
+)
 from prefdata.verification._scores import ScoreCheck, scored_prompts
 from prefdata.verification._tables import RowReader, computed_id
 from prefdata.verification.report import Report
@@ -120,7 +128,7 @@ class Derivation:
         for row in published.drops.to_pylist():
             if row["stage"] == "pairs":
                 self._drops.setdefault(row["prompt_id"], []).append((row["reason"], row["detail"]))
-        names = (*_KEY, "reason", "detail")
+        names = (*CANDIDATE_KEY, "reason", "detail")
         self._ineligible = Counter(
             tuple(row[name] for name in names) for row in published.ineligible.to_pylist() if row["stage"] == "pairs"
         )
@@ -185,7 +193,7 @@ class Derivation:
         if check is None:
             return None
         if compared is not None:
-            compared = check.valid_comparisons(compared, set(seen.select(_KEY).iter_rows()))
+            compared = check.valid_comparisons(compared, set(seen.select(CANDIDATE_KEY).iter_rows()))
         if check.derives:
             check.check(seen, prompts, compared)
         if compared is None or not self._rules.rule.needs_comparisons():
@@ -215,14 +223,15 @@ class Derivation:
         )
 
     def _check_answers(self, frame: pl.DataFrame) -> None:
-        counted, keys = self.counted, frame.select(_KEY)
+        counted, keys = self.counted, frame.select(CANDIDATE_KEY)
         counted.answers += frame.height
         counted.unscored.update(self._seen_by_scorer(frame)["unscored"].drop_nulls().to_list())
         counted.sources.update(frame["source"].to_list())
-        if not keys.equals(keys.sort(_KEY, maintain_order=True)):
+        if not keys.equals(keys.sort(CANDIDATE_KEY, maintain_order=True)):
             self._mismatch(frame["prompt_id"][0], None, "answers sorted by prompt_id, source, index", "another order")
         if self._rules.unique_names:
-            for row in frame.filter(keys.is_duplicated() | pl.any_horizontal(pl.col(_KEY).is_null())).iter_rows():
+            nameless = pl.any_horizontal(pl.col(CANDIDATE_KEY).is_null())
+            for row in frame.filter(keys.is_duplicated() | nameless).iter_rows():
                 self._mismatch(row[0], "index", "one answer of this name", f"several, or none: {row[1:3]}")
             for (prompt_id,) in frame.filter(pl.col("response").is_null()).select("prompt_id").iter_rows():
                 self._mismatch(prompt_id, "response", "a text", None)
@@ -248,7 +257,7 @@ class Derivation:
         ]
         if not shown:
             return frame
-        return frame.join(pl.DataFrame(shown, [*_KEY, "place"], orient="row"), on=_KEY, how="left")
+        return frame.join(pl.DataFrame(shown, [*CANDIDATE_KEY, "place"], orient="row"), on=CANDIDATE_KEY, how="left")
 
     def _compare_pairs(
         self, expected: pa.Table, published: Mapping[str, pa.Table], folder: str, split_names: tuple[str, str]
@@ -313,7 +322,7 @@ class Derivation:
                 self._report.add("drop", where, prompt_id=prompt_id, expected=ABSENT, found=reason)
 
     def _compare_ineligible(self, ineligible: pl.DataFrame) -> None:
-        for row in ineligible.select(*_KEY, "reason", "detail").iter_rows():
+        for row in ineligible.select(*CANDIDATE_KEY, "reason", "detail").iter_rows():
             self._ineligible[row] -= 1
             if self._ineligible[row] < 0:
                 expected = f"{row[3]} ({row[1]!r}, {row[2]}) {row[4]}"

@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import TRLPairs
 from prefdata.errors import RecipeError
-from prefdata.flow.lock import FORMAT, locked_parts, packages
+from prefdata.flow.graph import FORMAT
+from prefdata.flow.lock import locked_parts, packages
 from prefdata.pairing import AnyRule, PairRule
 from prefdata.recipe import Recipe, load_recipe
 from prefdata.scoring import BaselineScorer

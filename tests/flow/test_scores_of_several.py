@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from replayed import PAIRS, recipe, tree
 
 from prefdata.errors import ConservationError, RecipeError
-from prefdata.flow.build import build, plan
+from prefdata.flow.build import build
+from prefdata.flow.plan import plan
 from prefdata.inspection.what_if import what_if
 from prefdata.publish.manifest import write_manifest
 from prefdata.recipe import load_recipe

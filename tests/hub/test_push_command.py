@@ -72,5 +72,5 @@ def test_build_wants_one_recipe_and_a_place_to_push_to(near, prefdata):
 def test_from_wants_a_dataset_of_the_hub(near, prefdata, name):
     result = prefdata("build", "--from", name)
     assert result.code == 2
-    assert "is no dataset of the Hub" in result.err
+    assert "is not a dataset of the Hub" in result.err
     assert near.hub.log == []

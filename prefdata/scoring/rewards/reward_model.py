@@ -38,7 +38,7 @@ class RewardModel(PointwiseModel):
 
     def _worker(self) -> str:
         module = {"transformers": "_reward_worker", "vllm": "_reward_vllm_worker"}[self.backend]
-        return f"prefdata.scoring.{module}"
+        return f"prefdata.scoring.rewards.{module}"
 
     def _environment(self) -> dict[str, str]:
         wanted = super()._environment()
