@@ -11,7 +11,7 @@ from prefdata.tables.digest import text_digests
 if TYPE_CHECKING:
     from prefdata.pairing.base import PairRule
 
-__all__ = ["FACTS", "LengthUnit", "facts_of", "unsigned_zero"]
+__all__ = ["FACTS", "LengthUnit", "digests_of", "facts_of", "unsigned_zero"]
 
 LengthUnit: TypeAlias = Literal["characters", "words", "bytes"]
 """Unicode code points, runs of non-white-space, or bytes of UTF-8 of an answer."""
@@ -51,7 +51,7 @@ def facts_of(rule: PairRule, candidates: pl.DataFrame, *, digests: pl.Series | N
     frame = frame.with_columns(
         characters=text.str.len_chars().cast(pl.Int64),
         n_bytes=text.str.len_bytes().cast(pl.Int64),
-        digest=_digests(frame["response"]) if digests is None else digests,
+        digest=digests_of(frame["response"]) if digests is None else digests,
         unfit=_unfit(rule),
     )
     words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
@@ -66,7 +66,8 @@ def unsigned_zero(score: pl.Expr) -> pl.Expr:
     return pl.when(score == 0).then(0.0).otherwise(score)
 
 
-def _digests(texts: pl.Series) -> pl.Series:
+def digests_of(texts: pl.Series) -> pl.Series:
+    """Hashes each text: see `prefdata.tables.digest.text_digests`. A null has no digest."""
     words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
     digests = pl.Series(words, dtype=pl.UInt64)
     if not texts.null_count():

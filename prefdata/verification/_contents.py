@@ -10,6 +10,7 @@ from pathlib import Path
 from prefdata.dataset import held_out
 from prefdata.flow.graph import score_parts
 from prefdata.lazy import pa, pl
+from prefdata.pairing.facts import digests_of
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
 from prefdata.publish.manifest import LAYOUTS
 from prefdata.scoring import CompositeScorer
@@ -17,7 +18,7 @@ from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows
 from prefdata.tables.digest import table_digest
 from prefdata.tables.documents import ABSENT
-from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
+from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, CANDIDATE_KEY, COMPARISONS, DROPS, SPLITS
 from prefdata.tables.scored_table import ScoredTable
 from prefdata.verification._derive import Counted, Derivation, DerivedTable, PublishedTables
 from prefdata.verification._folder import read_document, read_text, series
@@ -81,7 +82,7 @@ class Contents:
     def _check_against_answers(self) -> None:
         report = self.report
         if self.scored is not None:
-            table = self.scored.candidates.sort(pl.all(), nulls_last=False)
+            table = _in_published_order(self.scored.candidates)
             answers = answer_rows(table, self.scored.prompts.to_arrow())
             self._check_table(table, answers)
             ids, batches = table["prompt_id"].unique().to_list(), iter(_slices(answers))
@@ -274,6 +275,13 @@ class Contents:
             if row["stage"] not in stages:
                 self.report.add("drop", file, prompt_id=row["prompt_id"], field="stage", found=row["stage"])
         return rows
+
+
+def _in_published_order(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Sorts the candidates of a table like published answers: by name, digest of the text, then all other columns."""
+    order = [name for name in ANSWERS.names if name not in (*CANDIDATE_KEY, "prompt", "response", "n_tokens")]
+    digests = digests_of(candidates["response"]).alias("digest")
+    return candidates.with_columns(digests).sort(*CANDIDATE_KEY, "digest", *order).drop("digest")
 
 
 def _slices(table: pa.Table) -> Iterator[pa.Table]:
