@@ -9,7 +9,7 @@ from prefdata.flow.from_table import pair
 from prefdata.pairing import BestVsWorst, WPOHybridV2
 
 ROWS = [
-    {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "response": f"{i}" + "x" * (5 - i), "score": score}
+    {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "index": i, "response": f"{i}" + "x" * (5 - i), "score": score}
     for n in range(3)
     for i, score in enumerate((2, 2, 1))
 ]
