@@ -1,4 +1,4 @@
-"""Training: the hyper-parameters that a recipe's dataset is meant for."""
+"""Training: objectives with their hyper-parameters, and what runs them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,39 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from prefdata.training.base import Training
-from prefdata.training.dpo import DPOTraining
-from prefdata.training.self_play import GPOTraining, SPPOTraining
-from prefdata.training.simpo import SimPOTraining
+from prefdata.training.dpo import DPOTraining, NormalisedDPOTraining
+from prefdata.training.kto import KTOTraining
+from prefdata.training.options import Limits, LoRA
+from prefdata.training.self_play import GPOTraining, SPPOSingleTraining, SPPOTraining
+from prefdata.training.simpo import CPOTraining, SimPOTraining
 from prefdata.training.wpo import WPOTraining
 
-__all__ = ["AnyTraining", "DPOTraining", "GPOTraining", "SPPOTraining", "SimPOTraining", "Training", "WPOTraining"]
+__all__ = [
+    "AnyTraining",
+    "CPOTraining",
+    "DPOTraining",
+    "GPOTraining",
+    "KTOTraining",
+    "Limits",
+    "LoRA",
+    "NormalisedDPOTraining",
+    "SPPOSingleTraining",
+    "SPPOTraining",
+    "SimPOTraining",
+    "Training",
+    "WPOTraining",
+]
 
 AnyTraining: TypeAlias = Annotated[
-    WPOTraining | DPOTraining | SPPOTraining | GPOTraining | SimPOTraining, Field(discriminator="kind")
+    WPOTraining
+    | DPOTraining
+    | NormalisedDPOTraining
+    | SPPOTraining
+    | SPPOSingleTraining
+    | GPOTraining
+    | SimPOTraining
+    | CPOTraining
+    | KTOTraining,
+    Field(discriminator="kind"),
 ]
 """Everything that a recipe's `training` may be."""
