@@ -39,20 +39,19 @@ def main(path: Path) -> None:
 
 
 def _run(job: dict[str, JSON]) -> None:
-    distributed = int(os.environ.get("WORLD_SIZE", "1")) > 1 or job["strategy"] != "none"
-    if job["device"] == "cpu" and distributed:
-        if job["deepspeed"]:
-            os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+    if job["device"] == "cpu" and job["deepspeed"]:
+        os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
         from accelerate import PartialState
 
-        # accelerate chooses no backend on a CPU, so the state is made before any arguments are.
+        # accelerate chooses no backend for DeepSpeed on a CPU, so the state is made before any arguments are.
         PartialState(backend="gloo")
     from prefdata.training.base import Training
 
     training = _training(job["training"])
     assert isinstance(training, Training)
-    arguments = _arguments(job, training, distributed=distributed)
-    if arguments.distributed_state.num_processes != int(os.environ.get("WORLD_SIZE", "1")):
+    arguments = _arguments(job, training)
+    state = arguments.distributed_state
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (state.num_processes < 2 or state.distributed_type == "NO"):
         raise RuntimeError("processes would train apart: the distributed state was not initialised")
     started = time.monotonic()
     trainer = _trainer(job, training, arguments)
@@ -73,12 +72,12 @@ def _training(dumped: JSON) -> Any:
     return TypeAdapter(AnyTraining).validate_python(dumped)
 
 
-def _arguments(job: dict[str, JSON], training: Any, *, distributed: bool) -> Any:
+def _arguments(job: dict[str, JSON], training: Any) -> Any:
     given = dict(job["arguments"])
-    if job["device"] == "cpu" and distributed:
-        given |= {"accelerator_config": {"use_configured_state": True}}
     if job["deepspeed"]:
         given["deepspeed"] = job["deepspeed"]
+        if job["device"] == "cpu":
+            given["accelerator_config"] = {"use_configured_state": True}
     if training.trainer == "cpo":
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         from trl.experimental.cpo import CPOConfig as Config
