@@ -19,11 +19,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.flow.build import Build, build, plan
     from prefdata.flow.from_table import pair_table
+    from prefdata.flow.train import train
     from prefdata.inspection import summarise
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Profile, Recipe, load_recipe
 
-__all__ = ["Build", "Profile", "Pushed", "Recipe", "build", "load_recipe", "pair_table", "plan", "push", "summarise"]
+__all__ = [
+    "Build",
+    "Profile",
+    "Pushed",
+    "Recipe",
+    "build",
+    "load_recipe",
+    "pair_table",
+    "plan",
+    "push",
+    "summarise",
+    "train",
+]
 
 _HOMES = {
     "Build": "flow.build",
@@ -36,6 +49,7 @@ _HOMES = {
     "plan": "flow.build",
     "push": "publish.pushing",
     "summarise": "inspection",
+    "train": "flow.train",
 }
 
 

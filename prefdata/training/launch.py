@@ -132,6 +132,7 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     result = json.loads((prepared.work / "result.json").read_text(encoding="utf-8"))
     facts = {
         "training": prepared.training.dump(),
+        "grouped": prepared.training.group_by_length,
         "lineage": lineage,
         "plan": {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")},
         "preflight": [preflight.dump() for preflight in prepared.preflights],
