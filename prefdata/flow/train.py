@@ -126,7 +126,8 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
         if not folder.is_dir():
             raise InputError(
                 f"the dataset of recipe {recipe.name!r} is not in {str(folder)!r}",
-                hint=f"prefdata build {what if not isinstance(what, Recipe) else 'RECIPE'} makes it",
+                hint=f"prefdata build {'RECIPE' if isinstance(what, Recipe) else what}"
+                + (f" --profile {profile}" if profile else ""),
             )
         training: Training | None = recipe.training
         if profile == "cpu" and training is not None and own is None:

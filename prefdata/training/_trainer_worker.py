@@ -41,8 +41,11 @@ def main(path: Path) -> None:
 def _run(job: dict[str, JSON]) -> None:
     if job["device"] == "cpu" and job["deepspeed"]:
         os.environ["ACCELERATE_USE_DEEPSPEED"] = "true"
+        import deepspeed.ops
         from accelerate import PartialState
 
+        # Its reduction in shared memory is compiled at the first start, for minutes; a kill then blocks all later ones.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # accelerate chooses no backend for DeepSpeed on a CPU, so the state is made before any arguments are.
         PartialState(backend="gloo")
     from prefdata.training.base import Training

@@ -100,7 +100,8 @@ def prepare(
     job["arguments"] |= _frequencies(training, steps) | dict(training.trl)
     job["references"] = _references(job, training, pins, cache) if _cached(training) else {}
     job["cache"] = str(cache or cache_folder() / "references")
-    job["identity"] = fingerprint([training.identity(), _hashes(tokens), job["weights"], processes, device])
+    depends_on = [training.identity(), training.strategy, _hashes(tokens), job["weights"], processes, device]
+    job["identity"] = fingerprint(depends_on)
     _check_folder(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
     plan = TrainingPlan(

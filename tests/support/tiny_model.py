@@ -12,7 +12,8 @@ TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-WORDS = "red green blue one two three four five six seven eight nine ten cat dog bird tree house river stone".split()
+WORDS = ["red", "green", "blue", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "cat"]
+WORDS += ["dog", "bird", "tree", "house", "river", "stone"]
 
 
 def sentence(seed: int, words: int) -> str:
