@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import trl.trainer.dpo_trainer as stock
-from accelerate.utils import gather_object
+from accelerate.utils import broadcast_object_list, gather_object
 from trl import DPOTrainer
 from trl.models import prepare_deepspeed
 from trl.trainer.dpo_trainer import DataCollatorForPreference
@@ -188,7 +188,12 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
 
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         cache = self.references[name]
-        if not cache.load():
+        # One process reads and all take its word: another machine may see another folder.
+        told: list[Any] = [self.accelerator.is_main_process and cache.load(), cache.values]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(told)
+        whole, cache.values = told
+        if not whole:
             self._run_reference(cache, dataset)
         chosen, rejected = cache.columns()
         return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)

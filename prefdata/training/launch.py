@@ -17,6 +17,7 @@ from typing import Any
 
 from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.spec import JSON
+from prefdata.training.base import Training
 from prefdata.training.prepare import Prepared
 
 __all__ = ["Trained", "environment", "launch"]
@@ -27,6 +28,7 @@ _MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
 )
+_PATHS = ("output_dir", "fsdp_config", "deepspeed")
 _VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
 
 
@@ -132,6 +134,8 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     result = json.loads((prepared.work / "result.json").read_text(encoding="utf-8"))
     facts = {
         "training": prepared.training.dump(),
+        "parameters": _parameters(prepared.training),
+        "trl_arguments": {name: value for name, value in prepared.job["arguments"].items() if name not in _PATHS},
         "grouped": prepared.training.group_by_length,
         "lineage": lineage,
         "plan": {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")},
@@ -148,6 +152,12 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     beside.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
+
+
+def _parameters(training: Training) -> dict[str, JSON]:
+    """Every plain field, those at their defaults too, which a dump leaves out."""
+    values = {name: getattr(training, name) for name in type(training).model_fields}
+    return {name: value for name, value in values.items() if value is None or isinstance(value, str | int | float)}
 
 
 def _name_base(folder: Path, model: str) -> None:

@@ -262,13 +262,13 @@ def _job(
 
 
 def _frequencies(training: Training, steps: int) -> dict[str, JSON]:
-    """Numbers are logged at least a thousand times or at each step, checkpoints saved ten times."""
+    """Numbers are logged a thousand times at most, checkpoints saved ten times; a short training saves its end only."""
     every = max(1, steps // 1000)
     return {
         "logging_steps": every,
         "logging_first_step": True,
         "save_strategy": "steps",
-        "save_steps": max(1, steps // 10),
+        "save_steps": steps // 10 if steps >= 20 else steps,
         "save_total_limit": 2,
     }
 

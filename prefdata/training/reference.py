@@ -64,7 +64,8 @@ class ReferenceCache:
         self.key, self.rows = key, rows
         self._file = folder / f"{key}.parquet"
         self._parts = folder / f"{key}.parts"
-        self._values = np.full((rows, 2), np.nan, dtype=np.float32)
+        self.values = np.full((rows, 2), np.nan, dtype=np.float32)
+        """Chosen and rejected of each row, shape (rows, 2); NaN where it is not known yet."""
 
     def load(self) -> bool:
         """Reads what is there. Returns whether all of it is."""
@@ -76,12 +77,12 @@ class ReferenceCache:
 
     def missing(self) -> list[int]:
         """Returns the rows that are not known yet."""
-        return [int(row) for row in np.flatnonzero(np.isnan(self._values).any(axis=1))]
+        return [int(row) for row in np.flatnonzero(np.isnan(self.values).any(axis=1))]
 
     def columns(self) -> tuple[Any, Any]:
         """Returns the float32 log-probabilities of the chosen and of the rejected answers, each of shape (rows,)."""
         assert not self.missing()
-        return self._values[:, 0], self._values[:, 1]
+        return self.values[:, 0], self.values[:, 1]
 
     def append(self, found: Iterable[tuple[int, float, float]]) -> None:
         """Takes (row, chosen, rejected) of some rows and keeps them on disk."""
@@ -96,13 +97,13 @@ class ReferenceCache:
 
     def finish(self) -> None:
         """Puts all rows into one file and removes the chunks."""
-        rows = [(row, float(chosen), float(rejected)) for row, (chosen, rejected) in enumerate(self._values.tolist())]
+        rows = [(row, float(chosen), float(rejected)) for row, (chosen, rejected) in enumerate(self.values.tolist())]
         self._write(self._file, rows)
         shutil.rmtree(self._parts, ignore_errors=True)
 
     def _fill(self, rows: Sequence[tuple[int, float, float]]) -> None:
         for row, chosen, rejected in rows:
-            self._values[row] = chosen, rejected
+            self.values[row] = chosen, rejected
 
     def _take(self, file: Path) -> bool:
         """Reads one file; one that is damaged, or is not of this key, is as if it were not there."""
@@ -112,7 +113,7 @@ class ReferenceCache:
             told = json.loads((table.schema.metadata or {}).get(b"prefdata", b"{}"))
             if told == self._metadata() and table.schema.names == [name for name, _ in _SCHEMA_FIELDS]:
                 rows = table["row"].to_numpy()
-                self._values[rows] = np.stack([table["chosen"].to_numpy(), table["rejected"].to_numpy()], axis=1)
+                self.values[rows] = np.stack([table["chosen"].to_numpy(), table["rejected"].to_numpy()], axis=1)
                 return True
         return False
 

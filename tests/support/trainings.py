@@ -53,11 +53,12 @@ def command(
     ]
 
 
-def run(folder: Path, arguments: list[str]) -> subprocess.CompletedProcess:
+def run(folder: Path, arguments: list[str], *, shared_cache: bool = False) -> subprocess.CompletedProcess:
     """Runs a command to its end."""
-    return subprocess.run(
-        arguments, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=400, check=False
-    )
+    told = environment(folder)
+    if shared_cache:
+        told.pop("XDG_CACHE_HOME")
+    return subprocess.run(arguments, cwd=folder, env=told, capture_output=True, text=True, timeout=500, check=False)
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -9,6 +9,7 @@ import yaml
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
 from prefdata.training import LoRA, WPOTraining
+from prefdata.training.launch import _parameters
 from prefdata.training.preflight import MEANINGS, Preflight
 
 RECIPE = {
@@ -26,6 +27,7 @@ def facts(**changed):
     training = WPOTraining(model="meta-llama/Meta-Llama-3-8B-Instruct", clamp=False, trl={"max_grad_norm": 0.5})
     return {
         "training": training.dump(),
+        "parameters": _parameters(training),
         "grouped": True,
         "lineage": {"repo": "me/pairs", "revision": "f" * 40, "recipe_fingerprint": "1" * 64, "lock_sha256": None},
         "plan": {"batch_size": 128, "processes": 4, "accumulation": 16, "steps": 20, "padding": 1.1713},
@@ -61,6 +63,8 @@ def test_it_says_everything():
         "trained by `wpo` on `me/pairs` at commit `" + "f" * 40,
         "| learning_rate | 1e-06 |",
         "| clamp | False |",
+        "| max_prompt_length | 1800 |",
+        "| truncation | as_published |",
         "| trl.max_grad_norm | 0.5 |",
         "| batch (pairs an optimiser step) | 128 |",
         "| batches grouped by length | yes |",

@@ -76,8 +76,8 @@ def _parameters(facts: JSON) -> str:
     plan, result = facts["plan"], facts["result"]
     shown = {
         name: value
-        for name, value in facts["training"].items()
-        if name not in ("kind", "model", "limits", "trl", "lora") and value is not None
+        for name, value in facts["parameters"].items()
+        if name not in ("kind", "model", "revision") and value is not None
     }
     shown |= {f"lora.{name}": value for name, value in (facts["training"].get("lora") or {}).items()}
     shown |= {f"trl.{name}": value for name, value in (facts["training"].get("trl") or {}).items()}
