@@ -95,7 +95,11 @@ def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
     mistake.unlink(missing_ok=True)
     log(f"training: {' '.join(command)}")
     # The processes' stdout is not this command's data.
-    done = subprocess.run(command, env=environment(), stdout=sys.stderr.fileno() if _has_fileno() else None)
+    told = environment()
+    if prepared.job["device"] == "cuda" and "torch.distributed.run" not in command:
+        # One process that sees several GPUs would spread each batch over them, which TRL refuses.
+        told["CUDA_VISIBLE_DEVICES"] = told.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    done = subprocess.run(command, env=told, stdout=sys.stderr.fileno() if _has_fileno() else None)
     if mistake.is_file():
         problem, valid, hint = json.loads(mistake.read_text(encoding="utf-8"))
         raise ModelError(problem, valid=valid, hint=hint)
