@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from prefdata.flow.build import Build
     from prefdata.flow.from_table import pair
     from prefdata.flow.plan import Plan
+    from prefdata.flow.train import train
     from prefdata.flow.verbs import build, check
     from prefdata.inspection.diff import Difference, diff
     from prefdata.inspection.load import Loaded, load
@@ -57,6 +58,7 @@ __all__ = [
     "push",
     "replay",
     "shipped_recipes",
+    "train",
     "verify",
     "what_if",
 ]
@@ -66,6 +68,7 @@ _HOMES = {
     "flow.build": ("Build",),
     "flow.plan": ("Plan",),
     "flow.from_table": ("pair",),
+    "flow.train": ("train",),
     "flow.verbs": ("build", "check"),
     "inspection.diff": ("Difference", "diff"),
     "inspection.load": ("Loaded", "load"),

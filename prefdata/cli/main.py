@@ -15,6 +15,7 @@ _COMMANDS = {
     "build": "Build the dataset of a recipe; resumes where an earlier run stopped.",
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
+    "train": "Train a model on a dataset; resumes where an earlier run stopped.",
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build or a dataset folder.",

@@ -1,4 +1,4 @@
-"""Training: the hyper-parameters that a recipe's dataset is meant for."""
+"""Training: objectives with their hyper-parameters, and what runs them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,25 @@ from pydantic import Field
 
 from prefdata.spec.own import Own
 from prefdata.training.base import Training
-from prefdata.training.dpo import DPOTraining
+from prefdata.training.dpo import DPOTraining, NormalisedDPOTraining
+from prefdata.training.kto import KTOTraining
+from prefdata.training.options import Limits, LoRA
 from prefdata.training.python import PythonTraining
-from prefdata.training.self_play import GPOTraining, SPPOTraining
-from prefdata.training.simpo import SimPOTraining
+from prefdata.training.self_play import GPOTraining, SPPOSingleTraining, SPPOTraining
+from prefdata.training.simpo import CPOTraining, SimPOTraining
 from prefdata.training.wpo import WPOTraining
 
 __all__ = [
     "AnyTraining",
+    "CPOTraining",
     "DPOTraining",
     "GPOTraining",
+    "KTOTraining",
+    "Limits",
+    "LoRA",
+    "NormalisedDPOTraining",
     "PythonTraining",
+    "SPPOSingleTraining",
     "SPPOTraining",
     "SimPOTraining",
     "Training",
@@ -26,7 +34,16 @@ __all__ = [
 ]
 
 AnyTraining: TypeAlias = Annotated[
-    WPOTraining | DPOTraining | SPPOTraining | GPOTraining | SimPOTraining | PythonTraining,
+    WPOTraining
+    | DPOTraining
+    | NormalisedDPOTraining
+    | SPPOTraining
+    | SPPOSingleTraining
+    | GPOTraining
+    | SimPOTraining
+    | CPOTraining
+    | KTOTraining
+    | PythonTraining,
     Field(discriminator="kind"),
     Own(Training, stand_in=PythonTraining),
 ]

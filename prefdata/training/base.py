@@ -1,15 +1,30 @@
-"""`Training`: hyper-parameters of preference training, as data."""
+"""`Training`: an objective with its hyper-parameters, as data."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
-from prefdata.spec import JSON, Spec
+from prefdata.spec import JSON, Operational, Spec
+from prefdata.training.options import Limits, LoRA
 
-__all__ = ["Training"]
+if TYPE_CHECKING:
+    import torch
+
+    from prefdata.training.objectives import PairLogProbs
+
+__all__ = ["Strategy", "Training", "unless"]
+
+Strategy = Literal["none", "zero2", "zero3", "zero3_offload", "fsdp2"]
+"""How a model is spread over devices: DeepSpeed ZeRO stages (arXiv 1910.02054), PyTorch's FSDP2, or whole on each."""
+
+
+def unless(default: object) -> object:
+    """Returns a `Field` that is not dumped at its default, so that adding the field changes no fingerprint."""
+    return Field(exclude_if=lambda value: value == default)
 
 
 class Training(Spec):
@@ -41,6 +56,49 @@ class Training(Spec):
     """Tokens of prompt and answer together."""
     seed: int = 42
     """Seed of the trainer."""
+    revision: Annotated[str | None, unless(None)] = None
+    """Branch, tag or commit of a Hub model."""
+    max_prompt_length: Annotated[int | None, Field(ge=1), unless(None)] = None
+    """Tokens of the prompt alone; how the limit acts depends on `truncation`. None: no limit of its own."""
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("answer_start")] = (
+        "answer_start"
+    )
+    """What is kept of a pair that is too long.
+
+    `answer_start`: the prompt, of which at most the last `max_prompt_length` tokens, and the start of each answer.
+    `prompt_end`: the answers, and the end of the prompt in the room that they leave. `as_published`: the rule of TRL
+    0.9.6 and of the published SPPO trainer, which cuts long answers to `max_length` - `max_prompt_length` tokens.
+    """
+    add_marks: Annotated[Literal["none", "where_missing", "always"], unless("none")] = "none"
+    """Whether BOS and EOS are added to what the chat template gives: `where_missing` as TRL 0.9.6 did, `always` as the
+    published SPPO trainer does, which gives two of each."""
+    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), unless("2024-07-26")] = "2024-07-26"
+    """The day that a chat template sees which asks for today: the clock is no input."""
+    group_by_length: Annotated[bool, unless(True)] = True
+    """Whether a batch holds pairs of nearly the same length, which spares padding; the order stays random, by seed."""
+    cache_reference: Annotated[bool, unless(True)] = True
+    """Whether the reference's log-probabilities are computed once and kept; otherwise a second model runs along."""
+    stop_after: Annotated[float | None, Field(gt=0), unless(None)] = None
+    """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
+    lora: Annotated[LoRA | None, unless(None)] = None
+    """Trains an adapter in place of all weights."""
+    limits: Annotated[Limits, unless(Limits())] = Limits()
+    """When the preflight warns and when it stops."""
+    precision: Annotated[Literal["auto", "bf16", "fp32"], unless("auto")] = "auto"
+    """What the model computes in; auto is bfloat16 on a GPU and float32 on a CPU."""
+    attention: Annotated[Literal["sdpa", "eager", "flash_attention_2"], unless("sdpa")] = "sdpa"
+    """The attention kernel, as transformers names it."""
+    strategy: Annotated[Strategy, Operational, unless("none")] = "none"
+    """How the model is spread over the devices."""
+    trl: Annotated[Mapping[str, JSON], unless({})] = {}
+    """Further arguments of `trl_config`, by TRL's own names; checked against its fields before anything is loaded."""
+
+    own_loss: ClassVar[bool] = False
+    """Whether `loss` replaces TRL's loss."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """Numbers of a dataset's row that `loss` reads."""
+    trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "dpo"
+    """Which of TRL's trainers runs it."""
 
     @property
     def batch_size(self) -> int:
@@ -48,7 +106,7 @@ class Training(Spec):
         return self.per_device_batch_size * self.gradient_accumulation_steps * self.devices
 
     @property
-    def trl_config(self) -> Literal["trl.DPOConfig", "trl.experimental.cpo.CPOConfig"]:
+    def trl_config(self) -> Literal["trl.DPOConfig", "trl.KTOConfig", "trl.experimental.cpo.CPOConfig"]:
         """Which of TRL's configurations takes `trl_arguments`."""
         return "trl.DPOConfig"
 
@@ -56,6 +114,41 @@ class Training(Spec):
     def trl_lacks(self) -> tuple[str, ...]:
         """What of this training TRL 1.16 can't be told, one sentence each."""
         return ()
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether the objective compares with the model that training starts from."""
+        return self.trainer != "cpo"
+
+    @property
+    def needs_max_probability(self) -> bool:
+        """Whether `loss` reads the largest probability at each position, which costs a forward pass more."""
+        return False
+
+    def loss(self, pairs: PairLogProbs) -> torch.Tensor:
+        """Returns the batch's loss, shape (). Only called where `own_loss` is true."""
+        raise NotImplementedError(f"{type(self).__name__} uses TRL's own loss")
+
+    def on_a_laptop(self, model: str) -> Self:
+        """Returns the same objective with a small model, small batches, one device and float32, for the profile `cpu`.
+
+        Args:
+            model: the small model.
+        """
+        small: dict[str, object] = {
+            "model": model,
+            "revision": None,
+            "epochs": 1.0,
+            "stop_after": None,
+            "per_device_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "devices": 1,
+            "max_length": min(self.max_length, 512),
+            "max_prompt_length": self.max_prompt_length and min(self.max_prompt_length, 384),
+            "strategy": "none",
+        }
+        kept = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**{**kept, **small})
 
     @abstractmethod
     def trl_arguments(self) -> dict[str, JSON]:

@@ -1,15 +1,19 @@
-"""`SPPOTraining` and `GPOTraining`: self-play preference optimisation, as far as TRL's `DPOConfig` knows it."""
+"""`SPPOTraining` and `GPOTraining`: self-play preference optimisation."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from prefdata.spec import JSON
-from prefdata.training.base import Training
+from prefdata.spec import JSON, Operational
+from prefdata.training.base import Strategy, Training, unless
+from prefdata.training.objectives import PairLogProbs, squared_loss
 
-__all__ = ["GPOTraining", "SPPOTraining"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["GPOTraining", "SPPOSingleTraining", "SPPOTraining"]
 
 _LENGTH = (
     "The published code keeps the end of a prompt (512 tokens) and cuts the answer; TRL cuts the end of the whole, and "
@@ -26,6 +30,17 @@ class _SelfPlay(Training):
     """A transformers optimizer name."""
     stop_after: Annotated[float, Field(gt=0)] | None = None
     """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
+    max_prompt_length: Annotated[int | None, Field(ge=1), unless(512)] = 512
+    """Tokens of the prompt alone; how the limit acts depends on `truncation`."""
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("as_published")] = (
+        "as_published"
+    )
+    """What is kept of a pair that is too long: see `Training.truncation`."""
+    strategy: Annotated[Strategy, Operational, unless("zero3")] = "zero3"
+    """How the model is spread over the devices."""
+
+    own_loss: ClassVar[bool] = True
+    columns: ClassVar[tuple[str, ...]] = ("chosen_probs_win", "chosen_probs_lose")
 
     def _not_told(self) -> tuple[str, ...]:
         if self.stop_after is None:
@@ -45,6 +60,11 @@ class SPPOTraining(_SelfPlay):
 
     kind: Literal["sppo"] = "sppo"
 
+    def loss(self, pairs: PairLogProbs) -> torch.Tensor:
+        """Returns the squared loss with win rate - 1/2 of each answer as target: see `squared_loss`."""
+        win, lose = (pairs.columns[name] for name in self.columns)
+        return squared_loss(pairs, win - 0.5, lose - 0.5, beta=self.beta)
+
     @property
     def trl_lacks(self) -> tuple[str, ...]:
         """See `Training.trl_lacks`."""
@@ -59,6 +79,19 @@ class SPPOTraining(_SelfPlay):
         return {"loss_type": ["sppo_hard"], **self._shared()}
 
 
+class SPPOSingleTraining(SPPOTraining):
+    """SPPO's loss `sppo_single`: targets from the probability that the chosen answer beats the rejected one."""
+
+    kind: Literal["sppo_single"] = "sppo_single"  # type: ignore[assignment]
+
+    columns: ClassVar[tuple[str, ...]] = ("chosen_probs",)
+
+    def loss(self, pairs: PairLogProbs) -> torch.Tensor:
+        """Returns the squared loss with P - 1/2 and 1/2 - P as targets: see `squared_loss`."""
+        target = pairs.columns["chosen_probs"] - 0.5
+        return squared_loss(pairs, target, -target, beta=self.beta)
+
+
 class GPOTraining(_SelfPlay):
     """GPO (arXiv 2410.02197): log-ratios are drawn towards (preference score) / beta.
 
@@ -71,6 +104,19 @@ class GPOTraining(_SelfPlay):
     """Passes over the train split for which the schedule is made."""
     stop_after: Annotated[float, Field(gt=0)] | None = 1.0
     """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
+    doubled: Annotated[bool, unless(False)] = False
+    """Whether a target is twice the column's score, as the published data script writes it; False is the paper's form.
+
+    Leave it off for a dataset whose pair rule doubled the scores already.
+    """
+    clamp_target: Annotated[float | None, Field(gt=0), unless(None)] = None
+    """Bound of score / beta on both sides. The authors' script sets CLAMP_THRES=1000; its meaning is not published."""
+
+    def loss(self, pairs: PairLogProbs) -> torch.Tensor:
+        """Returns the squared loss with the mean preference score of each answer as target: see `squared_loss`."""
+        factor = 2 if self.doubled else 1
+        chosen, rejected = (factor * pairs.columns[name] for name in self.columns)
+        return squared_loss(pairs, chosen, rejected, beta=self.beta, clamp_target=self.clamp_target)
 
     @property
     def trl_lacks(self) -> tuple[str, ...]:

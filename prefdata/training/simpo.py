@@ -1,15 +1,15 @@
-"""`SimPOTraining`: simple preference optimisation, as keyword arguments of TRL's `CPOConfig`."""
+"""`SimPOTraining` and `CPOTraining`: objectives without a reference, run by TRL's CPO trainer."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from prefdata.spec import JSON
 from prefdata.training.base import Training
 
-__all__ = ["SimPOTraining"]
+__all__ = ["CPOTraining", "SimPOTraining"]
 
 
 class SimPOTraining(Training):
@@ -37,8 +37,10 @@ class SimPOTraining(Training):
     max_length: Annotated[int, Field(ge=1)] = 2048
     """Tokens of prompt and answer together."""
 
+    trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "cpo"
+
     @property
-    def trl_config(self) -> Literal["trl.DPOConfig", "trl.experimental.cpo.CPOConfig"]:
+    def trl_config(self) -> Literal["trl.DPOConfig", "trl.KTOConfig", "trl.experimental.cpo.CPOConfig"]:
         """See `Training.trl_config`."""
         return "trl.experimental.cpo.CPOConfig"
 
@@ -46,3 +48,31 @@ class SimPOTraining(Training):
         """See `Training.trl_arguments`. `cpo_alpha` 0 leaves out CPO's term of imitation."""
         margin = round(self.gamma_beta_ratio * self.beta, 12)
         return {"loss_type": "simpo", "cpo_alpha": 0.0, "simpo_gamma": margin, **self._shared()}
+
+
+class CPOTraining(Training):
+    """CPO (arXiv 2401.08417): DPO with a uniform reference, and a term that imitates the chosen answer.
+
+    The defaults are those of TRL's `CPOConfig`, with batches of 8 x 2 x 8 = 128 pairs.
+    """
+
+    kind: Literal["cpo"] = "cpo"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    """Peak learning rate."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """Scale of the rewards."""
+    alpha: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the term that imitates the chosen answer."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 2
+    """Forward passes an optimiser step."""
+
+    trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "cpo"
+
+    @property
+    def trl_config(self) -> Literal["trl.DPOConfig", "trl.KTOConfig", "trl.experimental.cpo.CPOConfig"]:
+        """See `Training.trl_config`."""
+        return "trl.experimental.cpo.CPOConfig"
+
+    def trl_arguments(self) -> dict[str, JSON]:
+        """See `Training.trl_arguments`."""
+        return {"loss_type": "sigmoid", "cpo_alpha": self.alpha, **self._shared()}

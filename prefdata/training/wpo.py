@@ -1,13 +1,17 @@
-"""`WPOTraining`: weighted preference optimisation, as keyword arguments of TRL's `DPOConfig`."""
+"""`WPOTraining`: weighted preference optimisation."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from prefdata.spec import JSON
-from prefdata.training.base import Training
+from prefdata.training.base import Training, unless
+from prefdata.training.objectives import Alignment, PairLogProbs, pair_weights, sigmoid_loss
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["WPOTraining"]
 
@@ -33,6 +37,20 @@ class WPOTraining(Training):
     """Tokens of prompt and answer together."""
     seed: int = 1
     """Seed of the trainer."""
+    max_prompt_length: Annotated[int | None, Field(ge=1), unless(1800)] = 1800
+    """Tokens of the prompt alone; how the limit acts depends on `truncation`."""
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("as_published")] = (
+        "as_published"
+    )
+    """What is kept of a pair that is too long: see `Training.truncation`."""
+    alignment: Annotated[Alignment, unless("sampled")] = "sampled"
+    """What a token's log-probability is compared with in the weights; `greedy` costs a forward pass more."""
+    clamp: Annotated[bool, unless(True)] = True
+    """Whether the weight of a pair is at most 1, as in the published code; TRL's own WPO has no such bound."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), unless(0.0)] = 0.0
+    """Probability that the labels of a pair are the wrong way round."""
+
+    own_loss: ClassVar[bool] = True
 
     @property
     def trl_lacks(self) -> tuple[str, ...]:
@@ -41,6 +59,16 @@ class WPOTraining(Training):
             "The published code clamps the product of a pair's two weights at 1; TRL has not done so since 0.29.",
             "The published code limits the prompt alone to 1,800 tokens; TRL limits prompt and answer together only.",
         )
+
+    @property
+    def needs_max_probability(self) -> bool:
+        """See `Training.needs_max_probability`."""
+        return self.alignment == "greedy"
+
+    def loss(self, pairs: PairLogProbs) -> torch.Tensor:
+        """Returns the sigmoid loss, each pair weighted by its probability under the policy: see `pair_weights`."""
+        weights = pair_weights(pairs, alignment=self.alignment, clamp=self.clamp)
+        return sigmoid_loss(pairs, beta=self.beta, label_smoothing=self.label_smoothing, weights=weights)
 
     def trl_arguments(self) -> dict[str, JSON]:
         """See `Training.trl_arguments`."""

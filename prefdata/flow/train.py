@@ -1,0 +1,233 @@
+"""`train`: from a recipe, or a dataset that carries one, to a trained model with its card."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from prefdata import hub
+from prefdata.errors import InputError, RecipeError, closest
+from prefdata.models.folders import model_name
+from prefdata.publish.card.curves import curves_svg
+from prefdata.publish.card.model import model_card
+from prefdata.recipe import Recipe, load_recipe, shipped_recipes
+from prefdata.recipe.profiles import EMBEDDED_MODEL
+from prefdata.spec import JSON, fingerprint, sha256_of_file
+from prefdata.training import AnyTraining, Training
+from prefdata.training.launch import Trained, launch
+from prefdata.training.plan import TrainingPlan
+from prefdata.training.preflight import MEANINGS
+from prefdata.training.prepare import Prepared, prepare
+
+__all__ = ["TrainedModel", "plan_training", "train"]
+
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model folder, and what is known of its training."""
+
+    folder: Path
+    facts: dict[str, JSON]
+    """`training.json`."""
+    metrics: list[dict[str, JSON]]
+    """Every logged number, in order."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where training and dataset come from."""
+
+    name: str
+    training: Training | None
+    dataset: Path
+    recipe: Mapping[str, JSON] | None
+    lineage: Mapping[str, JSON]
+
+
+def train(what: Recipe | str | Path, dataset: str | Path | None = None, **options: Any) -> TrainedModel:
+    """Trains a model, or goes on with a training that was stopped; the same call resumes.
+
+    Args:
+        what: a recipe, a recipe's file or name, a build or dataset folder, or `OWNER/NAME[@REVISION]` of the Hub.
+        dataset: a build or dataset folder in place of the recipe's own build.
+        options: those of `plan_training`.
+
+    Raises:
+        UserError: something can't work, said before a model is loaded; or the training process failed.
+    """
+    log = options.get("log", lambda _: None)
+    prepared, source = _prepared(what, dataset, **options)
+    trained = launch(prepared, lineage=source.lineage, log=log)
+    _write_card(trained, source)
+    return TrainedModel(trained.folder, trained.facts, trained.metrics)
+
+
+def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, **options: Any) -> TrainingPlan:
+    """Plans a training: rows, tokens, steps, memory and command. Tokenises, and loads no model.
+
+    Args:
+        what: as for `train`.
+        dataset: as for `train`.
+        options: `model` in place of the recipe's; `out`, the folder of the model, else `models/NAME`; `profile`;
+            `limit` of rows; `processes`; `nodes`; `split` of the dataset; `settings`, fields of the training by name;
+            `cache` of reference log-probabilities; `log`, which takes lines for the person who watches.
+
+    Raises:
+        UserError: something can't work.
+    """
+    return _prepared(what, dataset, **options)[0].plan
+
+
+def _prepared(
+    what: Recipe | str | Path,
+    dataset: str | Path | None = None,
+    *,
+    model: str | None = None,
+    out: str | Path | None = None,
+    profile: str | None = None,
+    limit: int | None = None,
+    processes: int | None = None,
+    nodes: int = 1,
+    split: str | None = None,
+    settings: Mapping[str, JSON] | None = None,
+    cache: Path | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> tuple[Prepared, _Source]:
+    source = _source(what, dataset, profile)
+    training = _changed(source, model, settings or {})
+    prepared = prepare(
+        training,
+        source.dataset,
+        Path(out) if out is not None else Path("models") / source.name,
+        limit=limit,
+        processes=processes,
+        nodes=nodes,
+        split=split,
+        cache=cache,
+        log=log,
+    )
+    return prepared, source
+
+
+def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str | None) -> _Source:
+    if isinstance(what, Recipe) or _is_recipe(str(what)):
+        recipe = what if isinstance(what, Recipe) else load_recipe(what)
+        own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
+        recipe = recipe.with_profile(profile)
+        folder = Path(dataset) if dataset is not None else Path("builds") / recipe.name
+        if not folder.is_dir():
+            raise InputError(
+                f"the dataset of recipe {recipe.name!r} is not in {str(folder)!r}",
+                hint=f"prefdata build {'RECIPE' if isinstance(what, Recipe) else what}"
+                + (f" --profile {profile}" if profile else ""),
+            )
+        training: Training | None = recipe.training
+        if profile == "cpu" and training is not None and own is None:
+            training = training.on_a_laptop(EMBEDDED_MODEL)
+        return _Source(recipe.name, training, _inside(folder), recipe.dump(), _lineage(_inside(folder)))
+    folder, lineage = _folder(str(what))
+    dumped = _recipe_of(folder)
+    training = _training(dumped["training"]) if dumped and dumped.get("training") else None
+    if profile == "cpu" and training is not None:
+        training = training.on_a_laptop(EMBEDDED_MODEL)
+    elif profile not in (None, "full", "cpu"):
+        raise RecipeError(f"a dataset has no profile {profile!r}", valid="cpu, full", hint="name the recipe instead")
+    name = str((dumped or {}).get("name") or folder.resolve().name)
+    return _Source(name, training, folder, dumped, {**_lineage(folder), **lineage})
+
+
+def _is_recipe(what: str) -> bool:
+    path = Path(what)
+    return not path.is_dir() and (path.suffix in (".py", ".json") or what in shipped_recipes())
+
+
+def _folder(what: str) -> tuple[Path, dict[str, JSON]]:
+    named = _REPO.fullmatch(what)
+    if Path(what).is_dir():
+        return _inside(Path(what)), {}
+    if not named or what.startswith("."):
+        raise InputError(
+            f"there is no recipe, build or dataset {what!r}",
+            valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",
+            hint=f"shipped recipes: {closest(what, shipped_recipes())}",
+        )
+    folder, sha = hub.download_dataset(named["repo"], named["revision"])
+    return folder, {"repo": named["repo"], "revision": sha}
+
+
+def _inside(folder: Path) -> Path:
+    """The dataset of a build, or the folder itself."""
+    return folder / "dataset" if (folder / "dataset").is_dir() and not (folder / "data").is_dir() else folder
+
+
+def _recipe_of(folder: Path) -> Mapping[str, JSON] | None:
+    try:
+        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise InputError(f"{str(folder / 'recipe.json')!r} is not JSON: {error}") from error
+    return recipe if isinstance(recipe, dict) else None
+
+
+def _lineage(folder: Path) -> dict[str, JSON]:
+    recipe = _recipe_of(folder)
+    files = {"lock_sha256": "prefdata.lock.json", "manifest_sha256": "prefdata.manifest.json"}
+    return {
+        "name": None if recipe is None else recipe.get("name"),
+        "recipe_fingerprint": None if recipe is None else fingerprint(recipe),
+        **{key: sha256_of_file(folder / file) for key, file in files.items() if (folder / file).is_file()},
+    }
+
+
+def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -> Training:
+    """The training with another model and other fields."""
+    kind = settings.get("kind")
+    known: dict[str, JSON] = {} if source.training is None else source.training.dump()
+    if source.training is None and (kind is None or model is None):
+        raise RecipeError(
+            f"{source.name!r} says nothing of a training",
+            valid="a recipe with `training`, or --set kind=KIND --model MODEL",
+            hint="for instance: --set kind=dpo --model HuggingFaceTB/SmolLM2-135M-Instruct",
+        )
+    if kind is not None and kind != known.get("kind"):
+        known = {"kind": kind, "model": model or known.get("model")}
+    if model is not None:
+        known = {name: value for name, value in known.items() if name != "revision"} | {"model": model}
+    for path, value in settings.items():
+        inner, names = known, path.split(".")
+        for name in names[:-1]:
+            inner[name] = dict(inner.get(name) or {})
+            inner = inner[name]
+        inner[names[-1]] = value
+    return _training(known)
+
+
+def _training(dumped: JSON) -> Training:
+    try:
+        training: Training = TypeAdapter(AnyTraining).validate_python(dumped)
+    except ValidationError as error:
+        told = "; ".join(
+            f"training.{'.'.join(str(step) for step in problem['loc'][1:])}: {problem['msg']}"
+            for problem in error.errors(include_url=False)
+        )
+        raise RecipeError(f"this is not a training: {told}", hint="docs/train.md lists every field") from error
+    return training
+
+
+def _write_card(trained: Trained, source: _Source) -> None:
+    named = {**trained.facts, "training": {**trained.facts["training"]}}
+    named["training"]["model"] = model_name(str(named["training"]["model"]))
+    (trained.folder / "curves.svg").write_text(curves_svg(trained.metrics), encoding="utf-8")
+    card = model_card(
+        trained.folder.resolve().name, named, source.recipe, {str(name): text for name, text in MEANINGS.items()}
+    )
+    (trained.folder / "README.md").write_text(card, encoding="utf-8")

@@ -1,0 +1,192 @@
+"""Starts a prepared training, and collects what comes of it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from prefdata.errors import ModelError, StoreError, UserError
+from prefdata.spec import JSON
+from prefdata.training.base import Training
+from prefdata.training.prepare import Prepared
+
+__all__ = ["Trained", "environment", "launch"]
+
+_COMPLETE = "prefdata.complete"
+_MISTAKE = 2
+_MODEL_FILES = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "adapter_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
+)
+_PATHS = ("output_dir", "fsdp_config", "deepspeed")
+_VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left."""
+
+    folder: Path
+    """Model, tokenizer, `metrics.jsonl` and `training.json`."""
+    facts: dict[str, JSON]
+    """What the model card says: see `training.json`."""
+    metrics: list[dict[str, JSON]]
+    """Every logged number, in order."""
+
+
+def launch(
+    prepared: Prepared, *, lineage: Mapping[str, JSON] | None = None, log: Callable[[str], None] = lambda _: None
+) -> Trained:
+    """Runs a training, or goes on with it where it was stopped, and puts the model into its folder.
+
+    Args:
+        prepared: from `prefdata.training.prepare.prepare`.
+        lineage: where the dataset comes from; kept in `training.json`.
+        log: takes a line for the person who watches.
+
+    Raises:
+        UserError: a mistake that only the training process could find.
+        ModelError: the training process failed; its own last lines say why.
+    """
+    finished = prepared.folder / "training.json"
+    with _alone(prepared.work):
+        if finished.is_file():
+            log(f"already trained: {prepared.folder}")
+        else:
+            if _trained(prepared) is None:
+                _run(prepared, log)
+            _collect(prepared, dict(lineage or {}))
+    lines = (prepared.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    facts: dict[str, JSON] = json.loads(finished.read_text(encoding="utf-8"))
+    return Trained(prepared.folder, facts, [json.loads(line) for line in lines])
+
+
+def environment() -> dict[str, str]:
+    """Returns the environment of a training process: this one's, with what keeps threads and telemetry quiet."""
+    bin_folder = str(Path(sys.executable).parent)
+    return {
+        # Threads that wait by spinning bring a busy machine to a standstill.
+        **{"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"},
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        **os.environ,
+        # DeepSpeed looks for ninja on the PATH.
+        "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
+    }
+
+
+def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
+    command = prepared.plan.command
+    if "--nnodes" in command:
+        raise UserError(
+            "this training runs on several machines, and each has to start its processes",
+            hint=f"start on each: {' '.join(command)}; then run this command again: it collects the model",
+        )
+    mistake = prepared.work / "mistake.json"
+    mistake.unlink(missing_ok=True)
+    log(f"training: {' '.join(command)}")
+    # The processes' stdout is not this command's data.
+    told = environment()
+    if prepared.job["device"] == "cuda" and "torch.distributed.run" not in command:
+        # One process that sees several GPUs would spread each batch over them, which TRL refuses.
+        told["CUDA_VISIBLE_DEVICES"] = told.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    done = subprocess.run(command, env=told, stdout=sys.stderr.fileno() if _has_fileno() else None)
+    if mistake.is_file():
+        problem, valid, hint = json.loads(mistake.read_text(encoding="utf-8"))
+        raise ModelError(problem, valid=valid, hint=hint)
+    if done.returncode or _trained(prepared) is None:
+        raise ModelError(
+            f"the training process ended with exit code {done.returncode}; its last lines above say why",
+            hint="run the same command again: it goes on from the last checkpoint. Out of memory: a smaller "
+            "per_device_batch_size (the batch stays the same with more accumulation), or another strategy",
+        )
+
+
+def _has_fileno() -> bool:
+    try:
+        sys.stderr.fileno()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _trained(prepared: Prepared) -> Path | None:
+    """The complete checkpoint of the last step; None where training is not done."""
+    folder = prepared.work / "checkpoints" / f"checkpoint-{prepared.plan.stop_step}"
+    return folder if (folder / _COMPLETE).is_file() and (prepared.work / "result.json").is_file() else None
+
+
+def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
+    checkpoint, folder = _trained(prepared), prepared.folder
+    assert checkpoint is not None
+    for pattern in _MODEL_FILES:
+        for path in checkpoint.glob(pattern):
+            shutil.copyfile(path, folder / path.name)
+    _name_base(folder, prepared.training.model)
+    shutil.copyfile(prepared.work / "metrics.jsonl", folder / "metrics.jsonl")
+    for path in Path(prepared.job["tokens"]["train"]).parent.glob("*-dropped.parquet"):
+        shutil.copyfile(path, folder / path.name)
+    result = json.loads((prepared.work / "result.json").read_text(encoding="utf-8"))
+    facts = {
+        "training": prepared.training.dump(),
+        "parameters": _parameters(prepared.training),
+        "trl_arguments": {name: value for name, value in prepared.job["arguments"].items() if name not in _PATHS},
+        "grouped": prepared.training.group_by_length,
+        "lineage": lineage,
+        "plan": {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")},
+        "preflight": [preflight.dump() for preflight in prepared.preflights],
+        "references": prepared.job["references"],
+        "precision": prepared.job["precision"],
+        "model": prepared.facts,
+        "result": result,
+        "versions": {name: found for name in _VERSIONS if (found := _version(name))},
+    }
+    # Written last: it says that the folder is whole.
+    beside = folder / ".training.json"
+    beside.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    beside.replace(folder / "training.json")
+    shutil.rmtree(prepared.work / "checkpoints")
+    shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
+
+
+def _parameters(training: Training) -> dict[str, JSON]:
+    """Every plain field, those at their defaults too, which a dump leaves out."""
+    values = {name: getattr(training, name) for name in type(training).model_fields}
+    return {name: value for name, value in values.items() if value is None or isinstance(value, str | int | float)}
+
+
+def _name_base(folder: Path, model: str) -> None:
+    """Names the model as the recipe does, in place of a path of this machine."""
+    for name, key in (("adapter_config.json", "base_model_name_or_path"), ("config.json", "_name_or_path")):
+        path = folder / name
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        if key in config:
+            path.write_text(json.dumps({**config, key: model}, indent=2) + "\n", encoding="utf-8")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@contextmanager
+def _alone(work: Path) -> Iterator[None]:
+    with (work / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StoreError(
+                f"another process trains in {str(work.parent)!r}", hint="wait for it, or choose another --out"
+            ) from error
+        yield

@@ -1,0 +1,105 @@
+"""Mistakes are told in one message, before a model is loaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tiny_model import TEMPLATE, pair_rows, write_dataset, write_model
+
+from prefdata.errors import UserError
+from prefdata.training import DPOTraining, LoRA, SPPOTraining, WPOTraining
+from prefdata.training.prepare import prepare
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bad")
+    write_model(folder / "model")
+    write_model(folder / "silent", template=TEMPLATE.partition("{% if add_generation_prompt %}")[0])
+    write_dataset(folder / "data", pair_rows(8))
+    bare = [{name: row[name] for name in ("prompt", "chosen", "rejected")} for row in pair_rows(8)]
+    write_dataset(folder / "bare", bare)
+    import pyarrow.parquet as pq
+
+    write_dataset(folder / "empty", pair_rows(1))
+    file = folder / "empty" / "data" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).slice(0, 0), file)
+    write_dataset(folder / "other", [{"text": "x"}])
+    return folder
+
+
+def training(shop, kind=DPOTraining, **changed):
+    known = {"model": str(shop / "model"), "devices": 1, "per_device_batch_size": 2, "gradient_accumulation_steps": 1}
+    return kind(**{**known, "strategy": "none", **changed})
+
+
+@pytest.mark.parametrize(
+    ("data", "kind", "changed", "options", "said"),
+    [
+        ("bare", SPPOTraining, {}, {}, "reads chosen_probs_win, chosen_probs_lose, and the dataset has no"),
+        ("other", DPOTraining, {}, {}, "holds no pairs: text"),
+        ("empty", DPOTraining, {}, {}, "has 0 rows"),
+        ("nowhere", DPOTraining, {}, {}, "holds no finished dataset"),
+        ("data", DPOTraining, {"model": "./nowhere"}, {}, "neither a folder here nor a Hub id"),
+        ("data", DPOTraining, {"model": "SILENT"}, {}, "no generation prompt"),
+        ("data", DPOTraining, {}, {"processes": 4096}, "4096 processes on this machine, which has no GPU"),
+        ("data", DPOTraining, {}, {"processes": 3, "gpus": 2}, "3 processes on this machine, which has 2 GPUs"),
+        ("data", DPOTraining, {"per_device_batch_size": 3}, {"processes": 2}, "doesn't divide over 2 processes"),
+        ("data", DPOTraining, {"strategy": "zero3", "optimizer": "galore_adamw"}, {}, "can't shard the optimiser"),
+        ("data", DPOTraining, {"strategy": "fsdp2"}, {}, "needs GPUs"),
+        ("data", DPOTraining, {"precision": "bf16"}, {}, "precision = 'bf16' needs a GPU"),
+        ("data", DPOTraining, {"lora": LoRA(quantization="4bit")}, {}, "4bit"),
+        ("data", DPOTraining, {"optimizer": "adamm"}, {}, "optimizer: transformers has no 'adamm'"),
+        ("data", DPOTraining, {"schedule": "wavy"}, {}, "schedule: transformers has no 'wavy'"),
+        ("data", DPOTraining, {"trl": {"learning_rat": 1}}, {}, "trl.learning_rat: not an argument of trl.DPOConfig"),
+        ("data", DPOTraining, {"trl": {"learning_rate": 1}}, {}, "trl.learning_rate: decided by learning_rate"),
+        ("data", WPOTraining, {"trl": {"loss_type": ["ipo"]}}, {}, "trl.loss_type: decided by kind"),
+        ("data", DPOTraining, {"trl": {"sync_ref_model": True}}, {}, "can't be cached"),
+        ("data", DPOTraining, {}, {"split": "validation"}, "has no split 'validation'"),
+        ("data", DPOTraining, {"max_length": 4, "truncation": "answer_start"}, {}, "no row of the split 'train'"),
+    ],
+)  # fmt: skip
+def test_one_message_each(monkeypatch, shop, tmp_path, data, kind, changed, options, said):
+    options = dict(options)
+    gpus = options.pop("gpus", 0)
+    monkeypatch.setattr("prefdata.training.checks.gpu_count", lambda: gpus)
+    changed = {**changed, **({"model": str(shop / "silent")} if changed.get("model") == "SILENT" else {})}
+    with pytest.raises(UserError, match=said):
+        prepare(training(shop, kind, **changed), shop / data, tmp_path / "out", cache=tmp_path / "cache", **options)
+    assert not list(tmp_path.rglob("job.json"))
+
+
+def test_the_command_exits_with_2(fresh, shop, tmp_path):
+    done = fresh("train", "nowhere.py", cwd=tmp_path)
+    assert (done.code, done.out) == (2, "")
+    assert "there is no recipe 'nowhere.py'" in done.err
+    done = fresh("train", shop / "data", cwd=tmp_path)
+    assert done.code == 2
+    assert "says nothing of a training" in done.err
+    done = fresh("train", shop / "data", "--model", "m", "--set", "kind=dpo", "--set", "betta=1", cwd=tmp_path)
+    assert done.code == 2
+    assert "training.dpo.betta" in done.err or "training.betta" in done.err
+    done = fresh("train", shop / "data", "--set", "kind", cwd=tmp_path)
+    assert done.code == 2
+    assert "is not KEY=VALUE" in done.err
+
+
+def test_a_folder_of_something_else_is_not_written_into(shop, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="is not empty and holds no training"):
+        prepare(training(shop), shop / "data", tmp_path / "out", cache=tmp_path / "cache")
+
+
+def test_a_published_recipe_without_new_fields_loads_and_keeps_its_fingerprint():
+    """Fields added later are not dumped at their defaults."""
+    old = {
+        "model": "m", "learning_rate": 1e-6, "beta": 0.01, "epochs": 2.0, "per_device_batch_size": 2,
+        "gradient_accumulation_steps": 8, "devices": 8, "optimizer": "adamw_torch", "schedule": "cosine",
+        "warmup": 0.1, "max_length": 2048, "seed": 1, "kind": "wpo",
+    }  # fmt: skip
+    assert WPOTraining(model="m").dump() == old
+    assert WPOTraining.model_validate(old) == WPOTraining(model="m")
+    assert WPOTraining(model="m", clamp=False).dump() == {**old, "clamp": False}
+    assert json.loads(json.dumps(WPOTraining(model="m", lora=LoRA()).dump()))["lora"]["rank"] == 16
