@@ -453,7 +453,8 @@ from pathlib import Path
 def score(prompt, response):
     with open(Path(__file__).parent / "calls.txt", "a") as file:
         file.write(prompt.prompt_id + "\\n")
-    if (Path(__file__).parent / "stop").exists() and len((Path(__file__).parent / "calls.txt").read_text().split()) == 30:
+    calls = (Path(__file__).parent / "calls.txt").read_text().split()
+    if (Path(__file__).parent / "stop").exists() and len(calls) == 30:
         raise KeyboardInterrupt
     return len(response)
 """
