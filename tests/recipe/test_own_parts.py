@@ -444,3 +444,45 @@ print(recipe.fingerprint())
 def test_a_shipped_part_with_an_own_member_pickles_with_its_recipe():
     recipe = recipe_with(filters=(Keeper(),))
     assert pickle.loads(pickle.dumps(recipe)) == recipe
+
+
+STOPPING = """
+from pathlib import Path
+
+
+def score(prompt, response):
+    with open(Path(__file__).parent / "calls.txt", "a") as file:
+        file.write(prompt.prompt_id + "\\n")
+    calls = (Path(__file__).parent / "calls.txt").read_text().split()
+    if (Path(__file__).parent / "stop").exists() and len(calls) == 30:
+        raise KeyboardInterrupt
+    return len(response)
+"""
+
+
+def test_a_build_that_was_stopped_within_a_function_resumes_to_the_same_bytes(folder):
+    (folder / "stopping.py").write_text(STOPPING)
+    (folder / "own.py").write_text(
+        "from stopping import score\n"
+        "from prefdata.pairing import BestVsWorst\n"
+        "from prefdata.prompts import SamplePrompts\n"
+        "from prefdata.recipe import Recipe\n"
+        "from prefdata.sampling import SampleAnswers\n"
+        "recipe = Recipe(name='own', prompts=SamplePrompts(scored=True), scores=score, pairs=BestVsWorst(),\n"
+        "    candidates=(SampleAnswers(name='a', scored=True),))\n"
+    )
+    recipe = load_recipe(folder / "own.py")
+    (folder / "stop").touch()
+    with pytest.raises(KeyboardInterrupt):
+        flow.build(recipe, folder / "stopped", shard_size=4)
+    (folder / "stop").unlink()
+    resumed = flow.build(recipe, folder / "stopped", shard_size=4)
+    asked = len((folder / "calls.txt").read_text().split())
+    # 20 prompts with 4 answers each; only the prompt under way is asked again.
+    assert 80 <= asked <= 84
+    whole = flow.build(recipe, folder / "whole", shard_size=4)
+    files = sorted(path.relative_to(whole.dataset) for path in whole.dataset.rglob("*.parquet"))
+    assert files
+    assert [(resumed.dataset / file).read_bytes() for file in files] == [
+        (whole.dataset / file).read_bytes() for file in files
+    ]
