@@ -28,14 +28,18 @@ DOORS = {
     "torch": [
         *("models/hosted/_transformers_worker.py", "scoring/rewards/_*_worker.py"),
         *("scoring/rewards/_reward_common.py", "scoring/rewards/_shared_prefix.py"),
+        # Losses are methods of the objectives, and run where a model is trained.
+        *("training/_*.py", "training/base.py", "training/wpo.py", "training/self_play.py", "training/objectives.py"),
+        "training/checks.py",
     ],
     "vllm": ["models/hosted/_vllm_worker.py", "scoring/rewards/_reward_vllm_worker.py"],
     "transformers": [
         *("models/hosted/_*_worker.py", "scoring/rewards/_*_worker.py"),
         *("scoring/rewards/_reward_common.py", "scoring/rewards/_shared_prefix.py"),
+        *("training/_*.py", "training/checks.py", "training/tokens.py"),
     ],
-    "trl": [],
-    "datasets": ["hub/reading.py"],
+    "trl": ["training/_*.py"],
+    "datasets": ["hub/reading.py", "training/_trainer_worker.py"],
     "huggingface_hub": ["hub/*.py"],
     "openai": [
         *("models/endpoint/chat_endpoint.py", "models/endpoint/_chat_client.py", "models/endpoint/_batch_api.py"),

@@ -9,7 +9,7 @@ from typing import get_args
 import click
 
 from prefdata.errors import InputError, UserError
-from prefdata.pairing import LengthUnit
+from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 
 __all__ = [

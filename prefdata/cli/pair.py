@@ -15,8 +15,8 @@ from prefdata.cli.options import (
     print_json,
     rule_json_option,
 )
-from prefdata.pairing import LengthUnit
 from prefdata.recipe import as_rule, folder_of
+from prefdata.records import LengthUnit
 from prefdata.spec.code import allowing_code
 
 __all__ = ["command"]

@@ -14,7 +14,7 @@ from prefdata.cli.options import (
     print_json,
     rule_json_option,
 )
-from prefdata.pairing import LengthUnit
+from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
     from prefdata.inspection.replay import Replay

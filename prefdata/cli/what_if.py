@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from prefdata.cli.options import allow_code_option, columns_given, print_json
-from prefdata.pairing import LengthUnit
+from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
     from prefdata.inspection.what_if import Outcome

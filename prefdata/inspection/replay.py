@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 from prefdata.errors import InputError
 from prefdata.inspection.published import Published, read_published
 from prefdata.lazy import pl
-from prefdata.pairing import LengthUnit, PairRule, PythonRule, Selection
+from prefdata.pairing import PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
 from prefdata.recipe import as_rule, folder_of
-from prefdata.records import SIDES, text_length
+from prefdata.records import SIDES, LengthUnit, text_length
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
 

@@ -14,9 +14,10 @@ from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
 from prefdata.hub import find_dataset
 from prefdata.lazy import pa, pc, pl
-from prefdata.pairing import LengthUnit, Paired, PairRule
+from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.recipe import as_rule, folder_of
+from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
 from prefdata.tables.schemas import read_parquet

@@ -62,7 +62,6 @@ from prefdata.pairing.named import (
 from prefdata.pairing.paired import Paired
 from prefdata.pairing.python_rule import PythonRule
 from prefdata.pairing.repetition import Repetition
-from prefdata.records import LengthUnit
 
 __all__ = [
     "DNO",
@@ -80,7 +79,6 @@ __all__ = [
     "FromSource",
     "Highest",
     "LengthRatio",
-    "LengthUnit",
     "Longest",
     "Lowest",
     "MarginLabel",

@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from prefdata.errors import RecipeError, UserError, closest
-from prefdata.pairing import LengthUnit, PairRule, PythonRule, rule_named
+from prefdata.pairing import PairRule, PythonRule, rule_named
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.recipe import Profile, Recipe
+from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import run_file
 

@@ -20,8 +20,8 @@ from typing import Any, ClassVar, NoReturn, Protocol, Self, SupportsIndex, TypeA
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+import prefdata.spec.code as own_code
 from prefdata.errors import RecipeError, UserError, closest
-from prefdata.spec.code import file_of, is_importable, load_from, path_of
 
 __all__ = [
     "JSON",
@@ -129,7 +129,7 @@ class Spec(BaseModel):
     def _as_own(self, dumped: dict[str, JSON]) -> dict[str, JSON]:
         base = [each for each in type(self).__mro__ if "room" in vars(each) and issubclass(each, Spec)][-2]
         try:
-            path = path_of(type(self))
+            path = own_code.path_of(type(self))
         except ValueError as error:
             raise RecipeError(str(error)) from error
         shared = {name: value for name, value in dumped.items() if name in base.model_fields}
@@ -153,10 +153,10 @@ class Spec(BaseModel):
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> Any:
         """Pickles a part whose class only a recipe's folder defines by that folder, so that workers find it."""
-        if not self.is_own() or is_importable(type(self)):
+        if not self.is_own() or own_code.is_importable(type(self)):
             return super().__reduce_ex__(protocol)
         fields = {name: getattr(self, name) for name in type(self).model_fields}
-        return _unpickled, (str(file_of(type(self)).parent), path_of(type(self)), fields)
+        return _unpickled, (str(own_code.file_of(type(self)).parent), own_code.path_of(type(self)), fields)
 
     def replace(self, **changes: Any) -> Self:
         """Gives a copy with other values in some fields, validated like a new object.
@@ -201,7 +201,7 @@ class Spec(BaseModel):
 
 
 def _unpickled(folder: str, path: str, fields: dict[str, Any]) -> Any:
-    return load_from(folder, path)(**fields)
+    return own_code.load_from(folder, path)(**fields)
 
 
 def _identity(value: object, dumped: JSON) -> JSON:
@@ -269,7 +269,7 @@ class Part(Spec):
         Raises:
             UserError: an input can't be found.
         """
-        own = {"sha256": sha256_of_file(file_of(type(self)))} if self.is_own() else {}
+        own = {"sha256": sha256_of_file(own_code.file_of(type(self)))} if self.is_own() else {}
         return {**own, **{name: pins for name, part in self._parts() if (pins := part.pins())}}
 
     def problems(self) -> list[UserError]:

@@ -161,7 +161,7 @@ def wide_tables(draw) -> pa.Table:
 # Not shrunk: that takes minutes, and the tables are small.
 PHASES = (Phase.explicit, Phase.generate)
 many = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=PHASES
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), phases=PHASES
 )
 
 

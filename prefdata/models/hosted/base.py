@@ -16,7 +16,7 @@ from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
 from prefdata.spec import JSON, Context, Operational
 
-__all__ = ["HostedModel"]
+__all__ = ["HostedModel", "cpu_environment"]
 
 _SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
