@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from prefdata.lazy import np, pl
@@ -18,7 +17,7 @@ from prefdata.spec import JSON
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AnswerArrays", "Auditor", "PairArrays"]
+__all__ = ["Auditor"]
 
 _Ints: TypeAlias = "NDArray[np.int64]"
 _Any: TypeAlias = "NDArray[Any]"
@@ -30,33 +29,6 @@ _DIGITS = 4
 _FEW_ANSWERS = 12
 """Up to this many answers of a prompt are compared each with each; sums of their products fit into 16 bits."""
 _CORRELATED = {"length": "score_length", "index": "score_index", "place": "score_place"}
-
-
-@dataclass(frozen=True)
-class AnswerArrays:
-    """Answers with a text and a score; those of a prompt are adjacent."""
-
-    prompts: _Ints
-    """Prompt number of each answer, in non-decreasing order."""
-    scores: NDArray[np.float64]
-    sources: _Ints
-    """Index into `names`; -1 for an answer without a source."""
-    names: Sequence[str]
-    others: Mapping[str, tuple[_Any, _Mask]]
-    """`length`, `index`, `place` → the numbers, and which of them are present."""
-    repeats: int
-    """Number of answers whose text occurs in an earlier answer of the same prompt."""
-
-
-@dataclass(frozen=True)
-class PairArrays:
-    """Pairs; each mapping has one entry for each side."""
-
-    differences: _Ints
-    """Length of chosen less that of rejected."""
-    tied: Mapping[str, _Ints]
-    sources: Mapping[str, _Ints]
-    """Index into the names of the answers' sources; -1 for an answer without a source."""
 
 
 class Auditor:
@@ -108,18 +80,6 @@ class Auditor:
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
-
-    def add_arrays(self, answers: AnswerArrays, pairs: PairArrays) -> None:
-        """Adds prompts whose answers all have a text and a score."""
-        self._counts["candidates"] += len(answers.prompts)
-        self._counts["answers"] += len(answers.prompts)
-        self._counts["repeats"] += answers.repeats
-        self._count_sources("candidates", answers.sources, answers.names)
-        if len(answers.prompts):
-            self._measure(answers.prompts, answers.scores, answers.sources, answers.others)
-        self._count_pairs(pairs.differences, pairs.tied)
-        for side in SIDES:
-            self._count_sources(side, pairs.sources[side], answers.names)
 
     def result(self) -> dict[str, JSON]:
         """Returns `measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError
-from prefdata.inspection.published import Published, read_published
+from prefdata.inspection.published import PublishedPair, read_published
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
@@ -120,9 +120,9 @@ def _replayed(
     return report
 
 
-def _waves(block: Sequence[Published]) -> list[list[Published]]:
+def _waves(block: Sequence[PublishedPair]) -> list[list[PublishedPair]]:
     """Cuts rows into waves, none of which has a prompt twice."""
-    waves: list[list[Published]] = []
+    waves: list[list[PublishedPair]] = []
     seen: Counter[str] = Counter()
     for published in block:
         number = seen[published.prompt_id]
@@ -133,7 +133,7 @@ def _waves(block: Sequence[Published]) -> list[list[Published]]:
     return waves
 
 
-def _frame(wave: Sequence[Published]) -> pl.DataFrame:
+def _frame(wave: Sequence[PublishedPair]) -> pl.DataFrame:
     answers = [
         (published.prompt_id, "", index, text, score)
         for published in wave
@@ -150,7 +150,7 @@ def _frame(wave: Sequence[Published]) -> pl.DataFrame:
     return pl.DataFrame(answers, schema, orient="row")
 
 
-def _pair(rule: PairRule, wave: Sequence[Published]) -> tuple[_Picks, dict[str, str]]:
+def _pair(rule: PairRule, wave: Sequence[PublishedPair]) -> tuple[_Picks, dict[str, str]]:
     """Returns the rule's pairs by prompt, and the reasons of prompts without a pair."""
     paired = rule.pair(_frame(wave), [published.prompt_id for published in wave])
     picks: dict[str, list[tuple[_Pick, _Pick]]] = {}
@@ -160,7 +160,7 @@ def _pair(rule: PairRule, wave: Sequence[Published]) -> tuple[_Picks, dict[str, 
     return picks, dict(paired.drops.select("prompt_id", "reason").iter_rows())
 
 
-def _pair_with_quirks(rule: PairRule, wave: Sequence[Published]) -> tuple[_Picks, dict[str, str]]:
+def _pair_with_quirks(rule: PairRule, wave: Sequence[PublishedPair]) -> tuple[_Picks, dict[str, str]]:
     """Returns the pairs of the rule's selections if the first index wins ties and no condition drops a pair.
 
     Sources: argmax and argmin over `all_rm_scores` in SimPO's on_policy_data_gen/reward_model_annotate.py and over
@@ -200,7 +200,7 @@ def _first(pool: pl.DataFrame, selection: Selection) -> pl.DataFrame:
 
 
 def _classify(
-    report: Replay, rule: PairRule, published: Published, picks: _Picks, drops: Mapping[str, str], examples: int
+    report: Replay, rule: PairRule, published: PublishedPair, picks: _Picks, drops: Mapping[str, str], examples: int
 ) -> None:
     report.pairs += 1
     rule_pairs = picks.get(published.prompt_id, ())
@@ -218,7 +218,9 @@ def _classify(
         kept.append(_example(rule, published, rule_pairs[0] if rule_pairs else None, reason))
 
 
-def _class_of(rule: PairRule, published: Published, rule_pair: tuple[_Pick, _Pick] | None, admit_blank: bool) -> str:
+def _class_of(
+    rule: PairRule, published: PublishedPair, rule_pair: tuple[_Pick, _Pick] | None, admit_blank: bool
+) -> str:
     answers = {text for text in published.answers if text is not None}
     if published.chosen not in answers or published.rejected not in answers:
         return "not_in_candidates"
@@ -241,7 +243,7 @@ def _class_of(rule: PairRule, published: Published, rule_pair: tuple[_Pick, _Pic
 
 def _cause(
     rule: PairRule,
-    published: Published,
+    published: PublishedPair,
     selection: Selection,
     text: str,
     pick: _Pick,
@@ -270,7 +272,7 @@ def _cause(
     return "tie"
 
 
-def _example(rule: PairRule, published: Published, rule_pair: tuple[_Pick, _Pick] | None, reason: str) -> JSON:
+def _example(rule: PairRule, published: PublishedPair, rule_pair: tuple[_Pick, _Pick] | None, reason: str) -> JSON:
     example: dict[str, JSON] = {"prompt_id": published.prompt_id, "row": published.row}
     for position, (side, text) in enumerate(zip(SIDES, (published.chosen, published.rejected), strict=True)):
         scores = [

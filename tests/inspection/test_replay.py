@@ -198,7 +198,7 @@ class TestCommand:
         ("rule", "change", "says"),
         [
             ("best_vs_worts", {}, "did you mean 'best_vs_worst'"),
-            ("best_vs_worst", {"all_rm_scores": "scores"}, "no column 'all_rm_scores', which would be the score"),
+            ("best_vs_worst", {"all_rm_scores": "scores"}, "no column 'all_rm_scores' for the role 'score'"),
             ("best_vs_worst", {"chosen": "selected"}, "--columns chosen=NAME"),
         ],
     )
