@@ -198,7 +198,8 @@ def build(setting: Setting, design: str, pairs: int, *, rows: int | None = None)
     )
     tokenizer = AutoTokenizer.from_pretrained(setting.model)
     shared = {"model": setting.model, "args": arguments, "train_dataset": data, "processing_class": tokenizer}
-    collator = PairCollator(pad_token_id=0, pad_to_multiple_of=64 if design.endswith("64") else None)
+    multiple = int(design.rpartition(" ")[2]) if design[-1].isdigit() else None
+    collator = PairCollator(pad_token_id=0, pad_to_multiple_of=multiple)
     if design == "trl":
         return Stock(data_collator=collator, **shared)
     kind = OwnLoss if design == "own loss" else DPOTraining

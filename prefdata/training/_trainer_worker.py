@@ -132,7 +132,9 @@ def _built(job: dict[str, JSON], training: Any, shared: dict[str, Any]) -> Any:
     from prefdata.training._trainer import PairCollator, PairTrainer
     from prefdata.training.reference import ReferenceCache
 
-    collator = PairCollator(pad_token_id=shared["processing_class"].pad_token_id)
+    collator = PairCollator(
+        pad_token_id=shared["processing_class"].pad_token_id, pad_to_multiple_of=shared["args"].pad_to_multiple_of
+    )
     collator.columns = training.columns
     folder = Path(job["cache"])
     references = {
