@@ -78,17 +78,17 @@ def command(
         click.echo("\n".join(_result_lines(trained)))
 
 
-def _settings(given: tuple[str, ...]) -> dict[str, JSON]:
-    found: dict[str, JSON] = {}
-    for text in given:
+def _settings(settings: tuple[str, ...]) -> dict[str, JSON]:
+    fields: dict[str, JSON] = {}
+    for text in settings:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {text!r} is not KEY=VALUE", valid="--set beta=0.1 --set trl.max_steps=20")
         try:
-            found[key.strip()] = json.loads(value)
+            fields[key.strip()] = json.loads(value)
         except ValueError:
-            found[key.strip()] = value
-    return found
+            fields[key.strip()] = value
+    return fields
 
 
 def _plan_lines(plan: TrainingPlan) -> list[str]:
@@ -103,17 +103,19 @@ def _plan_lines(plan: TrainingPlan) -> list[str]:
         f"reference {plan.reference_rows:,} rows to compute",
         f"memory    GiB a device (and on the host), for {plan.parameters:,} parameters; an estimate",
     ]
-    for name, told in plan.memory.items():
-        host = f" + {told['host_gib']:g} on the host" if told["host_gib"] else ""
-        lines.append(f"  {name:<14}{told['device_gib']:g}{host}")
+    for name, need in plan.memory.items():
+        host = f" + {need['host_gib']:g} on the host" if need["host_gib"] else ""
+        lines.append(f"  {name:<14}{need['device_gib']:g}{host}")
     return [*lines, f"command   {' '.join(plan.command)}"]
 
 
 def _result_lines(trained: TrainedModel) -> list[str]:
     losses = [entry["loss"] for entry in trained.metrics if isinstance(entry.get("loss"), int | float)]
-    told = trained.facts["preflight"][0]
+    rows_in, kept, dropped = (
+        trained.facts["preflight"][0][name] for name in ("rows_in", "rows_trained", "rows_dropped")
+    )
     lines = [
-        f"rows   {told['rows_in']:,} in, {told['rows_trained']:,} trained on, {told['rows_dropped']:,} dropped",
+        f"rows   {rows_in:,} in, {kept:,} trained on, {dropped:,} dropped",
         f"steps  {trained.facts['result']['steps']:,}",
     ]
     lines += [f"loss   {losses[0]:.4f} in the first step, {losses[-1]:.4f} in the last"] if losses else []

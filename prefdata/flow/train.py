@@ -13,7 +13,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
-from prefdata.models.folders import model_name
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
 from prefdata.recipe import Recipe, load_recipe, shipped_recipes
@@ -150,17 +149,17 @@ def _is_recipe(what: str) -> bool:
 
 
 def _folder(what: str) -> tuple[Path, dict[str, JSON]]:
-    named = _REPO.fullmatch(what)
+    repo = _REPO.fullmatch(what)
     if Path(what).is_dir():
         return _inside(Path(what)), {}
-    if not named or what.startswith("."):
+    if not repo or what.startswith("."):
         raise InputError(
             f"there is no recipe, build or dataset {what!r}",
             valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",
             hint=f"shipped recipes: {closest(what, shipped_recipes())}",
         )
-    folder, sha = hub.download_dataset(named["repo"], named["revision"])
-    return folder, {"repo": named["repo"], "revision": sha}
+    folder, sha = hub.download_dataset(repo["repo"], repo["revision"])
+    return folder, {"repo": repo["repo"], "revision": sha}
 
 
 def _inside(folder: Path) -> Path:
@@ -191,43 +190,44 @@ def _lineage(folder: Path) -> dict[str, JSON]:
 def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -> Training:
     """The training with another model and other fields."""
     kind = settings.get("kind")
-    known: dict[str, JSON] = {} if source.training is None else source.training.dump()
+    fields: dict[str, JSON] = {} if source.training is None else source.training.dump()
     if source.training is None and (kind is None or model is None):
         raise RecipeError(
             f"{source.name!r} says nothing of a training",
             valid="a recipe with `training`, or --set kind=KIND --model MODEL",
             hint="for instance: --set kind=dpo --model HuggingFaceTB/SmolLM2-135M-Instruct",
         )
-    if kind is not None and kind != known.get("kind"):
-        known = {"kind": kind, "model": model or known.get("model")}
+    if kind is not None and kind != fields.get("kind"):
+        fields = {"kind": kind, "model": model or fields.get("model")}
     if model is not None:
-        known = {name: value for name, value in known.items() if name != "revision"} | {"model": model}
+        fields = {name: value for name, value in fields.items() if name != "revision"} | {"model": model}
     for path, value in settings.items():
-        inner, names = known, path.split(".")
+        inner, names = fields, path.split(".")
         for name in names[:-1]:
             inner[name] = dict(inner.get(name) or {})
             inner = inner[name]
         inner[names[-1]] = value
-    return _training(known)
+    return _training(fields)
 
 
 def _training(dumped: JSON) -> Training:
     try:
         training: Training = TypeAdapter(AnyTraining).validate_python(dumped)
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"training.{'.'.join(str(step) for step in problem['loc'][1:])}: {problem['msg']}"
             for problem in error.errors(include_url=False)
         )
-        raise RecipeError(f"this is not a training: {told}", hint="docs/train.md lists every field") from error
+        raise RecipeError(f"this is not a training: {problems}", hint="docs/train.md lists every field") from error
     return training
 
 
 def _write_card(trained: Trained, source: _Source) -> None:
-    named = {**trained.facts, "training": {**trained.facts["training"]}}
-    named["training"]["model"] = model_name(str(named["training"]["model"]))
     (trained.folder / "curves.svg").write_text(curves_svg(trained.metrics), encoding="utf-8")
     card = model_card(
-        trained.folder.resolve().name, named, source.recipe, {str(name): text for name, text in MEANINGS.items()}
+        trained.folder.resolve().name,
+        trained.facts,
+        source.recipe,
+        {str(name): text for name, text in MEANINGS.items()},
     )
     (trained.folder / "README.md").write_text(card, encoding="utf-8")

@@ -118,20 +118,20 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         had = self.precompute_ref_logps
         if not had:
             # The reference now, so that TRL's loss doesn't run it again.
-            found = self.compute_ref_log_probs(self.ref_model or model, inputs)
-            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = found
+            reference = self.compute_ref_log_probs(self.ref_model or model, inputs)
+            inputs["ref_chosen_logps"], inputs["ref_rejected_logps"] = reference
             self.precompute_ref_logps = True
         once = _Once(model)
         try:
-            told = super().compute_loss(once, inputs, return_outputs, num_items_in_batch)
+            stock_loss = super().compute_loss(once, inputs, return_outputs, num_items_in_batch)
         finally:
             self.precompute_ref_logps = had
         if self._check and self.model.training:
             self._check_start(once.out, inputs)
         if not self.training.own_loss:
-            return told
+            return stock_loss
         loss = self.training.loss(self._pairs(model, once.out, inputs, columns))
-        return (loss, told[1]) if return_outputs else loss
+        return (loss, stock_loss[1]) if return_outputs else loss
 
     def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> Any:
         return super().compute_ref_log_probs(
@@ -189,10 +189,10 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
     def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
         cache = self.references[name]
         # One process reads and all take its word: another machine may see another folder.
-        told: list[Any] = [self.accelerator.is_main_process and cache.load(), cache.values]
+        state: list[Any] = [self.accelerator.is_main_process and cache.load(), cache.values]
         if self.accelerator.num_processes > 1:
-            broadcast_object_list(told)
-        whole, cache.values = told
+            broadcast_object_list(state)
+        whole, cache.values = state
         if not whole:
             self._run_reference(cache, dataset)
         chosen, rejected = cache.columns()
@@ -208,16 +208,16 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         for start in range(0, len(batches), _CHUNK * processes):
             chunk = batches[start : start + _CHUNK * processes]
-            found: list[tuple[int, float, float]] = []
+            computed: list[tuple[int, float, float]] = []
             # With sharded weights each process must make every call, so those without a batch repeat one.
             for place in range(rank, -(-len(chunk) // processes) * processes, processes):
                 rows = chunk[min(place, len(chunk) - 1)]
                 examples = [dict(dataset[row], **dict.fromkeys(self.training.columns, 0.0)) for row in rows]
                 batch = {key: value.to(self.accelerator.device) for key, value in self.data_collator(examples).items()}
                 chosen, rejected = self.compute_ref_log_probs(model, batch)
-                found += zip(rows, chosen.float().tolist(), rejected.float().tolist(), strict=True)
+                computed += zip(rows, chosen.float().tolist(), rejected.float().tolist(), strict=True)
                 self.reference_batches += 1
-            gathered = gather_object(found) if processes > 1 else found
+            gathered = gather_object(computed) if processes > 1 else computed
             (cache.append if self.accelerator.is_main_process else cache.fill)(gathered)
         if self.accelerator.is_main_process:
             cache.finish()

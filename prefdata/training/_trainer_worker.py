@@ -76,11 +76,11 @@ def _training(dumped: JSON) -> Any:
 
 
 def _arguments(job: dict[str, JSON], training: Any) -> Any:
-    given = dict(job["arguments"])
+    arguments = dict(job["arguments"])
     if job["deepspeed"]:
-        given["deepspeed"] = job["deepspeed"]
+        arguments["deepspeed"] = job["deepspeed"]
         if job["device"] == "cpu":
-            given["accelerator_config"] = {"use_configured_state": True}
+            arguments["accelerator_config"] = {"use_configured_state": True}
     if training.trainer == "cpo":
         os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
         from trl.experimental.cpo import CPOConfig as Config
@@ -88,7 +88,7 @@ def _arguments(job: dict[str, JSON], training: Any) -> Any:
         from trl import KTOConfig as Config
     else:
         from trl import DPOConfig as Config
-    return Config(**given)
+    return Config(**arguments)
 
 
 def _trainer(job: dict[str, JSON], training: Any, arguments: Any) -> Any:
@@ -132,12 +132,14 @@ def _built(job: dict[str, JSON], training: Any, shared: dict[str, Any]) -> Any:
     from prefdata.training._trainer import PairCollator, PairTrainer
     from prefdata.training.reference import ReferenceCache
 
-    collator = PairCollator(pad_token_id=shared["processing_class"].pad_token_id)
+    collator = PairCollator(
+        pad_token_id=shared["processing_class"].pad_token_id, pad_to_multiple_of=shared["args"].pad_to_multiple_of
+    )
     collator.columns = training.columns
     folder = Path(job["cache"])
     references = {
-        {"train": "train", "test": "eval"}[split]: ReferenceCache(folder, told["key"], told["rows"])
-        for split, told in job["references"].items()
+        {"train": "train", "test": "eval"}[split]: ReferenceCache(folder, entry["key"], entry["rows"])
+        for split, entry in job["references"].items()
     }
     trainer = PairTrainer(
         training=training,
@@ -186,8 +188,8 @@ def _last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
     from prefdata.training._callbacks import COMPLETE
 
-    found = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
 
 def _result(job: dict[str, JSON], trainer: Any, preparing: float, training: float) -> dict[str, JSON]:

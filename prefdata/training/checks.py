@@ -104,10 +104,10 @@ def check_strategy(training: Training, *, processes: int, nodes: int, gpus: int)
     if not gpus and (training.attention == "flash_attention_2" or training.precision == "bf16"):
         wrong = "attention = 'flash_attention_2'" if training.precision != "bf16" else "precision = 'bf16'"
         raise UserError(f"{wrong} needs a GPU", hint="leave it out: a CPU trains in float32 with 'sdpa'")
-    named = next((name for name in _WHOLE_MATRICES if name in training.optimizer), None)
-    if training.strategy in ("zero2", "zero3", "zero3_offload") and named:
+    whole = next((name for name in _WHOLE_MATRICES if name in training.optimizer), None)
+    if training.strategy in ("zero2", "zero3", "zero3_offload") and whole:
         raise UserError(
-            f"strategy = {training.strategy!r} can't shard the optimiser {training.optimizer!r}: {named} needs whole "
+            f"strategy = {training.strategy!r} can't shard the optimiser {training.optimizer!r}: {whole} needs whole "
             "parameters",
             valid="adamw_torch, adamw_torch_fused, rmsprop, sgd, and others that work element by element",
             hint="--set strategy=none, or --set optimizer=adamw_torch",
@@ -162,9 +162,9 @@ def _check_names(training: Training) -> None:
     from transformers.training_args import OptimizerNames
 
     for name, kinds in (("optimizer", OptimizerNames), ("schedule", SchedulerType)):
-        given, valid = getattr(training, name), [str(kind.value) for kind in kinds]
-        if given not in valid:
-            raise RecipeError(f"{name}: transformers has no {given!r}", valid=closest(given, valid))
+        value, valid = getattr(training, name), [str(kind.value) for kind in kinds]
+        if value not in valid:
+            raise RecipeError(f"{name}: transformers has no {value!r}", valid=closest(value, valid))
 
 
 def _config(training: Training) -> Any:

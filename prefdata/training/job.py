@@ -122,11 +122,11 @@ def reference_keys(job: Mapping[str, JSON], training: Training, pins: Mapping[st
         "device": job["device"],
         "versions": [version("torch"), version("transformers")],
     }
-    found = {}
+    keys = {}
     for role, file in job["tokens"].items():
         key = reference_key({**shared, "tokens": hash_tokens(Path(file))})
-        found[role] = {"key": key, "rows": pq.read_metadata(file).num_rows}
-    return found
+        keys[role] = {"key": key, "rows": pq.read_metadata(file).num_rows}
+    return keys
 
 
 def launch_command(job: Mapping[str, JSON], processes: int, nodes: int) -> tuple[str, ...]:

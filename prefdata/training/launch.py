@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError, StoreError, UserError
+from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 from prefdata.training.base import Training
 from prefdata.training.prepare import Prepared
@@ -95,11 +96,11 @@ def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
     mistake.unlink(missing_ok=True)
     log(f"training: {' '.join(command)}")
     # The processes' stdout is not this command's data.
-    told = environment()
+    variables = environment()
     if prepared.job["device"] == "cuda" and "torch.distributed.run" not in command:
         # One process that sees several GPUs would spread each batch over them, which TRL refuses.
-        told["CUDA_VISIBLE_DEVICES"] = told.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
-    done = subprocess.run(command, env=told, stdout=sys.stderr.fileno() if _has_fileno() else None)
+        variables["CUDA_VISIBLE_DEVICES"] = variables.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    done = subprocess.run(command, env=variables, stdout=sys.stderr.fileno() if _has_fileno() else None)
     if mistake.is_file():
         problem, valid, hint = json.loads(mistake.read_text(encoding="utf-8"))
         raise ModelError(problem, valid=valid, hint=hint)
@@ -136,19 +137,21 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     for path in Path(prepared.job["tokens"]["train"]).parent.glob("*-dropped.parquet"):
         shutil.copyfile(path, folder / path.name)
     result = json.loads((prepared.work / "result.json").read_text(encoding="utf-8"))
+    base = model_name(prepared.training.model)
+    plan = {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")}
     facts = {
-        "training": prepared.training.dump(),
+        "training": {**prepared.training.dump(), "model": base},
         "parameters": _parameters(prepared.training),
         "trl_arguments": {name: value for name, value in prepared.job["arguments"].items() if name not in _PATHS},
         "grouped": prepared.training.group_by_length,
         "lineage": lineage,
-        "plan": {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")},
+        "plan": {**plan, "model": base},
         "preflight": [preflight.dump() for preflight in prepared.preflights],
         "references": prepared.job["references"],
         "precision": prepared.job["precision"],
         "model": prepared.facts,
         "result": result,
-        "versions": {name: found for name in _VERSIONS if (found := _version(name))},
+        "versions": {name: number for name in _VERSIONS if (number := _version(name))},
     }
     # Written last: it says that the folder is whole.
     beside = folder / ".training.json"
@@ -165,12 +168,12 @@ def _parameters(training: Training) -> dict[str, JSON]:
 
 
 def _name_base(folder: Path, model: str) -> None:
-    """Names the model as the recipe does, in place of a path of this machine."""
-    for name, key in (("adapter_config.json", "base_model_name_or_path"), ("config.json", "_name_or_path")):
-        path = folder / name
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if key in config:
-            path.write_text(json.dumps({**config, key: model}, indent=2) + "\n", encoding="utf-8")
+    """Names the base of an adapter as the recipe does, in place of a folder of the cache."""
+    path = folder / "adapter_config.json"
+    if path.is_file():
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        named = {**config, "base_model_name_or_path": model}
+        path.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
 
 
 def _version(name: str) -> str | None:

@@ -113,9 +113,9 @@ class Preflight:
         return ", ".join(counted) or "none dropped"
 
     def _stop(self, reason: str, count: int, share: float) -> None:
-        named = [name for name in DROPPED if self.counts.get(name)] if reason == "dropped" else [reason]
-        ids = [row for name in named for row in self.ids.get(name, [])[:5]]  # type: ignore[call-overload]
-        meanings = [MEANINGS[name] for name in named]  # type: ignore[index]
+        reasons = [name for name in DROPPED if self.counts.get(name)] if reason == "dropped" else [reason]
+        ids = [row for name in reasons for row in self.ids.get(name, [])[:5]]  # type: ignore[call-overload]
+        meanings = [MEANINGS[name] for name in reasons]  # type: ignore[index]
         raise InputError(
             f"{count:,} of {self.rows_in:,} rows of the split {self.split!r} are {reason}: {'; '.join(meanings)}",
             valid=f"at most a share of {share:g}, as `training.limits` says; first rows: {', '.join(ids)}",

@@ -135,23 +135,27 @@ def _plan(
         stop_step=job["stop_step"],
         parameters=parameters,
         memory=memory_by_strategy(training, parameters, processes, config, preflight.longest),
-        reference_rows=sum(_unknown(job, told) for told in job["references"].values()),
+        reference_rows=sum(_unknown(job, entry) for entry in job["references"].values()),
         command=launch_command(job, processes, nodes),
     )
 
 
 def _splits(folder: Path, name: str | None, training: Training) -> dict[str, SplitFiles]:
     """The files of `train` and, where there is one, of `test`."""
-    found = split_files(folder)
-    trained = [name] if name else [split for split in found if split.startswith("train")] or list(found)[:1]
-    if trained[0] not in found or len(trained) > 1:
+    splits_there = split_files(folder)
+    trained = (
+        [name] if name else [split for split in splits_there if split.startswith("train")] or list(splits_there)[:1]
+    )
+    if trained[0] not in splits_there or len(trained) > 1:
         raise InputError(
             f"{str(folder)!r} has no split {name!r}" if name else f"{str(folder)!r} has several splits to train on",
-            valid=f"splits: {', '.join(found)}",
+            valid=f"splits: {', '.join(splits_there)}",
             hint="name one with --split",
         )
-    tested = [split for split in found if split == trained[0].replace("train", "test", 1) and split != trained[0]]
-    splits = {"train": found[trained[0]], **({"test": found[tested[0]]} if tested else {})}
+    tested = [
+        split for split in splits_there if split == trained[0].replace("train", "test", 1) and split != trained[0]
+    ]
+    splits = {"train": splits_there[trained[0]], **({"test": splits_there[tested[0]]} if tested else {})}
     kind = training.dump()["kind"]
     for split in splits.values():
         split.check(training.columns, kind=kind, paired=training.trainer != "kto")
@@ -160,8 +164,8 @@ def _splits(folder: Path, name: str | None, training: Training) -> dict[str, Spl
     return {role: split for role, split in splits.items() if split.rows}
 
 
-def _unknown(job: Mapping[str, JSON], told: Mapping[str, JSON]) -> int:
-    cache = ReferenceCache(Path(job["cache"]), told["key"], told["rows"])
+def _unknown(job: Mapping[str, JSON], entry: Mapping[str, JSON]) -> int:
+    cache = ReferenceCache(Path(job["cache"]), entry["key"], entry["rows"])
     cache.load()
     return len(cache.missing())
 
@@ -178,8 +182,8 @@ def _check_same(out: Path, job: Mapping[str, JSON]) -> None:
     before = out / "training" / "job.json"
     begun = (out / "training.json").exists() or any((out / "training").glob("checkpoints/checkpoint-*"))
     if begun and before.is_file():
-        known = json.loads(before.read_text(encoding="utf-8")).get("identity")
-        if known != job["identity"]:
+        identity = json.loads(before.read_text(encoding="utf-8")).get("identity")
+        if identity != job["identity"]:
             raise StoreError(
                 f"{str(out)!r} holds another training: other data, model, options or number of processes",
                 hint="choose another folder with --out, or remove this one",

@@ -84,16 +84,16 @@ class ReferenceCache:
         assert not self.missing()
         return self.values[:, 0], self.values[:, 1]
 
-    def append(self, found: Iterable[tuple[int, float, float]]) -> None:
+    def append(self, computed: Iterable[tuple[int, float, float]]) -> None:
         """Takes (row, chosen, rejected) of some rows and keeps them on disk."""
-        rows = list(found)
+        rows = list(computed)
         self._fill(rows)
         self._parts.mkdir(parents=True, exist_ok=True)
         self._write(self._parts / f"{rows[0][0]:09d}-{os.getpid()}.parquet", rows)
 
-    def fill(self, found: Iterable[tuple[int, float, float]]) -> None:
+    def fill(self, computed: Iterable[tuple[int, float, float]]) -> None:
         """Takes (row, chosen, rejected) of some rows that another process keeps."""
-        self._fill(list(found))
+        self._fill(list(computed))
 
     def finish(self) -> None:
         """Puts all rows into one file and removes the chunks."""
@@ -110,8 +110,8 @@ class ReferenceCache:
         with contextlib.suppress(OSError, pa.ArrowInvalid):
             # A reader of its own for each column: `read_table` would guess a dataset from the folder's name.
             table = pq.ParquetFile(file, page_checksum_verification=True).read()
-            told = json.loads((table.schema.metadata or {}).get(b"prefdata", b"{}"))
-            if told == self._metadata() and table.schema.names == [name for name, _ in _SCHEMA_FIELDS]:
+            metadata = json.loads((table.schema.metadata or {}).get(b"prefdata", b"{}"))
+            if metadata == self._metadata() and table.schema.names == [name for name, _ in _SCHEMA_FIELDS]:
                 rows = table["row"].to_numpy()
                 self.values[rows] = np.stack([table["chosen"].to_numpy(), table["rejected"].to_numpy()], axis=1)
                 return True

@@ -105,17 +105,17 @@ def split_files(folder: Path) -> dict[str, SplitFiles]:
     Raises:
         InputError: the folder holds no Parquet file that is named after its split.
     """
-    found: dict[str, list[Path]] = {}
+    files: dict[str, list[Path]] = {}
     for path in sorted((folder / "data").glob("*.parquet")):
-        found.setdefault(path.name.partition("-")[0].removesuffix(".parquet"), []).append(path)
-    if not found:
+        files.setdefault(path.name.partition("-")[0].removesuffix(".parquet"), []).append(path)
+    if not files:
         raise InputError(
             f"{str(folder)!r} holds no finished dataset",
             valid="a build, a dataset folder or a dataset of the Hub, with data/train-*.parquet",
             hint="prefdata build RECIPE makes one",
         )
-    names = sorted(found, key=lambda name: (not name.startswith("train"), name))
-    return {name: SplitFiles(name, tuple(found[name]), pq.read_schema(found[name][0])) for name in names}
+    names = sorted(files, key=lambda name: (not name.startswith("train"), name))
+    return {name: SplitFiles(name, tuple(files[name]), pq.read_schema(files[name][0])) for name in names}
 
 
 def _is_messages(schema: Any, name: str) -> bool:
@@ -124,19 +124,19 @@ def _is_messages(schema: Any, name: str) -> bool:
 
 def _answers(row: dict[str, Any], position: int, columns: Sequence[str], *, implicit: bool) -> Answers:
     numbers = {name: parse_score(row[name]) for name in columns}
-    known: dict[str, Any] = {"row": position, "id": str(row.get("prompt_id") or position), "numbers": numbers}
+    shared: dict[str, Any] = {"row": position, "id": str(row.get("prompt_id") or position), "numbers": numbers}
     if "completion" in row:
         return Answers(
             prompt=_turns(row["prompt"], "user"),
             answers=(_turns(row["completion"], "assistant"),),
             label=bool(row["label"]),
-            **known,
+            **shared,
         )
     chosen, rejected = (_turns(row[name], "assistant") for name in ("chosen", "rejected"))
     if implicit:
         differ = chosen[:-1] != rejected[:-1]
-        return Answers(prompt=chosen[:-1], answers=(chosen[-1:], rejected[-1:]), prompts_differ=differ, **known)
-    return Answers(prompt=_turns(row.get("prompt"), "user"), answers=(chosen, rejected), **known)
+        return Answers(prompt=chosen[:-1], answers=(chosen[-1:], rejected[-1:]), prompts_differ=differ, **shared)
+    return Answers(prompt=_turns(row.get("prompt"), "user"), answers=(chosen, rejected), **shared)
 
 
 def _turns(cell: Any, role: str) -> list[Message]:

@@ -37,14 +37,14 @@ def write_token_files(
     Returns:
         Role → file of tokens, and the counts of each split; a test split of which no row is left is not among them.
     """
-    said = training.dump()
-    named = ("kind", "max_length", "max_prompt_length", "truncation", "add_marks", "template_date", "seed")
-    told = [
-        *({name: said.get(name, getattr(training, name, None)) for name in named}.items()),
+    dumped = training.dump()
+    fields = ("kind", "max_length", "max_prompt_length", "truncation", "add_marks", "template_date", "seed")
+    depends_on = [
+        *({name: dumped.get(name, getattr(training, name, None)) for name in fields}.items()),
         [[sha256_of_file(file) for file in split.files] for split in splits.values()],
         [pins["tokenizer_sha256"], pins["chat_template_sha256"], limit],
     ]
-    folder = work / f"tokens-{fingerprint(told)[:16]}"
+    folder = work / f"tokens-{fingerprint(depends_on)[:16]}"
     folder.mkdir(exist_ok=True)
     files: dict[str, Path] = {}
     preflights = []

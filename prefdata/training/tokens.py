@@ -77,8 +77,8 @@ class Encoder:
         self._tokenizer, self._training = tokenizer, training
         day = datetime.date.fromisoformat(training.template_date)
         self._today: Callable[[str], str] = day.strftime
-        asked = [{"role": "user", "content": "Hello"}]
-        if self._render(asked, ask=True) == self._render(asked, ask=False):
+        prompt = [{"role": "user", "content": "Hello"}]
+        if self._render(prompt, ask=True) == self._render(prompt, ask=False):
             raise ModelError(
                 "the chat template has no generation prompt: it renders a prompt alike with and without it",
                 valid="a template that acts on `add_generation_prompt`",
@@ -143,7 +143,7 @@ class Encoder:
         bos = self._tokenizer.bos_token_id
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
         thinking = {any("<think>" in turn["content"] for turn in answer) for answer in row.answers}
-        found: dict[Reason, bool] = {
+        remarks: dict[Reason, bool] = {
             "two_bos": bos is not None and pair.prompt[:2] == [bos, bos],
             "prompt_not_prefix": not prefix,
             "answer_cut": (len(pair.chosen), len(pair.rejected)) != (len(whole.chosen), len(whole.rejected)),
@@ -151,7 +151,7 @@ class Encoder:
             "thinking_on_one_side": len(thinking) > 1,
             "control_tokens": any(token in text for text in texts for token in self._control),
         }
-        return [reason for reason, holds in found.items() if holds]
+        return [reason for reason, holds in remarks.items() if holds]
 
 
 def token_schema(columns: Sequence[str], *, paired: bool) -> pa.Schema:

@@ -36,6 +36,8 @@ steps = {{"max_steps": 6, "save_steps": 6}}
 for alignment in ("greedy", "none"):
     report["wpo-" + alignment] = train_here(here, "wpo", "wpo-" + alignment, alignment=alignment, trl=steps)
 report["trl"] = train_here(here, "dpo", "trl", trl=dict(steps, loss_type=["apo_zero", "sft"], loss_weights=[1.0, 0.1]))
+report["trl-plain"] = train_here(here, "dpo", "trl-plain", trl=steps, beta=0.1)
+report["padded"] = train_here(here, "dpo", "padded", trl=dict(steps, pad_to_multiple_of=32), beta=0.1)
 report["tail"] = train_here(here, "dpo", "tail", trl=dict(steps, ld_alpha=0.5), beta=0.1)
 report["online"] = train_here(here, "wpo", "online", cache_reference=False, trl=steps)
 report["cached"] = train_here(here, "wpo", "cached", trl=steps)
@@ -70,9 +72,20 @@ def test_one_reference_serves_every_loss_that_shares_its_tokens(report):
     computed = {kind for kind, told in report.items() if told["reference_batches"]}
     # wpo keeps 1,800 tokens of a prompt and dpo_norm sets no limit of its own: other limits are other keys.
     assert {"wpo", "dpo", "dpo_norm", "tail"} <= computed
-    assert computed & {"sppo", "sppo_single", "gpo", "wpo-greedy", "wpo-none", "trl", "stopped", "adapter"} == set()
+    assert (
+        computed
+        & {"sppo", "sppo_single", "gpo", "wpo-greedy", "wpo-none", "trl", "trl-plain", "padded", "stopped", "adapter"}
+        == set()
+    )
     assert report["sppo"]["keys"] == report["dpo"]["keys"]
     assert report["tail"]["keys"] != report["dpo"]["keys"]
+
+
+def test_padding_to_a_multiple_is_trls_option(report):
+    # A batch has 8 sequences, or 4 at the end of the test split, of a length that 32 divides.
+    assert report["padded"]["tokens_computed"] % (4 * 32) == 0
+    assert report["padded"]["tokens_computed"] > report["tail"]["tokens_computed"]
+    assert report["padded"]["losses"] == pytest.approx(report["trl-plain"]["losses"], abs=1e-5)
 
 
 def test_alignments_weigh_pairs_differently(report):

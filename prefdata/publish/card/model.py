@@ -97,10 +97,12 @@ def _parameters(facts: JSON) -> str:
 
 def _rows(preflights: Sequence[JSON], meanings: Mapping[str, str]) -> str:
     lines = ["| split | rows in | trained on | dropped |", "| --- | ---: | ---: | ---: |"]
-    for told in preflights:
-        numbers = (told["rows_in"], told["rows_trained"], told["rows_dropped"])
-        lines.append(f"| {inline(told['split'])} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
-    counted = [(told["split"], reason, count) for told in preflights for reason, count in told["counts"].items()]
+    for preflight in preflights:
+        numbers = (preflight["rows_in"], preflight["rows_trained"], preflight["rows_dropped"])
+        lines.append(f"| {inline(preflight['split'])} | " + " | ".join(f"{number:,}" for number in numbers) + " |")
+    counted = [
+        (preflight["split"], reason, count) for preflight in preflights for reason, count in preflight["counts"].items()
+    ]
     if counted:
         lines += ["", "| split | reason | rows | meaning |", "| --- | --- | ---: | --- |"]
         lines += [
@@ -113,7 +115,7 @@ def _rows(preflights: Sequence[JSON], meanings: Mapping[str, str]) -> str:
 
 def _provenance(facts: JSON) -> str:
     lineage, model = facts["lineage"], facts["model"]
-    told = {
+    pins = {
         **{name.replace("_", " "): value for name, value in lineage.items() if value},
         **{f"model {name}": value for name, value in model["model_pins"].items() if value},
         **{f"reference of {split}": entry["key"] for split, entry in facts["references"].items()},
@@ -121,15 +123,15 @@ def _provenance(facts: JSON) -> str:
         **facts["versions"],
         "device": facts["result"]["device"],
     }
-    return "\n".join(f"- {inline(name)}: `{inline(str(value))}`" for name, value in told.items())
+    return "\n".join(f"- {inline(name)}: `{inline(str(value))}`" for name, value in pins.items())
 
 
 def _licence(recipe: Mapping[str, JSON] | None, base: str) -> Licence:
     """The terms of the dataset's inputs and of the model that training started from."""
-    known = dict(recipe or {})
-    candidates = known.get("candidates")
+    parts = dict(recipe or {})
+    candidates = parts.get("candidates")
     answered = list(candidates) if isinstance(candidates, list | tuple) else []
-    return derive_licence({**known, "candidates": [*answered, {"model": base}]})
+    return derive_licence({**parts, "candidates": [*answered, {"model": base}]})
 
 
 def _licence_text(licence: Licence, base: str) -> str:
@@ -140,8 +142,8 @@ def _licence_text(licence: Licence, base: str) -> str:
         "| part | what | terms | which ask |",
         "| --- | --- | --- | --- |",
     ]
-    for given in licence.inputs:
-        term, asks = ("not known", "") if given.terms is None else (given.terms.name, given.terms.asks)
-        role = "base model" if given.name == base else given.role
-        lines.append(f"| {role} | {inline(given.name)} | {inline(term)} | {inline(asks)} |")
+    for entry in licence.inputs:
+        term, asks = ("not known", "") if entry.terms is None else (entry.terms.name, entry.terms.asks)
+        role = "base model" if entry.name == base else entry.role
+        lines.append(f"| {role} | {inline(entry.name)} | {inline(term)} | {inline(asks)} |")
     return "\n".join([*lines, "\nA summary of the publishers' terms, and no legal advice."])
