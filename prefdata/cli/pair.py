@@ -15,9 +15,7 @@ from prefdata.cli.options import (
     print_json,
     rule_json_option,
 )
-from prefdata.recipe import as_rule, folder_of
 from prefdata.records import LengthUnit
-from prefdata.spec.code import allowing_code
 
 __all__ = ["command"]
 
@@ -58,10 +56,15 @@ def command(
     from prefdata.flow.from_table import pair
     from prefdata.inspection.summary import inspect
 
-    named = one_rule(rule, rule_json, length)
-    with allowing_code(allow_code, folder_of(named)):
-        taken = as_rule(named, length)
-        ledger = pair(table, taken, out, columns=columns_given(columns), with_candidates=with_candidates)
+    ledger = pair(
+        table,
+        one_rule(rule, rule_json, length),
+        out,
+        columns=columns_given(columns),
+        length=length,
+        with_candidates=with_candidates,
+        allow_code=allow_code,
+    )
     if as_json:
         print_json(ledger)
         return

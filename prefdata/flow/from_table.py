@@ -15,8 +15,10 @@ from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
 from prefdata.publish.spec import Publish
-from prefdata.recipe import as_rule
+from prefdata.recipe import as_rule, folder_of
+from prefdata.records import LengthUnit
 from prefdata.spec import JSON
+from prefdata.spec.code import allowing_code
 from prefdata.tables.scored_table import ScoredTableFile
 
 __all__ = ["pair"]
@@ -28,7 +30,9 @@ def pair(
     out: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
+    length: LengthUnit | None = None,
     with_candidates: bool = False,
+    allow_code: bool = False,
 ) -> JSON:
     """Pairs the candidates of a table and writes a dataset folder.
 
@@ -39,7 +43,9 @@ def pair(
         rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, where the names differ from the roles.
-        with_candidates: write every answer with its score beside the pairs.
+        length: the unit of length of a rule that is named; without it, characters.
+        with_candidates: write every answer with its score too.
+        allow_code: run a rule that is Python code.
 
     Returns:
         The ledger: `prompts`, `pairs`, `paired_prompts`, `drops` (reason → prompts), `ineligible` (reason →
@@ -47,23 +53,27 @@ def pair(
 
     Raises:
         InputError: the table can't be read as what it should be.
+        RecipeError: there is no such rule, or it is code and code is not allowed.
         StoreError: the folder can't be written.
     """
-    rule = as_rule(rule)
-    path, folder = Path(table), Path(out)
+    with allowing_code(allow_code, folder_of(rule)):
+        return _pair(Path(table), as_rule(rule, length), Path(out), columns, with_candidates)
+
+
+def _pair(path: Path, rule: PairRule, out: Path, columns: Mapping[str, str] | None, with_candidates: bool) -> JSON:
     # A rule that may not run, or can't be found, is refused before the table is read.
     pins = rule.pins()
     file = ScoredTableFile(path, columns)
     ledgers: list[JSON] = []
 
-    def fill(beside: Path) -> None:
-        with TemporaryDirectory(dir=beside) as waiting:
+    def fill(folder: Path) -> None:
+        with TemporaryDirectory(dir=folder) as waiting:
             paired = paired_table(file, rule, Path(waiting), with_candidates=with_candidates)
             ledger = _ledger(paired)
-            write_dataset_folder(beside, _folder(paired, ledger, path, rule, pins, columns))
+            write_dataset_folder(folder, _folder(paired, ledger, path, rule, pins, columns))
         ledgers.append(ledger)
 
-    replace_folder(folder, fill)
+    replace_folder(out, fill)
     return ledgers[0]
 
 
