@@ -109,7 +109,7 @@ def test_a_table_without_any_prompt_is_refused(refused):
         ("prompt=promt", "did you mean 'prompt'?"),
         ("prompt", "'prompt' is not ROLE=NAME"),
         ("prompt=", "'prompt=' is not ROLE=NAME"),
-        ("score=prompt,score=score", "'score' is named twice"),
+        ("score=prompt,score=score", "'score' is given twice"),
     ],
 )
 def test_a_wrong_mapping_is_refused_with_a_suggestion(refused, columns, told):

@@ -100,11 +100,11 @@ def test_a_soft_label_is_one_more_column(ran, tmp_path):
     [
         ((), "give one pair rule"),
         (("--rule", "sppo", "--rule-json", "dno.json"), "give one pair rule"),
-        (("--rule-json", "dno.json", "--length", "words"), "beside --rule-json"),
+        (("--rule-json", "dno.json", "--length", "words"), "cannot be combined with --rule-json"),
         (("--rule-json", "nowhere.json"), "no file 'nowhere.json'"),
         (("--rule", "dno"), "needs more than its name"),
         (("--rule", "custom"), "needs more than its name"),
-        (("--rule", "own rules:best"), "no import path"),
+        (("--rule", "own rules:best"), "not an import path"),
         (("--rule", "nowhere:best", "--allow-code"), "no module 'nowhere'"),
         (("--rule-json", "pairwise.json"), "needs comparisons"),
         (("--rule-json", "wrong.json"), "valid keys"),
