@@ -1,7 +1,7 @@
 # `make help` lists the targets. The environment is made once, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hub,api,transformers,embedded,prompts,trl,dev
+EXTRAS := hub,api,transformers,embedded,prompts,train,dev
 # The oldest clients of the Hub that pyproject.toml admits; what talks to the Hub is tested with these too.
 OLDEST := datasets==5.0.0 huggingface_hub==1.31.0
 export OMP_NUM_THREADS ?= 1
@@ -38,9 +38,10 @@ test: .venv/ready lint types ## Run every check and every test, real models incl
 	$(BIN)/pip install --quiet --no-deps --target .venv/oldest $(OLDEST)
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish
 
-lint: .venv/ready ## Check style and import bans.
+lint: .venv/ready ## Check style, and which way imports point.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: .venv/ready ## Check types, strictly.
 	$(BIN)/mypy

@@ -34,15 +34,15 @@ VLLM_SEQUENCES = 4
 
 @dataclass
 class Report:
-    """What a series of kills found."""
+    """Counts of a series of kills, and the promises that were broken."""
 
     kills: int = 0
     builds: int = 0
     """Builds that were run to their end and compared."""
     landed: Counter[str] = field(default_factory=Counter)
-    """Stage that was under way, told from what is on disk → kills."""
+    """Stage that was under way, by what is on disk → kills."""
     half_written: int = 0
-    """Kills that left a half-written file or folder beside its place."""
+    """Kills that left a half-written file or folder."""
     kept: int = 0
     """Different answers that were in a journal when the process died."""
     asked_again: int = 0
@@ -53,7 +53,7 @@ class Report:
     """Promises that were not kept."""
 
     def line(self) -> str:
-        """The summary."""
+        """Gives the summary."""
         where = ", ".join(f"{stage} {count}" for stage, count in sorted(self.landed.items()))
         kept = "yes" if not self.broken else f"NO: {'; '.join(self.broken[:5])}"
         return (
@@ -73,7 +73,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def journalled(build: Path) -> dict[str, list[object]]:
-    """Key of every task that a journal or a written shard answers → its candidates."""
+    """Reads the candidates of every task that a journal or a written shard answers, by the task's key."""
     from prefdata.flow.store import Journal
     from prefdata.tables.schemas import read_parquet
 
@@ -87,7 +87,7 @@ def journalled(build: Path) -> dict[str, list[object]]:
                 found.setdefault(_task_of(row), [])
         for path in stage.glob("journal-*.jsonl"):
             with tempfile.TemporaryDirectory() as folder:
-                # Reading mends a torn end, which is left to the build.
+                # Reading cuts a torn end off, which is left to the build.
                 copy = Path(shutil.copy(path, folder))
                 found |= {record["key"]: record["candidates"] for record in Journal(copy).read()}
     return found
@@ -99,7 +99,7 @@ def _task_of(row: dict[str, object]) -> str:
 
 
 def landed(build: Path) -> str:
-    """The stage that was under way."""
+    """Gives the stage that was under way."""
     order = ("prompts", "candidates", "scores", "pairs")
     for name in reversed(order):
         for stage in build.glob(f"stages/{name}-*"):
@@ -110,7 +110,7 @@ def landed(build: Path) -> str:
 
 
 def leftovers(build: Path) -> bool:
-    """Whether something half written lies there."""
+    """Says whether anything half written is there."""
     return any(True for pattern in (".*.part", ".*.old") for _ in build.rglob(pattern))
 
 
@@ -137,7 +137,7 @@ class _Watch:
         self.safe |= safe
 
     def same(self, found: dict[str, list[object]]) -> None:
-        """What was finished once is there, and verbatim."""
+        """Checks that what was finished once is there, verbatim."""
         changed = [key for key, candidates in self.safe.items() if found.get(key) != candidates]
         if changed:
             self.report.broken.append(f"{len(changed)} journalled answers are gone or others, such as {changed[0]}")
@@ -163,7 +163,7 @@ class _Watch:
 
 
 def write_replayed(work: Path, prompts: int, answers: int, draw: random.Random) -> None:
-    """A recipe over a table with ties, blanks, gaps, repeated prompts and repeated texts."""
+    """Writes a recipe over a table with ties, blanks, gaps, repeated prompts and repeated texts."""
     with (work / "prompts.jsonl").open("w", encoding="utf-8") as file:
         for number in range(prompts):
             text = f"Question {number}: " + " ".join(draw.choices(("why", "où", "什么", "how"), k=draw.randint(1, 30)))
@@ -210,7 +210,7 @@ def kill_replayed(
     pause: float = 0.0007,
     stretch: float = 0.004,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    show: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Kills a build over replayed candidates; each moment is drawn evenly from the time that a whole build takes.
 
@@ -223,7 +223,7 @@ def kill_replayed(
     whole.wait()
     seconds = time.monotonic() - start
     expected = tree(whole.build)
-    tell(f"an uninterrupted build takes {seconds:.1f} s and has {len(expected)} files")
+    show(f"an uninterrupted build takes {seconds:.1f} s and has {len(expected)} files")
     report = Report()
     watch = _Watch(report)
     driven: Driven | None = None
@@ -236,7 +236,7 @@ def kill_replayed(
         else:
             driven.kill()
             watch.died(driven)
-            tell(f"kill {report.kills}: {landed(driven.build)}")
+            show(f"kill {report.kills}: {landed(driven.build)}")
     driven = Driven(work, "recipe.json", f"build-{report.builds}", shard_size, pause, stretch)
     driven.wait()
     watch.finished(driven)
@@ -265,7 +265,7 @@ def kill_vllm(
     shard_size: int = 10,
     compare: bool = True,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    show: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Kills a build while the embedded model answers in vLLM, each time after a random number of new answers.
 
@@ -289,7 +289,7 @@ def kill_vllm(
         watch.died(driven)
         if left := still_there(started):
             report.broken.append(f"kill {report.kills} left processes {left}")
-        tell(f"kill {report.kills}: {len(watch.safe)} answers in the journals, {len(started)} processes ended with it")
+        show(f"kill {report.kills}: {len(watch.safe)} answers in the journals, {len(started)} processes ended with it")
     driven = Driven(work, "recipe.json", "build", shard_size, 0.0, 0.0)
     driven.wait()
     watch.finished(driven)
@@ -306,7 +306,7 @@ def kill_vllm(
 
 
 def answers_on_disk(build: Path) -> int:
-    """How many answers journals and written shards hold: cheap enough to be asked often."""
+    """Counts the answers that journals and written shards hold; cheap enough to be called often."""
     import pyarrow.parquet as pq
 
     count = 0
@@ -359,7 +359,7 @@ def main() -> None:
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="prefdata-kill-") as folder:
         report = function(
-            Path(folder), kills, seed=options.seed, tell=lambda line: print(line, file=sys.stderr, flush=True), **more
+            Path(folder), kills, seed=options.seed, show=lambda line: print(line, file=sys.stderr, flush=True), **more
         )
     print(f"{report.line()} ({time.monotonic() - start:.0f} s)")
     sys.exit(1 if report.broken else 0)

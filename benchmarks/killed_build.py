@@ -31,7 +31,7 @@ class Driven:
         self.process.stdout.readline()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Whether the build ended by itself, and well, in this time."""
+        """Waits; says whether the build ended by itself, and well, in this time."""
         try:
             status = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -51,7 +51,7 @@ class Driven:
         return started
 
     def asked(self) -> list[str]:
-        """Keys of the tasks that its sampler took."""
+        """Reads the keys of the tasks that its sampler took."""
         return self._log.read_text().splitlines() if self._log.exists() else []
 
     def _close(self) -> None:
@@ -61,7 +61,7 @@ class Driven:
 
 
 def descendants(pid: int) -> list[tuple[int, str]]:
-    """(process id, start time) of everything that a process has started."""
+    """Lists (process id, start time) of everything that a process has started."""
     parents: dict[int, list[tuple[int, str]]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -78,7 +78,7 @@ def descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def still_there(processes: list[tuple[int, str]], patience: float = 60.0) -> list[int]:
-    """Which of these processes live on after a while."""
+    """Lists those of the processes that still live after a while."""
     end = time.monotonic() + patience
     while True:
         alive = [pid for pid, started in processes if _lives(pid, started)]

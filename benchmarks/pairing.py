@@ -6,6 +6,9 @@
 Each design runs in a process of its own; rounds are interleaved. CPU seconds are those of the work, imports left out;
 memory is the peak of anonymous pages (RssAnon), sampled. `limit` decodes every input column once and encodes prefdata's
 output once, with the same codec. All designs are the WPO hybrid-v2 rule, so all must give the same pairs.
+
+Tables of plain prompts hold texts. Tables of chat prompts hold the same prompts as lists of messages, of which 15 %
+have a system turn or several turns. `ours, one core` runs on one processor, for its wall time against that of `ours`.
 """
 
 from __future__ import annotations
@@ -77,13 +80,41 @@ def long_table(asked, texts, scores) -> pa.Table:
     )
 
 
+def conversations(asked: list[str]) -> list[list[dict[str, str]]]:
+    """The prompts as messages: one of 20 with several turns, two with a system turn."""
+    found = []
+    for text in asked:
+        turn = {"role": "user", "content": text}
+        number = int(text.partition(":")[0]) % 20
+        if number == 0:
+            half = len(text) // 2
+            found.append(
+                [
+                    {"role": "user", "content": text[:half]},
+                    {"role": "assistant", "content": "Go on."},
+                    {"role": "user", "content": text[half:]},
+                ]
+            )
+        else:
+            found.append([{"role": "system", "content": "Be brief and exact."}, turn] if number < 3 else [turn])
+    return found
+
+
+def as_chat(table: pa.Table, asked: list[str]) -> pa.Table:
+    """The table with its prompts as lists of messages."""
+    prompts = table["prompt"].combine_chunks()
+    messages = pa.array(conversations(asked), pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+    rows = pa.compute.index_in(prompts, value_set=pa.array(asked))
+    return table.set_column(table.column_names.index("prompt"), "prompt", messages.take(rows))
+
+
 def wide_table(asked, texts, scores) -> pa.Table:
     offsets = pa.array(np.arange(0, len(texts) + 1, PER_PROMPT, dtype=np.int32))
     lists = (pa.ListArray.from_arrays(offsets, pa.array(values)) for values in (texts, scores.ravel()))
     return pa.table(dict(zip(("prompt", "all_generated_responses", "all_rm_scores"), (asked, *lists), strict=True)))
 
 
-def write_tables(folder: Path, prompts: int, layouts: list[str]) -> dict[str, Path]:  # noqa: C901 - one pass, three layouts
+def write_tables(folder: Path, prompts: int, layouts: list[str], *, chat: bool = False) -> dict[str, Path]:  # noqa: C901 - one pass, three layouts
     """Clustered, wide, and shuffled: rows in random order over the whole table."""
     paths = {layout: folder / f"{layout}.parquet" for layout in layouts}
     writers: dict[str, pq.ParquetWriter] = {}
@@ -102,10 +133,13 @@ def write_tables(folder: Path, prompts: int, layouts: list[str]) -> dict[str, Pa
     streams: list = [None] * n_parts
     for asked, texts, scores in pieces(prompts):
         table = long_table(asked, texts, scores)
+        if chat:
+            table = as_chat(table, asked)
         if "clustered" in paths:
             write("clustered", table)
         if "wide" in paths:
-            write("wide", wide_table(asked, texts, scores))
+            wide = wide_table(asked, texts, scores)
+            write("wide", as_chat(wide, asked) if chat else wide)
         if "shuffled" in paths:
             of = rng.integers(0, n_parts, table.num_rows)
             for number in range(n_parts):
@@ -138,39 +172,49 @@ def limit(table: Path, out: Path, reference: Path | None) -> list[Path]:
     if reference is None:
         return []
     work = 0.0
-    files = sorted((reference / "data").glob("*.parquet"))
-    writer = None
+    for folder in ("data", "candidates"):
+        files = sorted((reference / folder).glob("*.parquet"))
+        if files:
+            work += encoded(files, out / f"{folder}.parquet", parquet_writer)
+    LIMIT_WORK.append(work)
+    return []
+
+
+def encoded(files: list[Path], out: Path, parquet_writer) -> float:
+    """CPU seconds of encoding the rows of some files; reading them back is no part of it."""
+    work, writer = 0.0, None
     for file in files:
         for batch in pq.ParquetFile(file, pre_buffer=False).iter_batches(10_000, use_threads=False):
             began = time.process_time()
             rows = pa.Table.from_batches([batch])
-            writer = writer or parquet_writer(out / "pairs.parquet", rows.schema)
+            writer = writer or parquet_writer(out, rows.schema)
             for start in range(0, rows.num_rows, 1_000):
                 writer.write_table(rows.slice(start, 1_000))
             work += time.process_time() - began
     writer.close()
-    # Reading the reference back is no part of the limit.
-    LIMIT_WORK.append(work)
-    return []
+    return work
 
 
 LIMIT_WORK: list[float] = []
 
 
 def ours(table: Path, out: Path, reference: Path | None) -> list[Path]:
-    from prefdata.flow.from_table import pair_table
-    from prefdata.pairing import WPOHybridV2
+    from prefdata import pair
 
-    pair_table(table, WPOHybridV2(), out / "dataset")
+    pair(table, "wpo_hybrid_v2", out / "dataset")
     return sorted((out / "dataset" / "data").glob("*.parquet"))
 
 
 def ours_with_answers(table: Path, out: Path, reference: Path | None) -> list[Path]:
-    from prefdata.flow.from_table import pair_table
-    from prefdata.pairing import WPOHybridV2
+    from prefdata import pair
 
-    pair_table(table, WPOHybridV2(), out / "dataset", with_candidates=True)
+    pair(table, "wpo_hybrid_v2", out / "dataset", with_candidates=True)
     return sorted((out / "dataset" / "data").glob("*.parquet"))
+
+
+def ours_on_one_core(table: Path, out: Path, reference: Path | None) -> list[Path]:
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    return ours(table, out, reference)
 
 
 def best_and_worst(rows) -> tuple | None:
@@ -324,10 +368,13 @@ def distilabel_pipeline(table: Path, out: Path, reference: Path | None) -> list[
     return [out / "pairs.parquet"]
 
 
+LAYOUTS = ("clustered", "shuffled", "wide", "clustered chat", "shuffled chat", "wide chat")
 DESIGNS = {
-    "limit": (limit, ("clustered", "shuffled", "wide"), None),
-    "ours": (ours, ("clustered", "shuffled", "wide"), None),
-    "ours --with-candidates": (ours_with_answers, ("clustered",), None),
+    "limit": (limit, LAYOUTS, None),
+    "ours": (ours, LAYOUTS, None),
+    "ours, one core": (ours_on_one_core, LAYOUTS, None),
+    "limit with candidates": (limit, ("clustered", "clustered chat"), None),
+    "ours --with-candidates": (ours_with_answers, ("clustered", "clustered chat"), None),
     "datasets.map": (datasets_map, ("wide",), "datasets"),
     "plain Python": (plain_stream, ("clustered",), None),
     "pandas": (pandas_vectorised, ("clustered",), "pandas"),
@@ -371,7 +418,7 @@ def child(design: str, table: Path, out: Path, reference: str) -> None:
     importlib.import_module("pyarrow.acero")
     if importlib.util.find_spec("pandas"):
         importlib.import_module("pandas")
-    if design.startswith("ours") or design == "limit":
+    if design.startswith(("ours", "limit")):
         importlib.import_module("prefdata.flow.from_table")
     elif DESIGNS[design][2]:
         importlib.import_module(DESIGNS[design][2])
@@ -431,7 +478,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=60_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(DESIGNS))
-    parser.add_argument("--layouts", default="clustered,shuffled,wide")
+    parser.add_argument("--layouts", default=",".join(LAYOUTS))
     parser.add_argument("--child", nargs=4, metavar=("DESIGN", "TABLE", "OUT", "REFERENCE"))
     options = parser.parse_args()
     if options.child:
@@ -443,13 +490,23 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, {platform.machine()}; {versions()}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        tables = write_tables(folder, options.prompts, layouts)
+        tables = {}
+        for chat in (False, True):
+            forms = [layout.partition(" ")[0] for layout in layouts if layout.endswith(" chat") == chat]
+            if forms:
+                place = folder / ("chat" if chat else "plain")
+                place.mkdir()
+                written = write_tables(place, options.prompts, forms, chat=chat)
+                tables |= {f"{form} chat" if chat else form: path for form, path in written.items()}
         sizes = ", ".join(f"{layout} {path.stat().st_size / 1e6:,.0f} MB" for layout, path in tables.items())
         print(f"{options.prompts:,} prompts x {PER_PROMPT}: {sizes}\n")
         references = {}
         for layout, table in tables.items():
             measured("ours", table, folder / f"reference-{layout}", None)
             references[layout] = folder / f"reference-{layout}" / "dataset"
+            if layout in DESIGNS["limit with candidates"][1] and "limit with candidates" in asked:
+                measured("ours --with-candidates", table, folder / f"answers-{layout}", None)
+                references["with candidates", layout] = folder / f"answers-{layout}" / "dataset"
         runs: dict[tuple[str, str], list[dict]] = {}
         for number in range(options.rounds):
             for design in asked:
@@ -457,7 +514,8 @@ def main() -> None:
                 for layout in of:
                     if layout in tables and function and (not needs or importlib.util.find_spec(needs)):
                         out = folder / f"out{number}"
-                        run = measured(design, tables[layout], out, references[layout])
+                        kind = ("with candidates", layout) if design.startswith("limit with") else layout
+                        run = measured(design, tables[layout], out, references[kind])
                         runs.setdefault((design, layout), []).append(run)
                         shutil.rmtree(out)
         report(runs, asked)
@@ -465,27 +523,32 @@ def main() -> None:
 
 def report(runs: dict, asked: list[str]) -> None:
     print(
-        "| design | input | CPU s | x limit | peak anonymous GB | the same pairs |\n"
-        "| --- | --- | ---: | ---: | ---: | --- |"
+        "| design | input | CPU s | x limit | wall s | peak anonymous GB | the same pairs |\n"
+        "| --- | --- | ---: | ---: | ---: | ---: | --- |"
     )
     good = {key: [run for run in found if "cpu" in run] for key, found in runs.items()}
     median = {key: statistics.median(run["cpu"] for run in found) for key, found in good.items() if found}
-    digests = {key: {run["digest"] for run in found} for key, found in good.items() if key[0] != "limit"}
-    # Shuffled rows and wide lists hold the same candidates, so one digest is expected everywhere.
-    ours = sorted(layout for design, layout in digests if design == "ours")
-    expected = next(iter(digests["ours", ours[0]])) if ours else None
+    walls = {key: statistics.median(run["wall"] for run in found) for key, found in good.items() if found}
+    digests = {key: {run["digest"] for run in found} for key, found in good.items() if not key[0].startswith("limit")}
+    # Shuffled rows and wide lists hold the same candidates, so one digest is expected of all tables of one kind.
+    expected = {}
+    for chat in (False, True):
+        ours = sorted(layout for design, layout in digests if design == "ours" and layout.endswith(" chat") == chat)
+        expected[chat] = next(iter(digests["ours", ours[0]])) if ours else None
     for design in asked:
         if not any(key[0] == design for key in runs):
-            print(f"| {design} | | not installed | | | |")
+            print(f"| {design} | | not installed | | | | |")
     for (design, layout), found in runs.items():
         if (design, layout) not in median:
-            print(f"| {design} | {layout} | failed: {found[0]['failed'][:80]} | | | |")
+            print(f"| {design} | {layout} | failed: {found[0]['failed'][:80]} | | | | |")
             continue
-        base = median.get(("limit", layout))
+        base = median.get(("limit with candidates" if design.endswith("candidates") else "limit", layout))
         ratio = f"{median[design, layout] / base:.2f}" if base else ""
         peak = max(run["peak"] for run in good[design, layout]) / 1e9
-        same = "" if design == "limit" or expected is None else "yes" if digests[design, layout] == {expected} else "NO"
-        print(f"| {design} | {layout} | {median[design, layout]:.2f} | {ratio} | {peak:.2f} | {same} |")
+        one = expected[layout.endswith(" chat")]
+        same = "" if design.startswith("limit") or one is None else "yes" if digests[design, layout] == {one} else "NO"
+        seconds = f"{median[design, layout]:.2f} | {ratio} | {walls[design, layout]:.2f}"
+        print(f"| {design} | {layout} | {seconds} | {peak:.2f} | {same} |")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""prefdata's sampling stage beside one raw call of the engine: what do shards, journals and a process of its own cost?
+"""Compares prefdata's sampling stage with one raw call of the engine: the cost of shards, journals and a process.
 
     python benchmarks/sampling.py                 # the table below
-    python benchmarks/sampling.py --replicas      # two engines of one thread beside one engine of two threads
+    python benchmarks/sampling.py --replicas      # two engines of one thread, and one engine of two threads
 
 Both sides answer the same prompts of the bundled sample n times each, with the same model (the embedded one), engine
 options and decoding. Each design runs in fresh processes, and the order is turned round in every other round. CPU
@@ -41,24 +41,24 @@ QUIET = {
 
 
 def measured(design: dict[str, Any], work: dict[str, Any]) -> dict[str, float]:
-    """One run of a design."""
-    given = {**design, **work}
-    env = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(given.pop("threads", 1))}
+    """Runs a design once."""
+    options = {**design, **work}
+    env = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(options.pop("threads", 1))}
     here = Path(__file__).resolve()
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(here.parent.parent), env.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory() as folder:
-        if given["side"] == "ours":
-            given["folder"] = folder
-        command = [sys.executable, str(here.with_name("sampling_side.py")), json.dumps(given)]
+        if options["side"] == "ours":
+            options["folder"] = folder
+        command = [sys.executable, str(here.with_name("sampling_side.py")), json.dumps(options)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{given} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
-    told: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return told
+        raise SystemExit(f"{options} ended with status {done.returncode}:\n{done.stderr[-3000:]}")
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
 def table(runs: dict[str, list[dict[str, float]]]) -> str:
-    """What was measured, as Markdown; medians over the rounds."""
+    """Formats the measurements as Markdown; medians over the rounds."""
 
     def rate(run: dict[str, float]) -> float:
         return run["tokens"] / run["work"]
@@ -69,9 +69,9 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         "| tokens a step | tokens per s |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for name, found in runs.items():
-        middle = sorted(found, key=rate)[len(found) // 2]
-        median = statistics.median(map(rate, found))
+    for name, rounds in runs.items():
+        middle = sorted(rounds, key=rate)[len(rounds) // 2]
+        median = statistics.median(map(rate, rounds))
         lines.append(
             f"| {name} | {middle['tokens']:,.0f} | {middle['start']:.1f} | {middle['work']:.1f} | {median:.1f} "
             f"| {median / base:.3f} | {middle['steps']:.0f} | {middle['tokens'] / middle['steps']:.1f} "
@@ -89,17 +89,17 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--dtype", default="bfloat16")
     parser.add_argument("--replicas", action="store_true", help="compare replicas with threads instead")
-    asked = parser.parse_args()
-    work = {"number": asked.prompts, "n": asked.n, "max_tokens": asked.max_tokens, "dtype": asked.dtype}
-    designs = REPLICAS if asked.replicas else DESIGNS
+    options = parser.parse_args()
+    work = {"number": options.prompts, "n": options.n, "max_tokens": options.max_tokens, "dtype": options.dtype}
+    designs = REPLICAS if options.replicas else DESIGNS
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in designs}
-    for number in range(asked.rounds):
+    for number in range(options.rounds):
         for name in list(designs) if number % 2 == 0 else list(designs)[::-1]:
             runs[name].append(measured(designs[name], work))
-            told = runs[name][-1]
-            sys.stderr.write(f"round {number + 1}: {name}: {told['tokens'] / told['work']:.1f} tokens per CPU s\n")
-    sys.stdout.write(f"{asked.prompts} prompts x {asked.n} answers of at most {asked.max_tokens} tokens, ")
-    sys.stdout.write(f"{asked.dtype}, median of {asked.rounds} rounds\n\n{table(runs)}\n")
+            run = runs[name][-1]
+            sys.stderr.write(f"round {number + 1}: {name}: {run['tokens'] / run['work']:.1f} tokens per CPU s\n")
+    sys.stdout.write(f"{options.prompts} prompts x {options.n} answers of at most {options.max_tokens} tokens, ")
+    sys.stdout.write(f"{options.dtype}, median of {options.rounds} rounds\n\n{table(runs)}\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""One side of `sampling.py`, in a process of its own; prints what it measured as one line of JSON.
+"""Runs one side of `sampling.py`, in a process of its own; prints its measurements as one line of JSON.
 
-Also the engine worker of the side that is prefdata's: the worker of `VLLM` itself, with a mark at two places.
+It is also the engine worker of prefdata's side: the worker of `VLLM` itself, which notes times and steps in a file.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ _MARK = "PREFDATA_BENCHMARK_MARK"
 
 
 def cpu_seconds() -> float:
-    """CPU seconds of this process and, once they have ended, of all that it started."""
+    """Returns the CPU seconds of this process and of the processes that it started and that have ended."""
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
 
 
 def cpu_seconds_of(process: int) -> float:
-    """CPU seconds of another process so far."""
+    """Returns the CPU seconds of another process so far."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
 
@@ -46,26 +46,26 @@ class Steps:
 
 
 def prompts(number: int) -> list[Any]:
-    """The first prompts of the bundled sample."""
+    """Reads the first prompts of the bundled sample."""
     from prefdata.prompts import SamplePrompts
     from prefdata.records import Prompt, prompt_id_of
     from prefdata.spec import Context
 
     read = SamplePrompts().read(Context(seed=SEED))
-    found = {prompt.prompt_id: prompt for prompt in read if isinstance(prompt, Prompt)}
-    return sorted(list(found.values())[:number], key=lambda prompt: prompt_id_of(prompt.messages))
+    by_id = {prompt.prompt_id: prompt for prompt in read if isinstance(prompt, Prompt)}
+    return sorted(list(by_id.values())[:number], key=lambda prompt: prompt_id_of(prompt.messages))
 
 
 def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[str, float]:
-    """`LLM.chat` over all prompts in one call."""
+    """Runs `LLM.chat` over all prompts in one call."""
     from vllm import LLM, SamplingParams
 
     from prefdata.models.folders import model_folder
     from prefdata.records import prompt_id_of
     from prefdata.spec import derive_seed
 
-    taken = prompts(number)
-    asked = [list(prompt.messages) for prompt in taken]
+    sample = prompts(number)
+    conversations = [list(prompt.messages) for prompt in sample]
     llm = LLM(
         str(model_folder(MODEL, {})),
         dtype=dtype,
@@ -81,15 +81,15 @@ def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[st
     def params(i: int) -> Any:
         common = {"temperature": TEMPERATURE, "top_p": TOP_P, "max_tokens": max_tokens}
         if seeds == "single":
-            # Those of the build: the very same answers.
+            # The seeds of the build: the very same answers.
             return SamplingParams(
-                seed=derive_seed(SEED, prompt_id_of(taken[i // n].messages), "policy", i % n), **common
+                seed=derive_seed(SEED, prompt_id_of(sample[i // n].messages), "policy", i % n), **common
             )
         return SamplingParams(n=n, seed=i * n if seeds == "seeded" else None, **common)
 
     if seeds == "single":
-        asked = [messages for messages in asked for _ in range(n)]
-    outputs = llm.chat(asked, [params(i) for i in range(len(asked))], use_tqdm=False)
+        conversations = [messages for messages in conversations for _ in range(n)]
+    outputs = llm.chat(conversations, [params(i) for i in range(len(conversations))], use_tqdm=False)
     tokens = sum(len(answer.token_ids) for output in outputs for answer in output.outputs)
     wall, work = time.monotonic() - begun, cpu_seconds() - start
     return {"start": start, "work": work, "wall": wall, "tokens": tokens, "steps": steps.count}
@@ -98,11 +98,12 @@ def raw(number: int, n: int, max_tokens: int, dtype: str, seeds: str) -> dict[st
 def ours(
     number: int, n: int, max_tokens: int, dtype: str, shard_size: int, folder: str, replicas: int = 1
 ) -> dict[str, float]:
-    """The prompts and the sampling stage of a build: journals and shards on disk."""
+    """Runs the prompts stage and the sampling stage of a build: journals and shards on disk."""
     from prefdata.flow.lock import make_lock
-    from prefdata.flow.run import Run
-    from prefdata.flow.store import BuildFolder
-    from prefdata.models import VLLM, vllm
+    from prefdata.flow.reader import BuildReader, BuildRecord
+    from prefdata.flow.run import BuildRunner
+    from prefdata.models import VLLM
+    from prefdata.models.hosted import vllm
     from prefdata.recipe import Recipe
     from prefdata.sampling import Samples
     from prefdata.tables.schemas import read_parquet
@@ -132,21 +133,23 @@ def ours(
             "pairs": {"kind": "best_vs_worst"},
         }
     )
-    run = Run(recipe, BuildFolder(out / "build"), make_lock(recipe, None), shard_size)
-    run.prompts()
-    run.candidates(recipe.samplers[0])
+    graph = make_lock(recipe, None).graph
+    build = BuildReader(out / "build", BuildRecord(recipe, graph, shard_size))
+    runner = BuildRunner(build)
+    for stage in graph.of_kind("prompts", "candidates"):
+        runner.run_stage(stage)
     marks = [json.loads(mark.read_text()) for mark in out.glob("mark-*.json")]
     start = sum(mark["engine"] for mark in marks) + max(mark["parent"] for mark in marks)
     work, wall = cpu_seconds() - start, time.time() - min(mark["at"] for mark in marks)
-    stage = run.stage(run.lock.candidates[0])
-    counts = [read_parquet(stage.shard(shard), ["n_tokens"])["n_tokens"].to_pylist() for shard in run.shards]
+    stage = build.stage("candidates-policy")
+    counts = [read_parquet(stage.shard(shard), ["n_tokens"])["n_tokens"].to_pylist() for shard in build.shards]
     tokens = sum(sum(shard) for shard in counts)
     return {"start": start, "work": work, "wall": wall, "tokens": tokens, "steps": sum(m["steps"] for m in marks)}
 
 
 def worker() -> None:
-    """The worker of `VLLM`, which notes when its engine is up, and how many steps it has made."""
-    from prefdata.models import _vllm_worker
+    """Runs the worker of `VLLM`, and notes when its engine is up, and how many steps it has made."""
+    from prefdata.models.hosted import _vllm_worker
 
     start: Callable[..., Any] = _vllm_worker._start
     mark = Path(os.environ[_MARK]) / f"mark-{os.getpid()}.json"
@@ -174,6 +177,6 @@ if __name__ == "__main__":
     if _MARK in os.environ:
         worker()
     else:
-        given = json.loads(sys.argv[1])
-        told = raw(**given) if given.pop("side") == "raw" else ours(**given)
-        sys.stdout.write(f"\n{json.dumps(told)}\n")
+        options = json.loads(sys.argv[1])
+        result = raw(**options) if options.pop("side") == "raw" else ours(**options)
+        sys.stdout.write(f"\n{json.dumps(result)}\n")

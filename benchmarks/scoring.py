@@ -1,4 +1,4 @@
-"""A reward model through a whole prefdata build, against plain loops over the same texts, side by side in one run.
+"""Compares a reward model in a whole prefdata build with plain loops over the same texts, in one run.
 
     python benchmarks/scoring.py                       # 40 prompts x 5 answers, one round
     python benchmarks/scoring.py --prompts 80 --rounds 3
@@ -33,11 +33,11 @@ BATCH_TOKENS = 4096
 TOLERANCE = 1e-4
 
 
-# What is scored, and the model that scores.
+# The texts, and the model that scores them.
 
 
 def write_texts(folder: Path, prompts: int) -> None:
-    """Prompts of about 100 tokens and five answers each of about 230, 30 to 1,000."""
+    """Writes prompts of about 100 tokens, and five answers to each, of about 230 tokens (30 to 1,000)."""
     draw = random.Random(11)
     words = [
         "".join(draw.choice("bcdfghlmnprstvw") + draw.choice("aeiou") for _ in range(draw.choice((1, 1, 2, 2, 3))))
@@ -48,13 +48,13 @@ def write_texts(folder: Path, prompts: int) -> None:
         n = min(most, max(least, round(draw.lognormvariate(math.log(median), spread))))
         return " ".join(draw.choices(words, k=n)).capitalize() + "."
 
-    with (folder / "prompts.jsonl").open("w") as asked, (folder / "answers.jsonl").open("w") as given:
+    with (folder / "prompts.jsonl").open("w") as prompts_file, (folder / "answers.jsonl").open("w") as answers_file:
         for number in range(prompts):
             name = f"p{number:05}"
-            asked.write(json.dumps({"id": name, "prompt": text(45, 0.7, 8, 300)}) + "\n")
-            for place in range(ANSWERS):
-                row = {"id": name, "index": place, "response": text(95, 0.65, 12, 420)}
-                given.write(json.dumps(row) + "\n")
+            prompts_file.write(json.dumps({"id": name, "prompt": text(45, 0.7, 8, 300)}) + "\n")
+            for index in range(ANSWERS):
+                row = {"id": name, "index": index, "response": text(95, 0.65, 12, 420)}
+                answers_file.write(json.dumps(row) + "\n")
 
 
 def write_model(folder: Path) -> None:
@@ -80,10 +80,10 @@ def loop(folder: Path, *, by_length: bool) -> dict[str, float]:
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     model = AutoModelForSequenceClassification.from_pretrained(folder / "model", dtype="float32").eval()
-    asked = {row["id"]: row["prompt"] for row in map(json.loads, (folder / "prompts.jsonl").open())}
+    prompts = {row["id"]: row["prompt"] for row in map(json.loads, (folder / "prompts.jsonl").open())}
     rows = []
     for row in map(json.loads, (folder / "answers.jsonl").open()):
-        turns = [{"role": "user", "content": asked[row["id"]]}, {"role": "assistant", "content": row["response"]}]
+        turns = [{"role": "user", "content": prompts[row["id"]]}, {"role": "assistant", "content": row["response"]}]
         ids = tokenizer.apply_chat_template(turns, tokenize=True, return_dict=False)
         rows.append((f"{row['id']}/{row['index']}", ids))
     if by_length:
@@ -94,7 +94,7 @@ def loop(folder: Path, *, by_length: bool) -> dict[str, float]:
         if batches[-1] and (len(batches[-1]) + 1) * longest > BATCH_TOKENS:
             batches.append([])
         batches[-1].append(row)
-    found = {}
+    scores = {}
     for batch in batches:
         lengths = torch.tensor([len(ids) for _, ids in batch])
         width = int(lengths.max())
@@ -103,8 +103,8 @@ def loop(folder: Path, *, by_length: bool) -> dict[str, float]:
         with torch.inference_mode():
             states = model.model(input_ids=padded, attention_mask=mask, use_cache=False).last_hidden_state
             values = model.score(states[torch.arange(len(batch)), lengths - 1])[:, 0].tolist()
-        found |= {key: value for (key, _), value in zip(batch, values, strict=True)}
-    return found
+        scores |= {key: value for (key, _), value in zip(batch, values, strict=True)}
+    return scores
 
 
 def prefdata_build(folder: Path) -> dict[str, float]:
@@ -147,7 +147,7 @@ DESIGNS = {
 
 
 def measured(design: str, folder: Path) -> tuple[float, float, dict[str, float]]:
-    """CPU seconds of the process tree, wall seconds, scores."""
+    """Runs a design; returns CPU seconds of the process tree, wall seconds, scores."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [sys.executable, __file__, "--child", design, str(folder)],
@@ -194,13 +194,13 @@ def report(runs: dict[str, list[tuple[float, float]]], scores: dict[str, dict[st
     print("| design | CPU s | wall s | texts a CPU s | x naive | x sorted | largest difference |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
     other: list[str] = []
-    rate = {design: n / statistics.median(cpu for cpu, _ in found) for design, found in runs.items()}
-    for design, found in runs.items():
-        apart = max(abs(scores[design][key] - value) for key, value in scores["sorted"].items())
-        cpu, wall = (statistics.median(values) for values in zip(*found, strict=True))
+    rate = {design: n / statistics.median(cpu for cpu, _ in rounds) for design, rounds in runs.items()}
+    for design, rounds in runs.items():
+        difference = max(abs(scores[design][key] - value) for key, value in scores["sorted"].items())
+        cpu, wall = (statistics.median(values) for values in zip(*rounds, strict=True))
         ratios = " | ".join(f"{rate[design] / rate[base]:.2f}" for base in ("naive", "sorted"))
-        print(f"| {design} | {cpu:.1f} | {wall:.1f} | {rate[design]:.2f} | {ratios} | {apart:.1e} |")
-        if scores[design].keys() != scores["sorted"].keys() or apart > TOLERANCE:
+        print(f"| {design} | {cpu:.1f} | {wall:.1f} | {rate[design]:.2f} | {ratios} | {difference:.1e} |")
+        if scores[design].keys() != scores["sorted"].keys() or difference > TOLERANCE:
             other.append(design)
     if other:
         raise SystemExit(f"other scores than the sorted loop's: {', '.join(other)}")

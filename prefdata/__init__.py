@@ -2,13 +2,15 @@
 
 ::
 
-    from prefdata import build, load_recipe
+    from prefdata import build, inspect
 
-    recipe = load_recipe("recipes/wpo_hybrid_v2.py").with_profile("cpu").with_limit(20)
-    build(recipe).pairs.to_pandas()
+    built = build("wpo_hybrid_v2", profile="cpu", limit=20)
+    built.pairs.to_pandas()
+    inspect(built).drops
 
-The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`,
-`prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `push`, `load`, `inspect`,
+`verify`, `diff`, `what_if`, `replay`. The parts that a recipe names are in the rooms: `prefdata.prompts`,
+`prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -17,44 +19,76 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from prefdata.flow.build import Build, build, plan
-    from prefdata.flow.from_table import pair_table
+    from prefdata.flow.build import Build
+    from prefdata.flow.from_table import pair
+    from prefdata.flow.plan import Plan
     from prefdata.flow.train import train
-    from prefdata.inspection import summarise
+    from prefdata.flow.verbs import build, check
+    from prefdata.inspection.diff import Difference, diff
+    from prefdata.inspection.load import Loaded, load
+    from prefdata.inspection.replay import Replay, replay
+    from prefdata.inspection.summary import Summary, inspect
+    from prefdata.inspection.what_if import Outcome, what_if
     from prefdata.publish.pushing import Pushed, push
-    from prefdata.recipe import Profile, Recipe, load_recipe
+    from prefdata.recipe import Profile, Recipe, load_recipe, load_rule, shipped_recipes
+    from prefdata.spec.code import code_allowed
+    from prefdata.verification import Report, verify
 
 __all__ = [
     "Build",
+    "Difference",
+    "Loaded",
+    "Outcome",
+    "Plan",
     "Profile",
     "Pushed",
     "Recipe",
+    "Replay",
+    "Report",
+    "Summary",
     "build",
+    "check",
+    "code_allowed",
+    "diff",
+    "inspect",
+    "load",
     "load_recipe",
-    "pair_table",
-    "plan",
+    "load_rule",
+    "pair",
     "push",
-    "summarise",
+    "replay",
+    "shipped_recipes",
     "train",
+    "verify",
+    "what_if",
 ]
 
 _HOMES = {
-    "Build": "flow.build",
-    "Profile": "recipe",
-    "Pushed": "publish.pushing",
-    "Recipe": "recipe",
-    "build": "flow.build",
-    "load_recipe": "recipe",
-    "pair_table": "flow.from_table",
-    "plan": "flow.build",
-    "push": "publish.pushing",
-    "summarise": "inspection",
-    "train": "flow.train",
+    "spec.code": ("code_allowed",),
+    "flow.build": ("Build",),
+    "flow.plan": ("Plan",),
+    "flow.from_table": ("pair",),
+    "flow.train": ("train",),
+    "flow.verbs": ("build", "check"),
+    "inspection.diff": ("Difference", "diff"),
+    "inspection.load": ("Loaded", "load"),
+    "inspection.replay": ("Replay", "replay"),
+    "inspection.summary": ("Summary", "inspect"),
+    "inspection.what_if": ("Outcome", "what_if"),
+    "publish.pushing": ("Pushed", "push"),
+    "recipe": ("Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
+    "verification": ("Report", "verify"),
 }
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used, so that importing prefdata costs nothing."""
-    if name not in _HOMES:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'prefdata' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"prefdata.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"prefdata.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, those that are not imported yet too."""
+    return sorted({*globals(), *__all__})

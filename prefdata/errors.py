@@ -3,7 +3,7 @@
 ::
 
     PrefdataError
-    ├── UserError             one message, no traceback, exit code 2: somebody can mend the input
+    ├── UserError             one message, no traceback, exit code 2: the user can fix the input
     │   ├── RecipeError       a recipe that can't be loaded: wrong key, kind, value or file
     │   ├── InputError        a table, file or dataset that can't be read as what it should be
     │   ├── ModelError        a model or endpoint that can't be found, started or reached
@@ -44,7 +44,7 @@ class PrefdataError(Exception):
 
 
 class UserError(PrefdataError):
-    """Something that the user can mend.
+    """Something that the user can fix.
 
     Args:
         problem: the value and why it is refused, one sentence.

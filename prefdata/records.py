@@ -1,6 +1,6 @@
-"""The words of prefdata as plain records: Prompt, Candidate, Score, Comparison, Pair, Drop.
+"""Defines the words of prefdata as plain records: Prompt, Candidate, Score, Comparison, Pair, Drop.
 
-Records are what parts hand to each other one at a time; tables of the same columns are in `prefdata.tables.schemas`.
+Parts hand records to each other one at a time. Tables of the same columns are in `prefdata.tables.schemas`.
 """
 
 from __future__ import annotations
@@ -18,19 +18,25 @@ __all__ = [
     "Drop",
     "FinishReason",
     "Generation",
+    "LengthUnit",
     "Message",
     "Pair",
     "Prompt",
     "Request",
+    "SIDES",
     "Score",
     "Scored",
     "TokenLogprobs",
     "as_messages",
     "prompt_id_of",
+    "text_length",
 ]
 
+SIDES = ("chosen", "rejected")
+"""The two answers of a pair, in the order of columns and reports."""
+
 FinishReason = Literal["stop", "length", "unknown"]
-"""Why an answer ended: by itself, at the token limit, or not told by its source."""
+"""Why an answer ended: `stop`, by itself; `length`, at the token limit; `unknown`, its source does not say."""
 
 
 class Message(TypedDict):
@@ -49,12 +55,12 @@ class Prompt:
     origin: str = ""
     """Where it was read: file and row, or dataset, split and row."""
     split: str | None = None
-    """The split that its source puts it into: `train` or `test`; None leaves that to the layout."""
+    """The split that its source assigns, `train` or `test`; None leaves that to the layout."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One answer to one prompt: (`prompt_id`, `source`, `index`) names it."""
+    """One answer to one prompt, identified by (`prompt_id`, `source`, `index`)."""
 
     prompt_id: str
     source: str
@@ -63,15 +69,16 @@ class Candidate:
     model: str | None = None
     finish_reason: FinishReason = "unknown"
     n_tokens: int | None = None
-    """Tokens of the answer as its engine counted them."""
+    """Tokens of the answer as its engine counted them; None if the engine did not say."""
     seed: int | None = None
+    """The seed that it was sampled with; None for an answer from a table."""
     given_score: float | None = None
-    """The score that an existing table brought along; never used unless the recipe scores by `given`."""
+    """The score in the table that the answer was read from; only the scorer `given` uses it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A finite number, or the state unscored with its reason. Never NaN, never 0 for "failed"."""
+    """A candidate's score: a finite number, or the state unscored with its reason. Never NaN, never 0 for "failed"."""
 
     prompt_id: str
     source: str
@@ -86,8 +93,8 @@ class Score:
 class Comparison:
     """P(candidate a beats candidate b) for one prompt, from a pairwise scorer; or undecided, with its reason.
 
-    Whoever asked in both orders gives two rows where each order says something of its own (a ranker's logits), and one
-    where they have to agree (a judge's verdicts).
+    A scorer that asks in both orders yields two rows if each order has a value of its own (a ranker's logits), one row
+    if the two are merged (a judge's verdicts).
     """
 
     prompt_id: str
@@ -96,7 +103,7 @@ class Comparison:
     source_b: str
     index_b: int
     probability: float | None
-    """P(a beats b); a draw that was called is 0.5."""
+    """P(a beats b); 0.5 where the scorer called a tie."""
     log_odds: float | None = None
     """The logit of `probability`, from scorers that compute one; finite."""
     undecided: str | None = None
@@ -106,7 +113,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a scorer says of one prompt: one score for each candidate, and the comparisons that they are made of."""
+    """A scorer's result for one prompt: one score for each candidate, and the comparisons that the scores rest on."""
 
     prompt_id: str
     scores: tuple[Score, ...]
@@ -126,7 +133,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Drop:
-    """A prompt, or with `source` and `index` a candidate, that leaves the flow. Nothing leaves otherwise."""
+    """A prompt, or a candidate if `source` and `index` are set, that leaves the flow. Nothing leaves otherwise."""
 
     prompt_id: str
     stage: str
@@ -139,26 +146,26 @@ class Drop:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a generator is asked: messages in, never a templated string."""
+    """One question to a generator: messages, never a templated text."""
 
     key: str
-    """Unique within one call; comes back with the answer."""
+    """Unique within one call; the answer has the same key."""
     messages: tuple[Message, ...]
     seed: int
     json_schema: dict[str, Any] | None = None
-    """When given, the answer must be a JSON text of this schema, where the engine can enforce it."""
+    """The answer must be a JSON text of this schema, as far as the engine can enforce it; None allows any text."""
     top_logprobs: int = 0
-    """How many of the likeliest tokens are wanted with each token of the answer, with their log-probabilities."""
+    """How many of the likeliest tokens to return at each token of the answer, with their log-probabilities."""
 
 
 TokenLogprobs: TypeAlias = tuple[tuple[str, float], ...]
-"""The likeliest tokens at one place of an answer, the likeliest first: text and natural log-probability, before
+"""The likeliest tokens at one position of an answer, the likeliest first: text and natural log-probability, before
 temperature, top-p and grammars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """What a generator answers to one `Request`: a text, or a failure with its reason."""
+    """A generator's answer to one `Request`: a text, or a failure with its reason."""
 
     key: str
     text: str | None
@@ -171,26 +178,37 @@ class Generation:
     """Reason slug when `text` is None: `prompt_too_long`, `control_tokens`, `refused`, `request_failed`, ..."""
     detail: str = ""
     top_logprobs: tuple[TokenLogprobs, ...] | None = None
-    """One entry for each token of the answer, when the request wanted them and the engine gives them."""
+    """One entry for each token of the answer, if the request asks for them and the engine gives them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """One prompt with all its candidates, in total order (source, index, response): what a scorer sees."""
+    """One prompt with all its candidates, in total order (source, index, response): the input of a scorer."""
 
     prompt: Prompt
     candidates: tuple[Candidate, ...]
 
 
 def as_messages(prompt: str | Sequence[Message]) -> tuple[Message, ...]:
-    """A prompt as messages; a plain text is one user turn."""
+    """Converts a prompt to messages; a plain text becomes one user turn."""
     if isinstance(prompt, str):
         return (Message(role="user", content=prompt),)
     return tuple(Message(role=message["role"], content=message["content"]) for message in prompt)
 
 
+LengthUnit: TypeAlias = Literal["characters", "words", "bytes"]
+"""Units of a text's length: Unicode code points, runs of non-white-space, or bytes of UTF-8."""
+
+
+def text_length(text: str, unit: LengthUnit) -> int:
+    """Measures a text in one of the units."""
+    if unit == "characters":
+        return len(text)
+    return len(text.split()) if unit == "words" else len(text.encode())
+
+
 def prompt_id_of(messages: Sequence[Message]) -> str:
-    """The id of a prompt: 64 hex digits.
+    """Computes the id of a prompt, 64 hex digits.
 
     SHA-256 of the text when the prompt is one user turn, as `HuggingFaceH4/ultrafeedback_binarized` has it
     (alignment-handbook, create_dataset.py); otherwise of the canonical JSON of its messages.

@@ -1,11 +1,11 @@
 """GPO for Llama-3-8B-Instruct, three iterations: the data behind the model GPO-Llama-3-8B-Instruct-GPM-2B.
 
-As `sppo_llama3`, but the general preference model GPM-Gemma-2B compares, and pairs carry its preference scores, for
-GPO's loss. Sources: run_gpo_llama-3_table_gp.sh and what it calls in github.com/general-preference/
+Like `sppo_llama3`, but the general preference model GPM-Gemma-2B compares, and pairs have its preference scores, for
+GPO's loss. Sources: run_gpo_llama-3_table_gp.sh and the scripts that it calls in github.com/general-preference/
 general-preference-model, the model's card, and arXiv 2410.02197.
 
-The recipe as it stands is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others, and
-sample from the folders named below, where the model of the iteration before is expected.
+The recipe without a profile is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others,
+and sample from the folders named below, which must contain the model of the previous iteration.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ START = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
 def iteration(number: int, policy: str) -> dict[str, Any]:
-    """What differs between the iterations."""
+    """Returns the fields that differ between the iterations."""
     return {
         "prompts": HubPrompts(dataset=f"UCLA-AGI/data-mistral-7b-instruct-sppo-iter{number}"),
         # The generation script is SPPO's: 0.7 and 0.9, five passes.

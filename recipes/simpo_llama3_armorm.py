@@ -1,6 +1,6 @@
 """SimPO's on-policy data for Llama-3-8B-Instruct: the dataset princeton-nlp/llama3-ultrafeedback-armorm.
 
-As `wpo_gemma2_armorm`, without a teacher, at another temperature, and trained by SimPO. Sources: on_policy_data_gen/
+Like `wpo_gemma2_armorm`, without a teacher, at another temperature, and trained by SimPO. Sources: on_policy_data_gen/
 (decode.py, post_process.py, reward_model_annotate.py), training_configs/ and README of github.com/princeton-nlp/SimPO.
 """
 
@@ -26,9 +26,9 @@ recipe = Recipe(
         Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.8, top_p=0.95, max_tokens=4096),
     ),
     scores=ArmoRM(model="RLHFlow/ArmoRM-Llama3-8B-v0.1"),
-    # post_process.py drops prompts whose answers are all one text; here such a prompt has no lower score.
+    # post_process.py drops prompts whose answers are all one text; here such a prompt has only equal scores.
     pairs=BestVsWorst(),
-    # The published set has about 59,900 train and 1,960 test rows; how the test rows were taken is not told.
+    # The published set has about 59,900 train and 1,960 test rows; the selection of the test rows is not published.
     dataset=TRLPairs(test_size=1960),
     # For DPO on the same data the README names DPOTraining(model=POLICY, beta=0.01, learning_rate=3e-7).
     training=SimPOTraining(model=POLICY),

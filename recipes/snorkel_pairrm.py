@@ -1,11 +1,11 @@
 """Snorkel's three iterations: the dataset snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset.
 
 Five answers of the iteration's policy to 20,000 UltraFeedback prompts that no other iteration has, ranked by PairRM,
-best against worst, DPO; the result answers in the next iteration. Source: cards of dataset and model. They don't tell
-how the prompts were drawn, nor temperature, top-p, token limit or the hyper-parameters of DPO.
+best against worst, DPO; the trained model is the policy of the next iteration. Source: cards of dataset and model. They
+omit how the prompts were drawn, temperature, top-p, token limit and the hyper-parameters of DPO.
 
-The recipe as it stands is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others, and
-sample from the folders named below, where the model of the iteration before is expected.
+The recipe without a profile is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others,
+and sample from the folders named below, which must contain the model of the previous iteration.
 """
 
 from typing import Any, Literal
@@ -26,11 +26,11 @@ ultrafeedback = HubPrompts(
 
 
 def iteration(number: Literal[1, 2, 3], policy: str) -> dict[str, Any]:
-    """What differs between the iterations."""
+    """Returns the fields that differ between the iterations."""
     return {
         # Without the published ids: split="seeded", with sizes that fit three times into the source.
         "prompts": SnorkelThreeWay(source=ultrafeedback, iteration=number, split="published"),
-        # Temperature and top-p are those of the neighbours, the token limit is ours.
+        # Temperature and top-p are those of the similar recipes, the token limit is ours.
         "candidates": (
             Samples(name="policy", generator=VLLM(model=policy), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
         ),

@@ -1,10 +1,10 @@
 """SPPO for Llama-3-8B-Instruct, three iterations: the data behind UCLA-AGI/Llama-3-Instruct-8B-SPPO-Iter1 to -Iter3.
 
-As `snorkel_pairrm` (and on its prompts), but pairs carry win probabilities, for SPPO's loss. Sources: scripts/ and
+Like `snorkel_pairrm` (and on its prompts), but pairs have win probabilities, for SPPO's loss. Sources: scripts/ and
 README of github.com/uclaml/SPPO, and arXiv 2405.00675.
 
-The recipe as it stands is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others, and
-sample from the folders named below, where the model of the iteration before is expected.
+The recipe without a profile is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others,
+and sample from the folders named below, which must contain the model of the previous iteration.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ START = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
 def iteration(number: int, policy: str) -> dict[str, Any]:
-    """What differs between the iterations."""
+    """Returns the fields that differ between the iterations."""
     return {
         "prompts": HubPrompts(dataset=f"UCLA-AGI/data-mistral-7b-instruct-sppo-iter{number}"),
         # generate.py has 0.7 and 0.9, the paper 1.0 and 1.0; five passes with seeds 0, 50, 100, 150 and 200.
@@ -41,9 +41,9 @@ recipe = Recipe(
     **iteration(1, START),
     # rank.py gives PairRM the prompt in the policy's chat template; here it reads the prompt itself.
     scores=PairRM(model="llm-blender/PairRM-hf"),
-    # Probabilities of aggregated scores, as the code has them; "pairwise" is the paper's way.
+    # Probabilities of aggregated scores, as in the code; "pairwise" is the definition of the paper.
     pairs=SPPO(probabilities="aggregated"),
-    # The code takes 500 test rows out of the train rows and leaves them there too; here they are held out.
+    # The code tests on 500 rows that it also trains on; here they are held out.
     dataset=TRLPairs(test_size=500),
     profiles={
         "iteration_2": Profile(**iteration(2, "models/sppo_llama3/iteration_1")),

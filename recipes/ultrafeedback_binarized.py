@@ -1,7 +1,7 @@
 """UltraFeedback, binarized: the dataset HuggingFaceH4/ultrafeedback_binarized behind Zephyr.
 
-Nothing is sampled and nothing scored: UltraFeedback has four answers to each prompt, with GPT-4's overall scores. The
-best stands against a random other one. Source: create_dataset.py and README of the dataset.
+Without sampling and scoring: UltraFeedback has four answers to each prompt, with GPT-4's overall scores. The best one
+is chosen, a random other one rejected. Source: create_dataset.py and README of the dataset.
 """
 
 from prefdata.dataset import TRLPairs
@@ -33,7 +33,7 @@ recipe = Recipe(
             prompt_format="text",
             completions_column="completions",
             model_column="model",
-            # By this, and not by the mean of the four aspects, as the first README had it.
+            # Not the mean of the four aspects, as in the first README.
             score_column="overall_score",
         ),
     ),

@@ -1,7 +1,7 @@
 """WPO for Gemma-2-9b-it: the dataset behind the model gemma-2-9b-it-WPO-HB.
 
-As `wpo_hybrid_v2`, but ArmoRM scores each answer by itself, and the best stands against the worst. Ties are rare with
-such scores, so there is no need of a backfill. Sources: arXiv 2406.11827 and the model's card.
+Like `wpo_hybrid_v2`, but ArmoRM scores each answer by itself; the best is chosen, the worst rejected. Ties are rare
+with such scores, so that no backfill is needed. Sources: arXiv 2406.11827 and the model's card.
 """
 
 from prefdata.dataset import TRLPairs
@@ -24,7 +24,7 @@ recipe = Recipe(
     seed=1,
     prompts=HubPrompts(dataset="HuggingFaceH4/ultrafeedback_binarized", split="train_prefs"),
     candidates=(
-        # Temperature and top-p are the paper's for its other models; for this one no source tells any.
+        # Temperature and top-p are the paper's for its other models; no source has them for this one.
         Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
         Samples(name="teacher", generator=gpt4, n=1, temperature=0.7, top_p=0.95, max_tokens=2048),
     ),
@@ -32,7 +32,7 @@ recipe = Recipe(
     pairs=BestVsWorst(),
     # The published set has about 59,600 train and 2,000 test rows.
     dataset=TRLPairs(test_size=2000),
-    # The card: as for Llama-3, but 1 pair a device and 16 forward passes a step.
+    # By the card: like Llama-3, but 1 pair a device and 16 forward passes a step.
     training=WPOTraining(model=POLICY, per_device_batch_size=1, gradient_accumulation_steps=16),
     profiles={"cpu": profiles.cpu(scores=BaselineScorer())},
 )

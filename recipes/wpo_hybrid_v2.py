@@ -1,9 +1,9 @@
 """WPO hybrid-v2 for Llama-3-8B-Instruct: the dataset behind the model Llama3-Instruct-8B-WPO-HB-v2.
 
-Five answers of the policy and one of GPT-4-turbo to every UltraFeedback prompt, scored side by side by GPT-4-turbo;
-highest score (shortest of tied) against lowest score (nearest length of tied). Prompts that give no pair are put back
-with the UltraFeedback pair. Sources: arXiv 2406.11827, the model's
-card, and DNO (arXiv 2404.03715), which the paper takes its sampling and its judge from.
+Five answers of the policy and one of GPT-4-turbo to every UltraFeedback prompt, scored together by GPT-4-turbo;
+highest score (shortest of tied) against lowest score (nearest length of tied). Prompts without a pair get
+the UltraFeedback pair. Sources: arXiv 2406.11827, the model's card, and DNO (arXiv 2404.03715), the paper's source of
+sampling and judge.
 """
 
 from prefdata.dataset import TRLPairs
@@ -27,13 +27,13 @@ recipe = Recipe(
     seed=1,
     prompts=HubPrompts(dataset=PROMPTS, split="train_prefs"),
     candidates=(
-        # The token limit is ours: no source tells the authors'.
+        # The token limit is ours: that of the authors is not published.
         Samples(name="policy", generator=VLLM(model=POLICY), n=5, temperature=0.7, top_p=0.95, max_tokens=2048),
         Samples(name="teacher", generator=gpt4, n=1, temperature=0.7, top_p=0.95, max_tokens=2048),
     ),
     scores=AdditiveJudge(generator=gpt4, justify=True, max_tokens=2048),
     pairs=WPOHybridV2(),
-    # The third of the card's three types of data. Without this line the prompts that give no pair stay out.
+    # The third of the card's three types of data. Without this line prompts without a pair are left out.
     backfill=PublishedPairs(name="ultrafeedback", dataset=PROMPTS, split="train_prefs", prompt_id_column="prompt_id"),
     dataset=TRLPairs(test_size=2000),
     training=WPOTraining(model=POLICY),

@@ -1,18 +1,25 @@
-"""Every Python block of the documentation runs, in the order of its page."""
+"""Every Python block of the documentation runs, links lead somewhere, and generated pages are up to date."""
 
 from __future__ import annotations
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-BLOCKS = {page.name: re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S) for page in PAGES}
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = {page: re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S) for page in PAGES}
+LINES_OF_A_PAGE = 200
 
 
-@pytest.mark.parametrize("page", [name for name, blocks in BLOCKS.items() if blocks])
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [page for page, blocks in BLOCKS.items() if blocks], ids=name_of)
 def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "example"}
@@ -22,3 +29,38 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_there_are_examples():
     assert sum(map(len, BLOCKS.values())) >= 4
+
+
+def headings(page: Path) -> set[str]:
+    lines = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w -]", "", line.lower()).strip().replace(" ", "-") for line in lines}
+
+
+def test_every_link_between_pages_leads_to_a_page_and_a_heading():
+    broken = []
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            path, _, anchor = target.partition("#")
+            if "://" in path or not (path or anchor):
+                continue
+            there = (page.parent / path).resolve() if path else page
+            if not there.exists() or (anchor and anchor not in headings(there)):
+                broken.append(f"{name_of(page)}: {target}")
+    assert broken == []
+
+
+def test_no_page_is_longer_than_its_budget():
+    lengths = {
+        name_of(page): len(page.read_text("utf-8").splitlines())
+        for page in PAGES
+        if page.parent not in (REFERENCE, ROOT / "docs" / "development")
+    }
+    assert {name: lines for name, lines in lengths.items() if lines > LINES_OF_A_PAGE} == {}
+
+
+def test_the_reference_is_what_its_generator_writes():
+    """`python docs/reference/generate.py` writes it again."""
+    pages = runpy.run_path(str(REFERENCE / "generate.py"))["pages"]()
+    assert {path.name for path in REFERENCE.glob("*.md")} == set(pages)
+    outdated = [name for name, text in pages.items() if (REFERENCE / name).read_text("utf-8") != text]
+    assert outdated == [], "run python docs/reference/generate.py"

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from prefdata.cli.options import (
     allow_code_option,
-    allowing_code,
     limit_option,
     out_option,
     print_json,
@@ -17,10 +15,10 @@ from prefdata.cli.options import (
     recipe_argument,
 )
 from prefdata.errors import UserError
-from prefdata.recipe import Recipe, load_recipe
 
 if TYPE_CHECKING:
     from prefdata.flow.estimate import Estimate, StageCost
+    from prefdata.flow.plan import Plan
 
 __all__ = ["command", "show_plan"]
 
@@ -50,25 +48,28 @@ def command(
     """Show what `prefdata build RECIPE` would do, before anything is spent.
 
     Reads the prompts and resolves every input; starts no model and asks no endpoint. For every stage that asks a
-    language model it tells requests, tokens, cost and hours that are left, counted on 200 of the prompts.
+    language model it reports requests, tokens, cost and hours that are left, counted on 200 of the prompts.
     """
-    with allowing_code(allow_code, Path(recipe).parent):
-        show_plan(load_recipe(recipe).with_profile(profile).with_limit(limit), out, as_json, answer_tokens)
+    from prefdata.flow.verbs import check
+
+    show_plan(
+        check(recipe, out, profile=profile, limit=limit, answer_tokens=answer_tokens, allow_code=allow_code), as_json
+    )
 
 
-def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int | None = None) -> None:
+def show_plan(planned: Plan, as_json: bool) -> None:
     """Prints the plan of a build."""
-    from dataclasses import asdict
+    from dataclasses import asdict, fields
 
-    from prefdata.flow.build import plan
     from prefdata.publish.card.licence import derive_licence, licence_lines
 
-    planned = plan(recipe, out, answer_tokens=answer_tokens)
+    recipe = planned.recipe
     estimated, licence = planned.estimate, derive_licence(recipe.dump())
     if as_json:
         facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
         facts["licence"] = {**licence.header(), "reasons": licence_lines(licence)}
-        print_json({**asdict(planned), **facts})
+        shown = {field.name: getattr(planned, field.name) for field in fields(planned)}
+        print_json({**shown, "stages": [asdict(stage) for stage in planned.stages], **facts})
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in planned.drops.items()) or "none"
     click.echo(f"recipe   {recipe.name} ({recipe.fingerprint()[:12]})")
@@ -85,7 +86,7 @@ def show_plan(recipe: Recipe, out: str | None, as_json: bool, answer_tokens: int
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:
-    """A table of what is left to be asked, and what it rests on."""
+    """Formats a table of what is left to ask, and what it rests on."""
     header = ("left to ask", "requests", "prompt tokens", "answer tokens", "at most", "cost", "at most", "hours")
     rows = [header, *map(_cells, estimated.stages)]
     if len(estimated.stages) > 1:
@@ -116,20 +117,20 @@ def _hours(hours: float | None) -> str:
 
 
 def _notes(estimated: Estimate) -> list[str]:
-    """What the numbers rest on, and how to make them better."""
+    """Lists what the numbers rest on, and how to make them better."""
     share = f"{estimated.counted:,} of {estimated.prompts:,} prompts, scaled"
     notes = [f"counted on   {'all prompts' if estimated.counted == estimated.prompts else share}"]
     for stage in estimated.stages:
-        told = [f"prompts by {stage.counted_by}", f"{stage.answer_tokens:,.0f} tokens an answer ({stage.basis})"]
+        facts = [f"prompts by {stage.counted_by}", f"{stage.answer_tokens:,.0f} tokens an answer ({stage.basis})"]
         if stage.tokens_per_second is not None:
-            told.append(f"{stage.tokens_per_second:,.4g} tokens a second ({stage.speed})")
-        notes.append(f"{stage.stage}: {'; '.join(told)}")
+            facts.append(f"{stage.tokens_per_second:,.4g} tokens a second ({stage.speed})")
+        notes.append(f"{stage.stage}: {'; '.join(facts)}")
         if stage.budget is not None and stage.most_cost is not None and stage.most_cost > stage.budget:
             notes.append(f"{stage.stage}: the budget of {stage.budget:,.2f} {stage.currency} may stop it")
     if any(stage.basis == "assumed" for stage in estimated.stages):
-        notes.append("--answer-tokens N says how long answers are expected to be")
+        notes.append("--answer-tokens N sets the expected length of an answer")
     if any(stage.hours is None for stage in estimated.stages):
-        notes.append("`tokens_per_second` of a generator says how fast it is")
+        notes.append("`tokens_per_second` of a generator sets its speed")
     notes += [
         f"spent so far {account}: {paid['cost']:,.4f} {paid['currency']}".rstrip()
         for account, paid in estimated.spent.items()

@@ -30,10 +30,9 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     """
     from dataclasses import asdict
 
-    from prefdata.hub.reading import resolve_dataset_folder
-    from prefdata.inspection.diff import compare
+    from prefdata.inspection.diff import diff
 
-    found = compare(resolve_dataset_folder(before), resolve_dataset_folder(after))
+    found = diff(before, after)
     if as_json:
         print_json({**asdict(found), "equal": found.equal})
     else:
@@ -52,8 +51,8 @@ def _page(found: Difference) -> str:
     for name in ("outcomes", "splits", "changed"):
         counts: Mapping[str, int] = getattr(found, name)
         if counts:
-            told = ", ".join(f"{printable(what, 80)} {count:,}" for what, count in counts.items())
-            lines.append(f"{name:<15}{told}")
+            listed = ", ".join(f"{printable(what, 80)} {count:,}" for what, count in counts.items())
+            lines.append(f"{name:<15}{listed}")
     lines += [f"{'mean':<15}{name} {was} → {now}" for name, (was, now) in found.means.items() if was != now]
     lines += [f"{'schema':<15}{printable(name, 60)}: {was} → {now}" for name, (was, now) in found.schema.items()]
     for name in ("recipe", "lock", "audit", "ledger"):

@@ -20,10 +20,10 @@ def command(folder: str, show: int, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from prefdata.hub.reading import resolve_dataset_folder
-    from prefdata.inspection import render, summarise
+    from prefdata.inspection import render
+    from prefdata.inspection.summary import inspect
 
-    summary = summarise(resolve_dataset_folder(folder), examples=show)
+    summary = inspect(folder, pairs=show)
     if as_json:
         print_json(asdict(summary))
     else:

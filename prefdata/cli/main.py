@@ -1,4 +1,4 @@
-"""The command line: parse, call, print. One file beside this one for each command, imported when it is called."""
+"""The command line: parse, call, print. One file for each command, imported when it is called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COMMANDS = {
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
     "train": "Train a model on a dataset; resumes where an earlier run stopped.",
-    "verify": "Make a dataset again from its answers, and tell every difference.",
+    "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build or a dataset folder.",
     "diff": "Show what differs between two datasets.",
@@ -33,7 +33,7 @@ class _LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
-            raise UserError(f"there is no command {cmd_name!r}", valid=closest(cmd_name, _COMMANDS))
+            raise UserError(f"{cmd_name!r} is not a command", valid=closest(cmd_name, _COMMANDS))
         module = importlib.import_module(f"prefdata.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
@@ -48,7 +48,7 @@ class _LazyGroup(click.Group):
 def _group() -> None:
     """Build preference datasets from typed recipes.
 
-    Data goes to stdout, progress and messages to stderr. A mistake that you can mend exits with 2.
+    Data goes to stdout, progress and messages to stderr. A mistake that you can fix exits with 2.
     """
 
 
@@ -60,7 +60,7 @@ def main() -> None:
         sys.stderr.write(f"prefdata: {error}\n")
         sys.exit(2)
     except BrokenPipeError:
-        # The reader of stdout (head, less) has gone; nothing is left to say.
+        # The reader of stdout (head, less) has gone; nothing can be printed any more.
         sys.stderr.close()
         sys.exit(141)
 

@@ -9,14 +9,15 @@ import click
 
 from prefdata.cli.options import (
     allow_code_option,
-    allowing_code,
     columns_given,
     length_option,
     one_rule,
     print_json,
     rule_json_option,
 )
-from prefdata.pairing import LengthUnit
+from prefdata.recipe import as_rule, folder_of
+from prefdata.records import LengthUnit
+from prefdata.spec.code import allowing_code
 
 __all__ = ["command"]
 
@@ -36,7 +37,7 @@ __all__ = ["command"]
     help="Names of the columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
 )
 @length_option
-@click.option("--with-candidates", is_flag=True, help="Write every answer with its score beside the pairs.")
+@click.option("--with-candidates", is_flag=True, help="Write every answer with its score too.")
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(
@@ -54,14 +55,16 @@ def command(
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
     # costs a tenth of the work. It reads this once, when pyarrow is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
-    from prefdata.flow.from_table import pair_table
+    from prefdata.flow.from_table import pair
+    from prefdata.inspection.summary import inspect
 
-    taken = one_rule(rule, rule_json, length)
-    with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):
-        ledger = pair_table(table, taken, out, columns=columns_given(columns), with_candidates=with_candidates)
+    named = one_rule(rule, rule_json, length)
+    with allowing_code(allow_code, folder_of(named)):
+        taken = as_rule(named, length)
+        ledger = pair(table, taken, out, columns=columns_given(columns), with_candidates=with_candidates)
     if as_json:
         print_json(ledger)
         return
-    from prefdata.inspection import render, summarise
+    from prefdata.inspection import render
 
-    click.echo(render(summarise(Path(out))))
+    click.echo(render(inspect(Path(out))))

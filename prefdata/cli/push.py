@@ -62,7 +62,7 @@ def command(
 
 
 def push_lines(done: Pushed) -> list[str]:
-    """What was published, line by line; the last one is the commit's address."""
+    """Formats what was published; the last line is the commit's address."""
     from prefdata.inspection.render import printable
 
     rows = ", ".join(f"{split} {count:,}" for split, count in done.rows.items())

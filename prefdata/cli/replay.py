@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from prefdata.cli.options import (
     allow_code_option,
-    allowing_code,
     columns_given,
     length_option,
     one_rule,
     print_json,
     rule_json_option,
 )
-from prefdata.pairing import LengthUnit
+from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
     from prefdata.inspection.replay import Replay
@@ -49,7 +47,7 @@ def command(
     allow_code: bool,
     as_json: bool,
 ) -> None:
-    """Compare the pairs of TABLE with what a rule makes of the answers and scores beside them.
+    """Compare the pairs of TABLE with those that a rule makes of its answers and scores.
 
     TABLE is a file, a folder, or OWNER/NAME[@REVISION] of the Hub. It has all_generated_responses, all_rm_scores,
     chosen and rejected.
@@ -58,9 +56,15 @@ def command(
 
     from prefdata.inspection.replay import replay
 
-    taken = one_rule(rule, rule_json, length)
-    with allowing_code(allow_code, Path(rule_json).parent if rule_json else Path()):
-        report = replay(table, taken, columns=columns_given(columns), split=split, quirks=quirks)
+    report = replay(
+        table,
+        one_rule(rule, rule_json, length),
+        columns=columns_given(columns),
+        length=length,
+        split=split,
+        quirks=quirks,
+        allow_code=allow_code,
+    )
     if as_json:
         print_json({**asdict(report), "share": report.share})
     else:
@@ -80,12 +84,12 @@ def _page(report: Replay) -> str:
         dropped = ", ".join(f"{reason} {n:,}" for reason, n in report.dropped.items())
         lines.append(f"{name:<30} {count:>9,}" + (f"  ({dropped})" if name == "rule_drops" else ""))
         for example in report.examples[name]:
-            told = [f"row {example['row']}", printable(example["prompt_id"], 16)]
+            parts = [f"row {example['row']}", printable(example["prompt_id"], 16)]
             for side, found in example.items():
                 if isinstance(found, dict):
                     scores = (
                         "/".join("?" if score is None else f"{score:g}" for score in found["scores"]) or "no answer"
                     )
-                    told.append(f"{side.replace('_', ' ')} {scores}, length {found['length']}")
-            lines.append("  " + "; ".join(told))
+                    parts.append(f"{side.replace('_', ' ')} {scores}, length {found['length']}")
+            lines.append("  " + "; ".join(parts))
     return "\n".join(lines)

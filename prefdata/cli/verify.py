@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from prefdata.cli.options import allow_code_option, allowing_code, print_json
+from prefdata.cli.options import allow_code_option, print_json
 
 if TYPE_CHECKING:
     from prefdata.verification import Mismatch, Report
@@ -18,7 +17,7 @@ __all__ = ["command"]
 _SHOWN = 20
 
 
-@click.command("verify", short_help="Make a dataset again from its answers and tell every difference.")
+@click.command("verify", short_help="Rebuild a dataset from its answers and report every difference.")
 @click.argument("folder")
 @click.option("--table", metavar="TABLE", help="The table that `prefdata pair` read.")
 @allow_code_option
@@ -26,13 +25,12 @@ _SHOWN = 20
 def command(folder: str, table: str | None, allow_code: bool, as_json: bool) -> None:
     """Verify FOLDER: a dataset folder, a build folder, or OWNER/NAME[@REVISION] of a dataset of the Hub.
 
-    Derives every pair and drop again from the answers, counts the ledger again, and compares hashes, lock, splits and
+    Recomputes every pair and drop from the answers, recounts the ledger, and compares hashes, lock, splits and
     columns. Exits with 0 when all holds, with 1 on any mismatch.
     """
-    from prefdata.verification import verify_dataset
+    from prefdata.verification import verify
 
-    with allowing_code(allow_code, Path()):
-        report = verify_dataset(folder, table=table, keep=None if as_json else _SHOWN)
+    report = verify(folder, table=table, keep=None if as_json else _SHOWN, allow_code=allow_code)
     if as_json:
         print_json(report.as_json())
     else:
@@ -49,7 +47,7 @@ def _lines(report: Report) -> list[str]:
     lines += [f"checked      {what}" for what in report.checked]
     lines += [f"not checked  {printable(what)}" for what in report.not_checked]
     for mismatch in report.mismatches:
-        lines += ["", *(printable(line, 400) for line in _told(mismatch))]
+        lines += ["", *(printable(line, 400) for line in _described(mismatch))]
     total = report.counts.total()
     if total > len(report.mismatches):
         lines += ["", f"... and {total - len(report.mismatches):,} more; --json shows all"]
@@ -57,7 +55,7 @@ def _lines(report: Report) -> list[str]:
     return [*lines, "", f"{total:,} mismatches: {counts}" if total else "Everything that was checked holds."]
 
 
-def _told(mismatch: Mismatch) -> list[str]:
+def _described(mismatch: Mismatch) -> list[str]:
     of = f", prompt {mismatch.prompt_id}" if mismatch.prompt_id is not None else ""
     of += f", answer {mismatch.candidate}" if mismatch.candidate is not None else ""
     what = f", {mismatch.field}" if mismatch.field else ""

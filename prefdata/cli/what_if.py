@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from prefdata.cli.options import allow_code_option, allowing_code, columns_given, named_rule, print_json
-from prefdata.errors import UserError
-from prefdata.pairing import LengthUnit
+from prefdata.cli.options import allow_code_option, columns_given, print_json
+from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
     from prefdata.inspection.what_if import Outcome
@@ -48,14 +47,9 @@ def command(
     from dataclasses import asdict
 
     from prefdata.inspection.what_if import what_if
-    from prefdata.recipe import load_rule
 
-    taken = [named_rule(name.strip(), length) for name in rules.split(",") if name.strip()]
-    taken += [load_rule(file) for file in files]
-    if not taken:
-        raise UserError("no rule to try", valid="--rules NAME,NAME or --rule-json FILE")
-    with allowing_code(allow_code, Path(files[0]).parent if files else Path()):
-        outcomes = what_if(where, taken, columns=columns_given(columns))
+    taken: list[str | Path] = [*(name.strip() for name in rules.split(",") if name.strip()), *map(Path, files)]
+    outcomes = what_if(where, taken, columns=columns_given(columns), length=length, allow_code=allow_code)
     if as_json:
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:

@@ -11,9 +11,11 @@ from prefdata.dataset.base import Layout
 from prefdata.dataset.full_conversation import FullConversation
 from prefdata.dataset.kto import KTO
 from prefdata.dataset.llamafactory import LlamaFactory
+from prefdata.dataset.python import PythonLayout, rows_of
 from prefdata.dataset.snorkel import SnorkelLayout, prompt_text
 from prefdata.dataset.split import held_out
 from prefdata.dataset.trl import TRLPairs
+from prefdata.spec.own import Own
 
 __all__ = [
     "AnyLayout",
@@ -23,15 +25,23 @@ __all__ = [
     "KTO",
     "Layout",
     "LlamaFactory",
+    "PythonLayout",
     "SnorkelLayout",
     "TRLPairs",
     "held_out",
     "prompt_text",
+    "rows_of",
 ]
 
-AnyMainLayout: TypeAlias = Annotated[TRLPairs | SnorkelLayout, Field(discriminator="kind")]
-"""Layouts of the pairs themselves, one row each: what prefdata reads back."""
-AnyLayout: TypeAlias = Annotated[
-    TRLPairs | SnorkelLayout | KTO | FullConversation | LlamaFactory | Axolotl, Field(discriminator="kind")
+AnyMainLayout: TypeAlias = Annotated[
+    TRLPairs | SnorkelLayout | PythonLayout,
+    Field(discriminator="kind"),
+    Own(TRLPairs, SnorkelLayout, stand_in=PythonLayout),
 ]
-"""Every layout: what may stand beside the main one."""
+"""Layouts of the pairs themselves, one row a pair, which prefdata reads back."""
+AnyLayout: TypeAlias = Annotated[
+    TRLPairs | SnorkelLayout | KTO | FullConversation | LlamaFactory | Axolotl | PythonLayout,
+    Field(discriminator="kind"),
+    Own(Layout, stand_in=PythonLayout),
+]
+"""Every layout, as published in addition to the main one."""

@@ -1,4 +1,4 @@
-"""What layouts make of texts and prompts: messages, conversations, and prompts in the order of the pairs."""
+"""Turns texts and prompts into messages and conversations, and puts prompts in the order of the pairs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["as_answers", "joined_prompts", "messages_of", "with_answers"]
 
 
 def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
-    """The messages of each pair's prompt, in the order of the pairs.
+    """Returns the messages of each pair's prompt, in the order of the pairs.
 
     Raises:
         ConservationError: a pair's prompt is not among `prompts`.
@@ -17,17 +17,17 @@ def joined_prompts(pairs: pa.Table, prompts: pa.Table) -> pa.ListArray:
     from prefdata.tables.schemas import MESSAGES, one_chunk
 
     messages = one_chunk(prompts["messages"])
-    # Prompts that stand in the order of the pairs already are not copied.
+    # Prompts that are already in the order of the pairs are not copied.
     if not prompts["prompt_id"].equals(pairs["prompt_id"]):
-        place = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
-        if place.null_count:
-            raise ConservationError(f"dataset: {place.null_count} pairs without their prompt")
-        messages = one_chunk(prompts["messages"].take(place))
+        rows = pc.index_in(pairs["prompt_id"], value_set=prompts["prompt_id"].combine_chunks())
+        if rows.null_count:
+            raise ConservationError(f"dataset: {rows.null_count} pairs without their prompt")
+        messages = one_chunk(prompts["messages"].take(rows))
     return messages.cast(MESSAGES)
 
 
 def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("role", "content")) -> pa.StructArray:
-    """Each text as one message of a role; `keys` name what holds the role and what holds the text."""
+    """Turns each text into one message of a role; `keys` are the names of the fields for role and text."""
     from prefdata.tables.schemas import one_chunk
 
     content = one_chunk(texts)
@@ -35,13 +35,13 @@ def messages_of(texts: pa.ChunkedArray, role: str, keys: tuple[str, str] = ("rol
 
 
 def as_answers(texts: pa.ChunkedArray) -> pa.ListArray:
-    """Each text as a conversation of one assistant turn."""
+    """Turns each text into a conversation of one assistant turn."""
     turns = messages_of(texts, "assistant")
     return pa.ListArray.from_arrays(pa.array(np.arange(len(turns) + 1, dtype=np.int32)), turns)
 
 
 def with_answers(messages: pa.ListArray, texts: pa.ChunkedArray) -> pa.ListArray:
-    """Each conversation with its text after it, as the assistant's turn."""
+    """Appends to each conversation its text, as the assistant's turn."""
     turns, answers = messages.flatten(), messages_of(texts, "assistant")
     ends = np.cumsum(messages.value_lengths().to_numpy(zero_copy_only=False) + 1, dtype=np.int32)
     order = np.empty(len(turns) + len(answers), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""`Audit`: the limits a recipe sets to the biases of its dataset."""
+"""`Audit`: limits that a recipe sets to the biases of its dataset."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ Measure = Literal[
     "repeated_texts",
     "unscored",
 ]
-"""The numbers of an audit that a limit can be set to; `docs/audit.md` defines each."""
+"""Numbers of an audit that can have a limit; `docs/audit.md` defines each."""
 
 
 class Limit(Spec):
-    """A bound of one measure, and what happens when it is crossed. A measure without a value crosses nothing."""
+    """A bound of one measure, and what happens when it is crossed. A measure without a value crosses no bound."""
 
     measure: Measure
     """Which number is bounded."""
     at_most: float | None = None
-    """The greatest value that is in order."""
+    """The greatest allowed value."""
     at_least: float | None = None
-    """The least value that is in order."""
+    """The least allowed value."""
     then: Literal["warn", "fail"] = "warn"
     """`warn` says so on stderr and on the card; `fail` stops the build before a dataset is written."""
 
@@ -48,29 +48,29 @@ class Limit(Spec):
         if self.at_most is None and self.at_least is None:
             raise ValueError("a limit needs `at_most` or `at_least`")
         if self.at_most is not None and self.at_least is not None and self.at_least > self.at_most:
-            raise ValueError(f"nothing is both at least {self.at_least:g} and at most {self.at_most:g}")
+            raise ValueError(f"`at_least` {self.at_least:g} is greater than `at_most` {self.at_most:g}")
         return self
 
     def holds(self, value: float | None) -> bool:
-        """Whether a value is in order."""
+        """Checks whether a value is within the bounds; None always is."""
         if value is None:
             return True
         return (self.at_most is None or value <= self.at_most) and (self.at_least is None or value >= self.at_least)
 
     def words(self) -> str:
-        """The bounds in words."""
+        """Writes the bounds in words."""
         bounds = [("at least", self.at_least), ("at most", self.at_most)]
         return " and ".join(f"{word} {bound:g}" for word, bound in bounds if bound is not None)
 
 
 class Audit(Spec):
-    """What the audit of a build is held against. The numbers are computed for every build, with limits or without."""
+    """Limits of the audit of a build. Its numbers are computed for every build, also without limits."""
 
     limits: tuple[Limit, ...] = ()
-    """Bounds of measures. They change no stage: a recipe whose limits are mended goes on where the build stopped."""
+    """Bounds of measures. They change no stage: after a change of limits the build continues where it stopped."""
 
-    def judged(self, audit: Mapping[str, JSON]) -> dict[str, JSON]:
-        """The audit with the outcome of every limit under `limits`."""
+    def with_outcomes(self, audit: Mapping[str, JSON]) -> dict[str, JSON]:
+        """Adds the outcome of every limit to an audit, under `limits`."""
         measures = audit["measures"]
         outcomes = [
             {**limit.dump(), "value": measures[limit.measure], "holds": limit.holds(measures[limit.measure])}
@@ -78,21 +78,21 @@ class Audit(Spec):
         ]
         return {**audit, "limits": outcomes}
 
-    def crossed(self, audit: Mapping[str, JSON]) -> list[str]:
-        """A sentence for each crossed limit that only warns.
+    def warnings(self, audit: Mapping[str, JSON]) -> list[str]:
+        """Writes a sentence for each crossed limit that only warns.
 
         Raises:
             AuditError: a limit that fails the build is crossed.
         """
-        found: dict[str, list[str]] = {"warn": [], "fail": []}
+        sentences: dict[str, list[str]] = {"warn": [], "fail": []}
         for limit in self.limits:
             value = audit["measures"][limit.measure]
             if not limit.holds(value):
-                found[limit.then].append(f"{limit.measure} is {value:g}, the recipe's limit is {limit.words()}")
-        if found["fail"]:
+                sentences[limit.then].append(f"{limit.measure} is {value:g}, the recipe's limit is {limit.words()}")
+        if sentences["fail"]:
             raise AuditError(
-                "the audit stops this build: " + "; ".join(found["fail"]),
+                "the audit stops this build: " + "; ".join(sentences["fail"]),
                 valid="a dataset within the limits of the recipe's `audit`",
                 hint="change the pair rule, the scorer or the limit and build again: all answers and scores are kept",
             )
-        return found["warn"]
+        return sentences["warn"]

@@ -14,7 +14,7 @@ __all__ = ["Axolotl"]
 class Axolotl(Layout):
     """`prompt_id`, `messages` (the prompt), `chosen` and `rejected` as one message each.
 
-    There are no more columns, because axolotl hands those that it doesn't know on to its trainer.
+    It has only these columns, because axolotl passes unknown ones on to its trainer.
 
     Source: axolotl's documentation of RLHF (`type: chat_template.default`) and its prompt_strategies/dpo.
     """
@@ -23,11 +23,11 @@ class Axolotl(Layout):
 
     @property
     def traced(self) -> bool:
-        """Never: axolotl hands columns that it doesn't know on to its trainer."""
+        """False: axolotl passes unknown columns on to its trainer."""
         return False
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         columns = {
             "prompt_id": pairs["prompt_id"],
             "messages": joined_prompts(pairs, prompts),

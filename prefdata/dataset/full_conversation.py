@@ -1,4 +1,4 @@
-"""`FullConversation`: both sides of a pair as whole conversations, the prompt's turns among them."""
+"""`FullConversation`: both sides of a pair as whole conversations, which begin with the prompt's turns."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ __all__ = ["FullConversation"]
 class FullConversation(Layout):
     """`prompt_id`, `prompt_text`, `chosen` and `rejected` as whole conversations, `score_chosen`, `score_rejected`.
 
-    open-instruct and alignment-handbook read `chosen` and `rejected`, and take all turns but the last for the prompt.
-    TRL's `RewardTrainer` and `DPOTrainer` read them too (implicit prompt), because the prompt's text is not called
-    `prompt`: a text of that name is joined to the lists of messages, which fails. For the text see `prompt_text`.
+    open-instruct and alignment-handbook read `chosen` and `rejected`, and take all turns but the last as the prompt.
+    TRL's `RewardTrainer` and `DPOTrainer` read them too (implicit prompt), because the text of the prompt
+    is not named `prompt`: TRL would join a text of that name to the lists of messages, which fails. `prompt_text`
+    defines the text.
 
     Source: TRL's documentation of dataset formats; dataset_transformation.py of open-instruct; data.py of
     alignment-handbook.
@@ -27,11 +28,11 @@ class FullConversation(Layout):
 
     @property
     def traced(self) -> bool:
-        """Never: of the trace it has the scores only."""
+        """False: the rows have only the scores of the trace."""
         return False
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         messages = joined_prompts(pairs, prompts)
         columns = {
             "prompt_id": pairs["prompt_id"],

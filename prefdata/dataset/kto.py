@@ -1,4 +1,4 @@
-"""`KTO`: the unpaired layout that TRL's `KTOTrainer` reads as it is."""
+"""`KTO`: the unpaired layout that TRL's `KTOTrainer` reads without conversion."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ __all__ = ["KTO"]
 class KTO(Layout):
     """`prompt_id`, `prompt` and `completion` as lists of messages, `label`: true for chosen, false for rejected.
 
-    Each pair gives two rows, first its chosen answer, then its rejected one. Shuffle them before training: TRL takes
-    the rows as they stand and estimates the KL term from the row before, which here is the same prompt's other answer.
+    Each pair becomes two rows, first its chosen answer, then its rejected one. Shuffle them before training: TRL keeps
+    the order and estimates the KL term from the row before, which here is the same prompt's other answer.
 
     Source: TRL's documentation of dataset formats (unpaired preference, conversational) and kto_trainer.py of TRL 1.16.
     """
@@ -24,7 +24,7 @@ class KTO(Layout):
 
     @property
     def traced(self) -> bool:
-        """Never: a row is half a pair."""
+        """False: a row is half a pair."""
         return False
 
     @property
@@ -33,7 +33,7 @@ class KTO(Layout):
         return 2
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         count = pairs.num_rows
         twice = pa.array(np.repeat(np.arange(count), 2))
         in_turn = pa.array(np.arange(2 * count).reshape(2, count).T.ravel())

@@ -14,16 +14,16 @@ from prefdata.spec import JSON
 __all__ = ["LlamaFactory"]
 
 _TAGS = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
-"""Roles of messages → what LLaMA-Factory calls them by default."""
-_ASKS = ("user", "tool")
+"""Role of a message → LLaMA-Factory's default name for it."""
+_ASKING = ("user", "tool")
 _DESCRIPTION: Mapping[str, JSON] = {
-    # A folder beside dataset_info.json, which `datasets` opens: its card says which files are which split, however
-    # many there are. As `file_name`, a folder would bring the test split along, and a file one part of the rows.
+    # The dataset folder, which `datasets` opens: its card lists the files of each split. As `file_name`, a folder would
+    # include the test split, and a file only one part of the rows.
     "script_url": ".",
     "formatting": "sharegpt",
     "ranking": True,
     "columns": {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"},
-    # All of them: where there are tags, one that is left out has no default.
+    # All tags: as soon as one is set, the others have no default.
     "tags": {
         "role_tag": "from",
         "content_tag": "value",
@@ -40,10 +40,11 @@ class LlamaFactory(Layout):
     """`prompt_id`, `conversations`, `chosen` and `rejected` in turns of `from` and `value`, and `dataset_info.json`.
 
     A system prompt is the first turn of `conversations`. After it, turns of the user or a tool and turns of the
-    assistant alternate and end in one to be answered: LLaMA-Factory skips other rows with a warning, so prompts that
-    don't fit are refused.
+    assistant alternate and end in one to be answered: LLaMA-Factory skips other rows with a warning, so other
+    prompts are refused.
 
-    `dataset_info.json` describes the train split by the dataset's name, and any other one by the name and the split's.
+    `dataset_info.json` describes the train split under the dataset's name, and every other split under the
+    dataset's name and its own.
 
     Source: data/README.md of LLaMA-Factory (sharegpt, preference dataset), its parser.py, loader.py and converter.py.
     """
@@ -52,12 +53,12 @@ class LlamaFactory(Layout):
 
     @property
     def traced(self) -> bool:
-        """Never: LLaMA-Factory has no use for it."""
+        """False: LLaMA-Factory does not use the trace."""
         return False
 
     def documents(self, name: str, splits: Sequence[str]) -> Mapping[str, JSON]:
-        """`dataset_info.json`: how LLaMA-Factory reads the splits, when the dataset folder is its `dataset_dir`."""
-        described = {
+        """Returns `dataset_info.json`, which describes the splits when the dataset folder is the `dataset_dir`."""
+        entries = {
             name if split == self.train_split else f"{name}_{split}": {
                 **_DESCRIPTION,
                 "subset": self.kind,
@@ -65,10 +66,10 @@ class LlamaFactory(Layout):
             }
             for split in splits
         }
-        return {"dataset_info.json": described}
+        return {"dataset_info.json": entries}
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`.
+        """Makes the rows: see `Layout.rows`.
 
         Raises:
             InputError: LLaMA-Factory would skip a prompt.
@@ -91,20 +92,20 @@ class LlamaFactory(Layout):
 
 def _check(prompt_ids: Sequence[str], prompts: Sequence[Sequence[str]]) -> None:
     for prompt_id, roles in zip(prompt_ids, prompts, strict=True):
-        why = _unfit(roles)
+        why = _problem(roles)
         if why is not None:
             raise InputError(
                 f"prompt {prompt_id!r} does not fit the layout 'llamafactory': {why}, and LLaMA-Factory would skip it",
                 valid="a system prompt or none, then turns of user (or tool) and assistant in turn, the last to be "
                 "answered",
-                hint="leave the layout out of the recipe, or such prompts out of its source; what was sampled and "
-                "scored is kept",
+                hint="leave the layout out of the recipe, or such prompts out of its source; all answers and "
+                "scores are kept",
             )
 
 
-def _unfit(roles: Sequence[str]) -> str | None:
-    first = 1 if roles and roles[0] == "system" else 0
-    for place, role in enumerate(roles[first:]):
-        if role not in (_ASKS if place % 2 == 0 else ("assistant",)):
-            return f"its turn {first + place + 1} is {role!r}"
-    return None if (len(roles) - first) % 2 else "it does not end in a turn to be answered"
+def _problem(roles: Sequence[str]) -> str | None:
+    start = 1 if roles and roles[0] == "system" else 0
+    for position, role in enumerate(roles[start:]):
+        if role not in (_ASKING if position % 2 == 0 else ("assistant",)):
+            return f"its turn {start + position + 1} is {role!r}"
+    return None if (len(roles) - start) % 2 else "it does not end in a turn to be answered"

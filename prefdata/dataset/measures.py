@@ -1,68 +1,40 @@
-"""`Auditor`: adds up the numbers of an audit, prompts at a time, in any order.
+"""`Auditor`: adds up the numbers of an audit, some prompts at a time, in any order.
 
-Everything is counted in whole numbers (a correlation in billionths), so how prompts are cut into calls, and in which
-order they and their answers come, changes not one digit of the result.
+Everything is counted in whole numbers (a correlation in billionths), so the result does not depend on how prompts are
+cut into calls, or on the order of prompts and answers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from prefdata.lazy import np, pl
+from prefdata.records import SIDES
 from prefdata.spec import JSON
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["AnswerArrays", "Auditor", "PairArrays"]
+__all__ = ["Auditor"]
 
 _Ints: TypeAlias = "NDArray[np.int64]"
 _Any: TypeAlias = "NDArray[Any]"
-_Known: TypeAlias = "NDArray[np.bool_] | None"
-"""None where all are."""
+_Mask: TypeAlias = "NDArray[np.bool_] | None"
+"""Which entries are present; None where all are."""
 
 _BILLION = 1_000_000_000
 _DIGITS = 4
-_FEW = 12
-"""Up to so many answers of a prompt are compared each with each; sums of their products fit into 16 bits."""
-_SIDES = ("chosen", "rejected")
+_FEW_ANSWERS = 12
+"""Up to this many answers of a prompt are compared each with each; sums of their products fit into 16 bits."""
 _CORRELATED = {"length": "score_length", "index": "score_index", "place": "score_place"}
-
-
-@dataclass(frozen=True)
-class AnswerArrays:
-    """Answers that have a text and a score, those of a prompt one after the other."""
-
-    prompts: _Ints
-    """A number for each prompt, one entry an answer; never falls."""
-    scores: NDArray[np.float64]
-    sources: _Ints
-    """Index into `names`; -1 for none."""
-    names: Sequence[str]
-    others: Mapping[str, tuple[_Any, _Known]]
-    """`length`, `index`, `place`: the numbers, and which of them are there."""
-    repeats: int
-    """Answers whose text another one of the prompt has, all but one of the same text."""
-
-
-@dataclass(frozen=True)
-class PairArrays:
-    """Pairs; each mapping has one entry a side."""
-
-    differences: _Ints
-    """Length of chosen less that of rejected."""
-    tied: Mapping[str, _Ints]
-    sources: Mapping[str, _Ints]
-    """Index into the names of the answers' sources; -1 for none."""
 
 
 class Auditor:
     """Counts what `audit.json` reports; see `docs/audit.md` for the definitions.
 
-    An answer counts when it has a text and a score, whatever else a rule demands of it.
+    An answer counts when it has a text and a score, whatever else a rule requires.
     """
 
     def __init__(self) -> None:
@@ -73,9 +45,10 @@ class Auditor:
         """Adds prompts with all their candidates and pairs; no prompt may come in two calls.
 
         Args:
-            candidates: prompt_id, source, index, score (null when unscored), and either `response` or both `length`
-                (Unicode code points, null without a text) and `repeats` (the text is another answer's of the prompt,
-                true for all but one of the same text). Optionally `place`: where a judge saw the answer. In any order.
+            candidates: prompt_id, source, index, score (null when unscored), and either `response`, or `digest` and
+                `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code points, null
+                without a text) and `repeats` (the text is another answer's of the prompt, true for all but one of the
+                same text). Optionally `place`: where a judge saw the answer. In any order.
             pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair.
         """
         answers = candidates if "repeats" in candidates.columns else _measured(candidates)
@@ -102,26 +75,14 @@ class Auditor:
         self._count_sources("candidates", sources.codes, sources.names)
         self._count_pairs(
             (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
-            {side: pairs[f"n_tied_{side}"].to_numpy() for side in _SIDES},
+            {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
-        for side in _SIDES:
+        for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
 
-    def add_arrays(self, answers: AnswerArrays, pairs: PairArrays) -> None:
-        """The same for prompts of which all answers have a text and a score."""
-        self._counts["candidates"] += len(answers.prompts)
-        self._counts["answers"] += len(answers.prompts)
-        self._counts["repeats"] += answers.repeats
-        self._count_sources("candidates", answers.sources, answers.names)
-        if len(answers.prompts):
-            self._measure(answers.prompts, answers.scores, answers.sources, answers.others)
-        self._count_pairs(pairs.differences, pairs.tied)
-        for side in _SIDES:
-            self._count_sources(side, pairs.sources[side], answers.names)
-
     def result(self) -> dict[str, JSON]:
-        """`measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""
+        """Returns `measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""
         counts = self._counts
         sources = sorted(set().union(*self._sources.values()))
         shares = {
@@ -132,28 +93,28 @@ class Auditor:
             "chosen_longer": _share(counts["chosen_longer"], counts["pairs"]),
             "length_difference": _share(counts["length_difference"], counts["pairs"]),
             **{f"{name}_correlation": self._mean_of(name) for name in _CORRELATED.values()},
-            **{f"source_bias_{side}": self._source_bias(side) for side in ("chosen", "rejected")},
+            **{f"source_bias_{side}": self._source_bias(side) for side in SIDES},
             **{name: _share(counts[name], counts["pairs"]) for name in ("tied_chosen", "tied_rejected")},
             **{name: _share(counts[name], counts["contests"]) for name in ("tied_top", "tied_bottom", "all_tied")},
             "repeated_texts": _share(counts["repeats"], counts["answers"]),
             "unscored": _share(counts["unscored"], counts["candidates"]),
         }
-        told = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
-        return {"measures": measures, "counts": {name: counts[name] for name in told}, "sources": shares}
+        reported = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
+        return {"measures": measures, "counts": {name: counts[name] for name in reported}, "sources": shares}
 
     def _measure(
-        self, prompts: _Ints, scores: NDArray[np.float64], sources: _Ints, others: Mapping[str, tuple[_Any, _Known]]
+        self, prompts: _Ints, scores: NDArray[np.float64], sources: _Ints, others: Mapping[str, tuple[_Any, _Mask]]
     ) -> None:
-        """Adds prompts of which all answers have a text and a score; `prompts` never falls."""
+        """Adds prompts whose answers all have a text and a score; `prompts` is in non-decreasing order."""
         prompt_rows = _rows_by_size(prompts)
         prompt_ranks = [_centred_ranks(scores[some]) for some in prompt_rows]
         self._count_contests(prompt_ranks)
-        for column, (values, known) in others.items():
+        for column, (values, present) in others.items():
             rows, ranks = prompt_rows, prompt_ranks
-            if column == "index" or not (known is None or known.all()):
-                # Indices start again with every source.
+            if column == "index" or not (present is None or present.all()):
+                # Each source numbers its answers from 0.
                 groups = prompts * (int(sources.max()) + 2) + sources + 1 if column == "index" else prompts
-                rows = _rows_by_size(groups, known)
+                rows = _rows_by_size(groups, present)
                 ranks = [_centred_ranks(scores[some]) for some in rows]
             self._correlate(_CORRELATED[column], rows, ranks, values)
 
@@ -170,27 +131,27 @@ class Auditor:
         """Counts prompts of several answers, and how many of their answers share the top or the bottom."""
         for rank in ranks:
             # Of n answers, k at the top have n - k below each and none above.
-            alone, highest, lowest = len(rank) - 1, rank.max(axis=0), rank.min(axis=0)
+            others, highest, lowest = len(rank) - 1, rank.max(axis=0), rank.min(axis=0)
             self._counts["contests"] += rank.shape[1]
-            self._counts["tied_top"] += int(np.count_nonzero(highest < alone))
-            self._counts["tied_bottom"] += int(np.count_nonzero(lowest > -alone))
+            self._counts["tied_top"] += int(np.count_nonzero(highest < others))
+            self._counts["tied_bottom"] += int(np.count_nonzero(lowest > -others))
             self._counts["all_tied"] += int(np.count_nonzero(highest == 0))
 
     def _count_pairs(self, differences: _Ints, tied: Mapping[str, _Ints]) -> None:
         self._counts["pairs"] += len(differences)
         self._counts["chosen_longer"] += int((differences > 0).sum())
         self._counts["length_difference"] += int(differences.sum())
-        for side in _SIDES:
+        for side in SIDES:
             self._counts[f"tied_{side}"] += int((tied[side] > 1).sum())
 
     def _correlate(self, name: str, groups: Sequence[_Ints], ranks: Sequence[_Any], others: _Any) -> None:
         """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary.
 
         Args:
-            name: of the correlation.
+            name: name of the correlation.
             groups: see `_rows_by_size`.
-            ranks: of the scores of these rows.
-            others: what they are correlated with, by row.
+            ranks: ranks of the scores of these rows.
+            others: values that the scores are correlated with, by row.
         """
         for rows, rank_a in zip(groups, ranks, strict=True):
             rank_b = _centred_ranks(others[rows])
@@ -208,13 +169,13 @@ class Auditor:
         return _share(self._counts[f"{name}_sum"], self._counts[f"{name}_groups"] * _BILLION)
 
     def _source_bias(self, side: str) -> float | None:
-        """The greatest distance of a source's share of a side from its share of all answers."""
+        """Computes the greatest distance between a source's share of a side and its share of all answers."""
         mine, every = self._sources[side], self._sources["candidates"]
         if not mine.total() or not every.total():
             return None
-        # Over one denominator, so that no rounding comes in before the last one.
-        apart = max(abs(mine[name] * every.total() - every[name] * mine.total()) for name in {*mine, *every})
-        return _share(apart, mine.total() * every.total())
+        # Over one denominator, so that only the last step rounds.
+        distance = max(abs(mine[name] * every.total() - every[name] * mine.total()) for name in {*mine, *every})
+        return _share(distance, mine.total() * every.total())
 
 
 class _Sources(NamedTuple):
@@ -225,33 +186,36 @@ class _Sources(NamedTuple):
     def of(cls, sources: pl.Series) -> _Sources:
         texts = sources.cast(pl.String).rename("source")
         names = texts.drop_nulls().unique(maintain_order=True)
-        known = pl.DataFrame({"source": names, "code": pl.int_range(len(names), eager=True)})
-        codes = texts.to_frame().join(known, on="source", how="left", maintain_order="left")["code"]
+        codes_of_names = pl.DataFrame({"source": names, "code": pl.int_range(len(names), eager=True)})
+        codes = texts.to_frame().join(codes_of_names, on="source", how="left", maintain_order="left")["code"]
         return cls(codes.fill_null(-1).cast(pl.Int64).to_numpy(), names.to_list())
 
 
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
-    usable = pl.col("score").is_not_null() & pl.col("response").is_not_null()
-    text = pl.struct("prompt_id", "response")
-    return candidates.filter(usable).with_columns(
-        length=pl.col("response").str.len_chars().cast(pl.Int64), repeats=~text.is_first_distinct()
+    if "digest" in candidates.columns:
+        usable, text, length = pl.col("digest").is_not_null(), "digest", pl.col("characters")
+    else:
+        usable, text = pl.col("response").is_not_null(), "response"
+        length = pl.col("response").str.len_chars().cast(pl.Int64)
+    return candidates.filter(usable & pl.col("score").is_not_null()).with_columns(
+        length=length, repeats=~pl.struct("prompt_id", text).is_first_distinct()
     )
 
 
-def _rows_by_size(groups: _Ints, known: _Known = None) -> list[_Ints]:
-    """The rows of all groups of several known rows, an array for each size: one line of it for each place in a group.
+def _rows_by_size(groups: _Ints, present: _Mask = None) -> list[_Ints]:
+    """Collects the rows of all groups of at least two rows, one array for each group size.
 
-    Groups of one size are measured at once, place by place.
+    An array has shape (size, number of groups of this size), so that all groups of one size are measured at once.
 
     Args:
-        groups: a number for each row.
-        known: rows that count.
+        groups: group number of each row.
+        present: mask of the rows that count; None where all do.
     """
-    order = None if known is None or known.all() else np.flatnonzero(known)
+    order = None if present is None or present.all() else np.flatnonzero(present)
     ordered = groups if order is None else groups[order]
     if (ordered[1:] < ordered[:-1]).any():
-        places = np.argsort(ordered, kind="stable")
-        order, ordered = places if order is None else order[places], ordered[places]
+        order_of_rows = np.argsort(ordered, kind="stable")
+        order, ordered = order_of_rows if order is None else order[order_of_rows], ordered[order_of_rows]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
     sizes = np.diff(np.append(starts, len(ordered)))
     several = [size for size in np.flatnonzero(np.bincount(sizes)).tolist() if size > 1]
@@ -260,32 +224,32 @@ def _rows_by_size(groups: _Ints, known: _Known = None) -> list[_Ints]:
 
 
 def _centred_ranks(values: _Any) -> _Any:
-    """Twice the mean rank within the column, less its mean: whole numbers that add up to 0.
+    """Computes twice the mean rank within each column, minus its mean: whole numbers that add up to 0.
 
-    The values at places s to e - 1 of n in order have the mean rank (s + 1 + e) / 2; the mean of all is (n + 1) / 2.
-    So a number is how many values of its column are lower, less how many are higher.
+    Equal values at positions s to e - 1 of n in order have the mean rank (s + 1 + e) / 2; the mean of all ranks is
+    (n + 1) / 2. So each number is the count of lower values in its column minus the count of higher ones.
     """
     count = len(values)
-    if count <= _FEW:
+    if count <= _FEW_ANSWERS:
         return _centred_ranks_of_few(values)
     order = np.argsort(values, axis=0)
     ordered = np.take_along_axis(values, order, axis=0)
-    places = np.arange(1, count)[:, None]
+    positions = np.arange(1, count)[:, None]
     new = ordered[1:] != ordered[:-1]
     ranks = np.full(values.shape, -count)
-    ranks[1:] += np.maximum.accumulate(np.where(new, places, 0), axis=0)
+    ranks[1:] += np.maximum.accumulate(np.where(new, positions, 0), axis=0)
     ranks[-1] += count
-    ranks[:-1] += np.minimum.accumulate(np.where(new, places, count)[::-1], axis=0)[::-1]
+    ranks[:-1] += np.minimum.accumulate(np.where(new, positions, count)[::-1], axis=0)[::-1]
     result = np.empty_like(ranks)
     np.put_along_axis(result, order, ranks, axis=0)
     return result
 
 
 def _centred_ranks_of_few(values: _Any) -> NDArray[np.int16]:
-    """The same by comparing each value with all others of its column."""
+    """Computes `_centred_ranks` by comparing each value with all others of its column."""
     result = np.zeros(values.shape, np.int16)
-    for place, (value, rank) in enumerate(zip(values, result, strict=True)):
-        for other, other_rank in zip(values[:place], result[:place], strict=True):
+    for position, (value, rank) in enumerate(zip(values, result, strict=True)):
+        for other, other_rank in zip(values[:position], result[:position], strict=True):
             sign = (value > other).view(np.int8) - (value < other).view(np.int8)
             rank += sign
             other_rank -= sign
@@ -293,5 +257,5 @@ def _centred_ranks_of_few(values: _Any) -> NDArray[np.int16]:
 
 
 def _share(part: int, whole: int) -> float | None:
-    # Adding 0.0 makes 0.0 of -0.0.
+    # Adding 0.0 turns -0.0 into 0.0.
     return round(part / whole, _DIGITS) + 0.0 if whole else None

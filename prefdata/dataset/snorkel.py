@@ -14,15 +14,15 @@ __all__ = ["SnorkelLayout", "prompt_text"]
 
 
 class SnorkelLayout(Layout):
-    """`prompt_id`, `prompt`, `chosen`, `rejected`, `all_generated_responses`, `all_rm_scores`, and nothing else.
+    """Columns `prompt_id`, `prompt`, `chosen`, `rejected`, `all_generated_responses`, `all_rm_scores`, and no others.
 
-    `prompt` is a text: that of a prompt's one user turn. A longer conversation becomes one text, see `prompt_text`.
+    `prompt` is a text: the content of a prompt's one user turn; for longer conversations see `prompt_text`.
     `chosen` and `rejected` are lists of two messages, the user's with exactly that text and the assistant's.
     `all_generated_responses` holds the prompt's answers in the order (source, index), `all_rm_scores` their scores in
-    the same order, null where an answer has none.
+    the same order, null for an answer without a score.
 
-    TRL reads it without the column `prompt` (`dataset.remove_columns("prompt")`): it takes the prompt from what the two
-    sides have in common, and refuses a text beside lists of messages.
+    TRL reads it without the column `prompt` (`dataset.remove_columns("prompt")`): it takes the common beginning of
+    the two sides as the prompt, and refuses a text together with lists of messages.
 
     Source: the dataset's card and viewer page.
     """
@@ -33,30 +33,30 @@ class SnorkelLayout(Layout):
 
     @property
     def train_split(self) -> str:
-        """See `Layout.train_split`."""
+        """Name: see `Layout.train_split`."""
         return f"train_iteration_{self.iteration}"
 
     @property
     def test_split(self) -> str:
-        """See `Layout.test_split`."""
+        """Name: see `Layout.test_split`."""
         return f"test_iteration_{self.iteration}"
 
     @property
     def traced(self) -> bool:
-        """Never: the columns are those of the published dataset."""
+        """False: the columns are those of the published dataset."""
         return False
 
     @property
     def needs_answers(self) -> bool:
-        """Always: they are columns."""
+        """True: two columns hold all answers and their scores."""
         return True
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         from prefdata.tables.schemas import MESSAGES
 
         if answers is None:
-            raise ConservationError("dataset: the layout 'snorkel' was given no answers")
+            raise ConservationError("dataset: the layout 'snorkel' needs the answers, and none were passed")
         texts = {
             prompt_id: prompt_text(messages)
             for prompt_id, messages in zip(
@@ -81,10 +81,10 @@ class SnorkelLayout(Layout):
 
 
 def prompt_text(messages: Sequence[Message]) -> str:
-    """A conversation as one text.
+    """Writes a conversation as one text.
 
     One user turn is its content. Anything longer has one paragraph a turn, `USER: ...`, `ASSISTANT: ...`,
-    `SYSTEM: ...` (roles in upper case, as PairRM's conversation form has them), with a blank line between.
+    `SYSTEM: ...` (roles in upper case, as in PairRM's form of conversations), with a blank line between.
     """
     if len(messages) == 1 and messages[0]["role"] == "user":
         return messages[0]["content"]

@@ -1,4 +1,4 @@
-"""`TRLPairs`: the explicit conversational preference layout that TRL's `DPOTrainer` reads as it is."""
+"""`TRLPairs`: the explicit conversational preference layout that TRL's `DPOTrainer` reads without conversion."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ["TRLPairs"]
 class TRLPairs(Layout):
     """`prompt`, `chosen`, `rejected` as lists of messages, then ids, scores and the trace of the rule's decision.
 
-    Source: TRL's documentation of dataset formats (explicit prompt, conversational). Columns that TRL doesn't know are
-    ignored by its collator; none of ours has a name that means something to it.
+    Source: TRL's documentation of dataset formats (explicit prompt, conversational). TRL's collator ignores
+    unknown columns; the further columns here have no name that TRL uses.
     """
 
     kind: Literal["trl"] = "trl"
 
     def rows(self, pairs: pa.Table, prompts: pa.Table, answers: pa.Table | None = None) -> pa.Table:
-        """See `Layout.rows`."""
+        """Makes the rows: see `Layout.rows`."""
         columns = {
             "prompt": joined_prompts(pairs, prompts),
             "chosen": as_answers(pairs["response_chosen"]),

@@ -1,8 +1,8 @@
-"""`fetch_recipe`: the recipe and the lock of a published dataset, ready to be built again here.
+"""`fetch_recipe`: reads the recipe and the lock of a published dataset, to rebuild it here.
 
-A recipe of somebody else is data: it is JSON, and no file of its repository is ever executed. What would still act in
-the name of the person who builds it is refused: code of a model's repository, requests with a key to an address of the
-recipe's choice, files of this machine. Whoever has read the recipe can build it as a file of their own.
+Another person's recipe is data: it is JSON, and no file of its repository is ever executed. What would still act in
+the name of the user who builds it is refused: code of a model's repository, requests with a key to an address of the
+recipe's choice, files of this machine. A user who has read the recipe can build it as a file of their own.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError
-from prefdata.flow.lock import FORMAT
-from prefdata.flow.store import BuildFolder, store_errors, write_json
+from prefdata.flow.disk import store_errors, write_json
+from prefdata.flow.graph import FORMAT
+from prefdata.flow.store import build_folder
 from prefdata.recipe import Recipe, load_recipe
 from prefdata.spec import JSON
 
 __all__ = ["fetch_recipe"]
 
-_WHERE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
 _KEY = "OPENAI_API_KEY"
@@ -29,24 +29,22 @@ _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _BYTES = 32 << 20
 
 
-def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
-    """The recipe of a published dataset; its lock goes into the build folder, unless there is one already.
+def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
+    """Reads the recipe of a published dataset, and writes its lock into the build folder unless there is one already.
 
     Args:
-        where: `owner/name` or `owner/name@revision` of the Hub.
+        where: a dataset of the Hub (`owner/name` or `owner/name@revision`), a dataset folder or a build folder.
         out: the build folder; left out, `builds/<name of the recipe>`.
 
     Returns:
         The recipe, which `prefdata.build` with the same `out` builds from the same commits.
 
     Raises:
-        InputError: no such dataset, or it is none that `prefdata build` has made.
-        RecipeError: its recipe is not valid, or would act in the name of whoever builds it.
+        InputError: there is no such dataset, or `prefdata build` has not made it.
+        RecipeError: its recipe is not valid, or would act in the name of the user who builds it.
     """
-    named = _WHERE.fullmatch(where)
-    if named is None:
-        raise InputError(f"{where!r} is no dataset of the Hub", valid="owner/name, or owner/name@revision")
-    folder, _ = hub.download_dataset(named["repo"], named["revision"], only=[_RECIPE, _LOCK])
+    folder = hub.find_dataset(where, only=[_RECIPE, _LOCK]).path
+    folder, where = folder / "dataset" if (folder / "dataset" / _RECIPE).is_file() else folder, str(where)
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(
@@ -59,7 +57,7 @@ def fetch_recipe(where: str, out: str | Path | None = None) -> Recipe:
             hint="download its recipe.json, read it, and build it as a file: prefdata build recipe.json",
         )
     recipe = load_recipe(folder / _RECIPE)
-    build = BuildFolder(Path(out) if out is not None else Path("builds") / recipe.name)
+    build = build_folder(recipe.name, out)
     commits = _commits(lock, where)
     if not build.lock_file.exists():
         with store_errors(build.root):
@@ -76,24 +74,24 @@ def _document(path: Path, where: str) -> dict[str, JSON]:
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path.name} of {where!r} is not JSON") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path.name} of {where!r} is no JSON object")
+        raise InputError(f"{path.name} of {where!r} is not a JSON object")
     return value
 
 
 def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, JSON]:
-    """A lock that pins the same commits, and nothing else of theirs."""
+    """Makes a lock that pins the same commits, and nothing else."""
     commits = lock.get("commits", {})
     if lock.get("format") != FORMAT or not isinstance(commits, dict):
         raise InputError(
             f"the lock of {where!r} is of another version of prefdata", hint="build it with the version that made it"
         )
     if not all(isinstance(sha, str) and _COMMIT.fullmatch(sha) for sha in commits.values()):
-        raise InputError(f"the lock of {where!r} pins something else than commits")
+        raise InputError(f"the lock of {where!r} pins more than commits")
     return {"format": FORMAT, "commits": commits}
 
 
 def _acting(value: JSON) -> Iterator[str]:
-    """What a recipe would do in the name of whoever builds it, at any depth."""
+    """Yields what a recipe would do in the name of the user who builds it, at any depth."""
     if isinstance(value, list):
         for item in value:
             yield from _acting(item)

@@ -1,4 +1,4 @@
-"""`pair_table`: pairs from a table of scored answers, without a recipe."""
+"""`pair`: pairs from a table of scored answers, without a recipe."""
 
 from __future__ import annotations
 
@@ -7,29 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefdata.dataset import TRLPairs
-from prefdata.dataset.measures import Auditor
 from prefdata.errors import ConservationError
+from prefdata.flow.disk import replace_folder
 from prefdata.flow.lock import packages
-from prefdata.flow.store import replace_folder
-from prefdata.lazy import pl
+from prefdata.flow.paired_table import PairedTable, paired_table
 from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
 from prefdata.publish.spec import Publish
+from prefdata.recipe import as_rule
 from prefdata.spec import JSON
-from prefdata.streaming.digest import CandidateDigest
-from prefdata.streaming.stream import PairedTable, stream_pairs
-from prefdata.tables.answers import answer_rows
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
-from prefdata.tables.scored_table import columns_of, read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile
 
-__all__ = ["pair_table", "table_digest"]
+__all__ = ["pair"]
 
 
-def pair_table(
+def pair(
     table: str | Path,
-    rule: PairRule,
+    rule: PairRule | str | Path,
     out: str | Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -41,7 +36,7 @@ def pair_table(
 
     Args:
         table: Parquet, JSON lines or CSV, long or wide: see `prefdata.tables.scored_table`.
-        rule: how chosen and rejected are picked.
+        rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, where the names differ from the roles.
         with_candidates: write every answer with its score beside the pairs.
@@ -54,23 +49,22 @@ def pair_table(
         InputError: the table can't be read as what it should be.
         StoreError: the folder can't be written.
     """
+    rule = as_rule(rule)
     path, folder = Path(table), Path(out)
-    # A rule that may not run, or can't be found, is told of before the table is read.
+    # A rule that may not run, or can't be found, is refused before the table is read.
     pins = rule.pins()
-    named = columns_of(path, columns or {})
-    told: list[JSON] = []
+    file = ScoredTableFile(path, columns)
+    ledgers: list[JSON] = []
 
     def fill(beside: Path) -> None:
         with TemporaryDirectory(dir=beside) as waiting:
-            found = stream_pairs(path, named, rule, Path(waiting), with_candidates=with_candidates)
-            found = found or _in_memory(path, columns, rule, with_candidates)
-            ledger = _ledger(found)
-            dataset = _folder(found, ledger, path, rule, pins, columns)
-            write_dataset_folder(beside, dataset)
-        told.append(ledger)
+            paired = paired_table(file, rule, Path(waiting), with_candidates=with_candidates)
+            ledger = _ledger(paired)
+            write_dataset_folder(beside, _folder(paired, ledger, path, rule, pins, columns))
+        ledgers.append(ledger)
 
     replace_folder(folder, fill)
-    return told[0]
+    return ledgers[0]
 
 
 def _card(path: Path, rule: PairRule) -> CardFacts:
@@ -84,7 +78,7 @@ def _card(path: Path, rule: PairRule) -> CardFacts:
 
 
 def _folder(
-    found: PairedTable,
+    paired: PairedTable,
     ledger: JSON,
     path: Path,
     rule: PairRule,
@@ -93,70 +87,40 @@ def _folder(
 ) -> DatasetFolder:
     pinned = {"packages": packages(), "rule": rule.fingerprint(), **({"rule_pins": pins} if pins else {})}
     return DatasetFolder(
-        answers=found.answers,
-        rows=found.rows,
+        answers=paired.answers,
+        rows=paired.rows,
         test_ids=(),
-        drops=found.drops,
-        candidate_drops=found.ineligible,
-        audit=found.audit,
+        drops=paired.drops,
+        candidate_drops=paired.ineligible,
+        audit=paired.audit,
         ledger=ledger,
         recipe={"table": path.name, "columns": dict(columns or {}), "pairs": rule.dump()},
-        lock={"candidates_sha256": found.digest, **pinned},
+        lock={"candidates_sha256": paired.digest, **pinned},
         card=_card(path, rule),
     )
 
 
-def _in_memory(path: Path, columns: Mapping[str, str] | None, rule: PairRule, with_candidates: bool) -> PairedTable:
-    """What `prefdata.streaming.stream` does, for any table and rule, with all rows in memory."""
-    scored = read_scored_table(path, columns)
-    # Rows that the total order can't tell apart may still differ in their model or finish reason.
-    candidates = scored.candidates.sort(pl.all(), nulls_last=False)
-    paired = rule.pair(candidates, scored.prompts["prompt_id"])
-    pairs = checked(paired.pairs.to_arrow(), pairs_schema(rule.extra_columns()), PAIR_KEY, "pairs")
-    prompts = scored.prompts.with_columns(origin=pl.lit(""), split=pl.lit(None, pl.String)).to_arrow().cast(PROMPTS)
-    auditor = Auditor()
-    auditor.add(candidates, paired.pairs)
-    return PairedTable(
-        rows=iter([TRLPairs().rows(pairs, prompts)]),
-        pairs=pairs.num_rows,
-        paired_prompts=len(pairs["prompt_id"].unique()),
-        prompts=scored.prompts.height + scored.drops.height,
-        candidates=scored.rows,
-        usable=scored.candidates.height,
-        drops=pl.concat([scored.drops, paired.drops]).sort("prompt_id").to_arrow().cast(DROPS),
-        ineligible=paired.ineligible.sort(pl.all(), nulls_last=False).to_arrow().cast(CANDIDATE_DROPS),
-        digest=table_digest(candidates),
-        audit=auditor.result(),
-        answers=[answer_rows(candidates, prompts)] if with_candidates else None,
-    )
-
-
-def _ledger(found: PairedTable) -> JSON:
-    reasons, unfit = (Counter[str](table["reason"].to_pylist()) for table in (found.drops, found.ineligible))
-    if found.prompts != found.paired_prompts + found.drops.num_rows:
-        told = f"{found.prompts} prompts in, {found.paired_prompts} with a pair and {found.drops.num_rows} drops out"
-        raise ConservationError(f"pairs: {told}")
-    lost = found.candidates - found.usable
+def _ledger(paired: PairedTable) -> JSON:
+    reasons, unfit = (Counter[str](table["reason"].to_pylist()) for table in (paired.drops, paired.ineligible))
+    if paired.prompts != paired.paired_prompts + paired.drops.num_rows:
+        counts = (
+            f"{paired.prompts} prompts in, {paired.paired_prompts} with a pair and {paired.drops.num_rows} drops out"
+        )
+        raise ConservationError(f"pairs: {counts}")
+    lost = paired.candidates - paired.usable
     unfit_all = dict(sorted((unfit + Counter({"of_dropped_prompts": lost} if lost else {})).items()))
-    eligible = found.usable - found.ineligible.num_rows
+    eligible = paired.usable - paired.ineligible.num_rows
     drops = dict(sorted(reasons.items()))
     stages = [
-        {"stage": "candidates", "in": found.candidates, "out": eligible, "drops": unfit_all},
-        {"stage": "pairs", "in": found.prompts, "out": found.paired_prompts, "drops": drops},
+        {"stage": "candidates", "in": paired.candidates, "out": eligible, "drops": unfit_all},
+        {"stage": "pairs", "in": paired.prompts, "out": paired.paired_prompts, "drops": drops},
     ]
     return {
-        "prompts": found.prompts,
-        "pairs": found.pairs,
-        "paired_prompts": found.paired_prompts,
+        "prompts": paired.prompts,
+        "pairs": paired.pairs,
+        "paired_prompts": paired.paired_prompts,
         "drops": drops,
-        "candidates": found.candidates,
+        "candidates": paired.candidates,
         "ineligible": unfit_all,
         "stages": stages,
     }
-
-
-def table_digest(candidates: pl.DataFrame) -> str:
-    """The candidates as one number in hex, the same for any order of rows: see `prefdata.streaming.digest`."""
-    digest = CandidateDigest()
-    digest.add_frame(candidates)
-    return digest.hexdigest()

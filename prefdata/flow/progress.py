@@ -11,7 +11,7 @@ __all__ = ["Progress", "say"]
 
 
 def say(line: str) -> None:
-    """One line for the person who watches."""
+    """Prints one line on stderr, above the progress bar."""
     from tqdm import tqdm
 
     tqdm.write(line, file=sys.stderr)
@@ -24,7 +24,12 @@ class Progress:
         self._bar = bar
 
     def advance(self, count: int, *, fresh: bool = True) -> None:
-        """Counts `count` more; what an earlier run had finished is not fresh and doesn't count for the rate."""
+        """Counts more finished work.
+
+        Args:
+            count: how much.
+            fresh: whether this run did it; what an earlier run had finished does not count for the rate.
+        """
         if fresh:
             self._bar.update(count)
         else:
@@ -34,7 +39,13 @@ class Progress:
     @classmethod
     @contextmanager
     def of(cls, what: str, total: int, unit: str) -> Iterator[Progress]:
-        """Shows the progress of `what` while the block runs."""
+        """Shows the progress of a stage while the block runs.
+
+        Args:
+            what: the stage's name.
+            total: how much there is to do.
+            unit: what is counted.
+        """
         from tqdm import tqdm
 
         interval = 0.2 if sys.stderr.isatty() else 10.0

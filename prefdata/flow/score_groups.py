@@ -1,112 +1,130 @@
 """Scoring by groups of prompts: which prompts make a group, and how its scores come to the shards.
 
-A group is so many prompts in a row of all prompts of a build, so it is the same however they are cut into shards. What
-stands of it in one shard is a piece: the unit that is asked, journalled and written. A piece is always scored with its
-whole group.
+A group is a fixed number of consecutive prompts of the build, so it does not depend on shard size. The part of a group
+that falls into one shard is the unit that is asked, journalled and written. It is always scored with its whole group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
+from itertools import chain, groupby
+from typing import ClassVar
 
 from prefdata.errors import ConservationError
-from prefdata.flow.rows import check_scored, scored_of
+from prefdata.flow.jobs import TaskJob
+from prefdata.flow.results import check_scored, load_scored
+from prefdata.flow.score_stage import score_report, write_scores
+from prefdata.flow.stage_tables import ScoreTables
 from prefdata.records import Answers, Scored
 from prefdata.scoring import GroupScorer
 from prefdata.spec import JSON, Context
 
-__all__ = ["Groups", "Piece", "check_piece", "dump_piece", "key_of_scores", "load_piece"]
+__all__ = ["GroupPart", "GroupScoreJob"]
 
 
 @dataclass(frozen=True)
-class Piece:
-    """The prompts of one group that stand in one shard and have candidates; one at least."""
+class GroupPart:
+    """The prompts of one group that are in one shard and have candidates; at least one."""
 
     group: int
+    """The group's number."""
     answers: tuple[Answers, ...]
 
     @property
     def key(self) -> str:
-        """Unique among all pieces: prompts stand in the order of their ids."""
+        """Unique among all parts: prompts are in the order of their ids."""
         return _key([one.prompt.prompt_id for one in self.answers])
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The groups of all prompts."""
+@dataclass(frozen=True, kw_only=True)
+class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
+    """Lets a scorer score group by group. The methods are described in `TaskJob`."""
 
-    size: int
-    """Prompts of a group, with or without candidates; the last group may have fewer."""
+    unit: ClassVar[str] = "prompts"
+    scorer: GroupScorer
     shard_size: int
     """Prompts of a shard; the last shard may have fewer."""
-    shards: range
-    prompt_ids: Callable[[int], Sequence[str]]
-    """The ids of a shard's prompts, in their order."""
-    answers: Callable[[int], Sequence[Answers]]
-    """The prompts of a shard that have candidates, in their order."""
 
-    def pieces(self, shard: int) -> list[Piece]:
-        """The pieces that stand in a shard, in order."""
+    def tasks(self, shard: int) -> list[GroupPart]:
+        """Lists the parts of groups that are in a shard, in order."""
         start = shard * self.shard_size
-        group = {prompt_id: place // self.size for place, prompt_id in enumerate(self.prompt_ids(shard), start)}
-        by_group = groupby(self.answers(shard), key=lambda one: group[one.prompt.prompt_id])
-        return [Piece(number, tuple(found)) for number, found in by_group]
+        ids = enumerate(self.tables.prompt_ids(shard), start)
+        group = {prompt_id: position // self.scorer.group for position, prompt_id in ids}
+        by_group = groupby(self.tables.scorer_tasks(shard), key=lambda one: group[one.prompt.prompt_id])
+        return [GroupPart(number, tuple(answers)) for number, answers in by_group]
 
-    def score(self, scorer: GroupScorer, pieces: Iterable[Piece], context: Context) -> Iterator[tuple[Scored, ...]]:
-        """Scores pieces, each with its whole group; pieces of one group that follow each other, once together.
+    def task_key(self, task: GroupPart) -> str:
+        """Gives the ids of the part's first and last prompt."""
+        return task.key
+
+    def run(self, tasks: Iterable[GroupPart], context: Context) -> Iterator[tuple[Scored, ...]]:
+        """Scores each part with its whole group; parts of one group that follow each other, once together.
 
         Raises:
-            ConservationError: the scorer gave a group back that is not one of those that it got.
+            ConservationError: the scorer returned a group that is not one of those that it got.
         """
-        waiting: dict[str, tuple[tuple[Answers, ...], tuple[Piece, ...]]] = {}
+        waiting: dict[str, tuple[tuple[Answers, ...], tuple[GroupPart, ...]]] = {}
 
         def wholes() -> Iterator[tuple[Answers, ...]]:
-            for number, found in groupby(pieces, key=lambda piece: piece.group):
-                asked = tuple(found)
-                whole = self._whole(number, asked)
-                waiting[whole[0].prompt.prompt_id] = whole, asked
+            for number, following in groupby(tasks, key=lambda part: part.group):
+                parts = tuple(following)
+                whole = self._whole(number, parts)
+                waiting[whole[0].prompt.prompt_id] = whole, parts
                 yield whole
 
-        for results in scorer.score_groups(wholes(), context):
+        for results in self.scorer.score_groups(wholes(), context):
             ids = [scored.prompt_id for scored in results]
-            whole, asked = waiting.pop(ids[0] if ids else "", ((), ()))
+            whole, parts = waiting.pop(ids[0] if ids else "", ((), ()))
             if not whole or ids != [one.prompt.prompt_id for one in whole]:
                 raise ConservationError(f"scores: a group of prompts came back as {ids}")
             by_id = dict(zip(ids, results, strict=True))
-            for piece in asked:
-                yield tuple(by_id[one.prompt.prompt_id] for one in piece.answers)
+            for part in parts:
+                yield tuple(by_id[one.prompt.prompt_id] for one in part.answers)
 
-    def _whole(self, number: int, asked: Sequence[Piece]) -> tuple[Answers, ...]:
-        """All prompts of a group that have candidates, of which some pieces are at hand."""
-        begins, ends = number * self.size, (number + 1) * self.size
-        shards = range(begins // self.shard_size, min((ends - 1) // self.shard_size + 1, self.shards.stop))
+    def _whole(self, number: int, parts: Sequence[GroupPart]) -> tuple[Answers, ...]:
+        """Gives all prompts of a group that have candidates, of which some parts are given."""
+        begins, ends = number * self.scorer.group, (number + 1) * self.scorer.group
+        last = self.shards[-1] + 1
+        shards = range(begins // self.shard_size, min((ends - 1) // self.shard_size + 1, last))
         if len(shards) == 1:
-            return asked[0].answers
-        pieces = [piece for shard in shards for piece in self.pieces(shard) if piece.group == number]
-        return tuple(one for piece in pieces for one in piece.answers)
+            return parts[0].answers
+        every = [part for shard in shards for part in self.tasks(shard) if part.group == number]
+        return tuple(one for part in every for one in part.answers)
 
+    def result_key(self, result: tuple[Scored, ...]) -> str:
+        """Gives the ids of the part's first and last prompt."""
+        return _key([scored.prompt_id for scored in result])
 
-def key_of_scores(results: Sequence[Scored]) -> str:
-    """The key of the piece that these are the scores of."""
-    return _key([scored.prompt_id for scored in results])
+    def dump(self, result: tuple[Scored, ...]) -> JSON:
+        """Gives scores and comparisons of each prompt."""
+        return {"scored": [asdict(scored) for scored in result]}
 
+    def load(self, record: JSON) -> tuple[Scored, ...]:
+        """Reads scores and comparisons of each prompt."""
+        return tuple(map(load_scored, record["scored"]))
 
-def check_piece(piece: Piece, results: Sequence[Scored]) -> None:
-    """Whether the scores of a piece account for each of its prompts; see `prefdata.flow.rows.check_scored`."""
-    for answers, scored in zip(piece.answers, results, strict=True):
-        check_scored(answers, scored)
+    def count(self, result: tuple[Scored, ...]) -> int:
+        """Counts the prompts."""
+        return len(result)
 
+    def check(self, task: GroupPart, result: tuple[Scored, ...]) -> None:
+        """Checks that each candidate of each prompt has one sound score."""
+        for answers, scored in zip(task.answers, result, strict=True):
+            check_scored(answers, scored)
 
-def dump_piece(results: Sequence[Scored]) -> JSON:
-    """The scores of a piece, for a journal."""
-    return {"scored": [asdict(scored) for scored in results]}
+    def write(self, shard: int, results: Sequence[tuple[Scored, ...]]) -> None:
+        """Writes the comparisons, then the scores."""
+        expected = sum(len(answers.candidates) for answers in self.tables.scorer_tasks(shard))
+        write_scores(self._scores, shard, list(chain.from_iterable(results)), expected)
 
+    def report(self) -> JSON:
+        """Counts scored and unscored candidates."""
+        return score_report(self._scores, self.shards)
 
-def load_piece(record: JSON) -> tuple[Scored, ...]:
-    """What a journal holds of a piece's scores."""
-    return tuple(map(scored_of, record["scored"]))
+    @property
+    def _scores(self) -> ScoreTables:
+        return ScoreTables(self.name, self.folder, bool(self.scorer.compares))
 
 
 def _key(prompt_ids: Sequence[str]) -> str:

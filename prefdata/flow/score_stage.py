@@ -1,178 +1,149 @@
-"""The scores of a build: a scorer is one stage; one that is made of others is a stage for each, and one that combines.
+"""A stage of scores: every candidate of a build gets a score, or the reason why it has none.
 
-Every stage of scores has the scores in its shards and, where its scorer compares, the comparisons beside them.
+A scorer is one stage. One that is made of others is a stage for each of them, and one that combines. Every stage of
+scores has the scores in its shards and, where its scorer compares, the comparisons in a side table of each shard.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar, Self
 
 from prefdata.errors import ConservationError
-from prefdata.flow.engines.local import Work, run_stage
-from prefdata.flow.progress import Progress
-from prefdata.flow.rows import CANDIDATE_KEY, balanced, check_scored, column, frame_of, scored_of
-from prefdata.flow.score_groups import Groups, Piece, check_piece, dump_piece, key_of_scores, load_piece
-from prefdata.flow.store import StageFolder, write_atomically
-from prefdata.lazy import pa, pl
-from prefdata.records import Answers, Comparison, Score, Scored
-from prefdata.scoring import CompositeScorer, GroupScorer, Scorer
+from prefdata.flow.balance import balanced, count_reasons, count_rows
+from prefdata.flow.jobs import ShardJob, TaskJob
+from prefdata.flow.results import check_scored, load_scored
+from prefdata.flow.rows import write_table
+from prefdata.flow.stage_tables import COMPARED, ScoreTables
+from prefdata.lazy import pa
+from prefdata.records import Answers, Scored
+from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.scoring.base import MemberScores
 from prefdata.spec import JSON, Context
-from prefdata.tables.schemas import COMPARISONS, SCORES, checked, read_parquet, write_parquet
+from prefdata.tables.schemas import CANDIDATE_KEY, COMPARISONS, SCORES
 
-__all__ = ["ScoreStage", "comparisons_for_a_rule"]
-
-_COMPARED = "comparisons"
+__all__ = ["CombineJob", "ScoreJob", "score_report", "write_scores"]
 
 
-@dataclass(frozen=True)
-class ScoreStage:
-    """One stage of scores."""
+@dataclass(frozen=True, kw_only=True)
+class ScoreJob(TaskJob[Answers, Scored]):
+    """Lets a scorer score prompt by prompt. The methods are described in `TaskJob`."""
 
-    name: str
+    unit: ClassVar[str] = "prompts"
     scorer: Scorer
-    folder: StageFolder
-    context: Context
-    shards: range
-    shard_size: int
-    """Prompts of a shard; the last one may have fewer."""
-    prompt_ids: Callable[[int], Sequence[str]]
-    """The ids of a shard's prompts, sorted."""
-    answers: Callable[[int], Sequence[Answers]]
-    """The prompts of a shard that have candidates, with these."""
-    members: Mapping[str, ScoreStage]
-    """Those of a composite scorer's members, by the members' names; finished before this one runs."""
 
-    def run(self, prompts: int) -> None:
-        """Scores every candidate that is not scored yet.
+    def tasks(self, shard: int) -> Sequence[Answers]:
+        """Lists the prompts that have candidates, with these."""
+        return self.tables.scorer_tasks(shard)
 
-        Args:
-            prompts: number of all prompts, for the progress.
+    def task_key(self, task: Answers) -> str:
+        """Gives the prompt's id."""
+        return task.prompt.prompt_id
 
-        Raises:
-            ConservationError: a candidate came back without a score or with two.
-        """
-        self.folder.create()
-        if isinstance(self.scorer, CompositeScorer):
-            fitted = self._combine_all(self.scorer)
-        else:
-            fitted = None
-            self._ask(self.scorer, prompts)
-        self.folder.finish(self._report(fitted))
+    def run(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
+        """Lets the scorer score."""
+        return self.scorer.score(tasks, context)
 
-    def _ask(self, scorer: Scorer, prompts: int) -> None:
-        with Progress.of(self.name, prompts, "prompts") as progress:
-            if isinstance(scorer, GroupScorer):
-                run_stage(self._by_group(scorer), self.folder, self.shards, progress)
-            else:
-                run_stage(self._by_prompt(scorer), self.folder, self.shards, progress)
+    def result_key(self, result: Scored) -> str:
+        """Gives the prompt's id."""
+        return result.prompt_id
 
-    def _by_prompt(self, scorer: Scorer) -> Work[Answers, Scored]:
-        return Work(
-            tasks=self.answers,
-            key_of_task=lambda answers: answers.prompt.prompt_id,
-            run=lambda tasks: scorer.score(tasks, self.context),
-            key_of_result=lambda scored: scored.prompt_id,
-            dump=asdict,
-            load=scored_of,
-            write=self._write,
-            check=check_scored,
-        )
+    def dump(self, result: Scored) -> JSON:
+        """Gives scores and comparisons."""
+        return asdict(result)
 
-    def _by_group(self, scorer: GroupScorer) -> Work[Piece, tuple[Scored, ...]]:
-        groups = Groups(scorer.group, self.shard_size, self.shards, self.prompt_ids, self.answers)
-        return Work(
-            tasks=groups.pieces,
-            key_of_task=lambda piece: piece.key,
-            run=lambda pieces: groups.score(scorer, pieces, self.context),
-            key_of_result=key_of_scores,
-            dump=dump_piece,
-            load=load_piece,
-            write=lambda shard, results: self._write(shard, list(chain.from_iterable(results))),
-            count=len,
-            check=check_piece,
-        )
+    def load(self, record: JSON) -> Scored:
+        """Reads scores and comparisons."""
+        return load_scored(record)
 
-    def _combine_all(self, scorer: CompositeScorer) -> JSON:
-        fitted = scorer.fit(self._all_given)
-        for shard in self.shards:
-            if not self.folder.shard(shard).exists():
-                given = list(self._given(shard))
-                results = [scorer.combine(each, fitted) for each in given]
-                for (answers, _), scored in zip(given, results, strict=True):
-                    check_scored(answers, scored)
-                self._write(shard, results)
-        return fitted
+    def check(self, task: Answers, result: Scored) -> None:
+        """Checks that each candidate has one sound score."""
+        check_scored(task, result)
 
-    def said(self, shard: int) -> dict[str, Scored]:
-        """What the finished stage says of a shard's prompts, by prompt id."""
-        scores: dict[str, list[Score]] = {}
-        for row in read_parquet(self.folder.shard(shard)).to_pylist():
-            scores.setdefault(row["prompt_id"], []).append(Score(**row))
-        compared: dict[str, list[Comparison]] = {}
-        for row in self.comparisons(shard).to_pylist():
-            compared.setdefault(row["prompt_id"], []).append(Comparison(**row))
-        return {key: Scored(key, tuple(rows), tuple(compared.get(key, ()))) for key, rows in scores.items()}
+    def write(self, shard: int, results: Sequence[Scored]) -> None:
+        """Writes the comparisons, then the scores."""
+        expected = sum(len(answers.candidates) for answers in self.tables.scorer_tasks(shard))
+        write_scores(_tables_of(self), shard, results, expected)
 
-    def comparisons(self, shard: int) -> pa.Table:
-        """The comparisons of a shard, schema `prefdata.tables.schemas.COMPARISONS`, in total order."""
-        if not self.scorer.compares:
-            return COMPARISONS.empty_table()
-        return read_parquet(self.folder.side_table(_COMPARED, shard))
-
-    def _all_given(self) -> Iterator[MemberScores]:
-        for shard in self.shards:
-            yield from self._given(shard)
-
-    def _given(self, shard: int) -> Iterator[MemberScores]:
-        said = {name: member.said(shard) for name, member in self.members.items()}
-        for answers in self.answers(shard):
-            yield answers, {name: found[answers.prompt.prompt_id] for name, found in said.items()}
-
-    def _write(self, shard: int, results: Sequence[Scored]) -> None:
-        rows = [asdict(score) for scored in results for score in scored.scores]
-        table = checked(pa.Table.from_pylist(rows, SCORES), SCORES, CANDIDATE_KEY, self.name)
-        asked = sum(len(answers.candidates) for answers in self.answers(shard))
-        if table.num_rows != asked:
-            raise ConservationError(f"{self.name}: {asked} candidates in, {table.num_rows} scores out")
-        if self.scorer.compares:
-            compared = pa.Table.from_pylist(
-                [asdict(one) for scored in results for one in scored.comparisons], COMPARISONS
-            )
-            order = [(name, "ascending") for name in COMPARISONS.names]
-            compared = checked(compared.sort_by(order), COMPARISONS, [], self.name)
-            write_atomically(self.folder.side_table(_COMPARED, shard), lambda path: write_parquet(path, compared))
-        write_atomically(self.folder.shard(shard), lambda path: write_parquet(path, table))
-
-    def _report(self, fitted: JSON) -> dict[str, Any]:
-        unscored, undecided = Counter[str](), Counter[str]()
-        asked = compared = 0
-        for shard in self.shards:
-            reasons = column(read_parquet(self.folder.shard(shard), ["unscored"]), "unscored")
-            asked += len(reasons)
-            unscored.update(filter(None, reasons))
-            verdicts = column(self.comparisons(shard), "undecided")
-            compared += len(verdicts)
-            undecided.update(filter(None, verdicts))
-        report = balanced(self.name, asked, asked - unscored.total(), unscored)
-        if self.scorer.compares:
-            report[_COMPARED] = balanced(_COMPARED, compared, compared - undecided.total(), undecided)
-        return report if fitted is None else {**report, "fitted": fitted}
+    def report(self) -> JSON:
+        """Counts scored and unscored candidates."""
+        return score_report(_tables_of(self), self.shards)
 
 
-def comparisons_for_a_rule(table: pa.Table, compares: str) -> pl.DataFrame:
-    """Decided comparisons as `PairRule.pair` takes them.
+@dataclass(frozen=True, kw_only=True)
+class CombineJob(ShardJob):
+    """Makes the scores of a composite scorer of those of its members."""
+
+    scorer: CompositeScorer
+    members: Mapping[str, ScoreTables]
+    """Finished tables of the members, by the members' names."""
+    fitted: JSON = None
+    """What `CompositeScorer.fit` found of all prompts; filled by `prepared`."""
+
+    def prepared(self) -> Self:
+        """Gives the job with what the scorer must know of all prompts before it can combine any."""
+        return replace(self, fitted=self.scorer.fit(self._all_member_scores))
+
+    def make(self, shard: int) -> None:
+        """Combines the members' scores of a shard."""
+        tasks = list(self._member_scores(shard))
+        results = [self.scorer.combine(each, self.fitted) for each in tasks]
+        for (answers, _), scored in zip(tasks, results, strict=True):
+            check_scored(answers, scored)
+        write_scores(_tables_of(self), shard, results, sum(len(answers.candidates) for answers, _ in tasks))
+
+    def report(self) -> JSON:
+        """Counts scored and unscored candidates, and adds what was fitted."""
+        report = score_report(_tables_of(self), self.tables.shards)
+        return report if self.fitted is None else {**report, "fitted": self.fitted}
+
+    def _all_member_scores(self) -> Iterator[MemberScores]:
+        for shard in self.tables.shards:
+            yield from self._member_scores(shard)
+
+    def _member_scores(self, shard: int) -> Iterator[MemberScores]:
+        scored = {name: member.scored(shard) for name, member in self.members.items()}
+        for answers in self.tables.scorer_tasks(shard):
+            yield answers, {name: by_prompt[answers.prompt.prompt_id] for name, by_prompt in scored.items()}
+
+
+def write_scores(tables: ScoreTables, shard: int, results: Sequence[Scored], expected: int) -> None:
+    """Writes a shard of scores, after its comparisons.
 
     Args:
-        table: schema `prefdata.tables.schemas.COMPARISONS`.
-        compares: `Scorer.compares`: with `log_odds` they become the column `score`, else there is `probability`.
+        tables: of the stage.
+        shard: its number.
+        results: one for each prompt that has candidates, in order.
+        expected: number of candidates.
+
+    Raises:
+        ConservationError: there are more or fewer scores than candidates, or two of one candidate.
     """
-    frame = frame_of(table).filter(pl.col("undecided").is_null())
-    names = [name for name in COMPARISONS.names if name.endswith(("_a", "_b")) or name == "prompt_id"]
-    if compares == "log_odds":
-        return frame.select(*names, score="log_odds")
-    return frame.select(*names, "probability")
+    rows = [asdict(score) for scored in results for score in scored.scores]
+    if len(rows) != expected:
+        raise ConservationError(f"{tables.name}: {expected} candidates in, {len(rows)} scores out")
+    if tables.compares:
+        compared = pa.Table.from_pylist([asdict(one) for scored in results for one in scored.comparisons], COMPARISONS)
+        compared = compared.sort_by([(name, "ascending") for name in COMPARISONS.names])
+        write_table(tables.folder.side_table(COMPARED, shard), compared, COMPARISONS, [], tables.name)
+    scores = pa.Table.from_pylist(rows, SCORES)
+    write_table(tables.folder.shard(shard), scores, SCORES, CANDIDATE_KEY, tables.name)
+
+
+def score_report(tables: ScoreTables, shards: Sequence[int]) -> dict[str, Any]:
+    """Counts scored and unscored candidates, decided and undecided comparisons: the report of a stage of scores."""
+    report = _counted(tables.name, [tables.folder.shard(shard) for shard in shards], "unscored")
+    if tables.compares:
+        files = [tables.folder.side_table(COMPARED, shard) for shard in shards]
+        report[COMPARED] = _counted(COMPARED, files, "undecided")
+    return report
+
+
+def _counted(name: str, files: Sequence[Any], reason: str) -> dict[str, Any]:
+    rows, reasons = count_rows(files), count_reasons(files, reason)
+    return balanced(name, rows, rows - reasons.total(), reasons)
+
+
+def _tables_of(job: ScoreJob | CombineJob) -> ScoreTables:
+    return ScoreTables(job.name, job.folder, bool(job.scorer.compares))

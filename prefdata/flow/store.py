@@ -1,9 +1,10 @@
-"""The build folder: stage folders, shards that appear at once or not at all, journals, and who may write.
+"""The build folder: stage folders, shards that appear whole or not at all, journals, and the right to write.
 
 ::
 
     BUILD/
-      prefdata.lock.json
+      prefdata.lock.json                 every input pinned
+      prefdata.recipe.json               the recipe, with its profile applied
       spending.jsonl                     what endpoints were paid, if any was
       stages/prompts-<key>-256/            shard-00000.parquet  drops-00000.parquet  stage.json
       stages/candidates-policy-<key>-256/  journal-00003.jsonl while shard 3 is under way
@@ -13,189 +14,29 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import glob
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 from prefdata.errors import StoreError
+from prefdata.flow.disk import store_errors, sync, write_json
 from prefdata.spec import JSON, canonical_json
 
-__all__ = [
-    "BuildFolder",
-    "Journal",
-    "StageFolder",
-    "check_replaceable",
-    "replace_folder",
-    "store_errors",
-    "write_atomically",
-    "write_json",
-]
+__all__ = ["SHARD_SIZE", "BuildFolder", "Journal", "StageFolder", "build_folder"]
 
-_MEANING = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command again: it goes on where it stopped"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
-    errno.EFBIG: ("a file would be larger than this system allows", "raise the limit, then run the command again"),
-    errno.EACCES: ("the folder can't be written by this user", "choose another folder with --out"),
-    errno.EPERM: ("the folder can't be written by this user", "choose another folder with --out"),
-    errno.EROFS: ("the file system is read-only", "choose another folder with --out"),
-    errno.ENOENT: ("its folder can't be made, or was deleted meanwhile", "choose another folder with --out"),
-    errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
-    errno.ENAMETOOLONG: ("the path is longer than this system allows", "choose another folder with --out"),
-    errno.ELOOP: ("its links lead in a circle", "choose another folder with --out"),
-    errno.EEXIST: ("there is a file of that name", "choose another folder with --out"),
-}
-
-
-@contextmanager
-def store_errors(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into a `StoreError` that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _MEANING:
-            raise
-        why, hint = _MEANING[error.errno]
-        raise StoreError(f"{str(path)!r} can't be written: {why}", hint=hint) from error
-
-
-def _sync(path: Path) -> None:
-    """Makes a file's content, or the names in a folder, safe against a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a file beside `path`, then puts it there at once, safe against a crash and a power cut.
-
-    Raises:
-        StoreError: the folder can't be written or is full. What was there before is untouched.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with store_errors(path):
-        try:
-            write(beside)
-            _sync(beside)
-            beside.replace(path)
-            _sync(path.parent)
-        finally:
-            beside.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: JSON) -> None:
-    """Writes a value as indented JSON with sorted keys, atomically."""
-    text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-    def write(beside: Path) -> None:
-        beside.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
-
-
-def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Lets `fill` write into an empty folder beside `folder`, then puts that in its place.
-
-    Only a folder that holds a dataset of ours, or nothing, is replaced.
-
-    Raises:
-        StoreError: the parent can't be written or is full. What was there before is untouched.
-    """
-    folder = folder.absolute()
-    check_replaceable(folder)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    with store_errors(folder):
-        _mend(folder)
-        try:
-            beside.mkdir(parents=True)
-            fill(beside)
-            others = {child.name for child in folder.iterdir()} if folder.exists() else set()
-            if others := others - {child.name for child in beside.iterdir()} - _listed(folder):
-                raise _foreign(folder, min(others))
-            for path in [beside, *sorted(beside.rglob("*"))]:
-                _sync(path)
-            if folder.exists():
-                folder.rename(old)
-            try:
-                beside.rename(folder)
-            except OSError:
-                if old.exists():
-                    old.rename(folder)
-                raise
-            _sync(folder.parent)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _listed(folder: Path) -> set[str]:
-    """What an earlier dataset's manifest names at the top of its folder; the new one may lack some of it."""
-    try:
-        files = json.loads((folder / "prefdata.manifest.json").read_text(encoding="utf-8"))["files"]
-        return {str(name).partition("/")[0] for name in files}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return set()
-
-
-def check_replaceable(folder: Path) -> None:
-    """Refuses a place where `replace_folder` would not write, before anything is spent on filling it.
-
-    Raises:
-        StoreError: it is a file, or holds something else than a dataset of ours.
-    """
-    with store_errors(folder):
-        if folder.exists() and not folder.is_dir():
-            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
-            raise _foreign(folder, next(folder.iterdir()).name)
-
-
-def _mend(folder: Path) -> None:
-    """Clears what killed processes left beside `folder`; a dataset that one of them had put aside comes back."""
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
-        process, _, kind = left.name.removeprefix(f".{folder.name}.").partition(".")
-        # Process ids come again, in containers at every start: what bears ours is not ours yet.
-        if kind not in ("part", "old") or not process.isdigit() or _runs(int(process)):
-            continue
-        if kind == "old" and not folder.exists():
-            left.rename(folder)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
-
-
-def _runs(process: int) -> bool:
-    if process == os.getpid():
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _foreign(folder: Path, name: str) -> StoreError:
-    return StoreError(
-        f"{str(folder)!r} holds other files ({name!r}), which writing a dataset there would delete",
-        valid="a new or empty folder, or one that holds a dataset of prefdata and nothing else",
-        hint="choose another folder with --out",
-    )
+SHARD_SIZE = 256
+"""Prompts of a shard."""
 
 
 class Journal:
-    """Finished work of one shard that is not written yet: one line each, appended the moment it is known.
+    """Keeps the finished results of a shard that is not written yet: one line each, appended at once.
 
     A line is `<crc32 of the rest, 8 hex digits> <JSON>`. The bytes are handed to the system at once, so killing the
     process loses nothing that was appended; `sync` makes them safe against a power cut.
@@ -206,7 +47,7 @@ class Journal:
         self._file: IO[bytes] | None = None
 
     def read(self) -> Iterator[JSON]:
-        """The records so far; a torn or damaged end is cut off."""
+        """Reads the records so far, and cuts a torn or damaged end off."""
         if not self.path.exists():
             return
         good = 0
@@ -227,7 +68,7 @@ class Journal:
         with store_errors(self.path):
             if self._file is None:
                 self._file = self.path.open("ab", buffering=0)
-                _sync(self.path.parent)
+                sync(self.path.parent)
             line = b"%08x %s\n" % (zlib.crc32(text), text)
             while line:
                 line = line[self._file.write(line) :]
@@ -253,20 +94,20 @@ class StageFolder:
     path: Path
 
     def shard(self, number: int) -> Path:
-        """Where shard `number` stands. It exists exactly when it is complete."""
+        """Gives the path of shard `number`. The file exists exactly when the shard is complete."""
         return self.path / f"shard-{number:05d}.parquet"
 
     def side_table(self, kind: str, number: int) -> Path:
-        """A second table of shard `number` (`drops`, `candidate_drops`); written before the shard itself."""
+        """Gives the path of a second table of shard `number` (`drops`, ...); it is written before the shard itself."""
         return self.path / f"{kind}-{number:05d}.parquet"
 
     def journal(self, number: int) -> Journal:
-        """The journal of shard `number`."""
+        """Gives the journal of shard `number`."""
         return Journal(self.path / f"journal-{number:05d}.jsonl")
 
     @property
     def report(self) -> JSON | None:
-        """What the finished stage counted; None while it is not finished."""
+        """Counts of the finished stage; None while it is not finished."""
         path = self.path / "stage.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -275,7 +116,7 @@ class StageFolder:
         write_json(self.path / "stage.json", report)
 
     def create(self) -> None:
-        """Makes the folder, and clears what a killed run left half written."""
+        """Makes the folder, and removes what a killed run left half written."""
         with store_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for left in self.path.glob(".*.part"):
@@ -299,17 +140,22 @@ class BuildFolder:
         return self.root / "prefdata.lock.json"
 
     @property
+    def recipe_file(self) -> Path:
+        """The recipe, with its profile applied."""
+        return self.root / "prefdata.recipe.json"
+
+    @property
     def spending_file(self) -> Path:
         """What endpoints were paid over all runs."""
         return self.root / "spending.jsonl"
 
     def stage(self, name: str, key: str, shard_size: int) -> StageFolder:
-        """The folder of stage `name` under a fingerprint, in shards of so many prompts."""
+        """Gives the folder of stage `name` under a key, in shards of a given number of prompts."""
         return StageFolder(self.root / "stages" / f"{name}-{key[:16]}-{shard_size}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Holds the right to write; the system gives it back when the process ends, however it ends.
+        """Holds the right to write; the system releases it when the process ends, however it ends.
 
         Raises:
             StoreError: another build holds it, or the folder can't be made.
@@ -331,3 +177,13 @@ class BuildFolder:
                 else:
                     left.unlink(missing_ok=True)
             yield
+
+
+def build_folder(name: str, out: str | Path | None) -> BuildFolder:
+    """Gives the folder of a recipe's build.
+
+    Args:
+        name: the recipe's name.
+        out: the folder; None takes `builds/<name>`.
+    """
+    return BuildFolder(Path(out) if out is not None else Path("builds") / name)

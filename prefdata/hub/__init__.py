@@ -1,4 +1,4 @@
-"""The only door to `datasets` and `huggingface_hub`: reading always at a commit, writing always one commit.
+"""The only code that uses `datasets` and `huggingface_hub`: reads always at a commit, writes always one commit.
 
 The clients take the endpoint, the token and the cache folder from their own environment variables (`HF_ENDPOINT`,
 `HF_TOKEN`, `HF_HOME`); no token is kept or shown here.
@@ -13,22 +13,24 @@ from prefdata.hub.reading import (
     download_model,
     locked_commits,
     resolve_dataset,
-    resolve_dataset_folder,
     resolve_model,
 )
 from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
+from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
     "REPO_ID",
+    "Found",
     "HubCommit",
     "HubDataset",
     "HubFile",
     "UndecidedError",
-    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
+    "find_dataset",
     "locked_commits",
+    "repo_and_revision",
     "resolve_dataset",
     "resolve_model",
 ]

@@ -1,7 +1,7 @@
-"""What every talk with a Hub shares: the client, patience, and its errors in our words.
+"""Shared by everything that calls the Hub: the client, retries, and translation of its errors.
 
-Messages of the clients are not passed on, since they may quote signed addresses: an error tells the repository, what is
-wrong and what to do, in our words.
+Messages of the clients are not passed on, because they may quote signed addresses. An error names the repository, the
+problem and what to do next.
 """
 
 from __future__ import annotations
@@ -18,30 +18,35 @@ from urllib.parse import urlsplit
 from prefdata.errors import InputError, MissingExtraError, ModelError, StoreError, UserError
 
 Kind: TypeAlias = Literal["dataset", "model"]
-"""What a repository holds."""
+"""Type of a repository."""
 
 _T = TypeVar("_T")
 PASSING = (408, 429, 500, 502, 503, 504)
-"""Answers that may be others a moment later."""
+"""HTTP status codes after which the same request may succeed a moment later."""
 _WAITS = (1.0, 2.0, 4.0)
+"""Seconds between the tries of one request."""
 
 
 def client() -> ModuleType:
-    """The package `huggingface_hub`."""
+    """Imports the package `huggingface_hub`.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         import huggingface_hub
     except ImportError as error:
         raise MissingExtraError.of("the Hub", "huggingface_hub", "hub") from error
-    found: ModuleType = huggingface_hub
-    return found
+    package: ModuleType = huggingface_hub
+    return package
 
 
-def patiently(call: Callable[[], _T], *, broken: bool = False) -> _T:
-    """Calls, and calls again after an answer that may pass (429, 5xx); the clients themselves give up at the first.
+def with_retries(call: Callable[[], _T], *, broken: bool = False) -> _T:
+    """Calls a function again after an HTTP error that may pass (408, 429, 5xx); the clients themselves never retry.
 
     Args:
-        call: asks the Hub.
-        broken: call again after a broken connection too.
+        call: sends a request to the Hub.
+        broken: retry after a broken connection too.
     """
     from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.utils import httpx
@@ -60,11 +65,11 @@ def patiently(call: Callable[[], _T], *, broken: bool = False) -> _T:
 
 
 class DatasetOutOfReachError(InputError):
-    """No answer from the Hub at all."""
+    """Raised when the Hub cannot be reached for a dataset."""
 
 
 class ModelOutOfReachError(ModelError):
-    """No answer from the Hub at all."""
+    """Raised when the Hub cannot be reached for a model."""
 
 
 def _kind_of(kind: Kind) -> type[UserError]:
@@ -72,8 +77,8 @@ def _kind_of(kind: Kind) -> type[UserError]:
 
 
 @contextmanager
-def explained(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
-    """Turns what the clients raise into one `UserError`. The original is dropped: it may quote a signed address."""
+def translated_errors(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
+    """Turns errors of the clients into one `UserError`. The original is dropped: it may quote a signed address."""
     from huggingface_hub import errors
     from huggingface_hub.utils import httpx
 
@@ -82,9 +87,9 @@ def explained(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
     try:
         yield
     except errors.HFValidationError:
-        raise _kind_of(kind)(f"{repo!r} is no repository's name", valid="namespace/name") from None
+        raise _kind_of(kind)(f"{repo!r} is not a valid repository name", valid="namespace/name") from None
     except errors.HfHubHTTPError as error:
-        raise _answered(kind, what, revision, error) from None
+        raise _http_error(kind, what, revision, error) from None
     except errors.LocalEntryNotFoundError:
         raise _unreachable(kind, what, "it is not in the cache") from None
     except (errors.OfflineModeIsEnabled, httpx.HTTPError, ConnectionError) as error:
@@ -94,17 +99,17 @@ def explained(kind: Kind, repo: str, revision: str | None) -> Iterator[None]:
     except unreadable as error:
         raise InputError(
             f"{what} at {revision}: `datasets` can't read its files ({type(error).__name__})",
-            hint=f"look at its files and at the viewer's message on {place()}/datasets/{repo}",
+            hint=f"look at its files and at the viewer's message on {endpoint_url()}/datasets/{repo}",
         ) from None
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What `datasets` raises for broken files, scripts and cards. Until it is imported nothing can raise its own."""
+    """Returns the errors of `datasets` about broken files, scripts and cards; its own only once it is imported."""
     module = sys.modules.get("datasets.exceptions")
     return (RuntimeError, ValueError) if module is None else (RuntimeError, ValueError, module.DatasetsError)
 
 
-def _answered(kind: Kind, what: str, revision: str | None, error: Any) -> UserError:
+def _http_error(kind: Kind, what: str, revision: str | None, error: Any) -> UserError:
     from huggingface_hub import errors
 
     status, own = status_of(error), _kind_of(kind)
@@ -117,20 +122,22 @@ def _answered(kind: Kind, what: str, revision: str | None, error: Any) -> UserEr
         return own(f"{what} has no revision {revision!r}", valid="a branch, a tag, or a commit SHA of this repository")
     if isinstance(error, errors.RepositoryNotFoundError):
         return own(
-            f"{what} does not exist on {place()}, or is private and can't be seen from here (HTTP {status})",
+            f"{what} does not exist on {endpoint_url()}, or is private and can't be seen from here (HTTP {status})",
             hint="check the name; for a private one log in: hf auth login (or set HF_TOKEN)",
         )
     if status == 401:
-        return own(f"{place()} refused the token when asked for {what} (HTTP 401)", hint="hf auth login")
+        return own(f"{endpoint_url()} refused the token in a request for {what} (HTTP 401)", hint="hf auth login")
     if status in (403, 404):
         return own(f"{what} can't be read with this token (HTTP {status})", hint="ask its owner for read access")
-    return own(f"{place()} failed when asked for {what} (HTTP {status})", hint="try again in some minutes")
+    return own(
+        f"{endpoint_url()} failed to answer a request for {what} (HTTP {status})", hint="try again in some minutes"
+    )
 
 
 def _unreachable(kind: Kind, what: str, why: str) -> UserError:
     own = DatasetOutOfReachError if kind == "dataset" else ModelOutOfReachError
     return own(
-        f"{place()} can't be reached for {what} ({why})",
+        f"{endpoint_url()} can't be reached for {what} ({why})",
         hint="check the network, HF_ENDPOINT and HF_HUB_OFFLINE; once downloaded, a full commit SHA as revision "
         "needs no network",
     )
@@ -142,26 +149,27 @@ def _no_files(kind: Kind, what: str, repo: str, revision: str | None, error: OSE
             f"the cache of the Hub's clients can't be written or read: {os.strerror(error.errno)}",
             hint="free space, or set HF_HOME to another folder",
         )
-    # `datasets` says "no data file" for almost anything, closed and failing repositories included: ask for the reason.
+    # `datasets` reports "no data file" for almost anything, closed and failing repositories included.
     try:
-        with explained(kind, repo, revision):
+        with translated_errors(kind, repo, revision):
             client().HfApi().auth_check(repo, repo_type=kind)
     except UserError as reason:
         return reason
     return _kind_of(kind)(
-        f"{what} at {revision} holds no data file that can be read",
+        f"{what} at {revision} has no readable data file",
         valid="Parquet, JSON lines, CSV or text files",
         hint="try again in some minutes if its files look right: the Hub may be failing",
     )
 
 
 def status_of(error: Any) -> int | None:
+    """Returns the HTTP status of an error; None where no response came."""
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
 
 
-def place() -> str:
-    """The endpoint without any user name or password in its address."""
+def endpoint_url() -> str:
+    """Returns the address of the Hub, without any user name or password in it."""
     parts = urlsplit(str(client().constants.ENDPOINT))
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{parts.port}" if parts.port else "")

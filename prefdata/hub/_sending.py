@@ -1,4 +1,4 @@
-"""Small things around sending files: whose error counts, no bars where nobody watches, messages made harmless."""
+"""Helpers for uploads: re-raise errors of upload threads, hide progress bars without a terminal, redact messages."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _ADDRESS = re.compile(r"\bhttps?://\S+")
 
 
 @contextmanager
-def unwrapped() -> Iterator[None]:
-    """The answer to a file that was sent is what counts, not that it was sent in a thread."""
+def thread_errors() -> Iterator[None]:
+    """Re-raises the uploading thread's own error instead of the RuntimeError that wraps it."""
     try:
         yield
     except RuntimeError as error:
@@ -26,8 +26,8 @@ def unwrapped() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Without bars where nobody watches."""
+def no_progress_bars() -> Iterator[None]:
+    """Hides the progress bars of the client where stderr is not a terminal."""
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     if sys.stderr.isatty() or are_progress_bars_disabled():
@@ -40,14 +40,14 @@ def quiet() -> Iterator[None]:
         enable_progress_bars()
 
 
-def asked_to_wait(error: Any) -> float | None:
-    """The seconds that an answer asks to wait."""
-    asked = getattr(error.response, "headers", {}).get("Retry-After", "")
-    return float(asked) if str(asked).isdecimal() else None
+def requested_wait(error: Any) -> float | None:
+    """Returns the seconds of the header `Retry-After`; None without one."""
+    seconds = getattr(error.response, "headers", {}).get("Retry-After", "")
+    return float(seconds) if str(seconds).isdecimal() else None
 
 
-def harmless(text: str, width: int = 300) -> str:
-    """A message from outside as one plain line: no address, token or control character."""
+def redacted(text: str, width: int = 300) -> str:
+    """Returns a message of the client as one line without addresses, tokens or control characters."""
     text = _ADDRESS.sub("(address)", _TOKEN.sub("(token)", text))
     token = client().get_token()
     text = text.replace(token, "(token)") if token else text

@@ -1,4 +1,4 @@
-"""Datasets and models of the Hub, always read at a commit."""
+"""Reads datasets and models of the Hub, always at a commit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from types import ModuleType
 from typing import Any
 
 from prefdata.errors import InputError, MissingExtraError, ModelError, closest
-from prefdata.hub._client import DatasetOutOfReachError, Kind, ModelOutOfReachError, client, explained, patiently
+from prefdata.hub._client import (
+    DatasetOutOfReachError,
+    Kind,
+    ModelOutOfReachError,
+    client,
+    translated_errors,
+    with_retries,
+)
 from prefdata.tables.files import check_columns
 
 __all__ = [
     "REPO_ID",
-    "resolve_dataset_folder",
     "dataset_rows",
     "download_dataset",
     "download_model",
@@ -29,7 +35,6 @@ __all__ = [
 REPO_ID = r"^[\w.-]+(/[\w.-]+)?$"
 """Pattern of a repository's name: `namespace/name`, or the bare name of an old one."""
 
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _WEIGHTS = "*.safetensors"
 _LOCKED: ContextVar[tuple[Mapping[str, str], dict[str, str]]] = ContextVar("locked_commits")
@@ -37,7 +42,7 @@ _MODEL_FILES = ["*.json", "*.jinja", "*.model", "*.txt"]
 
 
 def resolve_dataset(repo: str, revision: str | None = None) -> str:
-    """The commit SHA of a dataset's branch, tag or (shortened) commit; None is the main branch.
+    """Resolves a dataset's branch, tag or (shortened) commit to a commit SHA; None is the main branch.
 
     Raises:
         InputError: no such repository or revision, no access to it, or no answer from the Hub.
@@ -47,7 +52,7 @@ def resolve_dataset(repo: str, revision: str | None = None) -> str:
 
 
 def resolve_model(repo: str, revision: str | None = None) -> str:
-    """The commit SHA of a model's branch, tag or (shortened) commit; None is the main branch.
+    """Resolves a model's branch, tag or (shortened) commit to a commit SHA; None is the main branch.
 
     Raises:
         ModelError: no such repository or revision, no access to it, or no answer from the Hub.
@@ -59,13 +64,13 @@ def resolve_model(repo: str, revision: str | None = None) -> str:
 def dataset_rows(
     repo: str, config: str | None, split: str, sha: str, *, only: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one split at one commit, in order, as plain Python values.
+    """Reads the rows of one split at one commit, in order, as plain Python values.
 
     The split is downloaded once and kept in the cache of `datasets`.
 
     Args:
         repo: the dataset's repository.
-        config: a named configuration; None takes the default one.
+        config: name of a configuration; None takes the default one.
         split: a split, or an expression of splits (`train[:1000]`).
         sha: the full commit SHA, from `resolve_dataset`.
         only: the columns to read; all must exist.
@@ -75,8 +80,8 @@ def dataset_rows(
         MissingExtraError: `datasets` is not installed.
     """
     datasets = _datasets()
-    with explained("dataset", repo, sha):
-        builder = patiently(lambda: _builder(datasets, repo, config, sha))
+    with translated_errors("dataset", repo, sha):
+        builder = with_retries(lambda: _builder(datasets, repo, config, sha))
         _check_commit(builder, repo, sha)
         splits = list(builder.info.splits or builder.config.data_files or ())
         for name in re.sub(r"\[.*?\]", "", split).split("+"):
@@ -84,7 +89,7 @@ def dataset_rows(
                 raise InputError(
                     f"the dataset {repo!r} has no split {name!r}", valid=f"splits: {closest(name, splits)}"
                 )
-        patiently(builder.download_and_prepare)
+        with_retries(builder.download_and_prepare)
         table = builder.as_dataset(split=split)
     if only is not None:
         check_columns(f"the dataset {repo!r}", only, table.column_names)
@@ -97,14 +102,14 @@ def download_model(
 ) -> Path:
     """Downloads a model's configuration, tokenizer and safetensors weights, and returns their folder.
 
-    Pickled weights are never fetched, and Python files only on request, since loading either runs code.
+    Pickled weights are never fetched, and Python files only where `code` is set, because loading either runs code.
 
     Args:
         repo: the model's repository.
         sha: the full commit SHA, from `resolve_model`.
         code: fetch the repository's Python files too.
-        weights: without them, only the configuration and the tokenizer are fetched.
-        config: the file that makes it a model; an adapter has another.
+        weights: fetch the weights too; otherwise only the configuration and the tokenizer.
+        config: name of the configuration file that must exist; an adapter has another.
 
     Raises:
         ModelError: the files can't be fetched, or the repository lacks a configuration or safetensors weights.
@@ -112,12 +117,12 @@ def download_model(
     """
     api = client()
     patterns = [*_MODEL_FILES, *(["*.py"] if code else []), *([_WEIGHTS] if weights else [])]
-    with explained("model", repo, sha):
-        found = patiently(
+    with translated_errors("model", repo, sha):
+        path = with_retries(
             # Folders inside a model repository hold other formats of the same weights.
             lambda: api.snapshot_download(repo, revision=sha, allow_patterns=patterns, ignore_patterns=["*/*"])
         )
-    folder = Path(found)
+    folder = Path(path)
     if weights:
         _check_model(repo, folder, config)
     return folder
@@ -137,9 +142,9 @@ def download_dataset(repo: str, revision: str | None = None, *, only: Sequence[s
     """
     api = client()
     sha = resolve_dataset(repo, revision)
-    with explained("dataset", repo, sha):
-        found = patiently(lambda: api.snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=only))
-    return Path(found), sha
+    with translated_errors("dataset", repo, sha):
+        path = with_retries(lambda: api.snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=only))
+    return Path(path), sha
 
 
 def _datasets() -> ModuleType:
@@ -148,22 +153,22 @@ def _datasets() -> ModuleType:
         import datasets
     except ImportError as error:
         raise MissingExtraError.of("a dataset of the Hub", "datasets", "hub") from error
-    found: ModuleType = datasets
-    return found
+    package: ModuleType = datasets
+    return package
 
 
 @contextmanager
-def locked_commits(known: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """Within the block, a repository's branch or tag stands for the commit that `known` says.
+def locked_commits(commits: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """Resolves each branch or tag within the block to the commit that `commits` names for it.
 
     Args:
-        known: what an earlier block yielded; empty resolves everything anew.
+        commits: what an earlier block yielded; empty asks the Hub for every commit.
 
     Yields:
-        `kind:repo@revision` → commit SHA, filled with all that the block resolves.
+        `kind:repo@revision` → commit SHA, filled with every commit that the block resolves.
     """
     used: dict[str, str] = {}
-    token = _LOCKED.set((known, used))
+    token = _LOCKED.set((commits, used))
     try:
         yield used
     finally:
@@ -171,21 +176,21 @@ def locked_commits(known: Mapping[str, str]) -> Iterator[dict[str, str]]:
 
 
 def _resolve(kind: Kind, repo: str, revision: str | None) -> str:
-    known, used = _LOCKED.get(({}, {}))
+    locked, used = _LOCKED.get(({}, {}))
     name = f"{kind}:{repo}@{revision or 'main'}"
-    used[name] = known.get(name) or used.get(name) or _ask(kind, repo, revision)
+    used[name] = locked.get(name) or used.get(name) or _requested_sha(kind, repo, revision)
     return used[name]
 
 
-def _ask(kind: Kind, repo: str, revision: str | None) -> str:
+def _requested_sha(kind: Kind, repo: str, revision: str | None) -> str:
     api = client().HfApi()
-    ask = api.dataset_info if kind == "dataset" else api.model_info
+    request = api.dataset_info if kind == "dataset" else api.model_info
     try:
-        with explained(kind, repo, revision):
-            return str(patiently(lambda: ask(repo, revision=revision)).sha)
+        with translated_errors(kind, repo, revision):
+            return str(with_retries(lambda: request(repo, revision=revision)).sha)
     except (DatasetOutOfReachError, ModelOutOfReachError):
         if revision is not None and _COMMIT.fullmatch(revision):
-            # A full SHA names one commit for ever: whether it is in the cache shows when it is read.
+            # A full SHA always names the same commit; reading it shows whether the cache has it.
             return revision
         raise
 
@@ -204,17 +209,17 @@ def _builder(datasets: ModuleType, repo: str, config: str | None, sha: str) -> A
             raise InputError(
                 f"the dataset {repo!r} has several configurations and no default one",
                 valid=f"configurations: {', '.join(names)}",
-                hint="name one",
+                hint="name one of them",
             ) from error
         raise
 
 
 def _check_commit(builder: Any, repo: str, sha: str) -> None:
-    """Refuses what `datasets` takes in place of an unreachable commit: its latest cached one, or a local folder."""
+    """Refuses the replacements of `datasets` for an unreachable commit: its latest cached one, or a local folder."""
     if builder.hash != sha:
         raise InputError(
-            f"the dataset {repo!r} can't be had at commit {sha}: the Hub can't be reached, and the cache holds "
-            "another commit (or a folder of this name stands in the current folder)",
+            f"the dataset {repo!r} is not available at commit {sha}: the Hub can't be reached, and the cache holds "
+            "another commit (or the current folder holds a folder of this name)",
             hint="try again with the Hub in reach, from another folder",
         )
 
@@ -238,16 +243,3 @@ def _check_model(repo: str, folder: Path, config: str) -> None:
             valid="weights as *.safetensors at the top of the repository",
             hint="other formats are not loaded; look for a converted copy of the model",
         )
-
-
-def resolve_dataset_folder(where: str | Path) -> Path:
-    """The path itself where there is such a file or folder; `OWNER/NAME[@REVISION]` is downloaded otherwise.
-
-    Raises:
-        InputError: no such repository or revision, no access to it, or the files can't be fetched.
-        MissingExtraError: `huggingface_hub` is not installed.
-    """
-    named = _REPO.fullmatch(str(where))
-    if Path(where).exists() or not named or named["repo"].startswith("."):
-        return Path(where)
-    return download_dataset(named["repo"], named["revision"])[0]

@@ -1,7 +1,7 @@
-"""`HubDataset`: a dataset repository that is written to, one commit at a time.
+"""`HubDataset`: writes to a dataset repository, one commit at a time.
 
-`create_commit` of the client is never retried by it, and a lost answer doesn't say whether the commit was made. So a
-commit here ends in one of three ways: it was made, the Hub refused it for good (`PublishError`), or nobody knows yet
+The client never retries `create_commit`, and a lost answer doesn't show whether the commit was made. So a commit here
+ends in one of three ways: it was made, the Hub refused it for good (`PublishError`), or its outcome is unknown
 (`UndecidedError`), after which the caller looks at the branch again.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from prefdata.errors import PublishError
-from prefdata.hub._client import PASSING, client, patiently, place, status_of
-from prefdata.hub._sending import asked_to_wait, harmless, quiet, unwrapped
+from prefdata.hub._client import PASSING, client, endpoint_url, status_of, with_retries
+from prefdata.hub._sending import no_progress_bars, redacted, requested_wait, thread_errors
 from prefdata.lazy import pa, pq
 
 __all__ = ["HubCommit", "HubDataset", "HubFile", "UndecidedError"]
@@ -24,19 +24,19 @@ __all__ = ["HubCommit", "HubDataset", "HubFile", "UndecidedError"]
 _T = TypeVar("_T")
 _MOVED = (409, 412)
 _LONGEST_WAIT = 120.0
-"""Seconds; a Hub that asks for more is not waited for."""
+"""Seconds; a Hub that asks for a longer pause ends the push."""
 _PROPOSALS = 20
-"""So many of the latest pull requests are looked at."""
+"""Number of the latest pull requests that are searched for a commit of ours."""
 _XET_ANSWER = re.compile(r"client error \((4\d\d)")
 
 
 class UndecidedError(Exception):
-    """The branch has moved on, or the answer to a commit was lost.
+    """Raised when the branch has moved on, or the answer to a commit was lost.
 
     Args:
-        why: in a few words.
-        wait: seconds that the Hub asks to wait; None leaves it to the caller.
-        refused: the Hub has certainly not done it.
+        why: the cause in a few words.
+        wait: seconds that the Hub asks to wait; None where it names none.
+        refused: whether the Hub has certainly not made the commit.
     """
 
     def __init__(self, why: str, wait: float | None = None, *, refused: bool = False) -> None:
@@ -47,7 +47,7 @@ class UndecidedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """A file of a repository, as the Hub's list of files tells it."""
+    """A file of a repository, as the Hub lists it."""
 
     size: int
     digest: str
@@ -57,104 +57,106 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True)
 class HubCommit:
-    """A commit that was made."""
+    """A commit on the Hub."""
 
     sha: str
     pull_request: str | None = None
-    """Its ref (`refs/pr/1`), where the commit is a proposal."""
+    """Ref of the pull request (`refs/pr/1`) where the commit is a proposal."""
 
 
 class HubDataset:
-    """A dataset repository; each method asks the Hub.
+    """A dataset repository; each method sends requests to the Hub.
 
     Args:
         repo: `owner/name`.
 
     Raises:
-        PublishError: of every method, when the Hub refuses or can't be reached.
+        PublishError: by every method, when the Hub refuses or can't be reached; here, without a token.
     """
 
     def __init__(self, repo: str) -> None:
         hub = client()
         if hub.get_token() is None:
-            raise PublishError("nobody is logged in to the Hub", hint="hf auth login, or set HF_TOKEN")
+            raise PublishError("there is no token for the Hub", hint="hf auth login, or set HF_TOKEN")
         self.repo = repo
         self._api = hub.HfApi()
 
     @property
     def address(self) -> str:
-        """Where people look at it."""
-        return f"{place()}/datasets/{self.repo}"
+        """Address of the dataset's page."""
+        return f"{endpoint_url()}/datasets/{self.repo}"
 
     def holds_token(self, content: bytes) -> bool:
-        """Whether the token that is in use stands in a file."""
+        """Returns whether a file contains the token that is in use."""
         token = client().get_token()
         return token is not None and token.encode() in content
 
     def create(self) -> bool:
-        """Makes the repository, private, where there is none; whether it is new."""
+        """Creates the repository, private, where there is none. Returns whether it is new."""
         try:
-            with self._told("made"):
-                self._asked(lambda: self._api.repo_info(self.repo, repo_type="dataset"))
+            with self._publish_errors("created"):
+                self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset"))
         except _AbsentError:
             pass
         else:
             return False
-        with self._told("made"):
-            self._asked(lambda: self._api.create_repo(self.repo, repo_type="dataset", private=True, exist_ok=True))
+        with self._publish_errors("created"):
+            self._retry(lambda: self._api.create_repo(self.repo, repo_type="dataset", private=True, exist_ok=True))
         return True
 
     def is_private(self) -> bool:
-        """Whether only its owners see it."""
-        with self._told("read"):
-            return bool(self._asked(lambda: self._api.repo_info(self.repo, repo_type="dataset")).private)
+        """Returns whether only its owners see the repository."""
+        with self._publish_errors("read"):
+            return bool(self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset")).private)
 
     def make_public(self) -> None:
-        """Opens it to everybody."""
-        with self._told("opened to everybody"):
-            self._asked(lambda: self._api.update_repo_settings(self.repo, repo_type="dataset", private=False))
+        """Makes the repository public."""
+        with self._publish_errors("made public"):
+            self._retry(lambda: self._api.update_repo_settings(self.repo, repo_type="dataset", private=False))
 
     def head(self, revision: str) -> str | None:
-        """The commit at a branch or tag; None where there is no such revision."""
+        """Returns the commit SHA of a branch or tag; None where there is no such revision."""
         from huggingface_hub.errors import RevisionNotFoundError
 
-        with self._told("read"):
+        with self._publish_errors("read"):
             try:
-                info = self._asked(lambda: self._api.repo_info(self.repo, repo_type="dataset", revision=revision))
+                info = self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset", revision=revision))
             except RevisionNotFoundError:
                 return None
             return str(info.sha)
 
     def make_branch(self, name: str) -> None:
-        """Makes a branch at the head of `main`."""
-        with self._told("given a branch"):
-            self._asked(lambda: self._api.create_branch(self.repo, repo_type="dataset", branch=name, exist_ok=True))
+        """Creates a branch at the head of `main`."""
+        with self._publish_errors("given a branch"):
+            self._retry(lambda: self._api.create_branch(self.repo, repo_type="dataset", branch=name, exist_ok=True))
 
     def tag(self, name: str) -> str | None:
-        """The commit that a tag names; None where there is no such tag."""
-        with self._told("read"):
-            refs = self._asked(lambda: self._api.list_repo_refs(self.repo, repo_type="dataset"))
+        """Returns the commit SHA of a tag; None where there is no such tag."""
+        with self._publish_errors("read"):
+            refs = self._retry(lambda: self._api.list_repo_refs(self.repo, repo_type="dataset"))
         return next((str(ref.target_commit) for ref in refs.tags if ref.name == name), None)
 
     def make_tag(self, name: str, sha: str) -> None:
-        """Names a commit; a tag that is there already is left as it is."""
-        with self._told("tagged"):
-            self._asked(
+        """Tags a commit; an existing tag is left as it is."""
+        with self._publish_errors("tagged"):
+            self._retry(
                 lambda: self._api.create_tag(self.repo, repo_type="dataset", tag=name, revision=sha, exist_ok=True)
             )
 
     def since(self, sha: str, revision: str) -> list[tuple[str, str]]:
-        """SHA and message of the commits of a branch that are younger than one of it, the latest first."""
-        with self._told("read"):
-            found = self._asked(lambda: self._api.list_repo_commits(self.repo, repo_type="dataset", revision=revision))
-        commits = [(str(commit.commit_id), f"{commit.title}\n{commit.message}") for commit in found]
-        known = [commit for commit, _ in commits]
-        return commits[: known.index(sha)] if sha in known else commits
+        """Returns SHA and message of a branch's commits after `sha`, the latest first."""
+        with self._publish_errors("read"):
+            entries = self._retry(
+                lambda: self._api.list_repo_commits(self.repo, repo_type="dataset", revision=revision)
+            )
+        commits = [(str(commit.commit_id), f"{commit.title}\n{commit.message}") for commit in entries]
+        shas = [commit for commit, _ in commits]
+        return commits[: shas.index(sha)] if sha in shas else commits
 
     def proposals(self, sha: str) -> Iterator[tuple[HubCommit, str]]:
-        """The latest pull requests of one commit upon `sha`, each with its message; the latest first."""
-        with self._told("read"):
-            refs = self._asked(
+        """Yields the latest pull requests of one commit upon `sha`, each with its message; the latest first."""
+        with self._publish_errors("read"):
+            refs = self._retry(
                 lambda: self._api.list_repo_refs(self.repo, repo_type="dataset", include_pull_requests=True)
             )
         for ref in sorted(refs.pull_requests or (), key=lambda ref: _number(ref.ref), reverse=True)[:_PROPOSALS]:
@@ -163,43 +165,43 @@ class HubDataset:
                 yield HubCommit(commits[0][0], ref.ref), commits[0][1]
 
     def files(self, sha: str) -> dict[str, HubFile]:
-        """Every file at a commit."""
-        with self._told("read"):
-            found = self._asked(
+        """Lists every file at a commit."""
+        with self._publish_errors("read"):
+            entries = self._retry(
                 lambda: list(self._api.list_repo_tree(self.repo, repo_type="dataset", revision=sha, recursive=True))
             )
         return {
             file.path: HubFile(file.size, file.lfs.sha256 if file.lfs else file.blob_id, file.lfs is not None)
-            for file in found
+            for file in entries
             if hasattr(file, "blob_id")
         }
 
     def read(self, sha: str, name: str, limit: int) -> bytes:
-        """A file's first `limit` bytes at a commit; nothing is kept on this machine."""
+        """Reads a file's first `limit` bytes at a commit; nothing is kept on this machine."""
 
-        def ask() -> bytes:
+        def request() -> bytes:
             with self._opened(sha, name) as file:
-                found: bytes = file.read(limit)
-                return found
+                content: bytes = file.read(limit)
+                return content
 
-        with self._told("read"):
-            return self._asked(ask)
+        with self._publish_errors("read"):
+            return self._retry(request)
 
     def parquet(self, sha: str, name: str) -> tuple[int, pa.Schema]:
-        """Rows and schema of a Parquet file at a commit, from its end; the data is not fetched."""
+        """Reads number of rows and schema of a Parquet file at a commit, from its footer; the data is not fetched."""
 
-        def ask() -> tuple[int, pa.Schema]:
+        def request() -> tuple[int, pa.Schema]:
             with self._opened(sha, name) as file, pq.ParquetFile(file) as table:
                 return int(table.metadata.num_rows), table.schema_arrow
 
-        with self._told("read"):
+        with self._publish_errors("read"):
             try:
-                return self._asked(ask)
+                return self._retry(request)
             except (pa.ArrowException, EOFError) as error:
-                raise PublishError(f"{name!r} of {self.repo!r} at {sha} is no whole Parquet file") from error
+                raise PublishError(f"{name!r} of {self.repo!r} at {sha} is not a whole Parquet file") from error
 
     def additions(self, files: Mapping[str, Path | bytes]) -> list[Any]:
-        """What a commit is to hold; hashes every file, so that each is sent as it is now."""
+        """Prepares the files of a commit; hashes each, so that it is sent as it is now."""
         hub = client()
         return [
             hub.CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(file) if isinstance(file, Path) else file)
@@ -207,12 +209,12 @@ class HubDataset:
         ]
 
     def upload(self, additions: Sequence[Any], branch: str, *, proposed: bool) -> None:
-        """Sends large files, which no reader sees before a commit names them; those that are there are not sent.
+        """Sends large files, which no reader sees before a commit names them; those on the Hub already are not sent.
 
         Raises:
-            UndecidedError: it may go better in a moment.
+            UndecidedError: the Hub was busy or the connection broke; the same call may succeed a moment later.
         """
-        with self._told("sent files"), self._undecided():
+        with self._publish_errors("sent files"), self._uncertain():
             self._api.preupload_lfs_files(
                 self.repo,
                 additions,
@@ -220,7 +222,7 @@ class HubDataset:
                 revision=branch,
                 create_pr=proposed,
                 free_memory=False,
-                # Left to itself, the client leaves out what the repository's own .gitignore names.
+                # Otherwise the client leaves out files that the repository's own .gitignore names.
                 gitignore_content="",
             )
 
@@ -235,15 +237,15 @@ class HubDataset:
         parent: str,
         proposed: bool,
     ) -> HubCommit:
-        """One commit upon `parent`, which must be the branch's head; or a pull request.
+        """Makes one commit upon `parent`, which must be the branch's head; or a pull request.
 
         Raises:
             UndecidedError: the branch has moved, the Hub is busy, or the answer was lost.
         """
         hub = client()
         operations = [*additions, *(hub.CommitOperationDelete(path_in_repo=name) for name in deleted)]
-        with self._told("given a commit"), self._undecided():
-            made = self._api.create_commit(
+        with self._publish_errors("given a commit"), self._uncertain():
+            info = self._api.create_commit(
                 self.repo,
                 operations,
                 commit_message=message,
@@ -253,102 +255,104 @@ class HubDataset:
                 create_pr=proposed,
                 parent_commit=parent,
             )
-        return HubCommit(str(made.oid), str(made.pr_revision) if proposed else None)
+        return HubCommit(str(info.oid), str(info.pr_revision) if proposed else None)
 
     def _opened(self, sha: str, name: str) -> Any:
-        # Neither listings nor files of an earlier moment: what is asked is what the Hub has now.
+        # Cached listings and files of an earlier moment would hide what the Hub has now.
         system = client().HfFileSystem(endpoint=self._api.endpoint, skip_instance_cache=True, use_listings_cache=False)
         return system.open(f"datasets/{self.repo}@{sha}/{name}", "rb", block_size=1 << 20)
 
-    def _asked(self, ask: Callable[[], _T]) -> _T:
-        """For what may be asked twice."""
-        return patiently(ask, broken=True)
+    def _retry(self, request: Callable[[], _T]) -> _T:
+        """Retries a request that may be sent twice, also after a broken connection."""
+        return with_retries(request, broken=True)
 
     @contextmanager
-    def _undecided(self) -> Iterator[None]:
+    def _uncertain(self) -> Iterator[None]:
         from huggingface_hub.errors import HfHubHTTPError
         from huggingface_hub.utils import httpx
 
         try:
-            with unwrapped(), quiet():
+            with thread_errors(), no_progress_bars():
                 yield
         except HfHubHTTPError as error:
             status = status_of(error)
             if status not in (*PASSING, *_MOVED):
                 raise
-            wait = asked_to_wait(error)
+            wait = requested_wait(error)
             if wait is not None and wait > _LONGEST_WAIT:
                 raise PublishError(
-                    f"{place()} asks to wait {wait:.0f} s before {self.repo!r} is written to again (HTTP {status})",
-                    hint="run the same command then: what was sent is not sent again",
+                    f"{endpoint_url()} asks to wait {wait:.0f} s before another write to {self.repo!r} (HTTP {status})",
+                    hint="run the same command after that: files that were sent are not sent again",
                 ) from None
             why = "another commit came first" if status in _MOVED else f"HTTP {status}"
             raise UndecidedError(why, wait, refused=status in (*_MOVED, 429)) from None
         except httpx.TransportError as error:
             raise UndecidedError(f"the connection broke ({type(error).__name__})") from None
         except ConnectionError as error:
-            # hf_xet tells the answer in its text only.
+            # hf_xet has the HTTP status in its text only.
             answer = _XET_ANSWER.search(str(error))
             if answer is not None and int(answer[1]) not in PASSING:
                 raise PublishError(
-                    f"{place()} answered HTTP {answer[1]} when asked for access to Xet",
+                    f"{endpoint_url()} answered HTTP {answer[1]} to a request for access to Xet",
                     valid="a token with write access, and a Hub that has Xet",
                     hint="for a Hub without Xet: HF_HUB_DISABLE_XET=1",
                 ) from None
             raise UndecidedError("the connection to Xet broke") from None
 
     @contextmanager
-    def _told(self, what: str) -> Iterator[None]:
-        """Turns what the client raises into one `PublishError`. The original is dropped: it may quote an address."""
+    def _publish_errors(self, what: str) -> Iterator[None]:
+        """Turns errors of the client into one `PublishError`. The original is dropped: it may quote an address."""
         from huggingface_hub import errors
         from huggingface_hub.utils import httpx
 
-        whole = f"the dataset {self.repo!r} can't be {what}"
+        problem = f"the dataset {self.repo!r} can't be {what}"
         try:
             yield
         except errors.HFValidationError:
-            raise PublishError(f"{self.repo!r} is no repository's name", valid="owner/name") from None
+            raise PublishError(f"{self.repo!r} is not a valid repository name", valid="owner/name") from None
         except errors.HfHubHTTPError as error:
-            raise self._refused(whole, error) from None
+            raise self._refused(problem, error) from None
         except errors.OfflineModeIsEnabled:
-            raise PublishError(f"{whole}: HF_HUB_OFFLINE is set", hint="unset it") from None
+            raise PublishError(f"{problem}: HF_HUB_OFFLINE is set", hint="unset it") from None
         except (httpx.HTTPError, ConnectionError) as error:
             raise PublishError(
-                f"{whole}: {place()} can't be reached ({type(error).__name__})",
+                f"{problem}: {endpoint_url()} can't be reached ({type(error).__name__})",
                 hint="check the network and HF_ENDPOINT, then run the same command again",
             ) from None
         except (RuntimeError, ValueError, OSError) as error:
-            # What hf_xet and the client's own checks of a card raise.
+            # hf_xet and the client's own checks of a card raise these.
             raise PublishError(
-                f"{whole}: {type(error).__name__}: {harmless(str(error))}",
-                hint="run the same command again: what was sent is not sent again",
+                f"{problem}: {type(error).__name__}: {redacted(str(error))}",
+                hint="run the same command again: files that were sent are not sent again",
             ) from None
 
-    def _refused(self, whole: str, error: Any) -> PublishError:
+    def _refused(self, problem: str, error: Any) -> PublishError:
         from huggingface_hub import errors
 
-        status, said = status_of(error), harmless(getattr(error, "server_message", None) or "")
-        told = f" The Hub says: {said}" if said else ""
+        status, message = status_of(error), redacted(getattr(error, "server_message", None) or "")
+        answer = f" The Hub says: {message}" if message else ""
         if isinstance(error, errors.GatedRepoError):
-            return PublishError(f"{whole}: it is gated (HTTP {status})", hint="ask its owner for access")
+            return PublishError(f"{problem}: it is gated (HTTP {status})", hint="ask its owner for access")
         if isinstance(error, errors.RepositoryNotFoundError):
             return _AbsentError(
-                f"{whole}: it does not exist on {place()}, or this token doesn't see it (HTTP {status})",
-                hint="check its name and the owner's; hf auth whoami tells who asks",
+                f"{problem}: it does not exist on {endpoint_url()}, or this token doesn't see it (HTTP {status})",
+                hint="check its name and the owner's; hf auth whoami shows whose token it is",
             )
         if status == 401:
-            return PublishError(f"{whole}: {place()} refused the token (HTTP 401)", hint="hf auth login")
+            return PublishError(f"{problem}: {endpoint_url()} refused the token (HTTP 401)", hint="hf auth login")
         if status in (402, 403, 413, 507):
             return PublishError(
-                f"{whole}: {place()} does not allow it (HTTP {status}).{told}",
+                f"{problem}: {endpoint_url()} does not allow it (HTTP {status}).{answer}",
                 valid="a token with write access to the repository, and room within its quota",
                 hint="hf auth login with such a token, or make room",
             )
-        return PublishError(f"{whole}: {place()} answered HTTP {status}.{told}", hint="try again in some minutes")
+        return PublishError(
+            f"{problem}: {endpoint_url()} answered HTTP {status}.{answer}", hint="try again in some minutes"
+        )
 
 
 class _AbsentError(PublishError):
-    """There is no such repository, or it can't be seen."""
+    """Raised when there is no such repository, or the token doesn't see it."""
 
 
 def _number(ref: str) -> int:

@@ -1,8 +1,9 @@
-"""Inspection: what a dataset folder holds, for people and for programs."""
+"""Inspection: summaries and comparisons of dataset folders, for people and for programs."""
 
 from __future__ import annotations
 
+from prefdata.inspection.load import Loaded
 from prefdata.inspection.render import render
-from prefdata.inspection.summary import Summary, summarise
+from prefdata.inspection.summary import Summary
 
-__all__ = ["Summary", "render", "summarise"]
+__all__ = ["Loaded", "Summary", "render"]

@@ -1,4 +1,4 @@
-"""`compare`: what differs between two dataset folders."""
+"""`diff`: finds what differs between two datasets."""
 
 from __future__ import annotations
 
@@ -6,47 +6,49 @@ import difflib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.hub import find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
+from prefdata.tables.documents import ABSENT, json_differences
 
-__all__ = ["Difference", "compare"]
+__all__ = ["Difference", "diff"]
 
-_KEY = ["prompt_id", "place"]
+_KEY = ["prompt_id", "number"]
 _MEANS = ("score_chosen", "score_rejected", "score_margin", "length_chosen", "length_rejected")
 _TURNS = ("prompt", "chosen", "rejected")
 _CARD_LINES = 80
 _EXAMPLES = 5
-_ABSENT = object()
 
 
 @dataclass
 class Difference:
-    """What differs; every part is empty where nothing does, and only `counts` and `means` may hold equal numbers."""
+    """Differences of two datasets. A part without differences is empty; `counts` and `means` are always filled."""
 
     before: str
     after: str
     counts: dict[str, list[int]]
     """`prompts` (with a pair or dropped), `pairs` → before, after."""
     gained: int = 0
-    """Prompts that only the second has."""
+    """Number of prompts that only the second dataset has."""
     lost: int = 0
-    """Prompts that only the first has."""
+    """Number of prompts that only the first dataset has."""
     outcomes: dict[str, int] = field(default_factory=dict)
-    """`pair → no_contrast`: prompts of both whose outcome, a pair or the reason of their drop, is another."""
+    """`pair → no_contrast` → prompts of both datasets with another outcome: a pair, or the reason of their drop."""
     changed: dict[str, int] = field(default_factory=dict)
-    """Column → pairs of both in which it differs; `chosen` and `rejected` among them."""
+    """Column → pairs of both datasets in which it differs; `chosen` and `rejected` are columns too."""
     splits: dict[str, int] = field(default_factory=dict)
-    """`train → test`: prompts that have moved."""
+    """`train → test` → prompts that changed their split."""
     means: dict[str, list[float | None]] = field(default_factory=dict)
-    """Score and length → mean before and after, over the pairs of both."""
+    """Score and length → mean before and after, over the pairs of both datasets."""
     schema: dict[str, list[str | None]] = field(default_factory=dict)
-    """Column → its type before and after; None where there is no such column."""
+    """Column → its type before and after; None where the dataset lacks the column."""
     recipe: list[dict[str, Any]] = field(default_factory=list)
     """`path`, and `before` and `after` where there is a value, for each difference of `recipe.json`."""
     lock: list[dict[str, Any]] = field(default_factory=list)
@@ -56,48 +58,53 @@ class Difference:
     ledger: list[dict[str, Any]] = field(default_factory=list)
     """The same for `ledger.json`."""
     card: list[str] = field(default_factory=list)
-    """A unified diff of the cards, cut off after 80 lines."""
+    """Unified diff of the cards, at most 80 lines and a line that counts the rest."""
     examples: dict[str, list[str]] = field(default_factory=dict)
-    """What differs → the first prompt ids of it."""
+    """Kind of difference → its first prompt ids."""
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs."""
-        told = ("before", "after", "counts", "means", "examples")
-        return not any(getattr(self, part.name) for part in fields(self) if part.name not in told)
+        """Whether the datasets have no difference."""
+        context = ("before", "after", "counts", "means", "examples")
+        return not any(getattr(self, part.name) for part in fields(self) if part.name not in context)
 
 
-def compare(before: Path, after: Path) -> Difference:
-    """Compares two folders: builds, or datasets as `prefdata build`, `prefdata pair` or the Hub has them.
+def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
+    """Compares two datasets: builds, dataset folders, or `owner/name` or `owner/name@revision` of the Hub.
 
-    Pairs are matched by prompt and, where a rule makes several of one prompt, by their number.
+    Pairs are matched by prompt and, where a prompt has several, by their number.
+
+    Args:
+        before: the one.
+        after: the other.
 
     Raises:
-        InputError: a folder holds no dataset.
+        InputError: there is no such dataset.
     """
-    one, two = _read(before), _read(after)
-    found = Difference(
-        str(before),
-        str(after),
+    folders = find_dataset(before).path, find_dataset(after).path
+    first, second = map(_read, folders)
+    difference = Difference(
+        str(folders[0]),
+        str(folders[1]),
         {
-            "prompts": [len(one.outcomes), len(two.outcomes)],
-            "pairs": [one.pairs.height, two.pairs.height],
+            "prompts": [len(first.outcomes), len(second.outcomes)],
+            "pairs": [first.pairs.height, second.pairs.height],
         },
-        card=_card(one.folder, two.folder),
+        card=_card(first.folder, second.folder),
     )
-    _compare_prompts(found, one, two)
-    _compare_pairs(found, one.pairs, two.pairs)
+    _compare_prompts(difference, first, second)
+    _compare_pairs(difference, first.pairs, second.pairs)
     for name in ("recipe", "lock", "audit", "ledger"):
         file = "prefdata.lock.json" if name == "lock" else f"{name}.json"
-        setattr(found, name, list(_paths(_json(one.folder / file), _json(two.folder / file))))
-    return found
+        setattr(difference, name, _json_changes(_json(first.folder / file), _json(second.folder / file)))
+    return difference
 
 
 @dataclass(frozen=True)
 class _Dataset:
     folder: Path
     pairs: pl.DataFrame
-    """The rows of all splits, with `split` and `place`, the number of the pair within its prompt."""
+    """Rows of all splits, with `split` and with `number`, the position of the pair within its prompt."""
     outcomes: Mapping[str, str]
     """Prompt → `pair` or the reason of its drop."""
 
@@ -108,18 +115,18 @@ def _read(folder: Path) -> _Dataset:
         raise InputError(
             f"{str(folder)!r} holds no dataset",
             valid="a build folder or a dataset folder, with data/*.parquet",
-            hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
         )
     frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
     try:
         pairs = pl.concat(frames)
-        pairs = pairs.with_columns(place=pl.int_range(pl.len()).over("prompt_id"))
+        pairs = pairs.with_columns(number=pl.int_range(pl.len()).over("prompt_id"))
     except pl.exceptions.PolarsError as error:
-        raise InputError(f"the files of {str(dataset)!r} are no tables of pairs: {error}") from error
+        raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
     drops = _table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
     if drops.height:
-        # A prompt read twice has a drop (`duplicate`) and a pair; the pair is what became of it.
+        # A prompt that was read twice has a drop (`duplicate`) and a pair; its outcome is the pair.
         outcomes = {**dict(drops.select("prompt_id", "reason").iter_rows()), **outcomes}
     return _Dataset(dataset, pairs, outcomes)
 
@@ -140,76 +147,70 @@ def _json(path: Path) -> Any:
         raise InputError(f"{str(path)!r} is not JSON: {error}") from error
 
 
-def _compare_prompts(found: Difference, one: _Dataset, two: _Dataset) -> None:
-    gained, lost = (sorted(a.outcomes.keys() - b.outcomes.keys()) for a, b in ((two, one), (one, two)))
-    found.gained, found.lost = len(gained), len(lost)
-    moved = Counter[str]()
-    other = []
-    for prompt_id in sorted(one.outcomes.keys() & two.outcomes.keys()):
-        was, now = one.outcomes[prompt_id], two.outcomes[prompt_id]
-        if was != now:
-            moved[f"{was} → {now}"] += 1
-            other.append(prompt_id)
-    found.outcomes = dict(sorted(moved.items()))
-    _show(found, "gained", gained)
-    _show(found, "lost", lost)
-    _show(found, "outcomes", other)
+def _compare_prompts(difference: Difference, first: _Dataset, second: _Dataset) -> None:
+    gained, lost = (sorted(a.outcomes.keys() - b.outcomes.keys()) for a, b in ((second, first), (first, second)))
+    difference.gained, difference.lost = len(gained), len(lost)
+    changes = Counter[str]()
+    changed_ids = []
+    for prompt_id in sorted(first.outcomes.keys() & second.outcomes.keys()):
+        old, new = first.outcomes[prompt_id], second.outcomes[prompt_id]
+        if old != new:
+            changes[f"{old} → {new}"] += 1
+            changed_ids.append(prompt_id)
+    difference.outcomes = dict(sorted(changes.items()))
+    _show(difference, "gained", gained)
+    _show(difference, "lost", lost)
+    _show(difference, "outcomes", changed_ids)
 
 
-def _compare_pairs(found: Difference, one: pl.DataFrame, two: pl.DataFrame) -> None:
-    types = [{name: str(kind) for name, kind in frame.schema.items()} for frame in (one, two)]
+def _compare_pairs(difference: Difference, first: pl.DataFrame, second: pl.DataFrame) -> None:
+    types = [{name: str(kind) for name, kind in frame.schema.items()} for frame in (first, second)]
     for name in dict.fromkeys([*types[0], *types[1]]):
-        was, now = types[0].get(name), types[1].get(name)
-        if was != now:
-            found.schema[name] = [was, now]
-    both = one.join(two, on=_KEY, how="inner", suffix=" after").sort(_KEY)
-    for name in one.columns:
-        if name in two.columns and name not in (*_KEY, "split") and name not in found.schema:
-            other = both.filter(pl.col(name).ne_missing(pl.col(f"{name} after")))
-            if other.height:
-                found.changed[name] = other.height
+        old, new = types[0].get(name), types[1].get(name)
+        if old != new:
+            difference.schema[name] = [old, new]
+    both = first.join(second, on=_KEY, how="inner", suffix=" after").sort(_KEY)
+    for name in first.columns:
+        if name in second.columns and name not in (*_KEY, "split") and name not in difference.schema:
+            different = both.filter(pl.col(name).ne_missing(pl.col(f"{name} after")))
+            if different.height:
+                difference.changed[name] = different.height
                 if name in _TURNS:
-                    _show(found, name, other["prompt_id"].to_list())
-    moved = both.filter((pl.col("split") != pl.col("split after")) & (pl.col("place") == 0))
+                    _show(difference, name, different["prompt_id"].to_list())
+    moved = both.filter((pl.col("split") != pl.col("split after")) & (pl.col("number") == 0))
     words = moved.select(pl.format("{} → {}", "split", "split after").alias("move"), "prompt_id")
-    found.splits = dict(sorted(words.group_by("move").len().iter_rows()))
-    _show(found, "splits", words["prompt_id"].to_list())
+    difference.splits = dict(sorted(words.group_by("move").len().iter_rows()))
+    _show(difference, "splits", words["prompt_id"].to_list())
     for name in _MEANS:
         if f"{name} after" in both.columns:
-            found.means[name] = [_mean(both[name]), _mean(both[f"{name} after"])]
+            difference.means[name] = [_mean(both[name]), _mean(both[f"{name} after"])]
 
 
-def _show(found: Difference, what: str, prompt_ids: list[str]) -> None:
+def _show(difference: Difference, what: str, prompt_ids: list[str]) -> None:
     if prompt_ids:
-        found.examples[what] = prompt_ids[:_EXAMPLES]
+        difference.examples[what] = prompt_ids[:_EXAMPLES]
 
 
 def _mean(values: pl.Series) -> float | None:
-    known = values.drop_nulls().to_list()
-    return round(math.fsum(known) / len(known), 4) if known else None
+    numbers = values.drop_nulls().to_list()
+    return round(math.fsum(numbers) / len(numbers), 4) if numbers else None
 
 
-def _paths(before: Any, after: Any, path: str = "") -> Iterator[dict[str, Any]]:
-    """Every place at which two JSON values differ."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        for key in sorted({*before, *after}):
-            inner = f"{path}.{key}" if path else key
-            yield from _paths(before.get(key, _ABSENT), after.get(key, _ABSENT), inner)
-    elif isinstance(before, list) and isinstance(after, list):
-        for place in range(max(len(before), len(after))):
-            was, now = (values[place] if place < len(values) else _ABSENT for values in (before, after))
-            yield from _paths(was, now, f"{path}[{place}]")
-    elif type(before) is not type(after) or before != after:
-        sides = {"before": before, "after": after}
-        yield {"path": path, **{side: value for side, value in sides.items() if value is not _ABSENT}}
+def _json_changes(before: Any, after: Any) -> list[dict[str, Any]]:
+    """Lists path, `before` and `after` of every difference of two JSON values."""
+    changes = []
+    for path, *values in json_differences(before, after):
+        sides = zip(("before", "after"), values, strict=True)
+        changes.append({"path": path, **{side: value for side, value in sides if value is not ABSENT}})
+    return changes
 
 
 def _card(before: Path, after: Path) -> list[str]:
-    was, now = (
+    old, new = (
         path.read_text(encoding="utf-8", errors="replace").split("\n")
         if (path := folder / "README.md").exists()
         else []
         for folder in (before, after)
     )
-    lines = list(difflib.unified_diff(was, now, "before/README.md", "after/README.md", n=1, lineterm=""))
+    lines = list(difflib.unified_diff(old, new, "before/README.md", "after/README.md", n=1, lineterm=""))
     return lines if len(lines) <= _CARD_LINES else [*lines[:_CARD_LINES], f"... {len(lines) - _CARD_LINES} more lines"]

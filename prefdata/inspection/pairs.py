@@ -1,4 +1,4 @@
-"""`pair_frames`: the pairs of a dataset folder, whatever its layout, with how the rule decided."""
+"""`pair_frames`: reads the pairs of a dataset folder of any layout, with the trace of the rule."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["pair_frames"]
 
 
 def pair_frames(dataset: Path) -> dict[str, pl.DataFrame]:
-    """The pairs of every split, with the trace of the rule's decision also where it is published beside them.
+    """Reads the pairs of every split, with the trace of the rule's decision, also where it is a table of its own.
 
     Raises:
         InputError: a file is not a whole Parquet file, or a trace has other rows than its pairs.
@@ -24,12 +24,15 @@ def pair_frames(dataset: Path) -> dict[str, pl.DataFrame]:
             except (pl.exceptions.PolarsError, OSError) as error:
                 hint = "copy the file again"
                 raise InputError(f"{str(file)!r} is not a whole Parquet file: {error}", hint=hint) from error
-            ours = tables.setdefault(file.name.partition("-")[0], {})
-            ours[folder] = pl.concat([ours[folder], frame]) if folder in ours else frame
-    found: dict[str, pl.DataFrame] = {}
-    for split, parts in tables.items():
-        data, trace = parts.get("data"), parts.get("trace")
+            split_tables = tables.setdefault(file.name.partition("-")[0], {})
+            split_tables[folder] = pl.concat([split_tables[folder], frame]) if folder in split_tables else frame
+    frames: dict[str, pl.DataFrame] = {}
+    for split, split_tables in tables.items():
+        data, trace = split_tables.get("data"), split_tables.get("trace")
         if data is None or (trace is not None and trace["prompt_id"].to_list() != data["prompt_id"].to_list()):
-            raise InputError(f"the trace of {str(dataset)!r} has other rows than its pairs", hint="verify says more")
-        found[split] = data if trace is None else data.hstack(trace.drop(data.columns, strict=False))
-    return found
+            raise InputError(
+                f"the trace of {str(dataset)!r} has other rows than its pairs",
+                hint="prefdata verify lists the differences",
+            )
+        frames[split] = data if trace is None else data.hstack(trace.drop(data.columns, strict=False))
+    return frames

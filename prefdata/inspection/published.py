@@ -1,7 +1,7 @@
-"""Reads published preference datasets that still carry what their pairs were made of, as Snorkel's and SimPO's do.
+"""Reads published preference datasets that also hold the answers and scores of their pairs.
 
-Each row has lists of answers and of scores, and the published `chosen` and `rejected`, as texts or as conversations
-whose last assistant turn counts.
+Each row, as Snorkel and SimPO have it, has lists of answers and of scores, and the published `chosen` and `rejected`:
+texts, or conversations whose last assistant turn is the answer.
 """
 
 from __future__ import annotations
@@ -9,32 +9,31 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.hub import find_dataset
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
+from prefdata.tables.scored_rows import ALIASES, ROLES
 
-__all__ = ["PUBLISHED_ROLES", "Published", "read_published"]
+__all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
 
 PUBLISHED_ROLES = {
-    "prompt_id": "prompt_id",
-    "prompt": "prompt",
-    "response": "all_generated_responses",
-    "score": "all_rm_scores",
+    **{role: ALIASES.get(role, role) for role in ROLES if role in ("prompt_id", "prompt", "response", "score")},
     "chosen": "chosen",
     "rejected": "rejected",
 }
-"""Role → the column that has it unless it is named otherwise."""
+"""Role → its column, unless another one is named."""
 _OPTIONAL = ("prompt_id", "prompt")
 _SPLIT = re.compile(r"(.*?)(?:-\d{5}-of-\d{5}.*)?\.parquet")
 
 
-class Published(NamedTuple):
-    """One published pair with the answers and scores beside it."""
+class PublishedPair(NamedTuple):
+    """One published pair with the answers and scores of its prompt."""
 
     row: int
     """Its number in the table."""
@@ -45,30 +44,30 @@ class Published(NamedTuple):
     """The published text; None where there is none."""
     rejected: str | None
     misaligned: bool
-    """Whether there are more answers than scores, or fewer."""
+    """Whether the numbers of answers and of scores differ."""
 
 
 def read_published(
-    where: str | Path, *, columns: Mapping[str, str] | None = None, split: str | None = None
-) -> Iterator[Published]:
-    """The rows, in order.
+    where: str | PathLike[str], *, columns: Mapping[str, str] | None = None, split: str | None = None
+) -> Iterator[PublishedPair]:
+    """Yields the rows, in order.
 
     Args:
         where: a Parquet, JSON lines or CSV file, the folder of a dataset, or `OWNER/NAME[@REVISION]` of the Hub.
-        columns: role → name of the column, where it is not the one of `PUBLISHED_ROLES`.
-        split: which split of a folder; left out, `train` or else the first.
+        columns: role → name of the column, where it differs from `PUBLISHED_ROLES`.
+        split: name of the split of a folder; without it, `train` or else the first.
 
     Raises:
         InputError: the table can't be read as such a dataset.
     """
-    paths = _tables(resolve_dataset_folder(where), split)
+    paths = _tables(find_dataset(where).path, split)
     count = 0
     for path in paths:
         named = _columns(path, columns or {})
         for row in files.rows(path, only=list(named.values())):
             cells = {role: row[name] for role, name in named.items()}
             answers, scores = _list(cells["response"]), _list(cells["score"])
-            yield Published(
+            yield PublishedPair(
                 row=count,
                 prompt_id=_prompt_id(cells, count),
                 answers=[text if isinstance(text, str) else None for text in answers],
@@ -83,7 +82,7 @@ def read_published(
 def _tables(path: Path, split: str | None) -> list[Path]:
     if not path.is_dir():
         if split is not None:
-            raise InputError(f"{str(path)!r} is no folder, so it has no split {split!r}", hint="leave --split out")
+            raise InputError(f"{str(path)!r} is not a folder, so it has no split {split!r}", hint="leave --split out")
         return [path]
     splits: dict[str, list[Path]] = {}
     for file in sorted(path.rglob("*.parquet")):
@@ -107,13 +106,13 @@ def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:
     for role in given:
         if role not in PUBLISHED_ROLES:
             raise InputError(
-                f"{role!r} is no role of a column", valid=closest(role, PUBLISHED_ROLES), hint="--columns ROLE=NAME"
+                f"{role!r} is not a known column role", valid=closest(role, PUBLISHED_ROLES), hint="--columns ROLE=NAME"
             )
     named = {**PUBLISHED_ROLES, **given}
     for role, name in named.items():
         if name not in have and (role not in _OPTIONAL or role in given):
             raise InputError(
-                f"{str(path)!r} has no column {name!r}, which would be the {role}",
+                f"{str(path)!r} has no column {name!r} for the role {role!r}",
                 valid=closest(name, have),
                 hint=f"name it: --columns {role}=NAME",
             )
@@ -137,7 +136,7 @@ def _prompt_id(cells: Mapping[str, object], row: int) -> str:
 
 
 def _last_turn(cell: object) -> str | None:
-    """The text that was published: a text, or the last assistant turn of a conversation."""
+    """Returns the published text: a text, or the last assistant turn of a conversation."""
     if isinstance(cell, str) and not cell.lstrip().startswith("[{"):
         return cell
     turns = [turn for turn in _list(cell) if isinstance(turn, dict) and turn.get("role") == "assistant"]

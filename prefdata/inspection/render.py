@@ -1,4 +1,4 @@
-"""`render`: a summary as a page of text."""
+"""`render`: writes a summary as a page of text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefdata.inspection.summary import Summary
+from prefdata.records import SIDES
 
 __all__ = ["printable", "render"]
 
@@ -17,7 +18,7 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 def render(summary: Summary) -> str:
-    """The summary as text for a terminal; texts from the data can't move the cursor or change colours."""
+    """Writes the summary as text for a terminal; texts from the data can't move the cursor or change colours."""
     lines = [
         summary.folder,
         "",
@@ -50,17 +51,17 @@ def render(summary: Summary) -> str:
 
 
 def printable(text: str, width: int = _WIDTH) -> str:
-    """One line of at most `width` characters, without control characters (line ends become ⏎)."""
+    """Shortens a text to one line of at most `width` characters, without control characters (line ends become ⏎)."""
     flat = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
     safe = "".join("�" if unicodedata.category(character) in _UNPRINTABLE else character for character in flat)
     return safe if len(safe) <= width else f"{safe[: width - 1]}…"
 
 
 def _pair(pair: dict[str, Any]) -> list[str]:
-    asked = pair["prompt"] or []
-    prompt = asked if isinstance(asked, str) else " | ".join(f"{turn['role']}: {turn['content']}" for turn in asked)
+    turns = pair["prompt"] or []
+    prompt = turns if isinstance(turns, str) else " | ".join(f"{turn['role']}: {turn['content']}" for turn in turns)
     sides = []
-    for side in ("chosen", "rejected"):
+    for side in SIDES:
         source = printable(pair[f"source_{side}"] or "?", 60)
         trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
         sides.append(f"  {side:<9}[{trace}] {printable(pair[side][-1]['content'])}")
@@ -68,15 +69,15 @@ def _pair(pair: dict[str, Any]) -> list[str]:
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:
-    """Correlations and biases that the lines above don't have, and the limits that are crossed."""
+    """Lists correlations and biases that the lines above lack, and the limits that are crossed."""
     measures = {name: value for name, value in audit.get("measures", {}).items() if value is not None}
     shown = {name: value for name, value in measures.items() if name not in _SHOWN_ABOVE}
     lines = [f"audit          {', '.join(f'{name} {value:g}' for name, value in shown.items())}"] if shown else []
     for limit in audit.get("limits", []):
         if not limit["holds"]:
             bounds = [(word, limit[word]) for word in ("at_least", "at_most") if limit[word] is not None]
-            told = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
-            lines.append(f"over a limit   {limit['measure']} {limit['value']:g} should be {told}")
+            target = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
+            lines.append(f"over a limit   {limit['measure']} {limit['value']:g} should be {target}")
     return lines
 
 

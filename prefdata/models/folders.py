@@ -1,4 +1,4 @@
-"""Where a model's files are, and what pins them.
+"""Finds the files of a model, and pins them.
 
 A model is named by one text:
 
@@ -7,8 +7,8 @@ A model is named by one text:
 * anything else of the form `owner/name`: a model of the Hub, with an optional `revision`.
 
 A Hub model is pinned by its commit SHA. A folder is pinned by one SHA-256 over the names and hashes of its
-configuration, tokenizer, code and weight files, and so is the same model wherever it lies. LoRA adapters in PEFT's
-layout (`adapter_config.json` beside safetensors) are named and pinned in the same two ways.
+configuration, tokenizer, code and weight files, so a copy elsewhere has the same pin. LoRA adapters in PEFT's layout
+(`adapter_config.json` next to safetensors files) are named and pinned in the same two ways.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _VALID = "'embedded:NAME', a folder with a config.json, or a Hub id 'owner/name'"
 _SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"))
 _TRAINING = frozenset(("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"))
-"""What a trainer leaves beside a model and no engine reads."""
+"""Files that a trainer leaves in a model's folder and that no engine reads."""
 _TOKENIZER = re.compile(
     r"tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
     r"|chat_template\.jinja|.*\.tiktoken|(spiece|sentencepiece.*)\.model"
@@ -41,7 +41,7 @@ _TOKENIZER = re.compile(
 
 
 def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
-    """What pins a model now.
+    """Pins a model as it is now.
 
     Returns:
         `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, `tokenizer_sha256`, and
@@ -61,11 +61,11 @@ def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
 
 
 def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:
-    """The Hugging Face folder of the pinned model, downloaded or converted where it isn't here yet.
+    """Returns the Hugging Face folder of the pinned model; downloads or converts it first where needed.
 
     Args:
         model: as a recipe names it.
-        pins: what `model_pins` said when the lock was made; empty takes the model as it is now.
+        pins: result of `model_pins` when the lock was made; empty takes the model as it is now.
         revision: of a Hub model, for the case that `pins` is empty.
         code: also download Python files that come with a Hub model.
 
@@ -84,7 +84,7 @@ def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = No
 
 
 def adapter_pins(adapter: str, revision: str | None = None) -> dict[str, JSON]:
-    """What pins a LoRA adapter now: `sha` (the commit) on the Hub, `sha256` (of the files) in a folder.
+    """Pins a LoRA adapter as it is now: `sha` (the commit) on the Hub, `sha256` (of the files) in a folder.
 
     Raises:
         ModelError: the adapter can't be found.
@@ -99,7 +99,7 @@ def adapter_pins(adapter: str, revision: str | None = None) -> dict[str, JSON]:
 
 
 def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None = None) -> Path:
-    """The folder of the pinned LoRA adapter, downloaded where it isn't here yet; see `model_folder`.
+    """Returns the folder of the pinned LoRA adapter; downloads it first where needed. See `model_folder`.
 
     Raises:
         ModelError: the adapter can't be found, or its files are no longer those of `pins`.
@@ -115,21 +115,21 @@ def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None 
 
 
 def model_name(model: str) -> str:
-    """How records name the model: a local folder by its last part, so that no path of this machine is published."""
+    """Returns the model's name in records: the last part of a local folder, so that no local path is published."""
     if not model.startswith(_EMBEDDED) and Path(model).expanduser().is_dir():
         return Path(model).expanduser().resolve().name
     return model
 
 
 def _local_folder(model: str, revision: str | None, config: str = "config.json") -> Path | None:
-    """The folder of a model that is not on the Hub; None for a Hub id."""
+    """Returns the folder of a model that is not on the Hub; None for a Hub id."""
     path = Path(model).expanduser()
     if not model.startswith(_EMBEDDED) and not path.is_dir():
         if not _HUB_ID.fullmatch(model):
             raise ModelError(
-                f"the model {model!r} is neither a folder here nor a Hub id",
+                f"the model {model!r} is neither a local folder nor a Hub id",
                 valid=_VALID,
-                hint="check the path; a folder is looked up from where the command runs",
+                hint="check the path; a relative path starts at the folder in which the command runs",
             )
         return None
     if revision is not None:
@@ -142,7 +142,8 @@ def _local_folder(model: str, revision: str | None, config: str = "config.json")
     if not (path / config).is_file():
         adapter = config != _ADAPTER and (path / _ADAPTER).is_file()
         raise ModelError(
-            f"the folder {model!r} holds no {'adapter' if config == _ADAPTER else 'model'}: it has no {config}",
+            f"the folder {model!r} does not hold {'an adapter' if config == _ADAPTER else 'a model'}: it has no "
+            f"{config}",
             valid=_VALID.replace("config.json", config),
             hint="merge the adapter into its base model and save that, or name it as `lora` of the generator 'vllm'"
             if adapter
@@ -155,7 +156,8 @@ def _check_pinned(model: str, folder: Path, pins: Mapping[str, JSON]) -> None:
     pinned = pins.get("sha256")
     if pinned is not None and _folder_hash(folder) != pinned:
         raise ModelError(
-            f"the files of model {model!r} are not those that the lock names ({pinned[:12]}...)",
+            f"the files of the model {model!r} have changed since the build was planned (the lock has the hash "
+            f"{pinned[:12]}...)",
             valid="the folder as it was when the build was planned",
             hint="put the old files back, or build into a new folder with the model as it is now",
         )
@@ -179,7 +181,7 @@ def _tokenizer_pins(folder: Path) -> dict[str, JSON]:
 
 
 def _chat_template(folder: Path) -> str | None:
-    """The template as transformers takes it: the file of its own first, then the tokenizer's configuration."""
+    """Reads the template as transformers does: its own file first, then the tokenizer's configuration."""
     with contextlib.suppress(FileNotFoundError):
         return (folder / "chat_template.jinja").read_text(encoding="utf-8")
     with contextlib.suppress(FileNotFoundError):
@@ -191,32 +193,34 @@ def _chat_template(folder: Path) -> str | None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file that can change what the model says; known ones are not read again.
+    """Returns the SHA-256 of each file that can change what the model says.
 
-    A file is known by its size and the time of its last change; weights are too big to be hashed for every plan.
+    Weights are too large to be hashed for every plan, so hashes are cached by a file's size and the time of its last
+    change.
     """
-    known_file = cache_folder() / "hashes" / f"{fingerprint(str(folder.resolve()))[:32]}.json"
-    known = _known(known_file)
-    found: dict[str, list[JSON]] = {}
+    cache_file = cache_folder() / "hashes" / f"{fingerprint(str(folder.resolve()))[:32]}.json"
+    cache = _read_cache(cache_file)
+    entries: dict[str, list[JSON]] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix in _SUFFIXES and path.name not in _TRAINING and path.is_file():
             stat = path.stat()
-            mark = [stat.st_size, stat.st_mtime_ns]
-            digest = known[path.name][2] if known.get(path.name, [])[:2] == mark else sha256_of_file(path)
-            found[path.name] = [*mark, digest]
-    if found != known:
-        # A cache that can't be written costs time at the next plan, no more.
+            version = [stat.st_size, stat.st_mtime_ns]
+            digest = cache[path.name][2] if cache.get(path.name, [])[:2] == version else sha256_of_file(path)
+            entries[path.name] = [*version, digest]
+    if entries != cache:
+        # Failing to write the cache only costs time at the next plan.
         with contextlib.suppress(OSError):
-            known_file.parent.mkdir(parents=True, exist_ok=True)
-            fresh = known_file.with_suffix(f".{os.getpid()}")
-            fresh.write_text(json.dumps(found))
-            fresh.replace(known_file)
-    return {name: digest for name, (_, _, digest) in found.items()}
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = cache_file.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(entries))
+            temporary.replace(cache_file)
+    return {name: digest for name, (_, _, digest) in entries.items()}
 
 
-def _known(known_file: Path) -> dict[str, list[JSON]]:
+def _read_cache(cache_file: Path) -> dict[str, list[JSON]]:
+    """Returns file name → size in bytes, time of the last change in ns, SHA-256; empty if the file can't be read."""
     try:
-        known: dict[str, list[JSON]] = json.loads(known_file.read_text())
+        cache: dict[str, list[JSON]] = json.loads(cache_file.read_text())
     except (OSError, ValueError):
         return {}
-    return known
+    return cache

@@ -1,4 +1,4 @@
-"""How many tokens a text has: by the model's own tokenizer where it is on this machine, else by a rule of thumb."""
+"""Counts the tokens of texts: by the model's own tokenizer where it is on this machine, else by a rule of thumb."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prefdata.spec import JSON
 __all__ = ["BYTES_PER_TOKEN", "TokenCounter", "token_counter"]
 
 BYTES_PER_TOKEN = 4.0
-"""UTF-8 bytes of one token of English text, as tokenizers of chat models have it; other scripts take fewer."""
+"""UTF-8 bytes a token of English text, roughly, in tokenizers of chat models; other scripts have fewer."""
 _EMBEDDED = "embedded:"
 _SAMPLE_BYTES = 2_000_000
 
@@ -25,8 +25,8 @@ class TokenCounter:
     """Counts the tokens of texts.
 
     Args:
-        how: what messages call the way it counts.
-        tokenizer: a `tokenizers.Tokenizer`; None divides bytes.
+        how: name of the method, for messages.
+        tokenizer: a `tokenizers.Tokenizer`; None divides the number of bytes by `BYTES_PER_TOKEN`.
     """
 
     def __init__(self, how: str, tokenizer: Any = None) -> None:
@@ -34,26 +34,26 @@ class TokenCounter:
         self._tokenizer = tokenizer
 
     def total(self, texts: Sequence[str]) -> int:
-        """The tokens of all texts together: of many, as many as a part of them has for each byte."""
+        """Returns the total tokens of the texts. Above 2 MB, counts a sample and scales by bytes."""
         sizes = [len(text.encode("utf-8", "replace")) for text in texts]
         if self._tokenizer is None:
             return round(sum(sizes) / BYTES_PER_TOKEN)
         step = max(1, sum(sizes) // _SAMPLE_BYTES)
-        counted = self._tokenizer.encode_batch(list(texts[::step]), add_special_tokens=False)
-        bytes_counted = sum(sizes[::step])
-        return round(sum(map(len, counted)) * (sum(sizes) / bytes_counted if bytes_counted else 0.0))
+        encodings = self._tokenizer.encode_batch(list(texts[::step]), add_special_tokens=False)
+        sample_bytes = sum(sizes[::step])
+        return round(sum(map(len, encodings)) * (sum(sizes) / sample_bytes if sample_bytes else 0.0))
 
 
 _ESTIMATE = TokenCounter(f"estimated, {BYTES_PER_TOKEN:g} bytes a token")
 
 
 def token_counter(model: str | None, revision: str | None, pins: Mapping[str, JSON]) -> TokenCounter:
-    """The counter of a model; of one whose tokenizer is not at hand, an estimate that says that it is one.
+    """Returns the counter of a model. Without its tokenizer the counter estimates, and its `how` says so.
 
     Args:
         model: as a generator that runs on this machine names it; None for one that runs elsewhere.
         revision: of a Hub model.
-        pins: what the lock says of the model.
+        pins: the model's pins in the lock.
     """
     folder = None if model is None else _folder(model, revision, pins)
     if model is None or folder is None or importlib.util.find_spec("tokenizers") is None:
@@ -68,7 +68,7 @@ def token_counter(model: str | None, revision: str | None, pins: Mapping[str, JS
 
 
 def _folder(model: str, revision: str | None, pins: Mapping[str, JSON]) -> Path | None:
-    """Where the model's `tokenizer.json` is; nothing but small files of a Hub model is fetched for it."""
+    """Returns the folder of the model's `tokenizer.json`, or None; of a Hub model only small files are fetched."""
     try:
         if model.startswith(_EMBEDDED):
             folder = embedded_folder(model.removeprefix(_EMBEDDED))
@@ -78,6 +78,6 @@ def _folder(model: str, revision: str | None, pins: Mapping[str, JSON]) -> Path 
             sha: str = pins.get("sha") or hub.resolve_model(model, revision)
             folder = hub.download_model(model, sha, weights=False)
     except UserError:
-        # The plan tells what is wrong with the model; here it only means that nobody can count with it.
+        # The plan reports what is wrong with the model; here it only means that its tokenizer can't be used.
         return None
     return folder if (folder / "tokenizer.json").is_file() else None

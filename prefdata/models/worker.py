@@ -1,23 +1,23 @@
-"""The one door to an engine that runs in a process of its own.
+"""Runs an engine in a process of its own, and streams items through it.
 
 Engines take over their process: they seed global generators, set thread counts, print to standard output and keep
-memory. So each runs as `python -m MODULE`, and two JSON-line channels lead to it: its standard input, and a private
-pipe for results (its standard output goes where its standard error goes, and the last lines of that are kept for
-the error message).
+memory. So each runs as `python -m MODULE`. Two pipes of JSON lines lead to it: its standard input, and a private
+pipe for results. Its standard output and standard error are read together, and their last lines are kept for the
+error message.
 
-The side that asks calls `stream`. The module that answers is written like this::
+The parent calls `stream`. The worker's module is written like this::
 
     def main() -> None:
-        with open_channel() as door:
-            engine = load(door.config)
-            while batch := door.receive(at_least=8, at_most=8):
+        with open_channel() as channel:
+            engine = load(channel.config)
+            while batch := channel.receive(at_least=8, at_most=8):
                 for item in engine.answer(batch):
-                    door.send(item)
+                    channel.send(item)
 
     if __name__ == "__main__":
         main()
 
-Several workers of one module can share the items (`replicas`). A worker never outlives its parent: it ends itself when
+Several workers of one module can share the items (`replicas`). A worker never outlives its parent: it ends itself if
 its standard input ends without the closing line, and on Linux the kernel ends it when the parent dies.
 """
 
@@ -59,33 +59,32 @@ def stream(
 ) -> Generator[dict[str, JSON], None, None]:
     """Sends `items` through worker processes and yields their results in the order in which they finish.
 
-    A worker starts with its first item; all end with the last result, or when this iterator is closed.
+    A worker starts with its first item. All end with the last result, or when this iterator is closed.
 
     Args:
         module: import path of the worker; it must send exactly one result for each item.
-        config: what the worker finds in `WorkerChannel.config`.
-        items: JSON objects. Pulled as there is room for them, and a finished result goes out before the next pull.
-        in_flight: most items that one worker was sent and has not answered. A worker that waits for `at_least` items
-            needs no less.
-        env: environment variables of the workers, over those of this process.
-        name: what error messages call the worker; left out, its module.
-        replicas: one worker for each entry, which is its own environment variables, over `env`. Each item goes to the
-            worker with the fewest unanswered ones.
-        together: items in a row for which this is equal go to the same worker while it has room.
+        config: JSON object that the worker reads as `WorkerChannel.config`.
+        items: JSON objects. Pulled when there is room for them; a finished result is yielded before the next pull.
+        in_flight: most unanswered items of one worker. Must not be less than the `at_least` that a worker waits for.
+        env: environment variables of the workers; they override those of this process.
+        name: name of the worker in error messages; None takes its module.
+        replicas: one worker for each entry, which holds environment variables of that worker alone; they override
+            `env`. Each item goes to the worker with the fewest unanswered items.
+        together: consecutive items for which this returns equal values go to the same worker while it has room.
 
     Yields:
-        What the workers sent, one JSON object for each item.
+        The workers' results, one JSON object for each item.
 
     Raises:
         UserError: a worker reported one (usually `ModelError`); it is raised here as the same class.
-        ModelError: a worker died; with its exit status and its last lines.
+        ModelError: a worker died; the message has its exit status and its last lines.
     """
     source = iter(items)
     environments = [{**(env or {}), **own} for own in replicas]
     pool = _Pool(module, config, environments, name or module, in_flight)
     more, group = True, None
     try:
-        # Nothing is sent after a worker has gone: what all of them had answered goes out, and then its death is told.
+        # After a worker has died nothing is sent: the results that arrived are yielded, then its death is raised.
         while more or pool.waiting:
             while more and pool.has_room() and not pool.broken and not pool.has_result():
                 try:
@@ -94,8 +93,8 @@ def stream(
                     pool.end()
                     more = False
                 else:
-                    before, group = group, together(item) if together else None
-                    pool.send(item, again=together is not None and group == before)
+                    previous, group = group, together(item) if together else None
+                    pool.send(item, to_last=together is not None and group == previous)
             if pool.waiting:
                 yield pool.receive()
     finally:
@@ -109,9 +108,9 @@ class _Pool:
         self, module: str, config: Mapping[str, JSON], environments: list[dict[str, str]], name: str, room: int
     ) -> None:
         self._module, self._config, self._name, self._room = module, config, name, room
-        self._ahead = environments
-        """Those of the workers that are not started yet."""
-        self._all = len(environments)
+        self._unstarted = environments
+        """Environment variables of the workers that are not started yet."""
+        self._n_workers = len(environments)
         self._workers: list[WorkerProcess] = []
         self._last: WorkerProcess | None = None
 
@@ -124,19 +123,20 @@ class _Pool:
         return any(worker.broken for worker in self._workers)
 
     def has_room(self) -> bool:
-        return bool(self._ahead) or any(worker.waiting < self._room for worker in self._workers)
+        return bool(self._unstarted) or any(worker.waiting < self._room for worker in self._workers)
 
-    def send(self, item: Mapping[str, JSON], *, again: bool) -> None:
-        if self._last is None or not again or self._last.waiting >= self._room:
+    def send(self, item: Mapping[str, JSON], *, to_last: bool) -> None:
+        """Sends an item; with `to_last`, to the same worker as the last one if that has room."""
+        if self._last is None or not to_last or self._last.waiting >= self._room:
             self._last = self._least_loaded()
         self._last.waiting += 1
         self._last.send({"item": dict(item)})
 
     def _least_loaded(self) -> WorkerProcess:
-        if self._ahead:
+        if self._unstarted:
             number = len(self._workers) + 1
-            name = self._name if self._all == 1 else f"{self._name} (replica {number} of {self._all})"
-            worker = WorkerProcess(self._module, self._ahead.pop(0), name)
+            name = self._name if self._n_workers == 1 else f"{self._name} (replica {number} of {self._n_workers})"
+            worker = WorkerProcess(self._module, self._unstarted.pop(0), name)
             self._workers.append(worker)
             worker.send({"config": dict(self._config)})
             return worker
@@ -150,7 +150,7 @@ class _Pool:
         return any(worker.lines for worker in self._workers) or self._read(timeout=0)
 
     def receive(self) -> dict[str, JSON]:
-        """The next result of any worker that owes one."""
+        """Returns the next result of any worker that has unanswered items."""
         while True:
             for worker in self._workers:
                 if worker.answered:
@@ -162,32 +162,31 @@ class _Pool:
                 if worker.eof and worker.waiting:
                     raise worker.death()
             if not self._read(timeout=1000):
-                # A process forked by a worker can hold its end of the pipe open, so the end of the pipe alone would
-                # not tell of its death.
+                # A process forked by a worker can hold its end of the pipe open, so its death need not close the pipe.
                 dead = [worker for worker in self._workers if worker.waiting and (worker.broken or worker.ended())]
                 if dead and not self._read(timeout=0):
                     raise dead[0].death()
 
     def _read(self, timeout: int) -> bool:
-        """Reads what is there, waiting up to `timeout` milliseconds; says if any worker told anything."""
+        """Reads the results that are there, waiting up to `timeout` ms; returns whether a worker sent anything."""
         poll = select.poll()
         listening = {worker.results: worker for worker in self._workers if not worker.eof}
         for results in listening:
             poll.register(results, select.POLLIN)
-        told = [listening[results].read() for results, _ in (poll.poll(timeout) if listening else ())]
-        return any(told)
+        news = [listening[results].read() for results, _ in (poll.poll(timeout) if listening else ())]
+        return any(news)
 
     def close(self) -> None:
-        """Ends the workers and all that they started, and waits until they hold no memory any more."""
-        # All are told before the first is waited for.
+        """Ends the workers and all processes that they started, and waits until their memory is free."""
+        # All get the signal before the first is waited for.
         for worker in self._workers:
-            worker.tell(signal.SIGTERM)
+            worker.send_signal(signal.SIGTERM)
         for worker in self._workers:
             worker.close()
 
 
 class WorkerChannel:
-    """The worker's side of the two channels; see `open_channel`."""
+    """The worker's side of the two pipes; see `open_channel`."""
 
     def __init__(self, requests: IO[bytes], results: IO[bytes]) -> None:
         self.ended = False
@@ -195,7 +194,7 @@ class WorkerChannel:
         self._results = results
         self._items: queue.SimpleQueue[dict[str, JSON] | None] = queue.SimpleQueue()
         self.config: dict[str, JSON] = json.loads(requests.readline() or b'{"config": {}}')["config"]
-        """What the parent gave to `stream`."""
+        """The `config` that the parent passed to `stream`."""
         threading.Thread(target=self._listen, args=(requests,), daemon=True).start()
 
     def _listen(self, requests: IO[bytes]) -> None:
@@ -205,17 +204,17 @@ class WorkerChannel:
                 self._items.put(None)
                 return
             self._items.put(message["item"])
-        # No closing line: the parent is gone. Nobody would read another answer.
+        # No closing line: the parent is gone, and no other process reads the answers.
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpgrp(), signal.SIGKILL)
         os._exit(1)
 
     def receive(self, *, at_least: int = 1, at_most: int | None = None) -> list[dict[str, JSON]]:
-        """Takes items that have arrived.
+        """Returns items that have arrived.
 
         Args:
-            at_least: waits for this many; 0 never waits. Fewer come only when no more will.
-            at_most: leaves the rest for the next call; None takes all that have arrived.
+            at_least: waits for this many; 0 never waits. Fewer are returned only if no more will come.
+            at_most: leaves the rest for the next call; None returns all that have arrived.
 
         Returns:
             The items in the order in which they were sent.
@@ -233,39 +232,39 @@ class WorkerChannel:
         return items
 
     def send(self, result: Mapping[str, JSON]) -> None:
-        """Hands one result to the parent, at once."""
-        self._tell({"result": dict(result)})
+        """Sends one result to the parent, at once."""
+        self._write({"result": dict(result)})
 
     def fail(self, error: UserError) -> None:
         """Makes the parent raise this error."""
-        # A private subclass is told as the public class that it stands for.
+        # A private subclass is sent as the public class that it derives from.
         kind = next(kind.__name__ for kind in type(error).__mro__ if kind.__name__ in errors.__all__)
-        self._tell({"error": {"kind": kind, "problem": error.problem, "valid": error.valid, "hint": error.hint}})
+        self._write({"error": {"kind": kind, "problem": error.problem, "valid": error.valid, "hint": error.hint}})
 
-    def _tell(self, message: Mapping[str, JSON]) -> None:
+    def _write(self, message: Mapping[str, JSON]) -> None:
         self._results.write(json.dumps(message).encode() + b"\n")
         self._results.flush()
 
 
 @contextlib.contextmanager
 def open_channel() -> Iterator[WorkerChannel]:
-    """Opens the worker's door: call it before anything heavy is imported.
+    """Opens the worker's side of the pipes. Call it before anything heavy is imported.
 
-    A `UserError` raised inside is raised again by the parent's `stream`; any other exception ends the worker with
-    its traceback, of which the parent shows the last lines.
+    The parent's `stream` raises a `UserError` that is raised inside. Any other exception ends the worker with its
+    traceback, and the parent shows the last lines of it.
     """
     results = int(os.environ.pop(RESULTS))
-    # Only this process may hold the channels, not what an engine starts.
+    # Only this process may hold the pipes, not the processes that an engine starts.
     os.set_inheritable(results, False)
     requests = os.dup(0)
     with Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     _die_with_parent()
-    door = WorkerChannel(os.fdopen(requests, "rb"), os.fdopen(results, "wb"))
+    channel = WorkerChannel(os.fdopen(requests, "rb"), os.fdopen(results, "wb"))
     try:
-        yield door
+        yield channel
     except UserError as error:
-        door.fail(error)
+        channel.fail(error)
         sys.exit(2)
 
 

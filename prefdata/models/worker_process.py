@@ -1,4 +1,4 @@
-"""A worker process as its parent sees it: two channels, its last words, and an end that leaves nothing behind."""
+"""Starts and ends a worker process: request and result pipes, its last log lines, and its process group."""
 
 from __future__ import annotations
 
@@ -22,72 +22,86 @@ from prefdata.spec import JSON
 __all__ = ["PARENT", "RESULTS", "WorkerProcess"]
 
 RESULTS = "PREFDATA_WORKER_RESULTS"
-"""Environment variable: the worker's end of the pipe for results."""
+"""Environment variable: file descriptor of the worker's end of the result pipe."""
 PARENT = "PREFDATA_WORKER_PARENT"
-"""Environment variable: the process with which the worker must die."""
+"""Environment variable: id of the process with which the worker must die."""
 _KEPT_LINES = 20
 _PIPE_BYTES = 1 << 20
 
 
 class WorkerProcess:
-    """The process, its two channels, and its last lines. Begun with `python -m MODULE`."""
+    """A process `python -m MODULE`, its two pipes, and its last log lines.
+
+    Args:
+        module: import path of the worker.
+        env: environment variables; they override those of this process.
+        name: name of the worker in messages.
+
+    Raises:
+        ModelError: the process can't be started.
+    """
 
     def __init__(self, module: str, env: Mapping[str, str], name: str) -> None:
         self.name = name
         self.waiting = 0
-        """Items that were sent and are not answered."""
+        """Number of items that were sent and are not answered."""
         self.lines: collections.deque[dict[str, JSON]] = collections.deque()
-        """What it told and nobody took yet."""
+        """Messages that were read from the result pipe and not taken yet."""
         self.eof = False
+        """True once the result pipe has ended."""
         self.broken = False
-        """It takes nothing any more."""
+        """True once the worker has closed its standard input."""
         self._rest = b""
         self.results, results_out = os.pipe()
         _widen(results_out)
-        said_in, said_out = os.pipe()
+        log, log_out = os.pipe()
         try:
-            # The safe path (-P) keeps the folder that the user stands in from shadowing an engine's imports.
+            # The safe path (-P) keeps files of the current folder from shadowing an engine's imports.
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module],
                 stdin=subprocess.PIPE,
-                stdout=said_out,
-                stderr=said_out,
+                stdout=log_out,
+                stderr=log_out,
                 pass_fds=[results_out],
                 env=_environment(env, results_out),
                 start_new_session=True,
             )
         except OSError as error:
             os.close(self.results)
-            os.close(said_in)
+            os.close(log)
             raise ModelError(f"{name} can't be started: {error}") from error
         finally:
             os.close(results_out)
-            os.close(said_out)
-        self._last_words: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
-        self._listener = threading.Thread(target=self._listen, args=(said_in,), daemon=True)
+            os.close(log_out)
+        self._last_lines: collections.deque[str] = collections.deque(maxlen=_KEPT_LINES)
+        self._listener = threading.Thread(target=self._listen, args=(log,), daemon=True)
         self._listener.start()
 
-    def _listen(self, said: int) -> None:
-        with os.fdopen(said, encoding="utf-8", errors="replace") as lines:
-            self._last_words.extend(line.rstrip() for line in lines if line.strip())
+    def _listen(self, log: int) -> None:
+        with os.fdopen(log, encoding="utf-8", errors="replace") as lines:
+            self._last_lines.extend(line.rstrip() for line in lines if line.strip())
 
     def send(self, message: Mapping[str, JSON]) -> None:
-        """Hands it one message; where it has gone, `broken` says so."""
+        """Sends one message; sets `broken` if the worker is gone."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            # What it had answered, and why it went, is still to be read.
+            # Its results, and the reason of its end, are still to be read.
             self.broken = True
 
     @property
     def answered(self) -> bool:
-        """Whether the first of `lines` is a result; an error comes after all results."""
+        """True if the first of `lines` is a result; an error comes after all results."""
         return bool(self.lines) and "result" in self.lines[0]
 
     def take(self) -> dict[str, JSON]:
-        """The first of `lines`; raises the error that it reported instead."""
+        """Removes and returns the first of `lines`.
+
+        Raises:
+            UserError: that line reports an error of the worker.
+        """
         message = self.lines.popleft()
         if "error" in message:
             raise _as_user_error(message["error"])
@@ -95,19 +109,19 @@ class WorkerProcess:
         return result
 
     def read(self) -> bool:
-        """Reads a piece of the result pipe, which must have something; says if it told anything."""
-        piece = os.read(self.results, _PIPE_BYTES)
-        self.eof = not piece
-        *whole, self._rest = (self._rest + piece).split(b"\n")
+        """Reads some of the result pipe, which must not be empty; returns whether a whole line or the end was read."""
+        chunk = os.read(self.results, _PIPE_BYTES)
+        self.eof = not chunk
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
         self.lines.extend(json.loads(line) for line in whole)
         return bool(whole) or self.eof
 
     def ended(self) -> bool:
-        """Whether the process has ended, whatever its pipe says."""
+        """Returns whether the process has ended, even if its pipe is still open."""
         return self._process.poll() is not None
 
     def death(self) -> ModelError:
-        """What to raise for its end before its work was done."""
+        """Returns the error for a process that ended before its work was done."""
         try:
             status = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -115,27 +129,27 @@ class WorkerProcess:
         else:
             how = f"ended with exit status {status}" if status >= 0 else f"was ended by {_signal_name(-status)}"
         self._listener.join(timeout=10)
-        words = "\n    ".join(self._last_words)
+        lines = "\n    ".join(self._last_lines)
         hint = None
         if self._process.returncode == -signal.SIGKILL:
-            hint = "a kill from outside is often the system running out of memory: try a smaller model or batch"
+            hint = "a kill from outside often means that the system ran out of memory: try a smaller model or batch"
         problem = f"{self.name} {how} before it had answered everything"
-        return ModelError(f"{problem}; its last words:\n    {words}" if words else problem, hint=hint)
+        return ModelError(f"{problem}; its last lines:\n    {lines}" if lines else problem, hint=hint)
 
-    def tell(self, sign: signal.Signals) -> None:
-        """Sends a signal to it and all that it started."""
+    def send_signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process and all processes that it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, sign)
+            os.killpg(self._process.pid, number)
 
     def close(self) -> None:
-        """Ends it and all that it started, and waits until they hold no memory any more."""
-        self.tell(signal.SIGTERM)
+        """Ends the process and all processes that it started, and waits until their memory is free."""
+        self.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=5.0)
-        # What an engine started (a process for each device) can outlive it, and it is they who hold the memory.
+        # Processes that an engine started (one for each device) can outlive it, and they hold the memory.
         until = time.monotonic() + 10.0
         while _group_lives(self._process.pid) and time.monotonic() < until:
-            self.tell(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             self._process.poll()
             time.sleep(0.01)
         assert self._process.stdin is not None
@@ -146,7 +160,7 @@ class WorkerProcess:
 
 
 def _group_lives(group: int) -> bool:
-    """Whether any process of a group still runs; one that only waits to be reaped holds nothing any more."""
+    """Returns whether any process of a group still runs; a zombie holds no memory, so it does not count."""
     if not sys.platform.startswith("linux"):
         try:
             os.killpg(group, 0)
@@ -162,9 +176,9 @@ def _group_lives(group: int) -> bool:
 
 
 def _widen(pipe: int) -> None:
-    """Room for many results, so that a worker need not wait where this side is busy for some seconds."""
+    """Enlarges a pipe's buffer, so that a worker need not wait while this side is busy for some seconds."""
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        # Refused beyond the user's limit; the usual 64 KiB remain.
+        # The kernel refuses sizes beyond the user's limit; then the usual 64 KiB remain.
         with contextlib.suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
@@ -173,7 +187,7 @@ def _environment(env: Mapping[str, str], results: int) -> dict[str, str]:
     here = str(Path(__file__).resolve().parents[2])
     merged = {**os.environ, **env, RESULTS: str(results)}
     merged["PYTHONPATH"] = os.pathsep.join(filter(None, (here, merged.get("PYTHONPATH", ""))))
-    # The kernel ties the death signal to the thread that started the child: any other thread than the first may
+    # The kernel sends the death signal when the thread that started the child ends: a thread other than the first may
     # end long before the parent does.
     if sys.platform == "linux" and threading.current_thread() is threading.main_thread():
         merged[PARENT] = str(os.getpid())
@@ -187,7 +201,7 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _as_user_error(told: Mapping[str, JSON]) -> UserError:
-    kind = getattr(errors, told["kind"], ModelError)
-    error: UserError = kind(told["problem"], valid=told["valid"], hint=told["hint"])
+def _as_user_error(report: Mapping[str, JSON]) -> UserError:
+    kind = getattr(errors, report["kind"], ModelError)
+    error: UserError = kind(report["problem"], valid=report["valid"], hint=report["hint"])
     return error

@@ -26,7 +26,7 @@ from prefdata.pairing.algebra import (
     Shortest,
 )
 from prefdata.pairing.backfill import pair_with_backfill
-from prefdata.pairing.base import LengthUnit, Paired, PairRule
+from prefdata.pairing.base import PairRule
 from prefdata.pairing.compared import GPO, SPPO, ByComparisons
 from prefdata.pairing.comparisons import (
     borda_counts,
@@ -59,7 +59,8 @@ from prefdata.pairing.named import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.pairing.python_rule import PythonRule, code_allowed
+from prefdata.pairing.paired import Paired
+from prefdata.pairing.python_rule import PythonRule
 from prefdata.pairing.repetition import Repetition
 
 __all__ = [
@@ -78,7 +79,6 @@ __all__ = [
     "FromSource",
     "Highest",
     "LengthRatio",
-    "LengthUnit",
     "Longest",
     "Lowest",
     "MarginLabel",
@@ -103,7 +103,6 @@ __all__ = [
     "WPOHybridV2",
     "borda_counts",
     "bradley_terry",
-    "code_allowed",
     "comparisons_of_tables",
     "mean_scores",
     "preferences",

@@ -1,133 +1,164 @@
-"""How a rule is carried out on a Polars frame: eligibility, the two selections, the reason for every drop."""
+"""How a rule is carried out on facts: eligibility, the two selections, the reason for every drop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from prefdata.errors import InputError, closest
+from prefdata.errors import InputError
 from prefdata.lazy import pl
 from prefdata.pairing._select import Steps, select
 from prefdata.pairing.algebra import PairLimits
-from prefdata.pairing.base import Paired, PairRule
 from prefdata.pairing.comparisons import checked_comparisons, preferences
-from prefdata.pairing.filters import Quantile
-from prefdata.pairing.python_rule import PythonRule
+from prefdata.pairing.facts import FACTS, unsigned_zero
+from prefdata.pairing.paired import Paired, Proposal
 
-BLANK_CHARACTERS = "".join(chr(code) for code in range(0x3001) if chr(code).isspace())
-"""Everything Python calls white space; Polars' default leaves out U+001C to U+001F."""
-REQUIRED = ("prompt_id", "source", "index", "response", "score")
-OPTIONAL = {"model": pl.String, "finish_reason": pl.String, "unscored": pl.String}
-_TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length", "response")
+if TYPE_CHECKING:
+    from prefdata.pairing._rule import Rule
 
-_LENGTHS = {
-    "characters": pl.col("response").str.len_chars(),
-    "words": pl.col("response").str.count_matches(r"[^\s\x1c-\x1f]+"),
-    "bytes": pl.col("response").str.len_bytes(),
-}
+__all__ = ["decide", "proposed", "proposed_rows"]
+
+_KEY = ("prompt_id", "source", "index", "digest")
+_CANDIDATE = ("prompt_id", "source", "index")
+_TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length")
+_CARRIED = ("response", "at")
+"""Columns of facts that a pair has for both sides where they are there."""
+_FLAWS = ("missing_response", "blank", "unscored", "cut_off")
 
 
 def decide(
-    rule: PairRule, candidates: pl.DataFrame, prompt_ids: Iterable[str] | None, comparisons: pl.DataFrame | None
+    rule: Rule, facts: pl.DataFrame, prompt_ids: Iterable[str] | None, comparisons: pl.DataFrame | None
 ) -> Paired:
-    """Pairs and drops of `candidates` under `rule`; see `PairRule.pair`."""
-    _check(candidates)
-    frame = _ordered(rule, candidates)
-    known = None
+    """Makes pairs and drops of facts; see `PairRule.pair`."""
+    carried = [name for name in _CARRIED if name in facts.columns]
+    frame, compared = _ordered(facts.select(*FACTS, *carried)), None
     if rule.needs_comparisons():
-        frame, known = _compared(rule, frame, comparisons)
-    frame = _judged(rule, rule.rescored(frame))
-    everybody = frame.select("prompt_id").unique() if prompt_ids is None else _ids(prompt_ids, frame)
+        frame, compared = _compared(rule, frame, comparisons)
+    frame = _with_eligibility(rule, frame)
     eligible = frame.filter(pl.col("ineligible").is_null()).with_row_index("row")
-    proposed = _proposed(rule, eligible)
-
-    prompts = (
-        everybody.join(frame.group_by("prompt_id").agg(n_candidates=pl.len()), on="prompt_id", how="left")
-        .join(eligible.group_by("prompt_id").agg(n_eligible=pl.len()), on="prompt_id", how="left")
-        .with_columns(pl.col("n_candidates", "n_eligible").fill_null(0).cast(pl.Int64))
-        .sort("prompt_id")
+    proposal = rule.proposal(eligible)
+    prompts = _prompts(frame, prompt_ids)
+    pairs = proposal.pairs.join(prompts, on="unit", how="left", maintain_order="left").with_columns(
+        pair_index=pl.int_range(pl.len(), dtype=pl.Int64).over("unit")
     )
-    pairs = (
-        prompts.join(proposed.pairs, on="prompt_id", how="inner")
-        .sort("prompt_id", "place_chosen", "place_rejected")
-        .with_columns(
-            pair_index=pl.int_range(pl.len(), dtype=pl.Int64).over("prompt_id"),
-            score_margin=pl.col("score_chosen") - pl.col("score_rejected"),
-        )
-    )
-    dropped = prompts.join(pairs.select("prompt_id"), on="prompt_id", how="anti", maintain_order="left")
+    dropped = prompts.filter(~pl.col("unit").is_in(proposal.pairs["unit"].implode()).fill_null(value=False))
     return Paired(
-        _pair_columns(rule, pairs, eligible, known),
-        _drop_columns(dropped, frame, proposed),
+        _pair_columns(rule, pairs, eligible, compared),
+        _drop_columns(dropped, frame, proposal),
         _ineligible_columns(frame),
     )
 
 
-@dataclass(frozen=True)
-class _Proposed:
-    """What a rule picks, and how far each prompt came: candidates in these frames have their `prompt_id`."""
-
-    pairs: pl.DataFrame
-    chosen: pl.DataFrame
-    lower: pl.DataFrame
-    """With a lower score than their chosen candidate."""
-    pool: pl.DataFrame
-    """And with another text."""
-
-
-def _proposed(rule: PairRule, eligible: pl.DataFrame) -> _Proposed:
-    """The pairs of a rule, before they are numbered."""
-    if isinstance(rule, PythonRule):
-        told = rule.ask(eligible)
-        if isinstance(told, pl.DataFrame):
-            return _as_told(told, eligible)
-        chosen_by, rejected_by, take = *told, PairLimits()
-    else:
-        chosen_by, rejected_by = (Steps(selection.among, selection.by) for selection in rule.selections())
-        take = rule.take()
-    picked = select(eligible, "prompt_id", chosen_by, take.chosen)
-    chosen = _with_candidate(picked, eligible, "chosen")
+def proposed(eligible: pl.DataFrame, chosen_by: Steps, rejected_by: Steps, limits: PairLimits) -> Proposal:
+    """Picks by two selections: the chosen candidates, then for each the rejected ones below it."""
+    chosen = select(eligible, "unit", chosen_by, limits.chosen)
     lower, pool = _below(eligible, chosen)
-    rejected = _with_candidate(select(pool, "row_chosen", rejected_by, take.rejected), eligible, "rejected")
-    pairs = chosen.join(rejected.drop("prompt_id"), on="row_chosen", how="inner")
-    if take.matched:
+    rejected = select(pool, "row_chosen", rejected_by, limits.rejected)
+    names = ("row", "place", "n_tied", "decided")
+    pairs = chosen.rename({name: f"{name}_chosen" for name in names}).join(
+        rejected.drop("unit").rename({name: f"{name}_rejected" for name in names}),
+        on="row_chosen",
+        how="inner",
+        maintain_order="left_right",
+    )
+    if limits.matched:
         pairs = pairs.filter(pl.col("place_chosen") == pl.col("place_rejected"))
-    return _Proposed(pairs, chosen, lower, pool)
+    return Proposal(pairs, chosen["unit"].unique(), lower["unit"].unique(), pool["unit"].unique())
 
 
-def _as_told(told: pl.DataFrame, eligible: pl.DataFrame) -> _Proposed:
-    """The pairs that a user's function named by `chosen` and `rejected` rows, in total order, under our conditions."""
-    alone = {"n_tied": pl.lit(1, pl.Int64), "decided": pl.lit("python")}
-    named = told.sort("chosen", "rejected").with_columns(place=pl.int_range(pl.len(), dtype=pl.Int64), **alone)
-    rows = eligible.select("row", "prompt_id")
-    chosen = named.select(pl.col("chosen").alias("row"), "n_tied", "decided", "place", "rejected")
-    sides = _with_candidate(chosen.join(rows, on="row", maintain_order="left"), eligible, "chosen")
-    rejected = named.select(pl.col("rejected").alias("row"), "n_tied", "decided", "place")
-    both = pl.concat([sides.drop("rejected"), _with_candidate(rejected, eligible, "rejected")], how="horizontal")
-    lower = both.filter(pl.col("score_rejected") < pl.col("score_chosen"))
-    pool = lower.filter(pl.col("response_rejected") != pl.col("response_chosen"))
-    return _Proposed(pool, both, lower, pool)
+def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame) -> Proposal:
+    """Takes the pairs that somebody else picked, in total order, where the conditions of every pair hold.
+
+    Args:
+        eligible: the eligible candidates.
+        rows: `chosen` and `rejected`, row numbers of `eligible`.
+    """
+    named = rows.sort("chosen", "rejected").select(row_chosen="chosen", row_rejected="rejected")
+    place = pl.int_range(pl.len(), dtype=pl.Int64)
+    named = named.with_columns(
+        unit=eligible["unit"].gather(named["row_chosen"]),
+        **{f"place_{side}": place for side in ("chosen", "rejected")},
+        **{f"n_tied_{side}": pl.lit(1, pl.Int64) for side in ("chosen", "rejected")},
+        **{f"decided_{side}": pl.lit("python") for side in ("chosen", "rejected")},
+    )
+    sides = [eligible.select("score", "digest")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
+    lower = named.filter(sides[1]["score"] < sides[0]["score"])
+    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["digest"] != sides[0]["digest"]))
+    return Proposal(pool.sort("unit", maintain_order=True), named["unit"], lower["unit"], pool["unit"])
 
 
 def _below(eligible: pl.DataFrame, chosen: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """For each chosen candidate those of its prompt with a lower score, and those of them with another text."""
-    against = chosen.select(
-        "prompt_id",
-        "row_chosen",
-        *(pl.col(f"{name}_chosen").alias(f"chosen_{name}") for name in ("score", "length", "response", "source")),
-    )
-    lower = eligible.join(against, on="prompt_id", how="inner", maintain_order="left").filter(
+    names = [name for name in ("score", "length", "digest", "source", "response") if name in eligible.columns]
+    of_chosen = eligible.select(pl.col(name).alias(f"chosen_{name}") for name in names)[chosen["row"]]
+    against = pl.concat([chosen.select("unit", row_chosen="row"), of_chosen], how="horizontal")
+    lower = eligible.join(against, on="unit", how="inner", maintain_order="right_left").filter(
         pl.col("score") < pl.col("chosen_score")
     )
-    return lower, lower.filter(pl.col("response") != pl.col("chosen_response"))
+    return lower, lower.filter(pl.col("digest") != pl.col("chosen_digest"))
+
+
+def _ordered(facts: pl.DataFrame) -> pl.DataFrame:
+    """The facts in total order, with the number of their prompt as `unit`."""
+    if not _in_order(facts):
+        order = [*_CANDIDATE]
+        if not facts.select(order).is_unique().all():
+            # All that is left, so that rows which share even their text are told apart by content, not by place.
+            order = [*_KEY, "score", "model", "finish_reason", "unscored"]
+        facts = facts.sort(order, maintain_order=True)
+    return facts.with_columns(unit=pl.col("prompt_id").rle_id())
+
+
+def _in_order(facts: pl.DataFrame) -> bool:
+    """Whether each row is after the one before it, by the prompt, source and index, in Polars' order."""
+    after = pl.lit(value=False)
+    for name in reversed(_CANDIDATE):
+        own, last = pl.col(name), pl.col(name).shift()
+        less = (last < own).fill_null(value=False) | (last.is_null() & own.is_not_null())
+        after = less | (own.eq_missing(last) & after)
+    return bool(facts.select(after)[1:].to_series().all())
+
+
+def _prompts(frame: pl.DataFrame, prompt_ids: Iterable[str] | None) -> pl.DataFrame:
+    """One row for each prompt, sorted: prompt_id, unit (null without a candidate), n_candidates, n_eligible."""
+    counts = frame.group_by("unit", maintain_order=True).agg(
+        pl.col("prompt_id").first(),
+        n_candidates=pl.len().cast(pl.Int64),
+        n_eligible=pl.col("ineligible").is_null().sum().cast(pl.Int64),
+    )
+    if prompt_ids is None:
+        return counts.select("prompt_id", "unit", "n_candidates", "n_eligible")
+    ids = pl.DataFrame({"prompt_id": pl.Series(list(prompt_ids), dtype=pl.String)}).unique()
+    if (strangers := counts.join(ids, on="prompt_id", how="anti")).height:
+        n_rows = strangers["n_candidates"].sum()
+        raise InputError(
+            f"{n_rows} candidates are of prompts that are not among `prompt_ids`, the first of "
+            f"{strangers['prompt_id'][0]!r}",
+            hint="leave `prompt_ids` out, or filter the candidates by it first",
+        )
+    return (
+        ids.join(counts, on="prompt_id", how="left")
+        .with_columns(pl.col("n_candidates", "n_eligible").fill_null(0))
+        .sort("prompt_id")
+        .select("prompt_id", "unit", "n_candidates", "n_eligible")
+    )
 
 
 def _pair_columns(
-    rule: PairRule, pairs: pl.DataFrame, eligible: pl.DataFrame, known: pl.DataFrame | None
+    rule: Rule, pairs: pl.DataFrame, eligible: pl.DataFrame, compared: pl.DataFrame | None
 ) -> pl.DataFrame:
     """The pairs with the columns of `prefdata.tables.schemas.pairs_schema`."""
-    if known is not None:
-        of_pair = known.select(
+    carried = [name for name in _CARRIED if name in eligible.columns]
+    of_candidate = [*(name for name in _TRACE if name not in ("n_tied", "decided")), *carried]
+    sides = [
+        eligible.select(pl.col(name).alias(f"{name}_{side}") for name in of_candidate)[pairs[f"row_{side}"]]
+        for side in ("chosen", "rejected")
+    ]
+    pairs = pl.concat([pairs, *sides], how="horizontal").with_columns(
+        score_margin=pl.col("score_chosen") - pl.col("score_rejected")
+    )
+    if compared is not None:
+        of_pair = compared.select(
             "prompt_id",
             pl.col("source").alias("source_chosen"),
             pl.col("index").alias("index_chosen"),
@@ -137,22 +168,20 @@ def _pair_columns(
             "log_odds",
         )
         keys = ["prompt_id", "source_chosen", "index_chosen", "source_rejected", "index_rejected"]
-        pairs = pairs.join(of_pair, on=keys, how="left", maintain_order="left")
-    sides = [f"{name}_{side}" for side in ("chosen", "rejected") for name in _TRACE]
-    columns = ["prompt_id", "pair_index", "n_candidates", "n_eligible", *sides, "score_margin", *rule.extra_columns()]
+        pairs = pairs.join(of_pair, on=keys, how="left", maintain_order="left", nulls_equal=True)
+    trace = [f"{name}_{side}" for side in ("chosen", "rejected") for name in (*_TRACE, *carried)]
+    columns = ["prompt_id", "pair_index", "n_candidates", "n_eligible", *trace, "score_margin", *rule.extra_columns()]
     return rule.with_extras(pairs, eligible).select(columns)
 
 
-def _compared(
-    rule: PairRule, frame: pl.DataFrame, comparisons: pl.DataFrame | None
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The candidates, scored by comparisons where the rule does so, and both directions of the comparisons."""
     if comparisons is None:
         raise InputError(
-            f"the pair rule {rule.dump()['kind']!r} as it is set needs comparisons, and there are none",
+            f"the pair rule {rule.dump()['kind']!r} needs comparisons with these options, but none were given",
             hint="take a pairwise scorer in a recipe, `comparisons=` in Python, or an option that works on scores",
         )
-    keys = ["prompt_id", "source", "index"]
+    keys = list(_CANDIDATE)
     if (twice := frame.filter(pl.struct(keys).is_duplicated())).height:
         raise InputError(f"two candidates are named {twice.select(keys).row(0)!r}, so no comparison can name one")
     comparisons = checked_comparisons(comparisons)
@@ -162,16 +191,16 @@ def _compared(
         there = frame.select("prompt_id", *(pl.col(name).alias(own) for name, own in side.items()))
         if (lost := strangers.join(there, on=there.columns, how="anti")).height:
             raise InputError(
-                f"a comparison names the candidate {lost.select(there.columns).row(0)!r}, who is not there"
+                f"a comparison names a candidate that is not in the table: {lost.select(there.columns).row(0)!r}"
             )
-    fit = frame.filter(_unfit(rule).is_null())
+    fit = frame.filter(pl.col("unfit").is_null())
     for side in names.values():
         there = fit.select("prompt_id", *(pl.col(name).alias(own) for name, own in side.items()))
         comparisons = comparisons.join(there, on=there.columns, how="semi")
     scores = rule.scores_of(comparisons)
     if scores is not None:
         frame = frame.drop("score", "unscored").join(
-            scores.select(*keys, _unsigned_zero(pl.col("score")), "unscored"),
+            scores.select(*keys, unsigned_zero(pl.col("score")).alias("score"), "unscored"),
             on=keys,
             how="left",
             maintain_order="left",
@@ -181,113 +210,33 @@ def _compared(
     return frame, preferences(comparisons)
 
 
-def _ids(prompt_ids: Iterable[str], frame: pl.DataFrame) -> pl.DataFrame:
-    ids = pl.DataFrame({"prompt_id": pl.Series(list(prompt_ids), dtype=pl.String)}).unique()
-    if (strangers := frame.join(ids, on="prompt_id", how="anti")).height:
-        raise InputError(
-            f"{strangers.height} candidates are of prompts that are not among `prompt_ids`, the first of "
-            f"{strangers['prompt_id'][0]!r}",
-            hint="leave `prompt_ids` out, or filter the candidates by it first",
-        )
-    return ids
-
-
-def _check(candidates: pl.DataFrame) -> None:
-    """Refuses a frame whose rows would be lost or misread further on."""
-    if missing := [name for name in REQUIRED if name not in candidates.columns]:
-        raise InputError(f"the candidates have no column {missing[0]!r}", valid=closest(missing[0], candidates.columns))
-    if not (candidates["score"].dtype.is_numeric() or candidates["score"].dtype == pl.Null):
-        raise InputError(
-            f"the column 'score' is of type {candidates['score'].dtype}",
-            valid="numbers, and null for unscored",
-            hint="`prefdata.tables.cells.parse_score` reads texts",
-        )
-    if candidates["prompt_id"].null_count():
-        raise InputError(f"{candidates['prompt_id'].null_count()} candidates have no prompt_id")
-    score = candidates["score"].cast(pl.Float64)
-    unusable = candidates.filter(score.is_nan() | score.is_infinite())
-    if unusable.height:
-        raise InputError(
-            f"{unusable.height} candidates have a score that is no finite number, the first of prompt "
-            f"{unusable['prompt_id'][0]!r}",
-            valid="finite numbers, and null for unscored",
-            hint="turn such scores into null with a reason in `unscored`",
-        )
-
-
-def _ordered(rule: PairRule, candidates: pl.DataFrame) -> pl.DataFrame:
-    """The candidates in total order, with their length and the reason why one is not eligible."""
-    frame = candidates.with_columns(
-        [pl.lit(None, dtype).alias(name) for name, dtype in OPTIONAL.items() if name not in candidates.columns]
-    ).select(*REQUIRED[:-1], _unsigned_zero(pl.col("score").cast(pl.Float64)), *OPTIONAL)
-    order = ["prompt_id", "source", "index"]
-    if not frame.select(order).is_unique().all():
-        # All that is left, so that rows which share even their text are told apart by content, not by place.
-        order = [*order, "response", "score", *OPTIONAL]
-    frame = frame.sort(order, maintain_order=True)
-    return frame.with_columns(length=_LENGTHS[rule.length].cast(pl.Int64))
-
-
-def _unfit(rule: PairRule) -> pl.Expr:
-    """Why a candidate can't be picked whatever its score."""
-    blank = pl.col("response").str.strip_chars(BLANK_CHARACTERS) == ""
-    return (
-        pl.when(pl.col("response").is_null())
-        .then(pl.lit("missing_response"))
-        .when(blank if "blank" not in rule.admit else False)
-        .then(pl.lit("blank"))
-        .when(pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else False)
-        .then(pl.lit("cut_off"))
-    )
-
-
-def _judged(rule: PairRule, frame: pl.DataFrame) -> pl.DataFrame:
+def _with_eligibility(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The candidates with the reason why one is not eligible, and the place of its score among the eligible ones."""
-    unfit = _unfit(rule)
+    unfit = pl.col("unfit")
     unscored = pl.col("score").is_null() & (unfit.is_null() | (unfit == "cut_off"))
     frame = frame.with_columns(ineligible=pl.when(unscored).then(pl.lit("unscored")).otherwise(unfit))
-    if not _ranks(rule):
+    if not rule.needs_quantiles():
         return frame.with_columns(quantile=pl.lit(None, pl.Float64))
     score = pl.when(pl.col("ineligible").is_null()).then("score")
-    at_or_below = score.rank("max").over("prompt_id")
-    return frame.with_columns(quantile=at_or_below / score.count().over("prompt_id"))
+    at_or_below = score.rank("max").over("unit")
+    return frame.with_columns(quantile=at_or_below / score.count().over("unit"))
 
 
-def _ranks(rule: PairRule) -> bool:
-    """Whether a selection looks at quantiles, which cost a sort."""
-    selections = () if isinstance(rule, PythonRule) else rule.selections()
-    return any(isinstance(step, Quantile) for selection in selections for step in selection.among)
-
-
-def _unsigned_zero(score: pl.Expr) -> pl.Expr:
-    """0.0 for -0.0: the two are equal, so which of two tied rows wins would show in the bytes."""
-    return score.replace(-0.0, 0.0)
-
-
-def _with_candidate(picked: pl.DataFrame, eligible: pl.DataFrame, side: str) -> pl.DataFrame:
-    """The picks with their candidate's columns, named by side; `row` becomes `row_chosen` or `row_rejected`."""
-    columns = ["row", "source", "index", "model", "score", "length", "response"]
-    joined = picked.join(eligible.select(columns), on="row", how="left", maintain_order="left")
-    return joined.rename({name: f"{name}_{side}" for name in [*columns, "place", "n_tied", "decided"]})
-
-
-def _drop_columns(dropped: pl.DataFrame, frame: pl.DataFrame, proposed: _Proposed) -> pl.DataFrame:
+def _drop_columns(dropped: pl.DataFrame, frame: pl.DataFrame, proposal: Proposal) -> pl.DataFrame:
     """The reason for each prompt without a pair, in the order in which `PairRule` lists them."""
-    reasons = ["missing_response", "blank", "unscored", "cut_off"]
-    facts = frame.group_by("prompt_id").agg(
-        eligible_low=pl.col("score").filter(pl.col("ineligible").is_null()).min(),
-        eligible_high=pl.col("score").filter(pl.col("ineligible").is_null()).max(),
-        **{reason: (pl.col("ineligible") == reason).sum() for reason in reasons},
+    of_dropped = frame.filter(pl.col("unit").is_in(dropped["unit"].implode()))
+    score = pl.col("score").filter(pl.col("ineligible").is_null())
+    counts = of_dropped.group_by("unit").agg(
+        low=score.min(), high=score.max(), **{flaw: (pl.col("ineligible") == flaw).sum() for flaw in _FLAWS}
     )
-    parts = {"has_chosen": proposed.chosen, "has_lower": proposed.lower, "has_pool": proposed.pool}
-    facts = facts.with_columns(
-        **{name: pl.col("prompt_id").is_in(part["prompt_id"].unique().implode()) for name, part in parts.items()}
+    reached = {"has_chosen": proposal.chosen, "has_lower": proposal.lower, "has_pool": proposal.pool}
+    why = dropped.join(counts, on="unit", how="left", maintain_order="left").with_columns(
+        pl.col("unit").is_in(units.implode()).fill_null(value=False).alias(name) for name, units in reached.items()
     )
-    why = dropped.join(facts, on="prompt_id", how="left", maintain_order="left")
     reason = (
         pl.when(pl.col("n_eligible") < 2)
         .then(pl.lit("too_few_candidates"))
-        .when(pl.col("eligible_low") == pl.col("eligible_high"))
+        .when(pl.col("low") == pl.col("high"))
         .then(pl.lit("no_contrast"))
         .when(~pl.col("has_chosen"))
         .then(pl.lit("no_chosen"))
@@ -297,10 +246,9 @@ def _drop_columns(dropped: pl.DataFrame, frame: pl.DataFrame, proposed: _Propose
         .then(pl.lit("identical_texts"))
         .otherwise(pl.lit("no_contrast"))
     )
-    counted = [pl.when(pl.col(name) > 0).then(pl.format("{} {}", pl.col(name), pl.lit(name))) for name in reasons]
     detail = pl.concat_str(
         pl.format("{} of {} candidates eligible", pl.col("n_eligible"), pl.col("n_candidates")),
-        *counted,
+        *(pl.when(pl.col(flaw) > 0).then(pl.format("{} {}", pl.col(flaw), pl.lit(flaw))) for flaw in _FLAWS),
         separator=", ",
         ignore_nulls=True,
     )

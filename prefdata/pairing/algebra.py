@@ -40,6 +40,8 @@ class Key(Spec):
 
     sees_chosen: ClassVar[bool] = False
     """Whether it compares with the chosen candidate, and so makes sense for the rejected one only."""
+    sees_texts: ClassVar[bool] = False
+    """Whether it reads `response` (and `chosen_response`), and not facts alone."""
 
     @abstractmethod
     def values(self, pool: pl.DataFrame) -> pl.Series:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from prefdata.lazy import pl
-from prefdata.pairing.base import Paired, PairRule
+from prefdata.pairing.base import PairRule
 from prefdata.pairing.named import BestVsWorst
+from prefdata.pairing.paired import Paired
 
 __all__ = ["pair_with_backfill"]
 

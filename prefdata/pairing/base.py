@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, field_validator
 
 from prefdata.lazy import pl
+from prefdata.pairing._decide import decide, proposed
+from prefdata.pairing._select import Steps
 from prefdata.pairing.algebra import PairLimits, Selection
+from prefdata.pairing.facts import FACTS, facts_of
+from prefdata.pairing.filters import Quantile
 from prefdata.pairing.labels import AnyLabel
+from prefdata.pairing.paired import Paired, Proposal
+from prefdata.records import LengthUnit
 from prefdata.spec import Part
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-__all__ = ["LengthUnit", "PairRule", "Paired"]
-
-LengthUnit = Literal["characters", "words", "bytes"]
-"""Unicode code points, runs of non-white-space, or bytes of UTF-8 of an answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """What became of every prompt and every candidate."""
-
-    pairs: pl.DataFrame
-    """One row for each pair, sorted by `prompt_id` and `pair_index`: `prefdata.tables.schemas.pairs_schema`."""
-    drops: pl.DataFrame
-    """One row for each prompt without a pair, sorted by `prompt_id`: prompt_id, stage, reason, detail."""
-    ineligible: pl.DataFrame
-    """One row for each candidate no rule saw: prompt_id, stage, reason, detail, source, index."""
+__all__ = ["PairRule"]
 
 
 class PairRule(Part):
@@ -111,6 +101,27 @@ class PairRule(Part):
         """
         return pairs if self.label is None else pairs.with_columns(label_chosen=self.label.values(pairs))
 
+    def needs_quantiles(self) -> bool:
+        """Returns whether a selection reads `quantile`, which costs a sort."""
+        return any(isinstance(step, Quantile) for selection in self.selections() for step in selection.among)
+
+    def needs_texts(self) -> bool:
+        """Returns whether a selection reads texts of candidates, and not facts alone."""
+        return any(step.sees_texts for selection in self.selections() for step in (*selection.among, *selection.by))
+
+    def proposal(self, eligible: pl.DataFrame) -> Proposal:
+        """Picks pairs among the eligible candidates.
+
+        Args:
+            eligible: facts in total order, with `unit` (the number of the prompt), `row` and `quantile`.
+        """
+        chosen_by, rejected_by = (Steps(selection.among, selection.by) for selection in self.selections())
+        return proposed(eligible, chosen_by, rejected_by, self.take())
+
+    def facts(self, candidates: pl.DataFrame) -> pl.DataFrame:
+        """Measures the texts of candidates: see `prefdata.pairing.facts.facts_of`."""
+        return facts_of(self, candidates)
+
     def pair(
         self,
         candidates: pl.DataFrame,
@@ -121,7 +132,8 @@ class PairRule(Part):
 
         Args:
             candidates: one row each, with `prompt_id`, `source`, `index`, `response`, `score` (null when unscored);
-                optionally `model`, `finish_reason`, `unscored` (the reason slug).
+                optionally `model`, `finish_reason`, `unscored` (the reason slug). Or facts that were made of such rows
+                (`PairRule.facts`), which need no `response` unless the rule `needs_texts()`.
             prompt_ids: all prompts that must be accounted for, also those without a single candidate. Left out, the
                 prompts are those of `candidates`.
             comparisons: for rules that need them: see `prefdata.pairing.comparisons`.
@@ -134,6 +146,6 @@ class PairRule(Part):
                 and there are none or they can't be used, or a score is NaN or infinite. Polars' max, min and sort treat
                 NaN and null in different ways and pick a wrong row silently, so none may come this far.
         """
-        from prefdata.pairing._decide import decide
-
+        if not set(FACTS) <= set(candidates.columns):
+            candidates = self.facts(candidates).select(*FACTS, "response")
         return decide(self, candidates, prompt_ids, comparisons)

@@ -17,13 +17,14 @@ import math
 from typing import Literal
 
 from prefdata.errors import InputError, closest
-from prefdata.lazy import pl
+from prefdata.lazy import pa, pl
 
 __all__ = [
     "DECIMALS",
     "borda_counts",
     "bradley_terry",
     "checked_comparisons",
+    "comparisons_for_a_rule",
     "comparisons_of_tables",
     "mean_scores",
     "preferences",
@@ -71,6 +72,19 @@ def comparisons_of_tables(tables: pl.DataFrame, *, of: Literal["probability", "s
             pl.col("table").cast(pl.Float64).alias(of),
         )
     )
+
+
+def comparisons_for_a_rule(table: pa.Table, compares: str) -> pl.DataFrame:
+    """Makes the frame that `PairRule.pair` takes of the decided comparisons of a table.
+
+    Args:
+        table: schema `prefdata.tables.schemas.COMPARISONS`.
+        compares: `Scorer.compares`: with `log_odds` they become the column `score`, else there is `probability`.
+    """
+    frame = pl.DataFrame(table).filter(pl.col("undecided").is_null())
+    if compares == "log_odds":
+        return frame.select(*_COLUMNS, score="log_odds")
+    return frame.select(*_COLUMNS, "probability")
 
 
 def preferences(comparisons: pl.DataFrame) -> pl.DataFrame:

@@ -34,6 +34,8 @@ class Filter(Spec):
 
     sees_chosen: ClassVar[bool] = False
     """Whether it compares with the chosen candidate, and so makes sense for the rejected one only."""
+    sees_texts: ClassVar[bool] = False
+    """Whether it reads `response` (and `chosen_response`), and not facts alone."""
 
     @abstractmethod
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -165,6 +167,7 @@ class NotIdentical(Filter):
     """
 
     sees_chosen: ClassVar[bool] = True
+    sees_texts: ClassVar[bool] = True
     kind: Literal["not_identical"] = "not_identical"
     how: Literal["exact", "white_space"] = "white_space"
     """Compare the texts as they are, or stripped and with every run of white space as one space."""

@@ -1,11 +1,11 @@
-"""Prompts: where they come from, one part a source, and which of them go on, one part a filter.
+"""Reads prompts and filters them; each source and each filter is one part.
 
 ::
 
     from prefdata.prompts import FilePrompts
 
     for record in FilePrompts(path="prompts.jsonl").read(context):
-        ...  # a Prompt, or the Drop that says why a row is none
+        ...  # a Prompt, or a Drop with the reason why a row is not one
 """
 
 from __future__ import annotations
@@ -15,11 +15,21 @@ from typing import Annotated, TypeAlias
 from pydantic import Field
 
 from prefdata.prompts.base import PromptFilter, PromptSource
-from prefdata.prompts.filters import Decontaminate, EvalSet, ExactDuplicates, Language, Length, NearDuplicates
+from prefdata.prompts.filters import (
+    Decontaminate,
+    EvalSet,
+    ExactDuplicates,
+    Language,
+    Length,
+    NearDuplicates,
+    PythonFilter,
+)
 from prefdata.prompts.hub_split import HubPrompts
 from prefdata.prompts.local_file import FilePrompts
+from prefdata.prompts.python import PythonPrompts
 from prefdata.prompts.sample import SamplePrompts
 from prefdata.prompts.three_way import SnorkelThreeWay
+from prefdata.spec.own import Own
 
 __all__ = [
     "AnyPromptFilter",
@@ -34,16 +44,22 @@ __all__ = [
     "NearDuplicates",
     "PromptFilter",
     "PromptSource",
+    "PythonFilter",
+    "PythonPrompts",
     "SamplePrompts",
     "SnorkelThreeWay",
 ]
 
 AnyPrompts: TypeAlias = Annotated[
-    HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay, Field(discriminator="kind")
+    HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay | PythonPrompts,
+    Field(discriminator="kind"),
+    Own(PromptSource, stand_in=PythonPrompts),
 ]
-"""What may stand in a recipe's field for prompts."""
+"""Every source of prompts that a recipe can name; the field `kind` says which one it is."""
 
 AnyPromptFilter: TypeAlias = Annotated[
-    Length | Language | ExactDuplicates | NearDuplicates | Decontaminate, Field(discriminator="kind")
+    Length | Language | ExactDuplicates | NearDuplicates | Decontaminate | PythonFilter,
+    Field(discriminator="kind"),
+    Own(PromptFilter, stand_in=PythonFilter),
 ]
-"""What may stand in a recipe's list of filters."""
+"""Every filter that a recipe can name; the field `kind` says which one it is."""

@@ -1,4 +1,4 @@
-"""A row of a table -> a prompt, or the drop that says why it is none."""
+"""Converts a row of a table to a prompt, or to a drop with the reason why it is not one."""
 
 from __future__ import annotations
 
@@ -15,44 +15,44 @@ __all__ = ["TablePrompts"]
 
 
 class TablePrompts(PromptSource):
-    """Prompts in a column of a table; where the table lies is up to the subclass."""
+    """Prompts in a column of a table; a subclass says where the table is."""
 
     prompt_column: str = "prompt"
-    """Holds the prompt: a text, a list of messages, or the JSON text of such a list."""
+    """Column of the prompt: a text, a list of messages, or the JSON text of such a list."""
     prompt_id_column: str | None = None
-    """Holds the prompt id. Without one it is the SHA-256 of the text (`records.prompt_id_of`)."""
+    """Column of the prompt id; None computes it from the prompt (SHA-256, see `records.prompt_id_of`)."""
     prompt_format: PromptFormat = "auto"
-    """How a text is read: `text`, `messages` (JSON), or `auto`: as messages when it is a JSON list of them."""
+    """How a text is read: `text`, `messages` (JSON), or `auto`: as messages if it is a JSON list of messages."""
 
     @abstractmethod
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
-        """What to call the table in `Prompt.origin`, and its rows."""
+        """Returns the name of the table in `Prompt.origin`, and its rows."""
 
     def _columns(self) -> list[str]:
         return [self.prompt_column, *([self.prompt_id_column] if self.prompt_id_column else [])]
 
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
-        """One `Prompt` or `Drop` for each row, in the table's order; see `PromptSource.read`."""
+        """Yields one `Prompt` or `Drop` for each row, in the table's order; see `PromptSource.read`."""
         name, table = self._table(context)
         for number, row in enumerate(table, 1):
             yield self._record(row, f"{name}, row {number}", number, context)
 
     def _record(self, row: dict[str, Any], origin: str, number: int, context: Context) -> Prompt | Drop:
-        given = row.get(self.prompt_id_column) if self.prompt_id_column else None
+        own_id = row.get(self.prompt_id_column) if self.prompt_id_column else None
         messages = read_conversation(row.get(self.prompt_column), self.prompt_format)
-        if given is not None and not _is_id(given):
-            messages = Unusable("bad_prompt_id", f"the prompt id is {given!r}")
-            given = None
+        if own_id is not None and not _is_id(own_id):
+            messages = Unusable("bad_prompt_id", f"the prompt id is {own_id!r}")
+            own_id = None
         if isinstance(messages, Unusable):
             # A row without an id still needs a name of its own in the table of drops.
-            lost = f"row:{number}" if given is None else str(given)
-            return Drop(lost, "prompts", messages.reason, ": ".join(filter(None, [origin, messages.detail])))
-        computed = prompt_id_of(messages)
-        if self.prompt_id_column and given is None:
+            drop_id = f"row:{number}" if own_id is None else str(own_id)
+            return Drop(drop_id, "prompts", messages.reason, ": ".join(filter(None, [origin, messages.detail])))
+        computed_id = prompt_id_of(messages)
+        if self.prompt_id_column and own_id is None:
             context.counted("prompt_ids_computed", 1)
-        elif given is not None and str(given) != computed:
+        elif own_id is not None and str(own_id) != computed_id:
             context.counted("prompt_ids_that_are_not_the_hash", 1)
-        return Prompt(computed if given is None else str(given), messages, origin)
+        return Prompt(computed_id if own_id is None else str(own_id), messages, origin)
 
 
 def _is_id(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""`HubPrompts`: the prompts of one split of a dataset on the Hub."""
+"""Defines `HubPrompts`, which reads the prompts of one split of a dataset on the Hub."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class HubPrompts(TablePrompts):
     config: str | None = None
     """Named configuration; None takes the dataset's default."""
     split: str = "train"
-    """Split, or an expression of splits that `datasets` understands (`train[:1000]`)."""
+    """Split, or an expression of splits in the syntax of `datasets` (`train[:1000]`)."""
     revision: str | None = None
-    """Branch, tag or commit SHA; None takes the main branch. The lock keeps the commit it resolves to."""
+    """Branch, tag or commit SHA; None takes the main branch. The lock keeps the commit."""
 
     def pins(self) -> dict[str, JSON]:
-        """The commit SHA that `revision` resolves to now."""
+        """Returns the commit SHA of `revision` now."""
         return {**super().pins(), "sha": hub.resolve_dataset(self.dataset, self.revision)}
 
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
         name = f"{self.dataset}/{self.config}" if self.config else self.dataset
-        found = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns())
-        return f"{name}, {self.split}", found
+        rows = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns())
+        return f"{name}, {self.split}", rows

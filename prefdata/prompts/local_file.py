@@ -1,4 +1,4 @@
-"""`FilePrompts`: the prompts in a column of a file."""
+"""Defines `FilePrompts`, which reads the prompts in a column of a file."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["FilePrompts"]
 
 
 class FilePrompts(TablePrompts):
-    """Reads Parquet, JSON lines or CSV (the text formats also as `.gz` or `.zst`)."""
+    """Reads prompts from Parquet, JSON lines or CSV (the text formats also as `.gz` or `.zst`)."""
 
     kind: Literal["file"] = "file"
     path: Path
     """The file; a relative path starts at the current folder."""
 
     def pins(self) -> dict[str, JSON]:
-        """The SHA-256 of the file's bytes."""
+        """Returns the SHA-256 of the file's bytes."""
         return {**super().pins(), **files.pin(self.path)}
 
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
-        # Only the file's name: a folder of one machine has no place in a published table.
+        # Only the file's name: a published table must not hold a local path.
         path = files.pinned(self.path, context.pins)
         return path.name, files.rows(path, only=self._columns())

@@ -1,4 +1,4 @@
-"""`SamplePrompts`: the small prompt set that is installed with prefdata, for runs without a network."""
+"""Defines `SamplePrompts`, the small prompt set that is installed with prefdata, for runs without a network."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class SamplePrompts(PromptSource):
 
     kind: Literal["sample"] = "sample"
     scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
-    """The 20 prompts for which `SampleAnswers(scored=True)` has answers, instead of the 260 others."""
+    """True: the 20 prompts for which `SampleAnswers(scored=True)` has answers, instead of the 260 others."""
 
     def pins(self) -> dict[str, JSON]:
-        """The SHA-256 of the installed file."""
+        """Returns the SHA-256 of the installed file."""
         return {**super().pins(), **files.pin(files.bundled_sample(scored=self.scored))}
 
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
-        """Every prompt of the sample; see `PromptSource.read`."""
+        """Reads every prompt of the sample; see `PromptSource.read`."""
         column = "instruction" if self.scored else "prompt"
         return FilePrompts(path=files.bundled_sample(scored=self.scored), prompt_column=column).read(context)

@@ -1,4 +1,4 @@
-"""Writes the dataset folder: the very layout that the dataset has on the Hub."""
+"""Writes the dataset folder, in the layout that the dataset has on the Hub."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ from typing import Any
 
 from prefdata.errors import ConservationError
 from prefdata.lazy import pa, pc
-from prefdata.publish.card.shape import read_shape
+from prefdata.publish.card.statistics import read_file_stats
 from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, SPLITS, in_one_chunk, parquet_writer, write_parquet
+from prefdata.tables.schemas import (
+    CANDIDATE_DROPS,
+    DROPS,
+    ROWS_PER_GROUP,
+    SPLITS,
+    in_one_chunk,
+    parquet_writer,
+    write_parquet,
+)
 
-__all__ = ["ROWS_PER_GROUP", "DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
+__all__ = ["DatasetFolder", "OtherLayout", "splits_of", "with_features", "write_dataset_folder"]
 
-ROWS_PER_GROUP = 1_000
 _FILE_BYTES = 500_000_000
 """Parquet files are rolled over at this size, as `datasets` does on the Hub."""
 
@@ -28,16 +35,16 @@ class OtherLayout:
     """The pairs in a further layout."""
 
     rows: Iterable[pa.Table]
-    """Tables of the same prompts as the pairs, cut in the same places."""
+    """Tables of the same prompts as the pairs, cut after the same rows."""
     rows_per_pair: int
     split_names: tuple[str, str]
     documents: Callable[[list[str]], Mapping[str, JSON]]
-    """What else its readers want at the top of the folder: file name → JSON, given the names of the splits."""
+    """Returns further files that its readers want at the top of the folder: names of the splits → file name → JSON."""
 
 
 @dataclass
 class DatasetFolder:
-    """Everything that goes into a dataset folder."""
+    """The content of a dataset folder."""
 
     rows: Iterable[pa.Table]
     """Tables of one schema, with a `prompt_id` column; written in this order."""
@@ -52,33 +59,33 @@ class DatasetFolder:
     recipe: JSON
     """The recipe as JSON."""
     lock: JSON
-    """Every input pinned."""
+    """The lock, which pins every input."""
     card: CardFacts
-    """What the card says."""
+    """Facts for the card."""
     rows_per_pair: int = 1
     """Rows that the layout gives each pair."""
     answers: Iterable[pa.Table] | None = None
     """Every answer with its score, schema `prefdata.tables.schemas.ANSWERS`; None leaves them out."""
     audit: JSON | None = None
-    """Biases as `prefdata.dataset.audit` counts them; None leaves them out."""
+    """Biases as `prefdata.dataset.measures` counts them; None leaves them out."""
     comparisons: Iterable[pa.Table] | None = None
-    """What the scorer compared, schema `prefdata.tables.schemas.COMPARISONS`; None where it compares nothing."""
+    """The scorer's comparisons, schema `prefdata.tables.schemas.COMPARISONS`; None where it makes none."""
     trace: Iterable[pa.Table] | None = None
-    """The trace of every pair, where `rows` doesn't hold it: tables of the same prompts, cut in the same places."""
+    """The trace of every pair, where `rows` doesn't hold it: tables of the same prompts, cut after the same rows."""
     also: Mapping[str, OtherLayout] = field(default_factory=dict)
     """The pairs in further layouts, by their kinds."""
     scoring: JSON | None = None
-    """What the stages of scores found of all prompts at once; None where they found nothing."""
+    """Numbers that the stages of scores computed over all prompts; None without any."""
     given_splits: pa.Table | None = None
-    """Schema `prefdata.tables.schemas.SPLITS`: the prompts whose source says which split they belong to."""
+    """Schema `prefdata.tables.schemas.SPLITS`: the prompts whose source assigns them to a split."""
     split_names: tuple[str, str] = ("train", "test")
-    """How the two splits are called."""
+    """Names of the two splits."""
     split_rows: dict[str, int] = field(default_factory=dict)
     """Rows of each split; filled by writing."""
 
 
 def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
-    """Fills an empty folder; the bytes depend on the arguments only, not on how `rows` is cut into tables.
+    """Writes a dataset into an empty folder; its bytes don't depend on how `rows` is cut into tables.
 
     Raises:
         ConservationError: the ledger counts another number of pairs than there are rows.
@@ -90,15 +97,17 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
     dataset.split_rows |= splits.close()
     for name, tables in (("candidates", dataset.answers), ("comparisons", dataset.comparisons)):
         if tables is not None:
-            _write_beside(folder / name, tables, (), ("train", "test"))
+            _write_table(folder / name, tables, (), ("train", "test"))
     if dataset.trace is not None:
-        _write_beside(folder / "trace", dataset.trace, dataset.test_ids, dataset.split_names)
+        _write_table(folder / "trace", dataset.trace, dataset.test_ids, dataset.split_names)
     documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
     for name, other in dataset.also.items():
-        found = _write_beside(folder / name, other.rows, dataset.test_ids, other.split_names)
-        if sum(found.values()) != dataset.ledger["pairs"] * other.rows_per_pair:
-            raise ConservationError(f"{name}: {dataset.ledger['pairs']} pairs in, {sum(found.values())} rows out")
-        documents |= other.documents(list(found))
+        rows_of_layout = _write_table(folder / name, other.rows, dataset.test_ids, other.split_names)
+        if sum(rows_of_layout.values()) != dataset.ledger["pairs"] * other.rows_per_pair:
+            raise ConservationError(
+                f"{name}: {dataset.ledger['pairs']} pairs in, {sum(rows_of_layout.values())} rows out"
+            )
+        documents |= other.documents(list(rows_of_layout))
     written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"] * dataset.rows_per_pair
     if written != expected:
         raise ConservationError(f"dataset: {dataset.ledger['pairs']} pairs in, {written} rows out")
@@ -123,16 +132,16 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
         audit=dataset.audit,
         scoring=dataset.scoring,
         recipe=dataset.recipe,
-        shape=read_shape(folder),
+        stats=read_file_stats(folder),
     )
     (folder / "README.md").write_text(text, "utf-8")
     write_manifest(folder)
 
 
-def _write_beside(
+def _write_table(
     folder: Path, tables: Iterable[pa.Table], test_ids: Collection[str], names: tuple[str, str]
 ) -> dict[str, int]:
-    """Writes one more table; rows by split."""
+    """Writes one more table; returns the rows of each split."""
     folder.mkdir()
     files = _Splits(folder, test_ids, names)
     for table in tables:
@@ -169,30 +178,30 @@ class _Splits:
 class _Split:
     def __init__(self, folder: Path, name: str) -> None:
         self._folder, self._name = folder, name
-        self._rest: pa.Table | None = None
+        self._waiting: pa.Table | None = None
         self._files: list[Path] = []
         self._writer: Any = None
         self._rows = 0
 
     def write(self, table: pa.Table) -> None:
         start = 0
-        if self._rest is not None and self._rest.num_rows:
-            start = min(ROWS_PER_GROUP - self._rest.num_rows, table.num_rows)
-            self._rest = pa.concat_tables([self._rest, table.slice(0, start)])
-            if self._rest.num_rows < ROWS_PER_GROUP:
+        if self._waiting is not None and self._waiting.num_rows:
+            start = min(ROWS_PER_GROUP - self._waiting.num_rows, table.num_rows)
+            self._waiting = pa.concat_tables([self._waiting, table.slice(0, start)])
+            if self._waiting.num_rows < ROWS_PER_GROUP:
                 return
-            self._write_group(self._rest)
+            self._write_group(self._waiting)
         while table.num_rows - start >= ROWS_PER_GROUP:
             self._write_group(table.slice(start, ROWS_PER_GROUP))
             start += ROWS_PER_GROUP
-        self._rest = table.slice(start)
+        self._waiting = table.slice(start)
 
     def close(self) -> int:
-        assert self._rest is not None
-        if self._rest.num_rows:
-            self._write_group(self._rest)
+        assert self._waiting is not None
+        if self._waiting.num_rows:
+            self._write_group(self._waiting)
         if self._writer is None:
-            self._next_file(self._rest.schema)
+            self._next_file(self._waiting.schema)
         self._writer.close()
         for number, file in enumerate(self._files):
             file.rename(self._folder / f"{self._name}-{number:05d}-of-{len(self._files):05d}.parquet")
@@ -203,7 +212,7 @@ class _Split:
             file.unlink()
 
     def _write_group(self, rows: pa.Table) -> None:
-        # The bytes must not show where the tables were cut; most groups lie in one of them and are not copied.
+        # The bytes must not show where the tables were cut. Most groups are within one table and are not copied.
         rows = in_one_chunk(rows)
         if self._writer is None or self._files[-1].stat().st_size > _FILE_BYTES:
             self._next_file(rows.schema)
@@ -219,13 +228,13 @@ class _Split:
 
 
 def splits_of(folder: Path) -> list[str]:
-    """The splits whose files are in a folder, the training ones first."""
+    """Lists the splits whose files are in a folder, those of training first."""
     names = {path.name.partition("-")[0] for path in folder.glob("*.parquet")}
     return sorted(names, key=lambda name: (not name.startswith("train"), name))
 
 
 def with_features(table: pa.Table) -> pa.Table:
-    """The table with the schema metadata by which `datasets` knows its features exactly."""
+    """Adds the schema metadata from which `datasets` reads the exact features."""
     features = {name: _feature(table.schema.field(name).type) for name in table.schema.names}
     return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 

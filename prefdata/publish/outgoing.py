@@ -1,4 +1,4 @@
-"""`Outgoing`: the files of a dataset folder as they are to be published, each checked against the manifest."""
+"""`Outgoing`: the files of a dataset folder that are published, each checked against the manifest."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _MANIFEST_BYTES = 64 << 20
 
 @dataclass(frozen=True)
 class Outgoing:
-    """What is published of a folder: the files that its manifest lists, and the manifest."""
+    """The published files of a folder: those that its manifest lists, and the manifest."""
 
     folder: Path
     entries: Mapping[str, JSON]
     """Name → SHA-256 and size."""
     card: str
-    """`README.md`; may be another text than the folder's own."""
+    """Text of `README.md`; after a merge it differs from the folder's own."""
     digest: str
-    """SHA-256 of the folder's own manifest: names this dataset."""
+    """SHA-256 of the folder's own manifest, which identifies the dataset."""
 
     def with_card(self, text: str) -> Outgoing:
-        """The same dataset with another card, which the manifest then lists."""
+        """Returns the same dataset with another card, which the manifest then lists."""
         data = text.encode()
         entry = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         return replace(self, card=text, entries={**self.entries, CARD: entry})
@@ -48,41 +48,41 @@ class Outgoing:
         return f"{text}\n".encode()
 
     def files(self) -> dict[str, Path | bytes]:
-        """Name → content of everything that is published."""
-        found: dict[str, Path | bytes] = {name: self.folder / name for name in sorted(self.entries)}
-        return {**found, CARD: self.card.encode(), MANIFEST: self.manifest}
+        """Returns name → content of every published file."""
+        files: dict[str, Path | bytes] = {name: self.folder / name for name in sorted(self.entries)}
+        return {**files, CARD: self.card.encode(), MANIFEST: self.manifest}
 
     def sha256(self, name: str) -> str:
-        """Hash of a file."""
+        """Returns the hash of a file."""
         return hashlib.sha256(self.manifest).hexdigest() if name == MANIFEST else str(self.entries[name]["sha256"])
 
     def content(self, name: str) -> bytes:
-        """A file's bytes; for small ones."""
+        """Reads a file whole; for small files."""
         file = self.files()[name]
         return file if isinstance(file, bytes) else file.read_bytes()
 
     def tables(self) -> dict[str, tuple[int, pa.Schema]]:
-        """Rows and schema of each Parquet file."""
-        found = {}
+        """Reads number of rows and schema of each Parquet file."""
+        tables = {}
         for name in sorted(self.entries):
             if name.endswith(".parquet"):
                 metadata = pq.read_metadata(self.folder / name)
-                found[name] = (int(metadata.num_rows), metadata.schema.to_arrow_schema())
-        return found
+                tables[name] = (int(metadata.num_rows), metadata.schema.to_arrow_schema())
+        return tables
 
 
 def is_name(name: object) -> bool:
-    """Whether a file of a dataset folder may be called so: at most one folder deep, and no way out."""
+    """Checks the name of a file of a dataset folder: at most one folder deep, and no way out of it."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def git_digest(content: bytes) -> str:
-    """Git's SHA-1 of a file's content, by which the Hub lists small files."""
+    """Computes Git's SHA-1 of a file's content, which the Hub lists for small files."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def read_outgoing(where: str | Path) -> Outgoing:
-    """Reads a build folder or dataset folder, and checks that every file is what the manifest says.
+    """Reads a build folder or dataset folder, and checks every file against the manifest.
 
     Raises:
         PublishError: there is no dataset, a file is missing, altered, a link, or has a name that no dataset has.
@@ -114,10 +114,10 @@ def _read_manifest(folder: Path) -> bytes:
     text = path.read_bytes()
     try:
         files = json.loads(text)["files"]
-        sound = isinstance(files, dict) and all(is_name(name) for name in files) and MANIFEST not in files
+        valid = isinstance(files, dict) and all(is_name(name) for name in files) and MANIFEST not in files
     except (ValueError, KeyError, TypeError, RecursionError):
-        sound = False
-    if not sound:
+        valid = False
+    if not valid:
         raise PublishError(
             f"the manifest of {str(folder)!r} is not one of prefdata",
             valid="names of files in the folder, at most one folder deep",
@@ -128,11 +128,11 @@ def _read_manifest(folder: Path) -> bytes:
 
 def _check(folder: Path, name: str, entry: JSON) -> None:
     path = folder / name
-    # What a link leads to may be any file of this machine.
+    # A link may lead to any file of this machine.
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
-        why = "is missing" if not path.exists() else "is a link, or no file"
+        why = "is missing" if not path.exists() else "is a link, or not a file"
     elif manifest_entry(path) != entry:
-        why = "is not what the manifest lists: it was changed after it was written, or is damaged"
+        why = "differs from the manifest: it was changed after it was written, or is damaged"
     else:
         return
     raise PublishError(f"{name!r} of {str(folder)!r} {why}", hint="build the dataset again, then push")

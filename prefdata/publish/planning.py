@@ -1,4 +1,4 @@
-"""`make_plan`: what must change at a commit of the Hub so that it holds a dataset, and whether it may."""
+"""`plan_push`: plans the changes that make a commit of the Hub hold a dataset, and refuses some."""
 
 from __future__ import annotations
 
@@ -16,40 +16,40 @@ from prefdata.publish.manifest import MANIFEST
 from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name
 from prefdata.spec import JSON
 
-__all__ = ["Plan", "by_split", "make_plan", "refuse_problems", "same_file"]
+__all__ = ["PushPlan", "by_split", "plan_push", "refuse_problems", "same_file"]
 
 _CARD_BYTES = 8 << 20
 _MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What makes the dataset of a commit ours."""
+class PushPlan:
+    """Changes of a commit that make its content a dataset."""
 
     outgoing: Outgoing
-    """With the card that goes there."""
+    """The dataset, with the card that is published."""
     changed: Mapping[str, Path | bytes]
-    """Name → content of what is not there, or is there with another content."""
+    """Name → content of files that the commit lacks or has with another content."""
     deleted: Sequence[str]
-    """Files of an earlier push that the dataset has no more."""
+    """Files of an earlier push that the dataset no longer has."""
     kept: Mapping[str, JSON]
-    """Keys of the card's header that somebody has edited, and which stay."""
+    """Edited keys of the card's header, which are kept → their values."""
 
     @property
     def empty(self) -> bool:
-        """Whether the commit holds the dataset already."""
+        """Whether the commit already holds the dataset."""
         return not self.changed and not self.deleted
 
 
-def make_plan(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> Plan:
-    """What must change at a commit so that it holds the dataset.
+def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> PushPlan:
+    """Plans the changes that make a commit hold the dataset.
 
     Raises:
-        PublishError: files of somebody else stand in the way, the schema differs, or the card can't be merged.
+        PublishError: other people's files are in the way, the schema differs, or the card can't be merged.
     """
-    there = repo.files(head)
-    listed = _listed(repo, head, there)
-    foreign = sorted(name for name in there if name not in listed and _in_the_way(name, outgoing))
+    remote = repo.files(head)
+    ours = _files_of_ours(repo, head, remote)
+    foreign = sorted(name for name in remote if name not in ours and _would_collide(name, outgoing))
     if foreign:
         raise PublishError(
             f"the dataset {repo.repo!r} holds files that prefdata did not write: {', '.join(foreign[:5])}",
@@ -57,39 +57,39 @@ def make_plan(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
             hint="choose another repository, or delete these files there",
         )
     if not any_schema:
-        changes = _schema_changes(repo, head, outgoing, [name for name in listed if name in there])
+        changes = _schema_changes(repo, head, outgoing, [name for name in ours if name in remote])
         if changes:
             raise PublishError(
                 f"the dataset {repo.repo!r} has another schema:\n" + "\n".join(f"    {line}" for line in changes),
-                hint="--allow-schema-change publishes it all the same",
+                hint="--allow-schema-change publishes it anyway",
             )
     kept: Mapping[str, JSON] = {}
-    if CARD in there:
-        merged = merge_card(outgoing.card, _their_card(repo, head, there[CARD].size))
+    if CARD in remote:
+        merged = merge_card(outgoing.card, _their_card(repo, head, remote[CARD].size))
         outgoing, kept = outgoing.with_card(merged.text), merged.kept
         refuse_problems(merged.text)
     files = outgoing.files()
-    changed = {name: file for name, file in files.items() if not same_file(outgoing, name, there.get(name))}
-    deleted = sorted(name for name in listed if name in there and name not in files)
-    return Plan(outgoing, changed, deleted, kept)
+    changed = {name: file for name, file in files.items() if not same_file(outgoing, name, remote.get(name))}
+    deleted = sorted(name for name in ours if name in remote and name not in files)
+    return PushPlan(outgoing, changed, deleted, kept)
 
 
 def _their_card(repo: HubDataset, head: str, size: int) -> str:
-    # A card that is read in part, or with letters replaced, would not keep its prose.
+    # A card that is read in part, or with characters replaced, would lose its prose.
     if size <= _CARD_BYTES:
         try:
             return repo.read(head, CARD, _CARD_BYTES).decode()
         except UnicodeDecodeError:
             pass
     raise PublishError(
-        f"the card of {repo.repo!r} is larger than {_CARD_BYTES >> 20} MB or no UTF-8, so its prose can't be kept",
-        hint=f"mend or delete {CARD} on its page",
+        f"the card of {repo.repo!r} is larger than {_CARD_BYTES >> 20} MB or not UTF-8, so its prose can't be kept",
+        hint=f"fix or delete {CARD} on its page",
     )
 
 
-def _listed(repo: HubDataset, head: str, there: Mapping[str, HubFile]) -> set[str]:
-    """The files that an earlier push of ours wrote."""
-    if MANIFEST not in there:
+def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -> set[str]:
+    """Lists the files that an earlier push wrote."""
+    if MANIFEST not in remote:
         return set()
     try:
         files = json.loads(repo.read(head, MANIFEST, _MANIFEST_BYTES))["files"]
@@ -98,8 +98,8 @@ def _listed(repo: HubDataset, head: str, there: Mapping[str, HubFile]) -> set[st
         return {MANIFEST}
 
 
-def _in_the_way(name: str, outgoing: Outgoing) -> bool:
-    """Whether writing would replace a file, or `load_dataset` would read it with ours."""
+def _would_collide(name: str, outgoing: Outgoing) -> bool:
+    """Checks whether a push would replace a file, or `load_dataset` would read it together with ours."""
     if name in (CARD, MANIFEST):
         return False
     folder, _, file = name.rpartition("/")
@@ -110,7 +110,7 @@ def _in_the_way(name: str, outgoing: Outgoing) -> bool:
 
 
 def same_file(outgoing: Outgoing, name: str, remote: HubFile | None) -> bool:
-    """Whether the Hub has a file as it is to be published."""
+    """Checks whether the Hub's file has the content that is published."""
     if remote is None:
         return False
     if remote.large:
@@ -119,42 +119,43 @@ def same_file(outgoing: Outgoing, name: str, remote: HubFile | None) -> bool:
 
 
 def by_split(names: Iterable[str]) -> dict[str, list[str]]:
-    """`data/train` → its files."""
-    found: dict[str, list[str]] = defaultdict(list)
+    """Groups Parquet files by split: `data/train` → its files."""
+    files: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
         if name.endswith(".parquet"):
             folder, _, file = name.rpartition("/")
-            found[f"{folder}/{file.partition('-')[0]}" if folder else file.removesuffix(".parquet")].append(name)
-    return found
+            files[f"{folder}/{file.partition('-')[0]}" if folder else file.removesuffix(".parquet")].append(name)
+    return files
 
 
-def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, listed: Sequence[str]) -> list[str]:
-    """What a reader of the published columns and splits would miss or find changed; a line each."""
+def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, published: Sequence[str]) -> list[str]:
+    """Lists columns and splits that differ from the published ones, a line each."""
     tables = outgoing.tables()
     ours, theirs = (
-        {split: files for split, files in by_split(names).items() if "/" in split} for names in (tables, listed)
+        {split: files for split, files in by_split(names).items() if "/" in split} for names in (tables, published)
     )
     lines = [f"{split}: gone" for split in theirs if split not in ours]
     if theirs:
         lines += [f"{split}: new" for split in ours if split not in theirs]
     for split in sorted(ours.keys() & theirs.keys()):
-        now = {column.name: column.type for column in tables[ours[split][0]][1]}
-        before = {column.name: column.type for column in repo.parquet(head, theirs[split][0])[1]}
-        for name in dict.fromkeys([*before, *now]):
-            if before.get(name) != now.get(name):
-                lines.append(f"{split}: {name}: {before.get(name, '-')} → {now.get(name, '-')}")
+        new = {column.name: column.type for column in tables[ours[split][0]][1]}
+        old = {column.name: column.type for column in repo.parquet(head, theirs[split][0])[1]}
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                lines.append(f"{split}: {name}: {old.get(name, '-')} → {new.get(name, '-')}")
     return lines
 
 
 def refuse_problems(card: str) -> None:
-    """Refuses a card whose header would not be understood.
+    """Refuses a card whose header the Hub would refuse or misread.
 
     Raises:
-        PublishError: it has problems, each told in a line.
+        PublishError: the header has problems; the message lists each in a line.
     """
     problems = lint_card(card)
     if problems:
         raise PublishError(
-            "the card's header would not be understood:\n" + "\n".join(f"    {problem}" for problem in problems),
-            hint="mend the recipe's `publish` and build again, or the card on its page",
+            "the Hub would refuse or misread the card's header:\n"
+            + "\n".join(f"    {problem}" for problem in problems),
+            hint="fix the recipe's `publish` and build again, or fix the card on its page",
         )

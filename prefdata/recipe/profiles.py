@@ -27,15 +27,15 @@ def cpu(
     prompts: AnyPrompts | None = None,
     dataset: AnyMainLayout | None = None,
 ) -> Profile:
-    """A laptop without a network: the bundled prompts, a 135M-parameter policy, recorded teacher answers.
+    """Makes a profile for a laptop without a network: bundled prompts, a policy of 135M parameters, recorded answers.
 
     The flow, the rule, the layout and the card are the real ones; the scores say little about the answers.
 
     Args:
-        n: answers of the policy a prompt.
+        n: answers of the policy for each prompt.
         temperature: of the policy, as the full recipe has it.
         top_p: of the policy, as the full recipe has it.
-        teacher: whether the recorded answers stand beside the policy's.
+        teacher: whether recorded answers are added to the policy's.
         scores: a scorer that needs no download; left out, the same 135M model judges.
         prompts: left out, all bundled prompts.
         dataset: left out, TRL's layout with a tenth held out.
@@ -69,7 +69,7 @@ def cpu(
 
 
 def cpu_answered(name: str) -> Profile:
-    """A laptop without a network, for recipes over answers that are there: 20 bundled prompts, 4 scored answers each.
+    """Makes a profile without a network for recipes over existing answers: 20 prompts, 4 scored answers each.
 
     Args:
         name: of the sampler, as the full recipe has it.

@@ -1,31 +1,25 @@
-"""`Recipe`: one field for each stage, in flow order. Load, dump, fingerprint, profiles."""
+"""`Recipe`: one field for each stage, in flow order. `Profile`: the same recipe with parts swapped."""
 
 from __future__ import annotations
 
-import json
-import re
-import runpy
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args, get_origin
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from prefdata.dataset import AnyLayout, AnyMainLayout, TRLPairs
 from prefdata.dataset.audit import Audit
 from prefdata.errors import RecipeError, closest
-from prefdata.pairing import AnyRule, PairRule
+from prefdata.pairing import AnyRule
 from prefdata.prompts import AnyPromptFilter, AnyPrompts
 from prefdata.publish import Publish
+from prefdata.recipe.mistakes import explained
 from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
-from prefdata.spec import JSON, Spec
+from prefdata.spec import Spec
 from prefdata.training import AnyTraining
 
-__all__ = ["Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"]
-
-_SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
-"""Names whose value, given in the wrong place, may be a secret and is not quoted."""
+__all__ = ["Profile", "Recipe"]
 
 
 def _named_apart(candidates: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
@@ -57,7 +51,7 @@ class Profile(Spec):
     also: Annotated[tuple[AnyLayout, ...] | None, Field(exclude_if=lambda also: also is None)] = None
     """Instead of the recipe's further layouts."""
     publish: Publish | None = None
-    """Instead of what the recipe says of the card."""
+    """Instead of the recipe's `publish`."""
     training: AnyTraining | None = None
     """Instead of the recipe's training."""
     without: tuple[Literal["backfill", "training"], ...] = ()
@@ -121,7 +115,7 @@ class Recipe(Spec):
     @classmethod
     def _layouts_are_apart(cls, also: tuple[AnyLayout, ...], info: ValidationInfo) -> tuple[AnyLayout, ...]:
         main = info.data.get("dataset")
-        kinds = [layout.kind for layout in (*also, *([main] if main else []))]
+        kinds = [layout.config_name for layout in (*also, *([main] if main else []))]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"two layouts have the same kind: {', '.join(kinds)}")
         if any(layout.test_size for layout in also):
@@ -146,198 +140,34 @@ class Recipe(Spec):
 
     @property
     def samplers(self) -> tuple[Sampler, ...]:
-        """The candidates' samplers, then the backfill."""
+        """Lists the candidates' samplers, then the backfill."""
         return self.candidates if self.backfill is None else (*self.candidates, self.backfill)
 
     def with_profile(self, name: str | None) -> Recipe:
-        """The recipe with a profile's parts in place of its own; `full` and None are the recipe as it stands.
+        """Gives the recipe with a profile's parts in place of its own; `full` and None change nothing.
 
         Raises:
             RecipeError: the recipe has no such profile.
         """
         if name is None or name == "full":
-            return self._with({"profiles": {}})
+            return self.replace(profiles={})
         if name not in self.profiles:
             raise RecipeError(
-                f"recipe {self.name!r} has no profile {name!r}", valid=closest(name, ["full", *self.profiles])
+                f"recipe {self.name!r} has no profile {name!r}",
+                valid=closest(name, ["full", *self.profiles]),
             )
         swapped = {
             field: value for field in Profile.model_fields if (value := getattr(self.profiles[name], field)) is not None
         }
         swapped |= dict.fromkeys(swapped.pop("without"))
-        return self._with({**swapped, "name": f"{self.name}-{name}", "profiles": {}})
+        return self.replace(**{**swapped, "name": f"{self.name}-{name}", "profiles": {}})
 
     def with_limit(self, limit: int | None) -> Recipe:
-        """The recipe with another `limit`; None leaves it."""
-        return self if limit is None else self._with({"limit": limit})
+        """Gives the recipe with another `limit`; None leaves it."""
+        return self if limit is None else self.replace(limit=limit)
 
-    def _with(self, changed: Mapping[str, object]) -> Recipe:
-        kept: dict[str, Any] = {field: getattr(self, field) for field in Recipe.model_fields}
-        try:
-            return Recipe(**{**kept, **changed})
-        except ValidationError as error:
-            raise RecipeError(f"recipe {self.name!r} with {', '.join(changed)} changed: {_explained(error)}") from error
+    def _named(self) -> str:
+        return f"recipe {self.name!r}"
 
-
-def load_recipe(where: str | Path) -> Recipe:
-    """Loads a recipe: a `.py` file that defines `recipe`, a `.json` file, or the name of a shipped recipe.
-
-    Only a local `.py` file is executed. A JSON recipe runs no code.
-
-    Raises:
-        RecipeError: there is no such file, or it doesn't hold a valid recipe.
-    """
-    path = _find(str(where))
-    if path.suffix == ".json":
-        return _from_json(path)
-    try:
-        found = runpy.run_path(str(path), run_name="__prefdata_recipe__").get("recipe")
-    except ValidationError as error:
-        raise RecipeError(f"{str(path)!r}: {_explained(error)}") from error
-    except SyntaxError as error:
-        raise RecipeError(f"{error.filename or str(path)!r}, line {error.lineno}: {error.msg}") from error
-    if not isinstance(found, Recipe):
-        raise RecipeError(
-            f"{str(path)!r} defines no recipe: the name `recipe` is {type(found).__name__}",
-            valid="a module-level `recipe = Recipe(...)`",
-        )
-    return found
-
-
-def load_rule(where: str | Path) -> PairRule:
-    """A pair rule from a JSON file that holds what a recipe's `pairs` may be.
-
-    Raises:
-        RecipeError: there is no such file, or it doesn't hold a valid rule.
-    """
-    path = Path(where)
-    if not path.is_file():
-        raise RecipeError(f"there is no file {str(where)!r}", valid="a JSON file with a rule, as a recipe's `pairs`")
-    try:
-        rule = Profile.model_validate({"pairs": _read_json(path)}).pairs
-    except ValidationError as error:
-        raise RecipeError(f"{str(path)!r}: {_explained(error)}") from error
-    if rule is None:
-        raise RecipeError(f"{str(path)!r} holds no rule", valid="a JSON object with a `kind`")
-    return rule
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with prefdata, by name."""
-    package = Path(__file__).parent.parent
-    for folder in (package / "_recipes", package.parent / "recipes"):
-        if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
-    return {}
-
-
-def _find(where: str) -> Path:
-    path = Path(where)
-    if not path.exists() and where in shipped_recipes():
-        return shipped_recipes()[where]
-    if not path.exists():
-        raise RecipeError(
-            f"there is no recipe {where!r}",
-            valid=f"a .py or .json file, or a shipped recipe: {closest(path.stem, shipped_recipes())}",
-        )
-    if path.is_dir() or path.suffix not in {".py", ".json"}:
-        raise RecipeError(f"{where!r} is not a recipe file", valid="a .py file that defines `recipe`, or a .json file")
-    return path
-
-
-def _from_json(path: Path) -> Recipe:
-    data = _read_json(path)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(f"{str(path)!r}: {_explained(error)}") from error
-
-
-def _read_json(path: Path) -> JSON:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
-    return found
-
-
-def _explained(error: ValidationError) -> str:
-    """Every problem on its own line: where, what was given, why it is refused, what is valid."""
-    problems = error.errors(include_url=False)
-    # Pydantic calls a list too short when its items are refused, which they are already.
-    real = [problem for problem in problems if problem["type"] != "too_short" or not problem["input"]] or problems
-    lines = [_problem(error.title, problem) for problem in real]
-    return lines[0] if len(lines) == 1 else "\n".join(["", *(f"- {line}" for line in lines)])
-
-
-def _problem(title: str, problem: Mapping[str, Any]) -> str:
-    specs, trail = _place(title, problem["loc"])
-    where = ".".join([title, *trail])
-    given = repr(problem["input"])
-    given = given if len(given) <= 80 else f"{given[:77]}..."
-    kinds = [kind for spec in specs if isinstance(kind := _kind_of(spec), str)]
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        if isinstance(problem["input"], str) and _SECRET.search(trail[-1]):
-            given = "(not shown)"
-        names = [name for spec in specs for name in spec.model_fields]
-        return f"{where}: unknown key, value {given}" + (f"; valid keys: {closest(trail[-1], names)}" if names else "")
-    if kind == "missing":
-        return f"{where}: required, but missing"
-    if kind == "union_tag_invalid":
-        return f"{where}: unknown kind {context['tag']!r}; valid kinds: {closest(str(context['tag']), kinds)}"
-    if kind == "union_tag_not_found":
-        return f"{where}: {given} has no 'kind'; valid kinds: {', '.join(kinds)}"
-    if kind in ("model_attributes_type", "model_type") and kinds:
-        return f"{where}: {given} is no object with a 'kind'; valid kinds: {', '.join(kinds)}"
-    return f"{where}: {given}: {problem['msg'].removeprefix('Value error, ')}"
-
-
-def _place(title: str, loc: tuple[str | int, ...]) -> tuple[list[type[Spec]], list[str]]:
-    """The Spec classes that may stand where a pydantic location ends, and the location in words of the recipe.
-
-    Pydantic's locations also name the members of unions (`hub`, `constrained-int`), which no recipe does.
-    """
-    specs = [found for found in _subclasses(Spec) if found.__name__ == title][:1]
-    trail: list[str] = []
-    key_comes = False
-    for step in loc:
-        fields = specs[0].model_fields if len(specs) == 1 else {}
-        chosen = [spec for spec in specs if _kind_of(spec) == step]
-        if isinstance(step, int) or key_comes:
-            trail.append(str(step))
-            key_comes = False
-        elif len(specs) > 1 and chosen:
-            specs = chosen
-        elif step in fields:
-            trail.append(step)
-            annotation = fields[step].annotation
-            specs, key_comes = _specs_in(annotation), get_origin(annotation) is Mapping
-        elif specs:
-            trail.append(step)
-    return specs, trail or [str(step) for step in loc]
-
-
-def _specs_in(annotation: object) -> list[type[Spec]]:
-    """The Spec classes that a field's annotation names, at any depth of unions, tuples and mappings."""
-    if isinstance(annotation, type) and issubclass(annotation, Spec):
-        return [annotation]
-    return [spec for inner in get_args(annotation) for spec in _specs_in(inner)]
-
-
-def _kind_of(spec: type[Spec]) -> object:
-    field = spec.model_fields.get("kind")
-    return field.default if field is not None else None
-
-
-def _subclasses(root: type[Spec]) -> Iterator[type[Spec]]:
-    for spec in root.__subclasses__():
-        yield spec
-        yield from _subclasses(spec)
+    def _explained(self, error: ValidationError) -> str:
+        return explained(error)

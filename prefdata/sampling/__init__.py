@@ -1,12 +1,12 @@
-"""Sampling: where candidates come from, one part a way.
+"""Draws candidates from models, or reads them from tables; each sampler is one part.
 
 ::
 
     from prefdata.sampling import Samples
 
     sampler = Samples(name="policy", generator=generator, n=5, temperature=0.7, top_p=0.95)
-    for drawn in sampler.sample(tasks, context):
-        ...  # the candidates and drops of one task, keyed by `SampleTask.key`
+    for result in sampler.sample(tasks, context):
+        ...  # a SampleResult: the candidates and drops of one task, keyed by `SampleTask.key`
 """
 
 from __future__ import annotations
@@ -18,20 +18,25 @@ from pydantic import Field
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.sampling.existing import ExistingCompletions, SampleAnswers
 from prefdata.sampling.published_pairs import PublishedPairs
+from prefdata.sampling.python import PythonSampler
 from prefdata.sampling.samples import Samples
+from prefdata.spec.own import Own
 
 __all__ = [
     "AnySampler",
-    "SampleResult",
     "ExistingCompletions",
     "PublishedPairs",
+    "PythonSampler",
     "SampleAnswers",
+    "SampleResult",
+    "SampleTask",
     "Sampler",
     "Samples",
-    "SampleTask",
 ]
 
 AnySampler: TypeAlias = Annotated[
-    Samples | ExistingCompletions | PublishedPairs | SampleAnswers, Field(discriminator="kind")
+    Samples | ExistingCompletions | PublishedPairs | SampleAnswers | PythonSampler,
+    Field(discriminator="kind"),
+    Own(Sampler, stand_in=PythonSampler),
 ]
-"""What may stand in a recipe's list of samplers."""
+"""Every sampler that a recipe can name; the field `kind` says which one it is."""

@@ -1,4 +1,4 @@
-"""`TableAnswers`: what samplers that read a table of answers have in common: where it lies, and how it is joined.
+"""`TableAnswers`: the base of samplers that read a table of answers: where it is, and how it is joined.
 
 The table is read once into a dict keyed by prompt id before the first task is answered, so memory grows with the
 table's answers (not with its other columns); an answered prompt's rows are let go.
@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from prefdata import hub
 from prefdata.records import Drop
-from prefdata.sampling._completions import Found
+from prefdata.sampling._completions import PromptAnswers
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables import files
@@ -66,15 +66,17 @@ class TableAnswers(Sampler):
         return hub.dataset_rows(self.dataset, self.config, self.split or "train", sha, only=only)
 
 
-def joined(name: str, found: dict[str, Found], tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
-    """The answers of a table to each task, and what it has for prompts that no task asks for."""
+def joined(
+    name: str, answers: dict[str, PromptAnswers], tasks: Iterable[SampleTask], context: Context
+) -> Iterator[SampleResult]:
+    """Yields the answers of a table to each task, and counts the rows of prompts that no task asks for."""
     for task in tasks:
         prompt_id = task.prompt.prompt_id
-        slot = found.pop(prompt_id, None)
-        if slot is None or not (slot.candidates or slot.drops):
+        prompt = answers.pop(prompt_id, None)
+        if prompt is None or not (prompt.candidates or prompt.drops):
             drop = Drop(prompt_id, "candidates", "no_completion", "the table has no answer", name, task.index)
             yield SampleResult(task.key, drops=(drop,))
         else:
-            yield SampleResult(task.key, tuple(slot.candidates), tuple(slot.drops))
-    if others := sum(slot.rows for slot in found.values()):
+            yield SampleResult(task.key, tuple(prompt.candidates), tuple(prompt.drops))
+    if others := sum(prompt.rows for prompt in answers.values()):
         context.counted("rows_of_other_prompts", others)

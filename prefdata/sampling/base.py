@@ -1,51 +1,54 @@
-"""`Sampler`: where candidates come from. One file beside this one for each way."""
+"""Defines `Sampler`, a source of candidates. Each kind of sampler has a file of its own in this folder."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from prefdata.records import Candidate, Drop, Prompt
 from prefdata.spec import Context, Part
 
-__all__ = ["SampleResult", "Sampler", "SampleTask"]
+__all__ = ["SampleResult", "SampleTask", "Sampler"]
 
 
 @dataclass(frozen=True, slots=True)
 class SampleTask:
-    """One thing to ask for: the sample number `index` for a prompt."""
+    """One sample to draw: number `index` for a prompt."""
 
     prompt: Prompt
     index: int
 
     @property
     def key(self) -> str:
-        """Names the task within its sampler."""
+        """Identifies the task within its sampler."""
         return f"{self.prompt.prompt_id}/{self.index}"
 
 
 @dataclass(frozen=True, slots=True)
 class SampleResult:
-    """What became of one task. A task never ends with neither a candidate nor a drop."""
+    """The result of one task: at least one candidate or one drop."""
 
     key: str
+    """The task's `SampleTask.key`."""
     candidates: tuple[Candidate, ...] = ()
     drops: tuple[Drop, ...] = ()
 
 
 class Sampler(Part):
-    """A source of candidates. `name` is the `source` column of what it draws."""
+    """A source of candidates."""
+
+    room: ClassVar[str] = "sampler"
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
-    """Stands in the `source` column; the names in one recipe differ."""
+    """Name of this sampler, which is the `source` of its candidates; unique in the recipe."""
 
     @property
     def tasks_per_prompt(self) -> int:
-        """How many tasks each prompt gives: samplers that draw give n, tables give 1."""
+        """Number of tasks for each prompt: n for a sampler that draws n answers, 1 for a table."""
         return 1
 
     @abstractmethod
@@ -53,7 +56,7 @@ class Sampler(Part):
         """Carries out each task exactly once, in any order.
 
         Args:
-            tasks: streamed; pulled as there is room for them.
+            tasks: a stream that is pulled when there is room.
             context: seed, pins and log of this part.
 
         Yields:

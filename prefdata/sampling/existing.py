@@ -1,4 +1,4 @@
-"""`ExistingCompletions` and `SampleAnswers`: answers that are there already, recorded or published."""
+"""Defines `ExistingCompletions` and `SampleAnswers`, which read answers from a table."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables import files
+from prefdata.tables.row_answers import ANSWER_ROLES
 
 __all__ = ["ExistingCompletions", "SampleAnswers"]
 
@@ -19,27 +20,30 @@ __all__ = ["ExistingCompletions", "SampleAnswers"]
 class ExistingCompletions(TableAnswers):
     """Answers from a file or a dataset of the Hub, joined to the prompts by prompt id.
 
-    Three layouts: one answer a row; one prompt a row with `completions_column`, a list of objects (UltraFeedback);
-    one prompt a row with a list of texts in `response_column`, beside lists of scores and so on (Snorkel).
+    Three layouts: one answer in each row; one prompt in each row, with a list of objects in `completions_column`
+    (UltraFeedback); one prompt in each row, with a list of texts in `response_column`, and lists of the same length in
+    the other columns (Snorkel).
     """
 
     kind: Literal["existing"] = "existing"
     completions_column: str | None = None
-    """Holds a list of objects, one an answer; the columns below are then keys of these objects."""
+    """Column of a list of objects, one for each answer; the columns below are then keys of these objects. None reads
+    the columns below from the row."""
     response_column: str = "response"
-    """Holds the answer's text, or a list of texts."""
+    """Column of the answer's text, or of a list of texts."""
     model_column: str | None = None
-    """Holds the name of the model that answered."""
+    """Column of the name of the model that answered; None leaves it unknown."""
     score_column: str | None = None
-    """Holds the score that came with the answer: a number, its text, or a list of one."""
+    """Column of the answer's score: a number, its text, or a list of one. Only the scorer `given` uses it; None reads
+    no score."""
     finish_reason_column: str | None = None
-    """Holds `stop` or `length` (or a provider's word for these)."""
+    """Column of the finish reason: `stop` or `length`, or a provider's word for these; None leaves it `unknown`."""
     n_tokens_column: str | None = None
-    """Holds the answer's number of tokens."""
+    """Column of the answer's number of tokens; None leaves it unknown."""
     index_column: str | None = None
-    """Holds the answer's number; without one, answers of a source are numbered in the table's order."""
+    """Column of the answer's number; None numbers the answers of a source in the table's order."""
     source: Literal["name", "model"] = "name"
-    """What stands in the `source` column: this part's name, or the row's model."""
+    """The `source` of the candidates: `name` is this part's name, `model` is the row's model."""
 
     @model_validator(mode="after")
     def _model_is_named(self) -> Self:
@@ -48,44 +52,39 @@ class ExistingCompletions(TableAnswers):
         return self
 
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
-        """All answers of the table to each prompt; see `Sampler.sample`."""
+        """Yields all answers of the table to each prompt; see `Sampler.sample`."""
         columns = Columns(
             prompt=self.prompt_column,
             prompt_id=self.prompt_id_column,
             prompt_format=self.prompt_format,
+            named={role: name for role in ANSWER_ROLES if (name := getattr(self, f"{role}_column", None)) is not None},
             completions=self.completions_column,
-            response=self.response_column,
-            model=self.model_column,
-            score=self.score_column,
-            finish_reason=self.finish_reason_column,
-            n_tokens=self.n_tokens_column,
-            index=self.index_column,
         )
         rows = self._rows(columns.of_table(), context)
-        found = by_prompt(rows, columns, self.name, self._source_of, context.counted)
-        return joined(self.name, found, tasks, context)
+        answers = by_prompt(rows, columns, self.name, self._source_of, context.counted)
+        return joined(self.name, answers, tasks, context)
 
     def _source_of(self, answer: dict[str, Any]) -> str | None:
         if self.source == "name" or self.model_column is None:
             return self.name
-        model = answer.get(self.model_column)
+        model = answer.get("model")
         return model if isinstance(model, str) and model.strip() else None
 
 
 class SampleAnswers(Sampler):
-    """The recorded answers that are installed with prefdata, for the prompts of `SamplePrompts`: one a prompt."""
+    """Recorded answers that are installed with prefdata, one to each prompt of `SamplePrompts`."""
 
     kind: Literal["sample_answers"] = "sample_answers"
     scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
-    """Four answers of differing quality to each prompt of `SamplePrompts(scored=True)`, with the points that their
-    authors gave them, in the layout of UltraFeedback."""
+    """True: four answers of differing quality to each prompt of `SamplePrompts(scored=True)`, with the points that
+    their authors gave them, in the layout of UltraFeedback."""
 
     def pins(self) -> dict[str, JSON]:
-        """The SHA-256 of the installed file."""
+        """Returns the SHA-256 of the installed file."""
         return {**super().pins(), **files.pin(files.bundled_sample(scored=self.scored))}
 
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
-        """The recorded answers to each prompt; see `Sampler.sample`."""
+        """Yields the recorded answers to each prompt; see `Sampler.sample`."""
         path = files.bundled_sample(scored=self.scored)
         if not self.scored:
             return ExistingCompletions(name=self.name, path=path, response_column="answer").sample(tasks, context)

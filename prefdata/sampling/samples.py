@@ -1,4 +1,4 @@
-"""`Samples`: n answers of a language model to each prompt."""
+"""Defines `Samples`, which draws n answers of a language model to each prompt."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["Samples"]
 
 
 class Samples(Sampler):
-    """Draws `n` answers a prompt, each with a seed of its own that no other prompt, sample or order can change."""
+    """Draws `n` answers to each prompt, each with a seed that no other prompt or sample can change."""
 
     kind: Literal["samples"] = "samples"
     generator: AnyGenerator
     """The model that answers."""
     n: Annotated[int, Field(ge=1)] = 5
-    """Answers to draw for each prompt."""
+    """Number of answers to each prompt."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """0 takes the most likely token every time."""
+    """Divides the logits before tokens are drawn; 0 takes the most likely token every time."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Nucleus: the smallest set of tokens whose probability reaches this."""
+    """Nucleus sampling: draws from the smallest set of tokens whose probability reaches this; 1 draws from all."""
     max_tokens: Annotated[int, Field(ge=1)] = 2048
-    """Token limit of one answer; one that reaches it ends with finish reason `length`."""
+    """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
     stop: tuple[str, ...] = ()
-    """Texts that end an answer (and are not part of it)."""
+    """Texts that end an answer and are not part of it."""
     json_schema: Annotated[dict[str, JSON] | None, Field(exclude_if=lambda schema: schema is None)] = None
-    """Every answer is a JSON text of this schema, as far as the generator can enforce it."""
+    """JSON schema of every answer, as far as the generator can enforce it; None allows any text."""
 
     @property
     def tasks_per_prompt(self) -> int:
@@ -41,14 +41,14 @@ class Samples(Sampler):
         return self.n
 
     def seed(self, context: Context, task: SampleTask) -> int:
-        """The seed of one answer, from the recipe's seed, the prompt id, this sampler's name and the index."""
+        """Derives the seed of one answer from the recipe's seed, the prompt id, this sampler's name and the index."""
         return derive_seed(context.seed, task.prompt.prompt_id, self.name, task.index)
 
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
-        """One candidate for each task, or the drop that tells the failure; see `Sampler.sample`.
+        """Yields one candidate for each task, or a drop with the reason of the failure; see `Sampler.sample`.
 
         Raises:
-            ConservationError: the generator left a request out, answered one twice, or answered none of ours.
+            ConservationError: the generator left a request out, answered one twice, or answered one it was not sent.
         """
         decoding = Decoding(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=self.stop)
         waiting: dict[str, SampleTask] = {}
@@ -56,13 +56,13 @@ class Samples(Sampler):
         for answer in self.generator.generate(requests, decoding, context.child("generator")):
             task = waiting.pop(answer.key, None)
             if task is None:
-                raise ConservationError(f"{self.name}: an answer to {answer.key!r}, which waits for none")
-            yield self._drawn(task, answer, context)
-        # A request that the generator never took is still in the iterator; taking it sets it waiting.
+                raise ConservationError(f"{self.name}: an answer to {answer.key!r}, which was not waiting for one")
+            yield self._result(task, answer, context)
+        # A request that the generator never took is still in the iterator: taking it adds it to `waiting`.
         next(requests, None)
         if waiting:
-            lost = next(iter(waiting))
-            raise ConservationError(f"{self.name}: no answer to {lost!r} ({len(waiting)} in all)")
+            first = next(iter(waiting))
+            raise ConservationError(f"{self.name}: no answer to {first!r} ({len(waiting)} in all)")
 
     def _requests(
         self, tasks: Iterable[SampleTask], waiting: dict[str, SampleTask], context: Context
@@ -73,7 +73,7 @@ class Samples(Sampler):
             waiting[task.key] = task
             yield Request(task.key, task.prompt.messages, self.seed(context, task), self.json_schema)
 
-    def _drawn(self, task: SampleTask, answer: Generation, context: Context) -> SampleResult:
+    def _result(self, task: SampleTask, answer: Generation, context: Context) -> SampleResult:
         prompt_id, index = task.prompt.prompt_id, task.index
         if answer.text is None:
             if answer.failure is None:

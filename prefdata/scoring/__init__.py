@@ -1,4 +1,4 @@
-"""Where scores come from: a column that is there already, a judge, a reward model."""
+"""Scores candidates: by an existing column, a judge, a reward model, or a combination of these."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from prefdata.scoring.given import GivenScores
 from prefdata.scoring.judges.additive import AdditiveJudge
 from prefdata.scoring.judges.pairwise import PairwiseJudge
 from prefdata.scoring.judges.pointwise import PointwiseJudge
+from prefdata.scoring.python import PythonScorer
 from prefdata.scoring.rewards.armorm import ArmoRM
 from prefdata.scoring.rewards.gpm import GPM
 from prefdata.scoring.rewards.pair_rm import PairRM
 from prefdata.scoring.rewards.reward_model import RewardModel
+from prefdata.spec.own import Own
 
 __all__ = [
     "GPM",
@@ -34,6 +36,7 @@ __all__ = [
     "PairRM",
     "PairwiseJudge",
     "PointwiseJudge",
+    "PythonScorer",
     "RewardModel",
     "Scorer",
     "kendall_tau_b",
@@ -51,11 +54,13 @@ AnyScorer = Annotated[
     | GPM
     | BaselineScorer
     | Ensemble
-    | LengthDebiased,
+    | LengthDebiased
+    | PythonScorer,
     Field(discriminator="kind"),
+    Own(Scorer, stand_in=PythonScorer),
 ]
-"""What a recipe may name as its scorer."""
+"""Every scorer that a recipe can name; the field `kind` says which one it is."""
 
-# Those that are made of other scorers were defined before the union was.
+# Scorers made of other scorers were defined before the union.
 for _composite in (Ensemble, LengthDebiased):
     _composite.model_rebuild(_types_namespace={"AnyScorer": AnyScorer})

@@ -1,4 +1,4 @@
-"""`BaselineScorer`: a stand-in for a reward model that reads the surface of an answer. Pure Python, no download."""
+"""Defines `BaselineScorer`, a substitute for a reward model that reads the surface of an answer. Pure Python."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ WEIGHTS = {
     "plays_on": -0.8,
     "other_language": -1.5,
 }
-"""What each feature of an answer adds at its full value of 1; `docs/scoring.md` says what they measure."""
+"""Weight of each feature: what an answer gains at the feature's full value of 1; `docs/scoring.md` describes them."""
 
 BLANK = -8.0
-"""The score of a blank answer: below what any other can get."""
+"""The score of a blank answer, lower than any other score."""
 
 _DECIMALS = 6
 
 
 class BaselineScorer(Scorer):
-    """Scores how an answer looks: long enough, on topic, varied, in the language asked for, not looping, not cut off.
+    """Scores the look of an answer: long enough, on topic, varied, in the prompt's language, not looping, not cut off.
 
-    For the `cpu` profile, tests, and as the baseline that a real scorer has to beat: it understands nothing, a fluent
-    wrong answer beats a short right one. The score is a sum of features from 0 to 1 times fixed weights, in units
-    whose differences can be read as log-odds; from -8 for a blank answer to less than 5. The same text gives the same
-    score on every machine.
+    For the `cpu` profile, for tests, and as the baseline that a real scorer has to beat: it understands nothing, so a
+    fluent wrong answer beats a short right one. The score is a sum of features from 0 to 1 times fixed weights, in
+    units whose differences can be read as log-odds; from -8 for a blank answer to less than 5. The same text gives the
+    same score on every machine.
     """
 
     kind: Literal["baseline"] = "baseline"
     comparisons: bool = False
-    """Also give, for every two answers of a prompt, the difference of their scores as log-odds."""
+    """Also compares every two answers of a prompt, with the difference of their scores as log-odds."""
 
     @property
     def compares(self) -> Literal["", "probability", "log_odds"]:
-        """`log_odds` when it gives comparisons."""
+        """`log_odds` with `comparisons`, else empty."""
         return "log_odds" if self.comparisons else ""
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
@@ -63,8 +63,8 @@ class BaselineScorer(Scorer):
             comparisons = [_comparison(*two) for two in combinations(scores, 2)] if self.comparisons else []
             yield Scored(answers.prompt.prompt_id, tuple(_plain(scores)), tuple(comparisons))
 
-    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """All of it, from the texts; see `Scorer.recompute`."""
+    def recompute(self, answers: Answers, recorded: Scored, context: Context) -> Scored:
+        """Recomputes everything from the texts; see `Scorer.recompute`."""
         return next(self.score([answers], context))
 
 
@@ -74,8 +74,8 @@ _Valued = tuple[Candidate, float]
 def _score(candidate: Candidate, question: Question) -> _Valued:
     if not candidate.response.strip():
         return candidate, BLANK
-    found = features(question, candidate.response, cut_off=candidate.finish_reason == "length")
-    return candidate, round(math.fsum(WEIGHTS[name] * value for name, value in found.items()), _DECIMALS)
+    values = features(question, candidate.response, cut_off=candidate.finish_reason == "length")
+    return candidate, round(math.fsum(WEIGHTS[name] * value for name, value in values.items()), _DECIMALS)
 
 
 def _plain(scores: Sequence[_Valued]) -> Iterator[Score]:

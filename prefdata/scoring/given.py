@@ -1,4 +1,4 @@
-"""`GivenScores`: the scores that an existing table brought along."""
+"""Defines `GivenScores`, which takes the scores of the table that the candidates were read from."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ __all__ = ["GivenScores"]
 
 
 class GivenScores(Scorer):
-    """Takes each candidate's `given_score`. No score, NaN and infinity are three ways of being unscored."""
+    """Takes each candidate's `given_score`. A missing score, NaN and infinity leave it unscored."""
 
     kind: Literal["given"] = "given"
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
-        """Copies the scores; reasons are `missing`, `nan` and `not_finite`."""
+        """Copies the scores; reasons for being unscored: `missing`, `nan` and `not_finite`. See `Scorer.score`."""
         for answers in tasks:
             yield Scored(answers.prompt.prompt_id, tuple(map(_given, answers.candidates)))
 

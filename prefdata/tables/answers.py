@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from prefdata.lazy import pa, pc, pl
+from prefdata.tables.digest import digest_series
 from prefdata.tables.schemas import ANSWERS
 
-__all__ = ["answer_rows"]
+__all__ = ["ANSWER_ORDER", "answer_rows", "in_order"]
+
+ANSWER_ORDER = ("prompt_id", "source", "index", "digest", "model", "score", "unscored", "finish_reason")
+"""Sorts answers: the total order, in which `digest` hashes the text, then what else tells rows of one text apart."""
+
+
+def in_order(candidates: pl.DataFrame) -> pl.DataFrame:
+    """Returns the candidates in the order in which they are published."""
+    digests = digest_series(candidates["response"])
+    return candidates.with_columns(digest=digests).sort(ANSWER_ORDER).drop("digest")
 
 
 def answer_rows(candidates: pl.DataFrame, prompts: pa.Table) -> pa.Table:

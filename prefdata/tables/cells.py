@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.records import Message, as_messages
 
-__all__ = ["PromptFormat", "Unusable", "parse_score", "read_conversation"]
+__all__ = ["ANSWERABLE", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
@@ -22,8 +22,8 @@ of objects that all have `role` and `content`."""
 
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
-_ROLES = ("system", "user", "assistant", "tool")
-_ANSWERABLE = ("user", "tool")
+ROLES_OF_TURNS = ("system", "user", "assistant", "tool")
+ANSWERABLE = ("user", "tool")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
             return Unusable(message.reason, f"message {number}: {message.detail}")
         messages.append(message)
     last = messages[-1]
-    if last["role"] not in _ANSWERABLE:
+    if last["role"] not in ANSWERABLE:
         return Unusable(f"ends_in_{last['role']}", "there is no turn to answer")
     if not last["content"].strip():
         return Unusable("blank", "the turn to be answered is blank")
@@ -98,8 +98,8 @@ def _message(turn: object) -> Message | Unusable:
     if extra:
         return Unusable("unsupported_message", f"has {', '.join(extra)} besides role and content")
     role, content = turn.get("role"), turn.get("content")
-    if role not in _ROLES:
-        return Unusable("bad_messages", f"the role is {role!r}, valid: {', '.join(_ROLES)}")
+    if role not in ROLES_OF_TURNS:
+        return Unusable("bad_messages", f"the role is {role!r}, valid: {', '.join(ROLES_OF_TURNS)}")
     if isinstance(content, list | dict):
         return Unusable("unsupported_message", "the content is not plain text")
     if not isinstance(content, str):

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, NoReturn
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pq
 from prefdata.spec import JSON, sha256_of_file
+from prefdata.tables.documents import parse_json
 
 __all__ = ["bundled_sample", "check_columns", "columns", "pin", "pinned", "rows", "sha256"]
 
@@ -265,7 +266,7 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
     if number == 1 and line.lstrip()[:1] in ("[", "{"):
         hint = f"one object a line: jq -c '{'.[]' if line.lstrip()[0] == '[' else '.'}' FILE > FILE.jsonl"
     try:
-        value = json.loads(line, object_pairs_hook=_without_repeats)
+        value = parse_json(line)
     except json.JSONDecodeError as error:
         _refuse(path, number, f"not JSON: {error.msg} at character {error.pos + 1}", hint=hint)
     except (ValueError, RecursionError) as error:
@@ -279,14 +280,6 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
             code = f"\\u{ord(error.object[error.start]):04x}"
             _refuse(path, number, f"the escape {code} is half of a surrogate pair and no character")
     return value
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} stands twice")
-    return found
 
 
 def _csv_rows(path: Path, codec: str | None) -> Iterator[dict[str, Any]]:

@@ -11,21 +11,26 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ConservationError
-from prefdata.lazy import pa, pc, pq
+from prefdata.lazy import pa, pc, pl, pq
+from prefdata.records import SIDES
 
 __all__ = [
     "ANSWERS",
     "CANDIDATES",
     "CANDIDATE_DROPS",
+    "CANDIDATE_KEY",
     "COMPARISONS",
     "DROPS",
     "MESSAGES",
     "PAIRS",
     "PAIR_KEY",
     "PROMPTS",
+    "ROWS_PER_GROUP",
     "SCORES",
     "SPLITS",
     "checked",
+    "column",
+    "frame_of",
     "in_one_chunk",
     "one_chunk",
     "pairs_schema",
@@ -40,7 +45,7 @@ _CANDIDATE = [("prompt_id", pa.string()), ("source", pa.string()), ("index", pa.
 _DROP = [("prompt_id", pa.string()), ("stage", pa.string()), ("reason", pa.string()), ("detail", pa.string())]
 _SIDES = [
     (f"{name}_{side}", kind)
-    for side in ("chosen", "rejected")
+    for side in SIDES
     for name, kind in (
         ("n_tied", pa.int64()),
         ("decided", pa.string()),
@@ -96,6 +101,10 @@ PAIRS = pa.schema(
 )
 """One row for each pair, named by (`prompt_id`, `pair_index`); a rule's own columns follow: see `pairs_schema`."""
 PAIR_KEY = ("prompt_id", "pair_index")
+CANDIDATE_KEY = ("prompt_id", "source", "index")
+"""What names a candidate."""
+ROWS_PER_GROUP = 1_000
+"""Rows of a row group in published Parquet files."""
 ANSWERS = pa.schema(
     [
         ("prompt_id", pa.string()),
@@ -213,3 +222,16 @@ def write_parquet(path: Path, table: pa.Table) -> None:
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Reads one of the build's own tables."""
     return pq.ParquetFile(path).read(columns=columns)
+
+
+def column(table: pa.Table, name: str) -> list[Any]:
+    """Reads a column's values."""
+    values: list[Any] = table[name].to_pylist()
+    return values
+
+
+def frame_of(table: pa.Table) -> pl.DataFrame:
+    """Makes a Polars frame of a table."""
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

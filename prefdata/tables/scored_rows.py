@@ -1,11 +1,10 @@
-"""Rows of a table of scored answers as one frame: a column for each role, one row a candidate."""
+"""Rows of a table of scored answers in one form: a column for each role, one row a candidate."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,88 +12,109 @@ from prefdata.errors import InputError, RecipeError
 from prefdata.lazy import pl
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
+from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
+from prefdata.tables.table_prompts import prompt_text
 
-__all__ = ["ELSEWHERE", "ROLES", "STRUCTURE", "cleaned", "cleaned_rows", "prompt_texts"]
+__all__ = ["ALIASES", "ROLES", "long_frame", "long_frame_of_rows"]
 
 ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason")
 """What a column of the table can be."""
-ELSEWHERE = {"response": "all_generated_responses", "score": "all_rm_scores"}
+ALIASES = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""
-STRUCTURE = "\0"
-"""Stands before the JSON of a prompt that was no text, so that a list is never taken for the text that shows it."""
-_PLAIN = "[!-Z\\\\-~]"
-"""How a text starts that is read as one user turn, whatever follows."""
+
+_TURN = {"role": pl.String, "content": pl.String}
 
 
-def cleaned(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
-    """Rows of a Parquet table.
+def long_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
+    """Brings rows of a Parquet table into one form.
 
     Args:
         path: the table, for messages.
         named: role → name of the column.
-        frame: a column for each role of `named`, called by it.
+        frame: a column for each role of `named`, called by it; long or wide.
 
     Returns:
-        `ROLES`, `unscored`, `response_is_row` and `misaligned`; a row that is no candidate still tells of a prompt.
+        `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt) and
+        `misaligned` (its lists of answers and scores differ in length). `prompt` holds texts or lists of messages.
 
     Raises:
         InputError: a column holds something else than it should.
     """
-    frame = frame.with_row_index("row").with_columns(
-        pl.col(name).arr.to_list() for name in ("response", "score") if isinstance(frame[name].dtype, pl.Array)
+    frame = frame.with_columns(
+        pl.col(name).arr.to_list()
+        for name in ("response", "score")
+        if name in frame.columns and isinstance(frame[name].dtype, pl.Array)
     )
     kind = frame["response"].dtype
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
-        frame = _long(frame)
+        frame = _exploded(frame)
     elif kind not in (pl.String, pl.Categorical, pl.Null):
         raise _wrong_type(path, named["response"], f"{kind}")
     else:
-        frame = frame.with_columns(response_is_row=True, misaligned=False)
+        frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))
     score, unscored = _parsed(frame["score"])
     frame = frame.with_columns(score=score, unscored=unscored)
-    if "prompt" in frame.columns and frame["prompt"].dtype not in (pl.String, pl.Null):
-        frame = frame.with_columns(prompt=prompt_texts(path, named["prompt"], frame["prompt"]))
+    if "prompt" in frame.columns:
+        frame = frame.with_columns(prompt=_prompts(path, named["prompt"], frame["prompt"]))
     return _typed(path, named, frame)
 
 
-def _long(frame: pl.DataFrame) -> pl.DataFrame:
-    """Wide rows as one row a candidate. A row without a single answer keeps one row that is no candidate."""
+def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
+    """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
-    answers = pl.col("response").list.len().fill_null(0)
-    frame = frame.with_columns(
-        response_is_row=answers > 0, misaligned=answers != pl.col("score").list.len().fill_null(0)
+    lists = [name for name in ANSWER_ROLES if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
+    n_answers = pl.col("response").list.len().fill_null(0)
+    apart = [
+        n_answers != pl.col(name).list.len().fill_null(0)
+        if name == "score"
+        else (n_answers != pl.col(name).list.len()).fill_null(value=False)
+        for name in lists
+    ]
+    frame = frame.with_row_index("_row").with_columns(is_answer=n_answers > 0, misaligned=pl.any_horizontal(apart))
+    whole = frame.filter(pl.col("is_answer") & ~pl.col("misaligned"))
+    rest = frame.filter(~pl.col("is_answer") | pl.col("misaligned"))
+    if "index" not in lists:
+        whole, lists = whole.with_columns(index=pl.int_ranges(pl.col("response").list.len())), [*lists, "index"]
+    # A list that is missing in some rows has nothing to say of their answers.
+    whole = whole.with_columns(
+        pl.when(pl.col(name).is_null())
+        .then(pl.lit(None).repeat_by(n_answers).cast(whole[name].dtype))
+        .otherwise(pl.col(name))
+        .alias(name)
+        for name in lists
+        if whole[name].null_count()
     )
-    whole = frame.filter(pl.col("response_is_row") & ~pl.col("misaligned"))
-    rest = frame.filter(~pl.col("response_is_row") | pl.col("misaligned"))
-    whole = whole.with_columns(index=pl.int_ranges(pl.col("response").list.len())).explode("response", "score", "index")
-    rest = rest.with_columns(
-        response=pl.lit(None, whole["response"].dtype),
-        score=pl.lit(None, whole["score"].dtype),
-        index=pl.lit(None, whole["index"].dtype),
-    )
-    return pl.concat([whole, rest.select(whole.columns)])
+    whole = whole.explode(lists)
+    if not rest.height:
+        return whole.drop("_row")
+    nothing = [pl.lit(None, whole[name].dtype).alias(name) for name in lists]
+    rest = rest.with_columns(nothing).select(whole.columns)
+    return pl.concat([whole, rest]).sort("_row", maintain_order=True).drop("_row")
 
 
 def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Finite scores, and for the others the reason why they are none."""
-    if scores.dtype.is_numeric():
-        values = scores.cast(pl.Float64)
-        reason = (
-            pl.when(pl.col("score").is_null())
-            .then(pl.lit("missing"))
-            .when(pl.col("score").is_nan())
-            .then(pl.lit("nan"))
-            .when(pl.col("score").is_infinite())
-            .then(pl.lit("not_finite"))
+    """Parses scores: the finite ones, and for the others the reason why they are not."""
+    if not scores.dtype.is_numeric():
+        parsed = [_one_score(cell) for cell in scores.to_list()]
+        return (
+            pl.Series([score for score, _ in parsed], dtype=pl.Float64),
+            pl.Series([reason for _, reason in parsed], dtype=pl.String),
         )
-        frame = values.to_frame("score").with_columns(unscored=reason)
-        return frame.select(score=pl.when(pl.col("unscored").is_null()).then("score")).to_series(), frame["unscored"]
-    parsed = [_one_score(cell) for cell in scores.to_list()]
-    return (
-        pl.Series([score for score, _ in parsed], dtype=pl.Float64),
-        pl.Series([reason for _, reason in parsed], dtype=pl.String),
+    values = scores.cast(pl.Float64)
+    if not values.null_count() and values.is_finite().all():
+        return values, pl.repeat(None, len(values), dtype=pl.String, eager=True)
+    score = pl.col("score")
+    reason = (
+        pl.when(score.is_null())
+        .then(pl.lit("missing"))
+        .when(score.is_nan())
+        .then(pl.lit("nan"))
+        .when(score.is_infinite())
+        .then(pl.lit("not_finite"))
     )
+    frame = values.to_frame("score").with_columns(unscored=reason)
+    return frame.select(score=pl.when(pl.col("unscored").is_null()).then("score")).to_series(), frame["unscored"]
 
 
 def _one_score(cell: object) -> tuple[float | None, str | None]:
@@ -110,9 +130,26 @@ def _one_score(cell: object) -> tuple[float | None, str | None]:
     return None, "not_a_number"
 
 
-def cleaned_rows(path: Path, named: Mapping[str, str], rows: Iterable[tuple[int, Mapping[str, Any]]]) -> pl.DataFrame:
-    """Numbered rows of a text table, as `cleaned` gives those of a Parquet table."""
-    columns: dict[str, list[Any]] = {name: [] for name in ("row", "response_is_row", "misaligned", "unscored", *ROLES)}
+def _prompts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
+    """The prompts as texts or as lists of messages, whatever type they come in."""
+    kind = prompts.dtype
+    if kind in (pl.String, pl.Null):
+        return prompts.cast(pl.String)
+    turn = kind.inner if isinstance(kind, pl.List) else None
+    if isinstance(turn, pl.Struct) and dict(turn.to_schema()) == _TURN:
+        return prompts.cast(pl.List(pl.Struct(_TURN))) if [*turn.to_schema()] == [*_TURN] else _reordered(prompts)
+    return pl.Series([_text(path, column, cell) for cell in prompts.to_list()], dtype=pl.String)
+
+
+def _reordered(prompts: pl.Series) -> pl.Series:
+    return prompts.list.eval(pl.struct(pl.element().struct.field(name) for name in _TURN))
+
+
+def long_frame_of_rows(
+    path: Path, named: Mapping[str, str], rows: Iterable[tuple[int, Mapping[str, Any]]]
+) -> pl.DataFrame:
+    """Brings numbered rows of a text table into the form of `long_frame`; prompts are texts."""
+    columns: dict[str, list[Any]] = {name: [] for name in ("is_answer", "misaligned", "unscored", *ROLES)}
     text_only = ".csv" in [suffix.lower() for suffix in path.suffixes]
     for number, row in rows:
         cells = {role: row[name] for role, name in named.items()}
@@ -125,9 +162,8 @@ def cleaned_rows(path: Path, named: Mapping[str, str], rows: Iterable[tuple[int,
                 values.append(candidate.get(name))
     frame = pl.DataFrame(
         {
-            "row": pl.Series(columns.pop("row"), dtype=pl.UInt32),
             "score": pl.Series(columns.pop("score"), dtype=pl.Float64),
-            **{name: pl.Series(columns.pop(name), dtype=pl.Boolean) for name in ("response_is_row", "misaligned")},
+            **{name: pl.Series(columns.pop(name), dtype=pl.Boolean) for name in ("is_answer", "misaligned")},
             **{
                 name: pl.Series([_cell(value) for value in values], dtype=pl.String) for name, values in columns.items()
             },
@@ -146,7 +182,7 @@ def _unfolded(cells: dict[str, Any]) -> dict[str, Any]:
             lists[role] = json.loads(cell) if cell is not None and cell.lstrip().startswith("[") else None
         except (ValueError, RecursionError):
             return cells
-    return {**cells, **lists} if all(isinstance(found, list) for found in lists.values()) else cells
+    return {**cells, **lists} if all(isinstance(values, list) for values in lists.values()) else cells
 
 
 def _cell(value: object) -> str | None:
@@ -155,29 +191,29 @@ def _cell(value: object) -> str | None:
 
 def _candidates(path: Path, column: str, number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The candidates of one row of a text table."""
-    response, shared = cells["response"], {**cells, "row": number, "misaligned": False}
-    if response is None and column == ELSEWHERE["response"]:
-        response = []
-    if response is None or isinstance(response, str):
-        score, reason = _one_score(cells["score"])
-        yield {**shared, "score": score, "unscored": reason, "response_is_row": True}
+    if cells["response"] is None and column == ALIASES["response"]:
+        cells["response"] = []
+    texts = cells["response"]
+    if not isinstance(texts, list | str | None):
+        raise _wrong_type(path, column, f"{type(texts).__name__} in row {number}")
+    if isinstance(texts, list) and not all(text is None or isinstance(text, str) for text in texts):
+        raise _wrong_type(path, column, f"list in row {number}")
+    shared = {role: cell for role, cell in cells.items() if role not in ANSWER_ROLES}
+    if isinstance(texts, list) and not isinstance(cells["score"], list):
+        cells["score"] = []
+    answers = answers_of_row(cells, {role: role for role in ANSWER_ROLES if role in cells})
+    if isinstance(answers, str) or not answers:
+        yield {**shared, "is_answer": bool(texts), "misaligned": isinstance(answers, str)}
         return
-    if not isinstance(response, list) or not all(text is None or isinstance(text, str) for text in response):
-        raise _wrong_type(path, column, f"{type(response).__name__} in row {number}")
-    scores: Sequence[Any] = cells["score"] if isinstance(cells["score"], list) else []
-    if len(scores) != len(response) or not response:
-        nothing = {"response": None, "score": None, "response_is_row": bool(response)}
-        yield {**shared, **nothing, "misaligned": len(scores) != len(response)}
-        return
-    for index, (text, cell) in enumerate(zip(response, scores, strict=True)):
-        score, reason = _one_score(cell)
-        place = {"response": text, "index": str(index), "response_is_row": True}
-        yield {**shared, **place, "score": score, "unscored": reason}
+    for index, answer in enumerate(answers):
+        score, reason = _one_score(answer["score"])
+        place = {"index": str(index)} if isinstance(texts, list) and "index" not in cells else {}
+        yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
 
 
-def _wrong_type(path: Path, column: str, found: str) -> InputError:
+def _wrong_type(path: Path, column: str, kind: str) -> InputError:
     return InputError(
-        f"{str(path)!r}: column {column!r} holds {found}",
+        f"{str(path)!r}: column {column!r} holds {kind}",
         valid="texts (one row a candidate), or lists of texts (one row a prompt)",
         hint="name the column of the answers: --columns response=NAME",
     )
@@ -188,18 +224,20 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
     missing = {*ROLES, "unscored"} - {*frame.columns}
     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in sorted(missing))
     for role in ROLES:
-        kind = pl.Int64 if role == "index" else pl.String
-        if role != "score":
-            try:
-                frame = frame.with_columns(_whole(frame[role]) if role == "index" else frame[role].cast(kind))
-            except pl.exceptions.PolarsError as error:
-                raise InputError(
-                    f"{str(path)!r}: column {named[role]!r} holds something else than "
-                    f"{'whole numbers' if role == 'index' else 'texts'}",
-                    valid="0, 1, 2, ..." if role == "index" else "texts or numbers",
-                    hint=f"name another column: --columns {role}=NAME",
-                ) from error
-    return frame.with_columns(source=pl.coalesce("source", "model"))
+        if role in ("score", "prompt"):
+            continue
+        try:
+            frame = frame.with_columns(_whole(frame[role]) if role == "index" else frame[role].cast(pl.String))
+        except pl.exceptions.PolarsError as error:
+            raise InputError(
+                f"{str(path)!r}: column {named[role]!r} holds something else than "
+                f"{'whole numbers' if role == 'index' else 'texts'}",
+                valid="0, 1, 2, ..." if role == "index" else "texts or numbers",
+                hint=f"name another column: --columns {role}=NAME",
+            ) from error
+    return frame.select(*ROLES, "unscored", "is_answer", "misaligned").with_columns(
+        source=pl.coalesce("source", "model")
+    )
 
 
 def _whole(numbers: pl.Series) -> pl.Series:
@@ -213,30 +251,9 @@ def _whole(numbers: pl.Series) -> pl.Series:
     raise pl.exceptions.InvalidOperationError("fractions")
 
 
-def prompt_texts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
-    """Prompts that are no texts as texts; one user turn is what it says, which is the same prompt."""
-    said = pl.Series([None] * len(prompts), dtype=pl.String)
-    if prompts.dtype == pl.List(pl.Struct({"role": pl.String, "content": pl.String})):
-        turn = prompts.list.first().struct
-        plain = (prompts.list.len() == 1) & (turn.field("role") == "user")
-        plain &= turn.field("content").str.contains(f"^{_PLAIN}")
-        said = turn.field("content").zip_with(plain.fill_null(False), said)
-    if not said.null_count():
-        return said
-    others = iter(prompts.filter(said.is_null()).to_list())
-    return pl.Series(
-        [text if text is not None else _text(path, column, next(others)) for text in said.to_list()], dtype=pl.String
-    )
-
-
 def _text(path: Path, column: str, prompt: object) -> str | None:
-    if prompt is None or isinstance(prompt, str):
-        return prompt
-    match prompt:
-        case [{"role": "user", "content": str(said), **more}] if not more and re.match(_PLAIN, said):
-            return said
     try:
-        return f"{STRUCTURE if isinstance(prompt, list | dict) else ''}{canonical_json(prompt)}"
+        return prompt_text(prompt)
     except RecipeError as error:
         raise InputError(
             f"{str(path)!r}: column {column!r} holds {type(prompt).__name__}",

@@ -1,4 +1,4 @@
-"""Reads a table of scored answers, as `prefdata pair` takes it: Parquet, JSON lines or CSV, long or wide.
+"""Reads a table of scored answers: Parquet, JSON lines or CSV, long or wide, in pieces of bounded size.
 
 Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`, `response`, `score`, and optionally
 `source` (or `model`), `index`, `finish_reason`. Wide form has one row a prompt, with lists of answers and of scores:
@@ -7,33 +7,26 @@ Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from prefdata.errors import InputError, closest
-from prefdata.lazy import pl
-from prefdata.records import Message, as_messages, prompt_id_of
+from prefdata.lazy import pa, pl, pq
 from prefdata.tables import files
-from prefdata.tables.cells import Unusable, read_conversation
-from prefdata.tables.scored_rows import ELSEWHERE, ROLES, STRUCTURE, cleaned, cleaned_rows
+from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
+from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
-__all__ = ["ScoredTable", "columns_of", "conversation", "from_cleaned", "from_frame", "read_scored_table"]
+__all__ = ["ScoredTable", "ScoredTableFile", "columns_of", "prompts_of", "read_scored_table", "with_keys"]
 
-_MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
-_CANDIDATE = {
-    "prompt_id": pl.String,
-    "source": pl.String,
-    "index": pl.Int64,
-    "model": pl.String,
-    "response": pl.String,
-    "score": pl.Float64,
-    "unscored": pl.String,
-    "finish_reason": pl.String,
-}
+_CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
+_ROWS = 40_000
+"""Most rows of a batch, however narrow they are."""
+_TEXT_ROWS = 1_000
+_COMPRESSED = 4
+"""Bytes that a byte of a compressed file is taken for."""
 
 
 @dataclass(frozen=True)
@@ -50,54 +43,221 @@ class ScoredTable:
     """Candidates read, those of dropped prompts included."""
 
 
-def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:
-    """Reads the table.
+class ScoredTableFile:
+    """A table of scored answers that can be read from its start as often as needed.
 
     Args:
         path: a `.parquet`, `.jsonl` or `.csv` file; the text formats also `.gz` or `.zst`.
         columns: role → name of the column, where the names differ from the roles.
 
     Raises:
+        InputError: the file can't be read, or lacks a column.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
+        self.path, self.named = path, columns_of(path, columns or {})
+        self._is_parquet = path.suffix.lower() == ".parquet"
+        self._row_bytes: dict[str, float] = {}
+        if self._is_parquet:
+            next(files.rows(path, only=list(self.named.values())))
+            with self._parquet() as file:
+                head = next(file.iter_batches(64, columns=self._names(self.named), use_threads=False))
+                rows = file.metadata.num_rows
+            self._row_bytes = {name: head.column(name).nbytes / head.num_rows for name in head.schema.names}
+            self.n_bytes = rows * sum(self._row_bytes.values())
+        else:
+            self.n_bytes = path.stat().st_size * (_COMPRESSED if path.suffix.lower() in (".gz", ".zst") else 1)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether prompts have ids of their own."""
+        return "prompt_id" in self.named
+
+    def frames(self, n_bytes: int, roles: Collection[str] = ROLES) -> Iterator[pl.DataFrame]:
+        """Reads the rows in order, in frames of about `n_bytes` decoded bytes.
+
+        Args:
+            n_bytes: of the columns that are read.
+            roles: which columns are read; `response` and `score` always are.
+
+        Yields:
+            See `prefdata.tables.scored_rows.long_frame`; and `at`, the number of the row among all that are yielded.
+
+        Raises:
+            InputError: the file is damaged, or a column holds something else than it should.
+        """
+        named = {role: name for role, name in self.named.items() if role in {*roles, "response", "score"}}
+        at = 0
+        for frame in self._parquet_frames(named, n_bytes) if self._is_parquet else self._text_frames(named, n_bytes):
+            yield frame.with_row_index("at", at)
+            at += frame.height
+
+    def sampled_ids(self) -> list[str]:
+        """Returns some ids, spread over the whole table; empty where the table has no ids."""
+        if not self.has_ids:
+            return []
+        name, sample = self.named["prompt_id"], list[str]()
+        if self._is_parquet:
+            with self._parquet() as file:
+                for batch in file.iter_batches(1 << 16, columns=[name], use_threads=False):
+                    column = pl.Series(pl.from_arrow(batch.column(0))).cast(pl.String)
+                    sample += column.gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
+        else:
+            rows = files.rows(self.path, only=[name])
+            sample += [str(row[name]) for row in islice(rows, 0, None, 100) if row[name] is not None]
+        return sample
+
+    def _parquet_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
+        names = self._names(named)
+        size = int(min(_ROWS, max(1, n_bytes // max(1.0, sum(self._row_bytes[name] for name in names)))))
+        with self._parquet() as file:
+            for batch in file.iter_batches(size, columns=names, use_threads=False):
+                table = pa.Table.from_arrays([batch.column(name) for name in named.values()], names=list(named))
+                frame = pl.from_arrow(table)
+                assert isinstance(frame, pl.DataFrame)
+                yield long_frame(self.path, named, frame)
+
+    def _text_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
+        rows = enumerate(files.rows(self.path, only=self._names(named)), 1)
+        while block := list(islice(rows, 1)):
+            size = 0
+            while size < n_bytes and (more := list(islice(rows, _TEXT_ROWS))):
+                block += more
+                size += sum(len(cell) for _, row in more for cell in row.values() if isinstance(cell, str))
+                size += sum(64 for _, row in more for cell in row.values() if isinstance(cell, list) for _ in cell)
+            yield long_frame_of_rows(self.path, named, block)
+
+    def _names(self, named: Mapping[str, str]) -> list[str]:
+        return list(dict.fromkeys(named.values()))
+
+    @contextmanager
+    def _parquet(self) -> Iterator[pq.ParquetFile]:
+        try:
+            # What was read is not kept: `pre_buffer` would hold the whole compressed file.
+            with pq.ParquetFile(
+                self.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
+            ) as file:
+                yield file
+        except (pa.ArrowException, OSError) as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f"{str(self.path)!r} is not a whole Parquet file: {first}", hint="copy the file again"
+            ) from error
+
+
+def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:
+    """Reads a whole table into memory.
+
+    Args:
+        path: see `ScoredTableFile`.
+        columns: see `ScoredTableFile`.
+
+    Raises:
         InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
     """
-    named = columns_of(path, columns or {})
-    return from_cleaned(
-        _from_parquet(path, named)
-        if path.suffix == ".parquet"
-        else cleaned_rows(path, named, enumerate(files.rows(path, only=list(named.values())), 1))
+    table = ScoredTableFile(path, columns)
+    frames = list(table.frames(1 << 40))
+    kinds = {frame.schema["prompt"] for frame in frames}
+    assert len(kinds) == 1, kinds
+    rows = with_keys(pl.concat(frames), has_ids=table.has_ids).sort("key", maintain_order=True)
+    prompts = prompts_of(rows)
+    usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id", "messages")
+    # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
+    score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
+    answers = rows.filter("is_answer")
+    candidates = answers.drop("prompt_id").join(usable.select("key", "prompt_id"), on="key", how="inner")
+    return ScoredTable(
+        candidates.with_columns(score=score).select(_CANDIDATE),
+        usable.select("prompt_id", "messages").sort("prompt_id"),
+        prompts.filter(pl.col("reason").is_not_null())
+        .select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail")
+        .sort("prompt_id"),
+        answers.height,
     )
 
 
-def from_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> ScoredTable:
-    """Prompts of the Parquet table `path` with all their rows, one column for each role of `named` (see `columns_of`).
+def with_keys(rows: pl.DataFrame, *, has_ids: bool) -> pl.DataFrame:
+    """Adds `content`, a hash of what the prompt says (null without one), and `key`, the same for all rows of a prompt.
 
-    Raises:
-        InputError: a column holds something else than it should.
+    Args:
+        rows: see `ScoredTableFile.frames`. Ids that are missing are filled, with the id that the prompt would have.
+        has_ids: whether prompts have ids of their own.
     """
-    return from_cleaned(cleaned(path, named, frame))
+    rows = rows.with_columns(content=prompt_hashes(rows["prompt"]))
+    if not has_ids:
+        return rows.with_columns(key=pl.col("content").fill_null(0))
+    if rows["prompt_id"].null_count():
+        without = rows.filter(pl.col("prompt_id").is_null())
+        prompts = without.unique("content", maintain_order=True)
+        made = described_prompts(prompts["prompt"], with_ids=True)["prompt_id"].fill_null("")
+        ids = prompts.select("content").with_columns(made=made)
+        rows = (
+            rows.join(ids, on="content", how="left", nulls_equal=True, maintain_order="left")
+            .with_columns(prompt_id=pl.coalesce("prompt_id", "made"))
+            .drop("made")
+        )
+    return rows.with_columns(key=pl.col("prompt_id").hash())
 
 
-def from_cleaned(frame: pl.DataFrame) -> ScoredTable:
-    """Prompts with all their rows, as `prefdata.tables.scored_rows` cleans them."""
-    frame, prompts = _identified(frame)
-    # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
-    score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
-    candidates = frame.filter("response_is_row").with_columns(score=score)
-    usable = prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages")
-    return ScoredTable(
-        candidates.join(usable, on="prompt_id", how="semi").select(
-            pl.col(name).cast(kind) for name, kind in _CANDIDATE.items()
-        ),
-        usable,
-        prompts.filter(pl.col("reason").is_not_null()).select(
-            "prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail"
-        ),
-        candidates.height,
+def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Says of each prompt what it is, and why it can't be paired.
+
+    Args:
+        rows: all rows of some prompts, those of a prompt one after the other: see `with_keys`.
+        described: `key`, `prompt_id`, `messages`, `reason`, `detail` and `at` of each of the prompts; None reads them
+            from the rows.
+
+    Returns:
+        One row for each prompt, in the order of the rows: `key`, `prompt_id`, `messages`, `reason` (null for a prompt
+        that can be paired), `detail`, and `at`, the number of a row that has the prompt.
+    """
+    runs = rows.group_by("key", maintain_order=True).agg(
+        rows=pl.len(),
+        misaligned=pl.col("misaligned").any(),
+        apart=pl.col("content").min() != pl.col("content").max(),
+        given=pl.col("prompt_id").first(),
+        at=pl.col("at").sort_by(pl.col("content").is_null(), maintain_order=True).first(),
+    )
+    if described is None:
+        some_row = rows.with_row_index("_row").select("at", "_row")
+        places = runs.join(some_row, on="at", how="left", maintain_order="left")["_row"]
+        of_rows = described_prompts(rows["prompt"].gather(places), with_ids=bool(runs["given"].null_count()))
+        runs = pl.concat([runs, of_rows.rename({"prompt_id": "made"})], how="horizontal")
+    else:
+        columns = described.select("key", "messages", "reason", "detail", made="prompt_id", of="at")
+        runs = runs.join(columns, on="key", how="left", maintain_order="left").with_columns(at="of").drop("of")
+    runs = runs.with_columns(prompt_id=pl.coalesce("given", "made").fill_null(""))
+    if not (runs["misaligned"].any() or runs["apart"].any() or (runs["prompt_id"] == "").any()):
+        return runs.select("key", "prompt_id", "messages", "reason", "detail", "at")
+    texts = rows.group_by("key").agg(texts=pl.col("content").drop_nulls().n_unique())
+    runs = runs.join(texts, on="key", how="left", maintain_order="left")
+    nameless, apart = pl.col("prompt_id") == "", pl.col("texts") > 1
+    odd = pl.col("misaligned") & pl.col("reason").is_null()
+    reason = (
+        pl.when(nameless)
+        .then(pl.lit("missing_prompt"))
+        .when(apart)
+        .then(pl.lit("conflicting_prompts"))
+        .when(odd)
+        .then(pl.lit("misaligned_scores"))
+        .otherwise("reason")
+    )
+    detail = (
+        pl.when(nameless)
+        .then(pl.format("{} rows have neither prompt_id nor prompt", "rows"))
+        .when(apart)
+        .then(pl.format("{} different prompts have this id", "texts"))
+        .when(odd)
+        .then(pl.lit("the lists of answers and of scores differ in length"))
+        .otherwise("detail")
+    )
+    return runs.with_columns(reason=reason, detail=detail).select(
+        "key", "prompt_id", "messages", "reason", "detail", "at"
     )
 
 
 def columns_of(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Role → column, for the roles that the table has.
+    """Finds the column of each role that the table has.
 
     Raises:
         InputError: the file can't be read, lacks a column that is needed, or one that is named.
@@ -105,13 +265,13 @@ def columns_of(path: Path, given: Mapping[str, str]) -> dict[str, str]:
     have, hint = files.columns(path), "--columns ROLE=NAME"
     for role, name in given.items():
         if role not in ROLES:
-            raise InputError(f"{role!r} is no role of a column", valid=closest(role, ROLES), hint=hint)
+            raise InputError(f"{role!r} is not a known column role", valid=closest(role, ROLES), hint=hint)
         files.check_columns(repr(str(path)), [name], have)
     named = dict(given)
-    wide = named.get("response", "response") not in have or named.get("response") == ELSEWHERE["response"]
+    wide = named.get("response", "response") not in have or named.get("response") == ALIASES["response"]
     for role in ROLES:
-        names = [role, ELSEWHERE.get(role, role)]
-        # Beside lists of answers stand lists of scores, even where the row has a score of its own as well.
+        names = [role, ALIASES.get(role, role)]
+        # Beside lists of answers there are lists of scores, even where the row has a score of its own as well.
         for name in reversed(names) if wide else names:
             if role not in named and name in have:
                 named[role] = name
@@ -129,81 +289,3 @@ def columns_of(path: Path, given: Mapping[str, str]) -> dict[str, str]:
             hint="name one of them: --columns prompt=NAME",
         )
     return named
-
-
-def _from_parquet(path: Path, named: Mapping[str, str]) -> pl.DataFrame:
-    next(files.rows(path, only=list(named.values())))
-    try:
-        frame = pl.read_parquet(path, columns=list(dict.fromkeys(named.values())), glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{str(path)!r} is not a whole Parquet file: {error}", hint="copy the file again") from error
-    return cleaned(path, named, frame.select(pl.col(name).alias(role) for role, name in named.items()))
-
-
-def conversation(text: str) -> tuple[Message, ...] | Unusable:
-    """The messages of a prompt, once it is text."""
-    with suppress(ValueError):
-        if text.startswith(STRUCTURE):
-            return read_conversation(json.loads(text.removeprefix(STRUCTURE)))
-    return read_conversation(text)
-
-
-def _identified(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The frame with every `prompt_id`, and one row for each prompt: prompt_id, prompt, messages, reason, detail.
-
-    `reason` is null for a prompt that can be paired. Rows that have neither an id nor a prompt share the id "".
-    """
-    texts = frame["prompt"].drop_nulls().unique(maintain_order=True).to_list()
-    read = [conversation(text) for text in texts]
-    known = pl.DataFrame(
-        {
-            "prompt": pl.Series(texts, dtype=pl.String),
-            "made_id": pl.Series(
-                [
-                    prompt_id_of(as_messages(text) if isinstance(found, Unusable) else found)
-                    for text, found in zip(texts, read, strict=True)
-                ],
-                dtype=pl.String,
-            ),
-            "place": pl.Series(range(len(texts)), dtype=pl.Int64),
-        }
-    )
-    frame = frame.join(known, on="prompt", how="left").with_columns(
-        prompt_id=pl.coalesce("prompt_id", "made_id").fill_null("")
-    )
-    prompts = (
-        frame.group_by("prompt_id")
-        .agg(
-            # By what the prompt says, not by how it is spelt: a text and its one user turn are the same prompt.
-            texts=pl.col("made_id").drop_nulls().n_unique(),
-            prompt=pl.col("prompt").min(),
-            misaligned=pl.col("misaligned").any(),
-            rows=pl.len(),
-        )
-        .sort("prompt_id")
-        .join(known, on="prompt", how="left", maintain_order="left")
-    )
-    described = [_described(read, row) for row in prompts.iter_rows(named=True)]
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        "prompt_id": pl.String,
-        "messages": _MESSAGES,
-        "reason": pl.String,
-        "detail": pl.String,
-    }
-    return frame, pl.DataFrame(described, schema=schema, orient="row")
-
-
-def _described(
-    read: Sequence[tuple[Message, ...] | Unusable], row: dict[str, Any]
-) -> tuple[str, list[Message] | None, str | None, str]:
-    prompt_id, found = row["prompt_id"], None if row["place"] is None else read[row["place"]]
-    messages = list(found) if isinstance(found, tuple) else None
-    if not prompt_id:
-        return prompt_id, None, "missing_prompt", f"{row['rows']} rows have neither prompt_id nor prompt"
-    if row["texts"] > 1:
-        return prompt_id, None, "conflicting_prompts", f"{row['texts']} different prompts have this id"
-    if isinstance(found, Unusable):
-        return prompt_id, None, found.reason, found.detail
-    if row["misaligned"]:
-        return prompt_id, messages, "misaligned_scores", "the lists of answers and of scores differ in length"
-    return prompt_id, messages, None, ""

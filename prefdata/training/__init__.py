@@ -6,10 +6,12 @@ from typing import Annotated, TypeAlias
 
 from pydantic import Field
 
+from prefdata.spec.own import Own
 from prefdata.training.base import Training
 from prefdata.training.dpo import DPOTraining, NormalisedDPOTraining
 from prefdata.training.kto import KTOTraining
 from prefdata.training.options import Limits, LoRA
+from prefdata.training.python import PythonTraining
 from prefdata.training.self_play import GPOTraining, SPPOSingleTraining, SPPOTraining
 from prefdata.training.simpo import CPOTraining, SimPOTraining
 from prefdata.training.wpo import WPOTraining
@@ -23,6 +25,7 @@ __all__ = [
     "Limits",
     "LoRA",
     "NormalisedDPOTraining",
+    "PythonTraining",
     "SPPOSingleTraining",
     "SPPOTraining",
     "SimPOTraining",
@@ -39,7 +42,9 @@ AnyTraining: TypeAlias = Annotated[
     | GPOTraining
     | SimPOTraining
     | CPOTraining
-    | KTOTraining,
+    | KTOTraining
+    | PythonTraining,
     Field(discriminator="kind"),
+    Own(Training, stand_in=PythonTraining),
 ]
 """Everything that a recipe's `training` may be."""

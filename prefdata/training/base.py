@@ -30,6 +30,8 @@ def unless(default: object) -> object:
 class Training(Spec):
     """What every preference training has. Each subclass says which publication its defaults are taken from."""
 
+    room: ClassVar[str] = "training objective"
+
     model: str
     """The model that training starts from: Hub id or folder. Where there is a reference model, it is this one."""
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7

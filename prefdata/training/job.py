@@ -44,28 +44,15 @@ def make_job(
     sharded = training.strategy.startswith("zero")
     half = precision == "bf16" and (sharded or training.lora is not None)
     model_arguments = {"dtype": "bfloat16" if half else "float32", "attn_implementation": training.attention}
-    arguments: dict[str, JSON] = {
-        **training.trl_arguments(),
+    arguments = {
+        **_arguments(training, device=device, sharded=sharded, processes=processes),
         "output_dir": str(work / "checkpoints"),
         "gradient_accumulation_steps": accumulation,
-        "per_device_eval_batch_size": training.per_device_batch_size,
         "bf16": precision == "bf16",
-        "use_cpu": device == "cpu" and not sharded,
-        "gradient_checkpointing": device == "cuda",
-        "dataloader_pin_memory": device == "cuda",
-        "report_to": "none",
-        "disable_tqdm": not sys.stderr.isatty(),
         "eval_strategy": "epoch" if "test" in tokens else "no",
-        "remove_unused_columns": training.trainer == "kto",
     }
     if training.trainer != "cpo":
         arguments["model_init_kwargs"] = model_arguments
-    if training.trainer == "dpo":
-        arguments["precompute_ref_log_probs"] = training.cache_reference
-    if device == "cpu" and processes > 1 and not sharded:
-        arguments["ddp_backend"] = "gloo"
-    if training.strategy == "fsdp2":
-        arguments |= {"fsdp": True, "fsdp_config": str(_BUNDLED / "fsdp2.json")}
     return {
         "training": training.dump(),
         "model_folder": str(model),
@@ -81,6 +68,27 @@ def make_job(
         "reference_tokens": _TOKENS_A_BATCH[device],
         "arguments": arguments,
     }
+
+
+def _arguments(training: Training, *, device: str, sharded: bool, processes: int) -> dict[str, JSON]:
+    """Returns TRL's arguments that follow from the part and from where it runs."""
+    arguments: dict[str, JSON] = {
+        **training.trl_arguments(),
+        "per_device_eval_batch_size": training.per_device_batch_size,
+        "use_cpu": device == "cpu" and not sharded,
+        "gradient_checkpointing": device == "cuda",
+        "dataloader_pin_memory": device == "cuda",
+        "report_to": "none",
+        "disable_tqdm": not sys.stderr.isatty(),
+        "remove_unused_columns": training.trainer == "kto",
+    }
+    if training.trainer == "dpo":
+        arguments["precompute_ref_log_probs"] = training.cache_reference
+    if device == "cpu" and processes > 1 and not sharded:
+        arguments["ddp_backend"] = "gloo"
+    if training.strategy == "fsdp2":
+        arguments |= {"fsdp": True, "fsdp_config": str(_BUNDLED / "fsdp2.json")}
+    return arguments
 
 
 def frequencies(steps: int) -> dict[str, JSON]:

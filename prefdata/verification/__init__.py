@@ -1,8 +1,8 @@
-"""Verify: makes a published dataset again from the answers beside it, and tells every difference."""
+"""Verification: rebuilds a published dataset from its answers, and reports every difference."""
 
 from __future__ import annotations
 
-from prefdata.verification.dataset import verify_dataset
+from prefdata.verification.dataset import verify
 from prefdata.verification.report import Mismatch, Report
 
-__all__ = ["Mismatch", "Report", "verify_dataset"]
+__all__ = ["Mismatch", "Report", "verify"]

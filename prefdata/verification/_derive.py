@@ -1,81 +1,94 @@
-"""Makes every pair and every drop again from the answers, and compares them with what the folder holds."""
+"""Rebuilds every pair and every drop from the answers, and compares them with those in the folder."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 
-from prefdata.dataset import AnyLayout, Layout
+from prefdata.dataset import AnyLayout, Layout, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
-from prefdata.flow.rows import frame_of
-from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.lazy import pa, pl
 from prefdata.pairing import PairRule, pair_with_backfill
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.scoring import Scorer
 from prefdata.spec import Context
-from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
-from prefdata.verification._scores import ScoreCheck, asked
-from prefdata.verification._tables import Rows, made_id
-from prefdata.verification.report import ABSENT, Report
+from prefdata.tables.documents import ABSENT
+from prefdata.tables.schemas import (
+    ANSWERS,
+    CANDIDATE_KEY,
+    MESSAGES,
+    PAIR_KEY,
+    PROMPTS,
+    checked,
+    frame_of,
+    pairs_schema,
+    trace_of,
+)
+from prefdata.verification._scores import ScoreCheck, scored_prompts
+from prefdata.verification._tables import RowReader, computed_id
+from prefdata.verification.report import Report
 
-_KEY = ("prompt_id", "source", "index")
 _WHERE = "candidates/"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """How the dataset says that it was made."""
+    """The parts and options with which the dataset was made, by its own documents."""
 
     rule: PairRule
     layout: Layout
-    named_once: bool
-    """Whether (`prompt_id`, `source`, `index`) names one answer, as in every build."""
-    hashed: bool
+    unique_names: bool
+    """Whether (`prompt_id`, `source`, `index`) is unique, as in every build."""
+    hashed_ids: bool
     """Whether the prompt ids are hashes of the prompts."""
     backfill: str | None = None
-    """Source of the published answers that fill gaps; no scorer saw them."""
+    """Source of the published answers that fill gaps, which no scorer saw."""
     scorer: Scorer | None = None
     context: Context = field(default_factory=lambda: Context(seed=0))
-    scores_again: bool = True
-    """Whether scores that follow from the answers are made again as they were made."""
+    recompute_scores: bool = True
+    """Whether scores that are derived from the answers can be recomputed."""
     also: tuple[AnyLayout, ...] = ()
     """Further layouts of the same pairs."""
 
-    def tables(self) -> dict[str, Made]:
-        """Every table that is made of the pairs, by its folder."""
-        layouts: dict[str, Layout] = {"data": self.layout, **{layout.kind: layout for layout in self.also}}
-        made = {
-            folder: Made(layout.rows, (layout.train_split, layout.test_split)) for folder, layout in layouts.items()
+    def tables(self) -> dict[str, DerivedTable]:
+        """Returns every table that is derived from the pairs, by its folder."""
+        layouts: dict[str, Layout] = {"data": self.layout, **{layout.config_name: layout for layout in self.also}}
+        tables = {
+            folder: DerivedTable(partial(rows_of, layout), (layout.train_split, layout.test_split))
+            for folder, layout in layouts.items()
         }
         if not self.layout.traced:
-            made["trace"] = Made(lambda pairs, _prompts, _answers: trace_of(pairs), made["data"].split_names)
-        return made
+            tables["trace"] = DerivedTable(
+                lambda pairs, _prompts, _answers: trace_of(pairs), tables["data"].split_names
+            )
+        return tables
 
-    def schema_of(self, made: Made) -> pa.Schema:
-        """The columns of a table that is made of the pairs."""
+    def schema_of(self, table: DerivedTable) -> pa.Schema:
+        """Returns the schema of a table that is derived from the pairs."""
         pairs = pairs_schema(self.rule.extra_columns()).empty_table()
-        return made.rows(pairs, PROMPTS.empty_table(), ANSWERS.empty_table()).schema
+        return table.rows(pairs, PROMPTS.empty_table(), ANSWERS.empty_table()).schema
 
 
 @dataclass(frozen=True)
-class Made:
-    """A table that is made of pairs, their prompts and all answers."""
+class DerivedTable:
+    """A table that is derived from pairs, their prompts and all answers."""
 
     rows: Callable[[pa.Table, pa.Table, pa.Table], pa.Table]
     split_names: tuple[str, str]
-    """How the splits of training and test are called."""
+    """Names of the splits of training and test."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """What the folder holds beside the answers."""
+class PublishedTables:
+    """The tables of the folder without the answers."""
 
-    rows: Mapping[str, Mapping[str, Rows]]
-    """What is made of the pairs: folder → split → rows."""
-    compared: Rows | None
+    rows: Mapping[str, Mapping[str, RowReader]]
+    """Tables that are derived from the pairs: folder → split → rows."""
+    compared: RowReader | None
     """The scorer's comparisons."""
     drops: pa.Table
     ineligible: pa.Table
@@ -83,7 +96,7 @@ class Published:
 
 @dataclass
 class Counted:
-    """What was made again, counted."""
+    """Counts of the rebuilt dataset."""
 
     prompts: int = 0
     """Prompts that reached the pair rule."""
@@ -99,24 +112,24 @@ class Counted:
 
 
 class Derivation:
-    """Goes through the answers chunk by chunk. What the folder holds and nobody made again is told at the end."""
+    """Rebuilds pairs and drops from the answers, chunk by chunk, and compares them with the folder's."""
 
     def __init__(
         self,
         rules: Rules,
         test_ids: Collection[str],
-        published: Published,
+        published: PublishedTables,
         report: Report,
     ) -> None:
         self.counted, self.auditor = Counted(), Auditor()
         scorer = rules.scorer
-        self.score_check = None if scorer is None else ScoreCheck(scorer, rules.context, report, rules.scores_again)
+        self.score_check = None if scorer is None else ScoreCheck(scorer, rules.context, report, rules.recompute_scores)
         self._rules, self._test_ids, self._published, self._report = rules, test_ids, published, report
         self._drops: dict[str, list[tuple[str, str]]] = {}
         for row in published.drops.to_pylist():
             if row["stage"] == "pairs":
                 self._drops.setdefault(row["prompt_id"], []).append((row["reason"], row["detail"]))
-        names = (*_KEY, "reason", "detail")
+        names = (*CANDIDATE_KEY, "reason", "detail")
         self._ineligible = Counter(
             tuple(row[name] for name in names) for row in published.ineligible.to_pylist() if row["stage"] == "pairs"
         )
@@ -130,26 +143,26 @@ class Derivation:
         self._derive(ids, frame, prompts, answers)
 
     @property
-    def sound(self) -> bool:
-        """Whether answers and prompts are in order, so that what a scorer saw can be told from them."""
+    def consistent(self) -> bool:
+        """Whether answers and prompts have no mismatch, so that the input of the scorer is known."""
         return not (self._report.counts["answer"] or self._report.counts["prompt"])
 
     def finish(self) -> None:
-        """Checks prompts without a single answer, and tells what is left over."""
-        lonely = sorted(prompt_id for prompt_id in self._drops if prompt_id is not None)
-        nobody = frame_of(ANSWERS.empty_table().drop_columns(["prompt", "n_tokens"]))
-        self._derive(lonely, nobody, PROMPTS.empty_table(), None)
+        """Checks prompts without answers, and reports the rows that remain."""
+        unanswered = sorted(prompt_id for prompt_id in self._drops if prompt_id is not None)
+        no_answers = frame_of(ANSWERS.empty_table().drop_columns(["prompt", "n_tokens"]))
+        self._derive(unanswered, no_answers, PROMPTS.empty_table(), None)
         for (prompt_id, source, index, reason, _), number in self._ineligible.items():
             for _ in range(number):
-                found = f"{reason} ({source!r}, {index})"
-                self._report.add("ineligible", "drops_candidates.parquet", prompt_id=prompt_id, found=found)
+                drop = f"{reason} ({source!r}, {index})"
+                self._report.add("ineligible", "drops_candidates.parquet", prompt_id=prompt_id, found=drop)
 
     def _derive(self, ids: Sequence[str], frame: pl.DataFrame, prompts: pa.Table, answers: pa.Table | None) -> None:
-        """Pairs some prompts again; without answers it is the last time, and takes all that is left."""
+        """Pairs some prompts and compares; `answers` of None is the last call, which takes all remaining rows."""
         rule, counted, published = self._rules.rule, self.counted, self._published
         counted.prompts += len(ids)
         last = None if answers is None else ids[-1]
-        found = {
+        published_rows = {
             folder: {split: rows.take(last) for split, rows in splits.items()}
             for folder, splits in published.rows.items()
         }
@@ -159,157 +172,171 @@ class Derivation:
                 rule, frame, ids, self._rules.backfill, self._comparisons(compared, frame, prompts)
             )
         except InputError as error:
-            self._tell(ids[0], None, "answers that can be paired", str(error))
+            self._mismatch(ids[0], None, "answers that can be paired", str(error))
             return
         pairs = checked(paired.pairs.to_arrow(), pairs_schema(rule.extra_columns()), PAIR_KEY, "pairs")
         counted.pairs += pairs.num_rows
         counted.paired += len(ids) - paired.drops.height
         counted.drops.update(paired.drops["reason"].to_list())
         counted.ineligible.update(paired.ineligible["reason"].to_list())
-        self.auditor.add(self._with_places(self._judged(frame), prompts), paired.pairs)
-        every = ANSWERS.empty_table() if answers is None else answers.cast(ANSWERS)
-        for folder, made in self._rules.tables().items():
-            self._compare_pairs(made.rows(pairs, prompts, every), found[folder], folder, made.split_names)
+        self.auditor.add(self._with_places(self._seen_by_scorer(frame), prompts), paired.pairs)
+        all_answers = ANSWERS.empty_table() if answers is None else answers.cast(ANSWERS)
+        for folder, derived in self._rules.tables().items():
+            self._compare_pairs(
+                derived.rows(pairs, prompts, all_answers), published_rows[folder], folder, derived.split_names
+            )
         self._compare_drops(ids, paired.drops)
         self._compare_ineligible(paired.ineligible)
 
     def _comparisons(self, compared: pa.Table | None, frame: pl.DataFrame, prompts: pa.Table) -> pl.DataFrame | None:
-        """The comparisons as the rule takes them; tells those that no scorer can have made, and wrong scores."""
-        check, judged = self.score_check, self._judged(frame)
+        """Returns the comparisons in the rule's form; reports those that no scorer can have made, and wrong scores."""
+        check, seen = self.score_check, self._seen_by_scorer(frame)
         if check is None:
             return None
         if compared is not None:
-            compared = check.sound(compared, set(judged.select(_KEY).iter_rows()))
+            compared = check.valid_comparisons(compared, set(seen.select(CANDIDATE_KEY).iter_rows()))
         if check.derives:
-            check.check(judged, prompts, compared)
+            check.check(seen, prompts, compared)
         if compared is None or not self._rules.rule.needs_comparisons():
             return None
         return comparisons_for_a_rule(compared, check.scorer.compares)
 
     def _prompts(self, ids: Sequence[str], answers: pa.Table) -> pa.Table:
-        """The prompts of a chunk, schema `PROMPTS`; each answer must carry the same one."""
+        """Returns the prompts of a chunk, schema `PROMPTS`; all answers of a prompt must have the same one."""
         column = frame_of(answers.select(["prompt_id"])).with_row_index("row")
-        first = column.with_columns(pl.col("row").first().over("prompt_id"))["row"].to_arrow()
-        every = answers["prompt"].combine_chunks()
-        own = every.take(first)
-        if not own.equals(every):
-            for prompt_id, one, other in zip(answers["prompt_id"].to_pylist(), own, every, strict=True):
+        first_rows = column.with_columns(pl.col("row").first().over("prompt_id"))["row"].to_arrow()
+        messages = answers["prompt"].combine_chunks()
+        first_messages = messages.take(first_rows)
+        if not first_messages.equals(messages):
+            for prompt_id, one, other in zip(answers["prompt_id"].to_pylist(), first_messages, messages, strict=True):
                 if one != other:
-                    self._tell(prompt_id, "prompt", one.as_py(), other.as_py(), what="prompt")
-        messages = every.take(first.unique())
-        for prompt_id, turns in zip(ids, messages.to_pylist(), strict=True) if self._rules.named_once else ():
-            made = made_id(turns)
-            if made is None:
-                self._tell(prompt_id, "prompt", "messages with role and content", turns, what="prompt")
-            elif self._rules.hashed and made != prompt_id:
-                self._tell(prompt_id, "prompt_id", made, prompt_id, what="prompt")
+                    self._mismatch(prompt_id, "prompt", one.as_py(), other.as_py(), what="prompt")
+        prompt_messages = messages.take(first_rows.unique())
+        for prompt_id, turns in zip(ids, prompt_messages.to_pylist(), strict=True) if self._rules.unique_names else ():
+            computed = computed_id(turns)
+            if computed is None:
+                self._mismatch(prompt_id, "prompt", "messages with role and content", turns, what="prompt")
+            elif self._rules.hashed_ids and computed != prompt_id:
+                self._mismatch(prompt_id, "prompt_id", computed, prompt_id, what="prompt")
         return pa.table(
-            [pa.array(ids, pa.string()), messages.cast(MESSAGES), *[pa.nulls(len(ids), pa.string())] * 2],
+            [pa.array(ids, pa.string()), prompt_messages.cast(MESSAGES), *[pa.nulls(len(ids), pa.string())] * 2],
             schema=PROMPTS,
         )
 
     def _check_answers(self, frame: pl.DataFrame) -> None:
-        counted, keys = self.counted, frame.select(_KEY)
+        counted, keys = self.counted, frame.select(CANDIDATE_KEY)
         counted.answers += frame.height
-        counted.unscored.update(self._judged(frame)["unscored"].drop_nulls().to_list())
+        counted.unscored.update(self._seen_by_scorer(frame)["unscored"].drop_nulls().to_list())
         counted.sources.update(frame["source"].to_list())
-        if not keys.equals(keys.sort(_KEY, maintain_order=True)):
-            self._tell(frame["prompt_id"][0], None, "answers sorted by prompt_id, source, index", "another order")
-        if self._rules.named_once:
-            for row in frame.filter(keys.is_duplicated() | pl.any_horizontal(pl.col(_KEY).is_null())).iter_rows():
-                self._tell(row[0], "index", "one answer of this name", f"several, or none: {row[1:3]}")
+        if not keys.equals(keys.sort(CANDIDATE_KEY, maintain_order=True)):
+            self._mismatch(frame["prompt_id"][0], None, "answers sorted by prompt_id, source, index", "another order")
+        if self._rules.unique_names:
+            nameless = pl.any_horizontal(pl.col(CANDIDATE_KEY).is_null())
+            for row in frame.filter(keys.is_duplicated() | nameless).iter_rows():
+                self._mismatch(row[0], "index", "one answer of this name", f"several, or none: {row[1:3]}")
             for (prompt_id,) in frame.filter(pl.col("response").is_null()).select("prompt_id").iter_rows():
-                self._tell(prompt_id, "response", "a text", None)
-        odd = frame.filter(pl.col("score").is_null() == pl.col("unscored").is_null())
-        for prompt_id, score, reason in odd.select("prompt_id", "score", "unscored").iter_rows():
-            self._tell(prompt_id, "score", "a score, or the reason why there is none", (score, reason))
+                self._mismatch(prompt_id, "response", "a text", None)
+        contradictory = frame.filter(pl.col("score").is_null() == pl.col("unscored").is_null())
+        for prompt_id, score, reason in contradictory.select("prompt_id", "score", "unscored").iter_rows():
+            self._mismatch(prompt_id, "score", "a score, or the reason why there is none", (score, reason))
 
-    def _judged(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The answers that the scorer saw."""
+    def _seen_by_scorer(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Returns the answers that the scorer saw."""
         if self._rules.backfill is None:
             return frame
         return frame.filter(pl.col("source").ne_missing(pl.lit(self._rules.backfill)))
 
     def _with_places(self, frame: pl.DataFrame, prompts: pa.Table) -> pl.DataFrame:
-        """The answers with the place where the scorer saw them, if it saw them together."""
+        """Adds the position at which the scorer saw each answer, if it saw them together."""
         scorer = self._rules.scorer
-        if scorer is None or type(scorer).shown_order is Scorer.shown_order or not self.sound:
+        if scorer is None or type(scorer).shown_order is Scorer.shown_order or not self.consistent:
             return frame
-        places = [
-            (each.prompt_id, each.source, each.index, place)
-            for answers, _ in asked(frame, prompts)
-            for place, each in enumerate(scorer.shown_order(answers, self._rules.context) or ())
+        shown = [
+            (each.prompt_id, each.source, each.index, position)
+            for answers, _ in scored_prompts(frame, prompts)
+            for position, each in enumerate(scorer.shown_order(answers, self._rules.context) or ())
         ]
-        if not places:
+        if not shown:
             return frame
-        return frame.join(pl.DataFrame(places, [*_KEY, "place"], orient="row"), on=_KEY, how="left")
+        return frame.join(pl.DataFrame(shown, [*CANDIDATE_KEY, "place"], orient="row"), on=CANDIDATE_KEY, how="left")
 
     def _compare_pairs(
-        self, expected: pa.Table, found: Mapping[str, pa.Table], folder: str, split_names: tuple[str, str]
+        self, expected: pa.Table, published: Mapping[str, pa.Table], folder: str, split_names: tuple[str, str]
     ) -> None:
-        places = {key: number for number, key in enumerate(_keys(expected))}
-        ours: list[int] = []
-        theirs: list[int] = []
+        rows_of = {key: number for number, key in enumerate(_keys(expected))}
+        rows: list[int] = []
+        published_rows: list[int] = []
         start = 0
-        for split, table in found.items():
+        for split, table in published.items():
             keys = _keys(table)
             if any(one > other for one, other in pairwise(keys)):
                 self._report.add("order", f"{folder}/{split}-*", expected="rows sorted by prompt_id and pair_index")
             for number, (prompt_id, index) in enumerate(keys, start):
-                place = places.pop((prompt_id, index), None)
-                right = split_names[prompt_id in self._test_ids]
-                if place is None:
+                row = rows_of.pop((prompt_id, index), None)
+                expected_split = split_names[prompt_id in self._test_ids]
+                if row is None:
                     self._report.add("pair", f"{folder}/{split}-*", prompt_id=prompt_id, found=f"pair {index}")
                     continue
-                if split != right:
-                    self._report.add("split", f"{folder}/{split}-*", prompt_id=prompt_id, expected=right, found=split)
-                ours.append(place)
-                theirs.append(number)
+                if split != expected_split:
+                    self._report.add(
+                        "split", f"{folder}/{split}-*", prompt_id=prompt_id, expected=expected_split, found=split
+                    )
+                rows.append(row)
+                published_rows.append(number)
             start += table.num_rows
-        for prompt_id, index in places:
+        for prompt_id, index in rows_of:
             self._report.add("pair", f"{folder}/", prompt_id=prompt_id, expected=f"pair {index}", found=ABSENT)
-        if ours:
-            self._compare_fields(expected.take(ours), pa.concat_tables(found.values()).take(theirs), folder)
+        if rows:
+            self._compare_fields(expected.take(rows), pa.concat_tables(published.values()).take(published_rows), folder)
 
-    def _compare_fields(self, expected: pa.Table, found: pa.Table, folder: str) -> None:
+    def _compare_fields(self, expected: pa.Table, published: pa.Table, folder: str) -> None:
         ids = expected["prompt_id"].to_pylist()
         for name in expected.column_names:
-            one, other = expected[name].combine_chunks(), found[name].combine_chunks()
+            one, other = expected[name].combine_chunks(), published[name].combine_chunks()
             if not one.equals(other):
-                for prompt_id, right, wrong in zip(ids, one.to_pylist(), other.to_pylist(), strict=True):
-                    if right != wrong:
+                for prompt_id, value, published_value in zip(ids, one.to_pylist(), other.to_pylist(), strict=True):
+                    if value != published_value:
                         self._report.add(
-                            "field", f"{folder}/", prompt_id=prompt_id, field=name, expected=right, found=wrong
+                            "field",
+                            f"{folder}/",
+                            prompt_id=prompt_id,
+                            field=name,
+                            expected=value,
+                            found=published_value,
                         )
 
     def _compare_drops(self, ids: Sequence[str], drops: pl.DataFrame) -> None:
         where = "drops.parquet"
         expected = {row["prompt_id"]: row for row in drops.iter_rows(named=True)}
         for prompt_id in ids:
-            found = self._drops.pop(prompt_id, [])
+            published = self._drops.pop(prompt_id, [])
             row = expected.get(prompt_id)
-            if row and not found:
+            if row and not published:
                 self._report.add("drop", where, prompt_id=prompt_id, expected=row["reason"], found=ABSENT)
-            if row and found:
-                for name, value in zip(("reason", "detail"), found.pop(0), strict=True):
-                    if value != (right := row[name]):
-                        self._report.add("drop", where, prompt_id=prompt_id, field=name, expected=right, found=value)
-            for reason, _ in found:
+            if row and published:
+                for name, value in zip(("reason", "detail"), published.pop(0), strict=True):
+                    if value != (expected_value := row[name]):
+                        self._report.add(
+                            "drop", where, prompt_id=prompt_id, field=name, expected=expected_value, found=value
+                        )
+            for reason, _ in published:
                 self._report.add("drop", where, prompt_id=prompt_id, expected=ABSENT, found=reason)
 
     def _compare_ineligible(self, ineligible: pl.DataFrame) -> None:
-        for row in ineligible.select(*_KEY, "reason", "detail").iter_rows():
+        for row in ineligible.select(*CANDIDATE_KEY, "reason", "detail").iter_rows():
             self._ineligible[row] -= 1
             if self._ineligible[row] < 0:
                 expected = f"{row[3]} ({row[1]!r}, {row[2]}) {row[4]}"
                 self._report.add("ineligible", "drops_candidates.parquet", prompt_id=row[0], expected=expected)
 
-    def _tell(self, prompt_id: str, field: str | None, expected: object, found: object, what: str = "answer") -> None:
+    def _mismatch(
+        self, prompt_id: str, field: str | None, expected: object, found: object, what: str = "answer"
+    ) -> None:
         self._report.add(what, _WHERE, prompt_id=prompt_id, field=field, expected=expected, found=found)
 
 
 def _keys(rows: pa.Table) -> list[tuple[str, int]]:
-    """(`prompt_id`, `pair_index`) of every row; a layout without the index numbers a prompt's rows as they come."""
+    """Returns (`prompt_id`, `pair_index`) of every row; numbers the rows of a prompt where the column is missing."""
     if "pair_index" not in rows.column_names:
         seen = Counter[str]()
         keys = []

@@ -1,4 +1,4 @@
-"""Whether scores that were freed of the effect of length are: the line through them is the one that was left."""
+"""Checks length-debiased scores: refitting the regression must give the slope that debiasing leaves behind."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from prefdata.spec import JSON
 from prefdata.verification.report import Report
 
 _ROUNDING = 1e-11
-"""How far a score may lie from what the fit made it, as a share of the largest one or of 1."""
+"""Tolerated error of a debiased score, as a share of the largest one or of 1."""
 _DIGITS = 2e-6
-"""How far two correlations may differ that are rounded to six decimals."""
+"""Tolerated difference of two correlations that are rounded to six decimals."""
 
 
 @dataclass
 class FitCheck:
-    """Fits the line again. A single score that was changed moves it; many together could leave it where it is."""
+    """Recomputes the regression. One changed score moves its slope; changes of many scores can cancel out."""
 
     scorer: LengthDebiased
     report: Report
     largest: float = 1.0
     sums: list[tuple[float, float, float, float]] = field(default_factory=list)
-    """Of each prompt; see `LengthDebiased.sums`."""
+    """Sums of each prompt; see `LengthDebiased.sums`."""
 
     def add(self, answers: Answers, scores: Sequence[Score]) -> None:
-        """Takes one prompt in."""
+        """Adds one prompt."""
         try:
             self.sums.append(self.scorer.sums(answers, scores))
         except (InputError, OverflowError, ValueError) as error:
@@ -37,27 +37,27 @@ class FitCheck:
         else:
             self.largest = max(self.largest, *(abs(score.score or 0.0) for score in scores))
 
-    def check(self, found: JSON) -> None:
-        """Compares the line with the facts that `scoring.json` tells."""
-        slope = found.get("slope") if isinstance(found, dict) else None
+    def check(self, fitted: JSON) -> None:
+        """Compares the regression with the numbers in `scoring.json`."""
+        slope = fitted.get("slope") if isinstance(fitted, dict) else None
         if not isinstance(slope, float | int) or not math.isfinite(slope):
-            self._tell("slope", "a number", slope)
+            self._mismatch("slope", "a number", slope)
             return
         expected = self.scorer.recompute_fit(self.sums, slope)
         answers, xx = expected["answers"], math.fsum(one[1] for one in self.sums)
         # By Cauchy and Schwarz: the sum of xy moves by at most sqrt(n xx) times what each y moves.
         near = {"slope": _ROUNDING * self.largest * math.sqrt(answers / xx) if xx else 0.0}
-        for name, right in expected.items():
-            wrong = found.get(name)
-            if right is None or wrong is None:
-                # Whether a correlation is defined can hang on the last bits of what the line leaves over.
-                same = name == "correlation_after" or right is wrong
+        for name, value in expected.items():
+            published = fitted.get(name)
+            if value is None or published is None:
+                # Whether a correlation is defined can depend on the last bits of the residuals.
+                same = name == "correlation_after" or value is published
             elif name == "answers":
-                same = right == wrong
+                same = value == published
             else:
-                same = isinstance(wrong, float | int) and abs(right - wrong) <= near.get(name, _DIGITS)
+                same = isinstance(published, float | int) and abs(value - published) <= near.get(name, _DIGITS)
             if not same:
-                self._tell(name, right, wrong)
+                self._mismatch(name, value, published)
 
-    def _tell(self, name: str, expected: object, found: object) -> None:
-        self.report.add("scoring", "scoring.json", field=f"scores.fitted.{name}", expected=expected, found=found)
+    def _mismatch(self, name: str, expected: object, published: object) -> None:
+        self.report.add("scoring", "scoring.json", field=f"scores.fitted.{name}", expected=expected, found=published)

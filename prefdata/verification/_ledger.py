@@ -1,52 +1,58 @@
-"""The ledger, counted again from the answers, pairs and drops."""
+"""Recomputes the ledger from the answers, pairs and drops."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from prefdata.flow.graph import Stage, graph_of
 from prefdata.lazy import pa
 from prefdata.recipe import Recipe
+from prefdata.sampling import Sampler
 from prefdata.spec import JSON
 from prefdata.verification._derive import Counted
 from prefdata.verification.report import Report
 
 
 def check_build_ledger(
-    recipe: Recipe, counted: Counted, answered: bool, drops: pa.Table, lost: pa.Table, found: JSON, report: Report
+    recipe: Recipe, counted: Counted, answered: bool, drops: pa.Table, lost: pa.Table, published: JSON, report: Report
 ) -> JSON:
     """Compares the ledger of a build with what there is; returns what the ledger should be.
 
-    Where a sampler's answers can't be told from another's (their sources are model names), its own counts are taken
-    as they stand, and only their sum is checked.
+    Where the answers of samplers can't be distinguished (their sources are model names), the counts of each sampler are
+    taken from the ledger, and only their sum is checked.
+
+    Args:
+        recipe: of the build.
+        counted: what was recomputed.
+        answered: whether there were answers to count.
+        drops: all dropped prompts.
+        lost: all dropped candidates.
+        published: the ledger of the folder.
+        report: takes the mismatches.
     """
-    names = [sampler.name for sampler in recipe.samplers]
+    graph = graph_of(recipe)
+    samplers = graph.of_kind("candidates", "backfill")
     read = Counter(drops.filter(pa.compute.equal(drops["stage"], "prompts"))["reason"].to_pylist())
     unanswered = [row for row in lost.to_pylist() if row["stage"] == "candidates"]
-    known = _stages_of(found)
-    samplers = []
-    apart = answered and (len(names) == 1 or {*counted.sources, *(row["source"] for row in unanswered)} <= {*names})
-    for place, name in enumerate(names, 1):
-        if apart:
-            out = counted.answers if len(names) == 1 else counted.sources[name]
-            reasons = Counter(row["reason"] for row in unanswered if len(names) == 1 or row["source"] == name)
-        else:
-            out, reasons = _as_told(known, place)
-        samplers.append(_stage(f"candidates-{name}", out, reasons))
-    answers = counted.answers if answered else sum(stage["out"] for stage in samplers)
-    if sum(stage["out"] for stage in samplers) != answers:
-        report.add("ledger", "ledger.json", field="stages", expected=f"{answers} answers", found=samplers)
-    reasons = sum((Counter(stage["drops"]) for stage in samplers), Counter[str]())
-    if reasons != Counter(row["reason"] for row in unanswered):
-        report.add("ledger", "ledger.json", field="stages", expected=f"{len(unanswered)} drops", found=samplers)
-    unscored = counted.unscored if answered else _as_told(known, len(names) + 1)[1]
-    judged = sum(stage["out"] for stage in samplers[: len(recipe.candidates)])
-    stages = [
-        _stage("prompts", counted.prompts, read),
-        *samplers,
-        _stage("scores", judged - unscored.total(), unscored),
-        _stage("pairs", counted.paired, counted.drops),
-    ]
+    by_source = _by_source(samplers, counted, unanswered) if answered else None
+    stages: list[dict[str, Any]] = []
+    for position, stage in enumerate(stage for stage in graph.stages if stage.in_ledger):
+        out, reasons = _as_published(published, position)
+        if stage.kind == "prompts":
+            out, reasons = counted.prompts, read
+        elif stage in samplers and by_source is not None:
+            out, reasons = by_source[stage.name]
+        elif stage.kind == "scores":
+            reasons = counted.unscored if answered else reasons
+            scored = {other.name for other in graph.of_kind("candidates")}
+            out = sum(other["out"] for other in stages if other["stage"] in scored) - reasons.total()
+        elif stage.kind == "pairs":
+            out, reasons = counted.paired, counted.drops
+        stages.append(_stage(stage.name, out, reasons))
+    sampled = [stage for stage in stages if stage["stage"] in {sampler.name for sampler in samplers}]
+    _check_sums(sampled, counted.answers if answered else None, unanswered, report)
     expected = {
         "prompts": stages[0]["in"],
         "pairs": counted.pairs,
@@ -55,35 +61,61 @@ def check_build_ledger(
         "ineligible": _counts(counted.ineligible),
         "stages": stages,
     }
-    report.compare("ledger", "ledger.json", expected, found)
+    report.compare("ledger", "ledger.json", expected, published)
     return expected
 
 
+def _by_source(
+    samplers: Sequence[Stage], counted: Counted, unanswered: Sequence[dict[str, Any]]
+) -> dict[str, tuple[int, Counter[str]]] | None:
+    """Counts the answers and drops of each sampler by their source; None where sources are not samplers' names."""
+    if len(samplers) == 1:
+        return {samplers[0].name: (counted.answers, Counter(row["reason"] for row in unanswered))}
+    sources = {stage.name: stage.part.name for stage in samplers if isinstance(stage.part, Sampler)}
+    if not {*counted.sources, *(row["source"] for row in unanswered)} <= {*sources.values()}:
+        return None
+    return {
+        name: (counted.sources[source], Counter(row["reason"] for row in unanswered if row["source"] == source))
+        for name, source in sources.items()
+    }
+
+
+def _check_sums(
+    sampled: list[dict[str, Any]], answers: int | None, unanswered: Sequence[dict[str, Any]], report: Report
+) -> None:
+    """Checks the counts of all samplers together against the answers and drops that there are."""
+    if answers is not None and sum(stage["out"] for stage in sampled) != answers:
+        report.add("ledger", "ledger.json", field="stages", expected=f"{answers} answers", found=sampled)
+    reasons = sum((Counter(stage["drops"]) for stage in sampled), Counter[str]())
+    if reasons != Counter(row["reason"] for row in unanswered):
+        report.add("ledger", "ledger.json", field="stages", expected=f"{len(unanswered)} drops", found=sampled)
+
+
 def check_pair_ledger(
-    counted: Counted, rows: int | None, answered: bool, drops: pa.Table, found: JSON, report: Report
+    counted: Counted, rows: int | None, answered: bool, drops: pa.Table, published: JSON, report: Report
 ) -> JSON:
     """Compares the ledger of `prefdata pair` with what there is; returns what the ledger should be.
 
     Args:
-        counted: what was made again.
+        counted: what was recomputed.
         rows: answers of the table, where it was read.
-        answered: whether the answers were there to be counted.
+        answered: whether there were answers to count.
         drops: all dropped prompts.
-        found: the ledger as it stands.
+        published: the ledger of the folder.
         report: takes the mismatches.
     """
     read = Counter(drops.filter(pa.compute.equal(drops["stage"], "prompts"))["reason"].to_pylist())
     if rows is None:
-        told = found.get("candidates") if isinstance(found, dict) else None
-        rows = told if isinstance(told, int) and (read or not answered) else counted.answers
+        candidates = published.get("candidates") if isinstance(published, dict) else None
+        rows = candidates if isinstance(candidates, int) and (read or not answered) else counted.answers
     unfit = Counter(counted.ineligible)
     if answered and rows > counted.answers:
         unfit["of_dropped_prompts"] = rows - counted.answers
     elif not answered:
-        told = found.get("ineligible") if isinstance(found, dict) else None
-        known = told.get("of_dropped_prompts") if isinstance(told, dict) else None
-        if isinstance(known, int) and read:
-            unfit["of_dropped_prompts"] = known
+        ineligible = published.get("ineligible") if isinstance(published, dict) else None
+        of_dropped = ineligible.get("of_dropped_prompts") if isinstance(ineligible, dict) else None
+        if isinstance(of_dropped, int) and read:
+            unfit["of_dropped_prompts"] = of_dropped
     prompts = counted.prompts + read.total()
     stages = [
         {"stage": "candidates", "in": rows, "out": rows - unfit.total(), "drops": _counts(unfit)},
@@ -98,7 +130,7 @@ def check_pair_ledger(
         "ineligible": _counts(unfit),
         "stages": stages,
     }
-    report.compare("ledger", "ledger.json", expected, found)
+    report.compare("ledger", "ledger.json", expected, published)
     return expected
 
 
@@ -110,15 +142,11 @@ def _counts(reasons: Counter[str]) -> dict[str, int]:
     return dict(sorted(reasons.items()))
 
 
-def _stages_of(ledger: JSON) -> list[Any]:
+def _as_published(ledger: JSON, position: int) -> tuple[int, Counter[str]]:
+    """Reads rows out and drops of a stage from the published ledger, as far as they are numbers at all."""
     stages = ledger.get("stages") if isinstance(ledger, dict) else None
-    return stages if isinstance(stages, list) else []
-
-
-def _as_told(stages: list[Any], place: int) -> tuple[int, Counter[str]]:
-    """Rows out and drops of a stage as the ledger has them, where they are numbers at all."""
-    stage = stages[place] if place < len(stages) and isinstance(stages[place], dict) else {}
-    out, drops = stage.get("out"), stage.get("drops")
-    named = drops if isinstance(drops, dict) else {}
-    kept = {str(reason): count for reason, count in named.items() if type(count) is int}
+    stage = stages[position] if isinstance(stages, list) and position < len(stages) else {}
+    out, drops = (stage.get("out"), stage.get("drops")) if isinstance(stage, dict) else (None, None)
+    counts = drops.items() if isinstance(drops, dict) else ()
+    kept = {str(reason): count for reason, count in counts if type(count) is int}
     return (out if type(out) is int else 0), Counter(kept)

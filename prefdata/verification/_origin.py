@@ -1,4 +1,4 @@
-"""How a dataset says that it was made: its recipe, and the lock that pins what the recipe leaves open."""
+"""`read_origin`: reads the recipe of a dataset, and the lock that pins what the recipe leaves open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata.dataset import TRLPairs
 from prefdata.errors import RecipeError
-from prefdata.flow.lock import FORMAT, locked_parts, packages
+from prefdata.flow.graph import FORMAT
+from prefdata.flow.lock import locked_parts, packages
 from prefdata.pairing import AnyRule, PairRule
 from prefdata.recipe import Recipe, load_recipe
 from prefdata.scoring import BaselineScorer
@@ -24,23 +25,23 @@ _PAIR_KEYS = {"table", "columns", "pairs"}
 
 @dataclass(frozen=True)
 class Origin:
-    """What the folder's documents say."""
+    """The origin of a dataset by the folder's documents."""
 
     rules: Rules
     recipe: Recipe | None
     """The recipe of a build; None for a dataset of `prefdata pair`."""
     lock: JSON
     columns: dict[str, str] = field(default_factory=dict)
-    """Names of the table's columns, of `prefdata pair`."""
+    """Role → name of the table's column, for a dataset of `prefdata pair`."""
     fingerprints: dict[str, str] = field(default_factory=dict)
-    """What the card must say of recipe and stages."""
+    """Fingerprints of recipe and stages that the card must have."""
 
 
 def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
-    """Recipe and lock, checked against each other; None where the recipe is none.
+    """Reads recipe and lock, and checks one against the other; None where the recipe is not valid.
 
     Raises:
-        RecipeError: the rule is Python code, which is not allowed here, or is not to be found.
+        RecipeError: the rule is Python code that is not allowed here, or that does not exist.
     """
     data, lock = read_document(files, _RECIPE, report), read_document(files, _LOCK, report)
     if not isinstance(data, dict) or not isinstance(lock, dict):
@@ -60,27 +61,27 @@ def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
     except (RecipeError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a recipe", found=str(error))
         return None
-    found = lock.get("parts")
-    pins = {name: part.get("pins", {}) for name, part in _objects(found).items() if isinstance(part, dict)}
+    published = lock.get("parts")
+    pins = {name: part.get("pins", {}) for name, part in _objects(published).items() if isinstance(part, dict)}
     parts = locked_parts(recipe, pins)
     expected = {"format": FORMAT, "recipe": recipe.fingerprint(), "seed": recipe.seed}
     report.compare("lock", _LOCK, expected, {name: value for name, value in lock.items() if name in expected})
-    told = {
+    own = {
         name: {key: value for key, value in part.items() if key != "packages"} if isinstance(part, dict) else part
-        for name, part in _objects(found).items()
+        for name, part in _objects(published).items()
     }
-    report.compare("lock", _LOCK, parts, told, path="parts")
+    report.compare("lock", _LOCK, parts, own, path="parts")
     _check_code(recipe.pairs, pins.get("pairs"), report)
     rules = Rules(
         rule=recipe.pairs,
         layout=recipe.dataset,
         also=recipe.also,
         backfill=None if recipe.backfill is None else recipe.backfill.name,
-        named_once=True,
-        hashed=getattr(recipe.prompts, "prompt_id_column", None) is None,
+        unique_names=True,
+        hashed_ids=getattr(recipe.prompts, "prompt_id_column", None) is None,
         scorer=recipe.scores,
         context=Context(seed=recipe.seed, pins=_objects(pins.get("scores"))),
-        scores_again=not isinstance(recipe.scores, BaselineScorer) or _made_here(found, report),
+        recompute_scores=not isinstance(recipe.scores, BaselineScorer) or _is_this_version(published, report),
     )
     keys = {name: str(part["key"]) for name, part in parts.items()}
     return Origin(rules, recipe, lock, fingerprints={"recipe": recipe.fingerprint(), **keys})
@@ -95,22 +96,22 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
         return None
     report.compare("lock", _LOCK, rule.fingerprint(), lock.get("rule"), path="rule")
     _check_code(rule, lock.get("rule_pins"), report)
-    rules = Rules(rule=rule, layout=TRLPairs(), named_once=False, hashed=False)
+    rules = Rules(rule=rule, layout=TRLPairs(), unique_names=False, hashed_ids=False)
     return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()})
 
 
 def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:
-    """A rule that is Python code is the code that was pinned. Only such a rule has pins."""
+    """Checks that a rule of Python code is the pinned code. Only such a rule has pins."""
     report.compare("lock", _LOCK, rule.pins(), _objects(pins), path="rule_pins")
 
 
-def _made_here(parts: JSON, report: Report) -> bool:
-    """Whether this version of prefdata made the scores, whose code alone says what they are."""
-    made = _objects(_objects(_objects(parts).get("scores")).get("packages")).get("prefdata")
-    here = packages()["prefdata"]
-    if made != here:
-        report.not_checked.append(f"scores: prefdata {made} made them, this is {here}")
-    return bool(made == here)
+def _is_this_version(parts: JSON, report: Report) -> bool:
+    """Checks whether this version of prefdata made the scores: their definition is its code."""
+    version = _objects(_objects(_objects(parts).get("scores")).get("packages")).get("prefdata")
+    ours = packages()["prefdata"]
+    if version != ours:
+        report.not_checked.append(f"scores: prefdata {version} made them, this is prefdata {ours}")
+    return bool(version == ours)
 
 
 def _objects(value: JSON) -> dict[str, JSON]:

@@ -1,4 +1,4 @@
-"""The Parquet files of a dataset folder, read in order and in small pieces."""
+"""Reads the Parquet files of a dataset folder in order, in small pieces."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from prefdata.verification.report import Report
 
 _BATCH = 2_048
 _CHUNK = 16_384
-"""Rows of a chunk, at least; a chunk ends where a prompt ends."""
+"""Least number of rows of a chunk, which ends where a prompt ends."""
 
 
 class DamagedError(InputError):
-    """A Parquet file of the folder that can't be read on; told as a mismatch."""
+    """Raised when a Parquet file of the folder can't be read to its end; reported as a mismatch."""
 
 
 class TableFiles:
@@ -27,29 +27,29 @@ class TableFiles:
     def __init__(self, files: Mapping[str, Path], schema: pa.Schema) -> None:
         self.files, self.schema = files, schema
 
-    def fits(self, report: Report) -> bool:
-        """Whether every file has the schema that it must have, down to the features that `datasets` reads."""
+    def matches_schema(self, report: Report) -> bool:
+        """Checks that every file has the required schema, down to the features that `datasets` reads."""
         expected = with_features(self.schema.empty_table()).schema
-        whole = True
+        matches = True
         for name, path in self.files.items():
             try:
-                found = pq.read_schema(path)
+                schema = pq.read_schema(path)
             except (pa.ArrowException, OSError, ValueError) as error:
                 report.add("unreadable", name, expected="a Parquet file", found=str(error))
-                whole = False
+                matches = False
                 continue
-            kinds = [{one.name: _kind(one.type) for one in schema} for schema in (expected, found)]
-            if found.names != expected.names or kinds[0] != kinds[1]:
+            kinds = [{column.name: _kind(column.type) for column in schema} for schema in (expected, schema)]
+            if schema.names != expected.names or kinds[0] != kinds[1]:
                 report.compare("schema", name, kinds[0], kinds[1])
                 if kinds[0] == kinds[1]:
-                    report.add("schema", name, field="order", expected=expected.names, found=found.names)
-                whole = False
-            elif found.metadata != expected.metadata:
-                report.add("schema", name, field="features", expected=expected.metadata, found=found.metadata)
-        return whole
+                    report.add("schema", name, field="order", expected=expected.names, found=schema.names)
+                matches = False
+            elif schema.metadata != expected.metadata:
+                report.add("schema", name, field="features", expected=expected.metadata, found=schema.metadata)
+        return matches
 
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """All rows in order, a few at a time.
+        """Yields all rows in order, a few at a time.
 
         Raises:
             DamagedError: a file can't be read to its end.
@@ -64,22 +64,22 @@ class TableFiles:
                 raise DamagedError(f"{name}: {error}") from error
 
     def read(self) -> pa.Table:
-        """All rows at once."""
+        """Reads all rows at once."""
         return pa.concat_tables([self.schema.empty_table(), *(part.cast(self.schema) for part in self.batches())])
 
     def prompt_ids(self, where: str, report: Report) -> tuple[list[str], bool]:
-        """The different prompt ids, sorted, and whether the rows come in their order; a null is a mismatch."""
+        """Returns the distinct prompt ids, sorted, and whether the rows are in their order; a null is a mismatch."""
         ids: list[str] = []
         last, ordered, nulls, seen = "", True, 0, False
         for table in self.batches(["prompt_id"]):
             column = table["prompt_id"]
             nulls += column.null_count
-            here = pc.drop_null(column).unique().to_pylist()
-            ids += here[1:] if here and seen and here[0] == last else here
+            ids_here = pc.drop_null(column).unique().to_pylist()
+            ids += ids_here[1:] if ids_here and seen and ids_here[0] == last else ids_here
             runs = pc.drop_null(column).combine_chunks()
             if len(runs):
-                falls = pc.any(pc.less(runs[1:], runs[:-1])).as_py()
-                ordered = ordered and not falls and (not seen or runs[0].as_py() >= last)
+                decreases = pc.any(pc.less(runs[1:], runs[:-1])).as_py()
+                ordered = ordered and not decreases and (not seen or runs[0].as_py() >= last)
                 last, seen = runs[-1].as_py(), True
         if nulls:
             report.add("order", where, field="prompt_id", expected="an id in every row", found=f"{nulls} nulls")
@@ -88,29 +88,29 @@ class TableFiles:
         return sorted(set(ids)), ordered and not nulls
 
     def sorted_batches(self, ordered: bool) -> Iterator[pa.Table]:
-        """All rows sorted by prompt, without those that name none; in one piece where they don't come in order."""
+        """Yields all rows with a prompt id, sorted by prompt; in one piece where they are not in order."""
         if ordered:
             yield from self.batches()
         else:
             table = self.read()
             table = table.filter(pc.is_valid(table["prompt_id"]))
-            # A stable sort: rows of a prompt keep the order that they have.
-            place = pc.sort_indices(
+            # A stable sort: rows of a prompt keep their order.
+            order = pc.sort_indices(
                 table.append_column("row", pa.array(range(table.num_rows))),
                 sort_keys=[("prompt_id", "ascending"), ("row", "ascending")],
             )
-            yield table.take(place)
+            yield table.take(order)
 
 
-class Rows:
-    """Rows sorted by prompt, taken prompt by prompt."""
+class RowReader:
+    """Reads rows that are sorted by prompt, up to a given prompt at a time."""
 
     def __init__(self, batches: Iterable[pa.Table], schema: pa.Schema) -> None:
         self._batches, self._schema = iter(batches), schema
         self._waiting = schema.empty_table()
 
     def take(self, last: str | None) -> pa.Table:
-        """The rows up to those of prompt `last`; with None, all the rest."""
+        """Returns the next rows up to those of prompt `last`; with None, all remaining rows."""
         parts = [self._waiting]
         while last is None or not parts[-1].num_rows or parts[-1]["prompt_id"][-1].as_py() <= last:
             table = next(self._batches, None)
@@ -124,26 +124,26 @@ class Rows:
 
 
 def _kind(kind: pa.DataType) -> str:
-    # Parquet and Arrow name the values of a list each in its own way.
+    # Parquet and Arrow have different names for the values of a list.
     return str(kind).replace("<element: ", "<item: ")
 
 
 def chunks(batches: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Rows sorted by prompt, cut into tables of whole prompts."""
+    """Cuts rows that are sorted by prompt into tables of whole prompts."""
     waiting: list[pa.Table] = []
     for table in batches:
         waiting.append(table)
         if sum(part.num_rows for part in waiting) >= _CHUNK:
-            whole = pa.concat_tables(waiting)
-            start = pc.index(whole["prompt_id"], whole["prompt_id"][-1]).as_py()
+            rows = pa.concat_tables(waiting)
+            start = pc.index(rows["prompt_id"], rows["prompt_id"][-1]).as_py()
             if start:
-                yield whole.slice(0, start)
-            waiting = [whole.slice(start)]
+                yield rows.slice(0, start)
+            waiting = [rows.slice(start)]
     if waiting and sum(part.num_rows for part in waiting):
         yield pa.concat_tables(waiting)
 
 
-def made_id(messages: Any) -> str | None:
-    """The hash of a conversation; None where it is none."""
+def computed_id(messages: Any) -> str | None:
+    """Computes the id of a prompt from its messages; None where they are not a conversation."""
     texts = [turn and turn[name] for turn in messages or () for name in ("role", "content")]
     return prompt_id_of(messages) if texts and all(isinstance(text, str) for text in texts) else None

@@ -1,14 +1,15 @@
-"""`verify_dataset`: whether a dataset folder is what its recipe, lock, ledger and answers say that it is."""
+"""`verify`: checks a dataset against its own recipe, lock, ledger and answers."""
 
 from __future__ import annotations
 
-import re
+from os import PathLike
 from pathlib import Path
 
 from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
 from prefdata.publish.manifest import MANIFEST
+from prefdata.spec.code import allowing_code
 from prefdata.tables.scored_table import read_scored_table
 from prefdata.verification._contents import Contents
 from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
@@ -16,27 +17,37 @@ from prefdata.verification._origin import read_origin
 from prefdata.verification._tables import DamagedError
 from prefdata.verification.report import Report
 
-__all__ = ["verify_dataset"]
-
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+__all__ = ["verify"]
 
 
-def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: int | None = 20) -> Report:
-    """Verifies a dataset folder, a build folder, or a dataset of the Hub; see `docs/verify.md` for what that proves.
+def verify(
+    where: str | PathLike[str],
+    *,
+    table: str | Path | None = None,
+    keep: int | None = 20,
+    allow_code: bool = False,
+) -> Report:
+    """Verifies a dataset folder, a build folder, or a dataset of the Hub; `docs/verify.md` lists what this proves.
 
     Args:
-        where: the folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of the Hub.
         table: the table that `prefdata pair` read, for its folders.
-        keep: mismatches that the report keeps; all are counted. None keeps all.
+        keep: number of mismatches that the report keeps; all are counted. None keeps all.
+        allow_code: run Python parts that the dataset's recipe names.
 
     Returns:
-        What was checked, what was not, and every mismatch. Whatever the folder holds ends there.
+        What was checked, what was not, and every mismatch. No content of the folder raises an error.
 
     Raises:
-        UserError: there is nothing to verify at `where`, the table can't be read, or the rule is Python code and
-            `prefdata.pairing.code_allowed` is not in force.
+        UserError: there is nothing to verify at `where`, the table can't be read, or the rule or a layout is Python
+            code and code is not allowed.
     """
-    folder, links_into, commit = _found(where)
+    with allowing_code(allow_code):
+        return _verified(where, table, keep)
+
+
+def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | None) -> Report:
+    folder, links_into, commit = _locate(where)
     report = Report(str(where) if commit else str(folder), keep, commit)
     files = inventory(folder, links_into, report)
     with report.checking("names of the files"):
@@ -50,7 +61,7 @@ def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: 
         return report
     if table is not None and origin.recipe is not None:
         raise InputError(
-            f"{str(folder)!r} is the dataset of a build, which holds its answers itself",
+            f"{str(folder)!r} is the dataset of a build, which contains its answers",
             valid="--table for datasets of `prefdata pair`",
             hint="leave --table out",
         )
@@ -59,26 +70,25 @@ def verify_dataset(where: str | Path, *, table: str | Path | None = None, keep: 
         Contents(files, origin, scored, report).check()
     except (DamagedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         report.add("unreadable", "Parquet files", expected="tables that can be read", found=str(error))
-        report.not_checked.append("whatever comes after the table that can't be read")
+        report.not_checked.append("everything after the table that can't be read")
     return report
 
 
-def _found(where: str | Path) -> tuple[Path, Path, str | None]:
-    """The dataset folder, the folder into which its links may lead, and the commit of a download."""
-    folder = Path(where)
-    if folder.is_dir():
-        if not (folder / "ledger.json").exists() and (folder / "dataset" / "ledger.json").exists():
-            folder = folder / "dataset"
-        if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
-            raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
-        return folder, folder, None
-    named = _REPO.fullmatch(str(where))
-    if folder.exists() or not named:
+def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
+    """Returns the dataset folder, the folder into which its links may lead, and the commit of a download."""
+    dataset = hub.find_dataset(where)
+    if dataset.commit is not None:
+        # The client's cache has the files elsewhere in the repository's folder, and links to them.
+        return dataset.path, dataset.path.parent.parent, dataset.commit
+    folder = dataset.path
+    if not folder.is_dir():
         raise InputError(
-            f"{str(where)!r} is no folder",
+            f"{str(where)!r} is not a folder",
             valid="a dataset folder, a build folder, or owner/name of a dataset of the Hub",
             hint="check the path; a relative one starts at the current folder",
         )
-    found, sha = hub.download_dataset(named["repo"], named["revision"])
-    # The client's cache keeps the files elsewhere in the repository's folder, and links to them.
-    return found, found.parent.parent, sha
+    if not (folder / "ledger.json").exists() and (folder / "dataset" / "ledger.json").exists():
+        folder = folder / "dataset"
+    if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
+        raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
+    return folder, folder, None

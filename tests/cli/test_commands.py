@@ -144,7 +144,7 @@ def test_checking_the_full_recipe_without_a_hub_is_one_message(fresh, tmp_path):
 
 @pytest.mark.parametrize(
     ("model", "told"),
-    [("./nowhere", "neither a folder here nor a Hub id"), ("embedded:gpt", "no embedded model 'gpt'")],
+    [("./nowhere", "neither a local folder nor a Hub id"), ("embedded:gpt", "no embedded model 'gpt'")],
 )
 def test_a_model_that_is_not_there_is_one_message(prefdata, folder, model, told):
     text = RECIPE.replace(
@@ -199,7 +199,8 @@ def test_inspect_refuses_what_is_no_dataset(prefdata, folder, place):
     (folder / "odd" / "ledger.json").write_text("[1, 2]")
     said = prefdata("inspect", place)
     assert (said.code, said.out) == (2, "")
-    assert "holds no finished dataset" in said.err
+    expected = "neither a file or folder here nor a name" if place == "nowhere" else "holds no finished dataset"
+    assert expected in said.err
 
 
 def test_a_folder_name_may_look_like_a_pattern(prefdata, folder):

@@ -9,6 +9,7 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 
 from prefdata.records import prompt_id_of
 
@@ -234,12 +235,14 @@ def test_the_source_falls_back_to_the_model(pair):
     assert [row["model_chosen"] for row in pair(named).pairs] == ["gpt"]
 
 
-def test_ties_after_all_keys_fall_to_source_then_index_then_response(pair):
+def test_ties_after_all_keys_fall_to_source_then_index_then_the_digest_of_the_text(pair):
     same = [answer("Why?", text, 2, source=source, index=index) for text, source, index in (
         ("abc", "b", 0), ("bcd", "a", 10), ("cde", "a", 9), ("bcd", "a", 9))]  # fmt: skip
     for _ in range(4):
         random.Random(_).shuffle(same)
-        assert pair([*same, answer("Why?", "x", 1)]).picks == {WHY: ("bcd", "x")}
+        assert pair([*same, answer("Why?", "x", 1)]).picks == {
+            WHY: (min("bcd", "cde", key=lambda text: xxhash.xxh3_64_intdigest(text.encode())), "x")
+        }
         assert pair([*same, answer("Why?", "x", 1)]).pairs[0]["index_chosen"] == 9
 
 

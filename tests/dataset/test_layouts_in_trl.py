@@ -149,19 +149,19 @@ def test_each_configuration_is_loaded_by_its_name_with_the_same_prompts_in_each_
     assert report["rows"] == {
         "kto": two, "full_conversation": one, "llamafactory": one, "axolotl": one, "default": one
     }  # fmt: skip
-    assert all(found == report["prompts"]["default"] for found in report["prompts"].values())
+    assert all(trained == report["prompts"]["default"] for trained in report["prompts"].values())
     assert report["columns"]["kto"] == ["prompt_id", "prompt", "completion", "label"]
     assert (report["label"], report["labels"]) == ("bool", [True, False] * train)
 
 
 @pytest.mark.parametrize("trainer", ["kto", "dpo", "reward"])
 def test_a_trainer_of_trl_keeps_every_row_and_takes_a_step(report, trainer):
-    found = report["trained"][trainer]
-    assert found["kept"] == (PAIRS - HELD_OUT) * (2 if trainer == "kto" else 1), "TRL drops long rows without a word"
-    assert found["steps"] == 1
-    assert found["changed"] > 0
-    assert math.isfinite(found["loss"])
-    assert math.isfinite(found["eval_loss"])
+    trained = report["trained"][trainer]
+    assert trained["kept"] == (PAIRS - HELD_OUT) * (2 if trainer == "kto" else 1), "TRL drops long rows without a word"
+    assert trained["steps"] == 1
+    assert trained["changed"] > 0
+    assert math.isfinite(trained["loss"])
+    assert math.isfinite(trained["eval_loss"])
 
 
 def test_whole_conversations_give_dpo_the_very_tokens_that_the_explicit_layout_gives(report):

@@ -1,4 +1,4 @@
-"""LLaMA-Factory and axolotl by their published rules, which stand here as functions; `datasets` reads for real."""
+"""LLaMA-Factory and axolotl by their published rules, written here as functions; `datasets` reads the files."""
 
 from __future__ import annotations
 

@@ -115,24 +115,24 @@ def test_columns_and_types_are_the_same_also_without_rows(layout):
 
 @every_layout
 def test_no_row_and_no_prompt_is_lost_whatever_the_order_of_prompts_and_the_chunks(layout):
-    found = [("c", "1", "2"), ("a", "3", "4"), ("c", "5", "6"), ("b", "7", "8")]
-    whole = layout.rows(pairs(*found), prompts(a="ask a", b=TALK, c="ask c"))
-    assert whole["prompt_id"].to_pylist() == [row[0] for row in found for _ in range(layout.rows_per_pair)]
+    triples = [("c", "1", "2"), ("a", "3", "4"), ("c", "5", "6"), ("b", "7", "8")]
+    whole = layout.rows(pairs(*triples), prompts(a="ask a", b=TALK, c="ask c"))
+    assert whole["prompt_id"].to_pylist() == [row[0] for row in triples for _ in range(layout.rows_per_pair)]
     in_chunks = layout.rows(
-        pa.concat_tables([pairs(*found[:1]), PAIRS.empty_table(), pairs(*found[1:])]),
+        pa.concat_tables([pairs(*triples[:1]), PAIRS.empty_table(), pairs(*triples[1:])]),
         pa.concat_tables([prompts(z="more", c="ask c"), prompts(b=TALK), prompts(a="ask a")]),
     )
     assert in_chunks.to_pylist() == whole.to_pylist()
-    sliced = layout.rows(pairs(("z", "", ""), *found)[1:], prompts(y=TALK, a="ask a", b=TALK, c="ask c")[1:])
+    sliced = layout.rows(pairs(("z", "", ""), *triples)[1:], prompts(y=TALK, a="ask a", b=TALK, c="ask c")[1:])
     assert sliced.to_pylist() == whole.to_pylist()
 
 
 @every_layout
 def test_cutting_the_pairs_changes_no_row(layout):
     table = prompts(a="ask a", b=TALK, c="ask c")
-    found = [("a", "1", "2"), ("b", "3", "4"), ("c", "5", "6")]
-    whole = layout.rows(pairs(*found), table)
-    cut = pa.concat_tables([layout.rows(pairs(found[0]), table), layout.rows(pairs(*found[1:]), table[1:])])
+    triples = [("a", "1", "2"), ("b", "3", "4"), ("c", "5", "6")]
+    whole = layout.rows(pairs(*triples), table)
+    cut = pa.concat_tables([layout.rows(pairs(triples[0]), table), layout.rows(pairs(*triples[1:]), table[1:])])
     assert cut.to_pylist() == whole.to_pylist()
 
 
@@ -152,10 +152,10 @@ def test_a_text_stays_exactly_what_it_is(layout, text):
 
     chosen = texts(rows_of(layout, pairs(("a", text, "no")), prompts(a="ask")))
     rejected = texts(rows_of(layout, pairs(("a", "no", text)), prompts(a="ask")))
-    asked = texts(rows_of(layout, pairs(("a", "no", "yes")), prompts(a=text)))
+    prompt_texts = texts(rows_of(layout, pairs(("a", "no", "yes")), prompts(a=text)))
     assert text in chosen
     assert text in rejected
-    assert text in asked
+    assert text in prompt_texts
 
 
 lists_of_turns = st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=4), min_size=1, max_size=6)
@@ -170,9 +170,9 @@ def test_whole_conversations_are_those_of_a_plain_loop(talks):
         ]
         for number, talk in enumerate(talks)
     }
-    found = [(key, f"good {key}", f"bad {key}") for key in reversed(cells)]
+    triples = [(key, f"good {key}", f"bad {key}") for key in reversed(cells)]
     for row, (key, chosen, rejected) in zip(
-        rows_of(FullConversation(), pairs(*found), prompts(**cells)), found, strict=True
+        rows_of(FullConversation(), pairs(*triples), prompts(**cells)), triples, strict=True
     ):
         assert (row["chosen"], row["rejected"]) == ([*cells[key], *say(chosen)], [*cells[key], *say(rejected)])
 

@@ -1,4 +1,4 @@
-"""Limits of an audit: what they accept, what they say, and that a mended recipe goes on."""
+"""Limits of an audit: accepted values, messages, and a corrected recipe that continues."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from prefdata.dataset.audit import Audit, Limit
 from prefdata.errors import AuditError, UserError
 from prefdata.flow.build import build
-from prefdata.inspection import render, summarise
+from prefdata.inspection import render
+from prefdata.inspection.summary import inspect
 from prefdata.recipe import Recipe
 
 # Three prompts; the chosen answer is longer in two of them, as long in the third.
@@ -109,7 +110,7 @@ def test_a_warning_is_said_and_stands_on_the_card_and_the_page(work, capsys):
     card = (built.dataset / "README.md").read_text()
     assert "| chosen_longer | 0.6667 |" in card
     assert "**Over the limit of its recipe:** chosen_longer should be at most 0.5." in card
-    assert "chosen_longer 0.6667 should be at most 0.5" in render(summarise(built.dataset))
+    assert "chosen_longer 0.6667 should be at most 0.5" in render(inspect(built.dataset))
 
 
 def test_a_limit_that_holds_says_nothing(work, capsys):
@@ -204,8 +205,8 @@ def test_a_judge_tells_where_each_answer_stood_in_its_request():
     context = Context(seed=3)
     shown = judge.shown_order(answers, context)
     request = judge.request(answers, context).messages[0]["content"]
-    places = [request.index(candidate.response) for candidate in shown]
-    assert places == sorted(places)
+    positions = [request.index(candidate.response) for candidate in shown]
+    assert positions == sorted(positions)
     assert [candidate.index for candidate in shown] != list(range(8))
     plain = AdditiveJudge(generator=ChatEndpoint(model="nobody"), shuffle=False)
     assert plain.shown_order(answers, context) == answers.candidates

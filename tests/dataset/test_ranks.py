@@ -15,14 +15,14 @@ def test_both_ways_are_the_number_of_lower_values_less_that_of_higher_ones(monke
     values[:, 1] = np.arange(count)
     expected = (values[:, None] > values).sum(1) - (values[:, None] < values).sum(1)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
-    monkeypatch.setattr(measures, "_FEW", 0)
+    monkeypatch.setattr(measures, "_FEW_ANSWERS", 0)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
-    monkeypatch.setattr(measures, "_FEW", 100)
+    monkeypatch.setattr(measures, "_FEW_ANSWERS", 100)
     assert measures._centred_ranks(values).tolist() == expected.tolist()
 
 
 def test_sums_of_products_of_few_ranks_fit_into_their_type():
-    ranks = measures._centred_ranks(np.arange(measures._FEW)[:, None])
+    ranks = measures._centred_ranks(np.arange(measures._FEW_ANSWERS)[:, None])
     assert (ranks.astype(int) ** 2).sum() <= np.iinfo(ranks.dtype).max
 
 
@@ -41,7 +41,7 @@ def test_groups_of_one_size_are_the_columns_of_one_array(groups, rows):
 
 
 def test_groups_that_lie_apart_are_put_together_without_the_rows_that_are_not_known():
-    groups, known = np.array([3, 1, 3, 2, 1, 3]), np.array([True, True, False, True, True, True])
+    groups, present = np.array([3, 1, 3, 2, 1, 3]), np.array([True, True, False, True, True, True])
     assert [found.tolist() for found in measures._rows_by_size(groups)] == [[[1], [4]], [[0], [2], [5]]]
-    assert [found.tolist() for found in measures._rows_by_size(groups, known)] == [[[1, 0], [4, 5]]]
-    assert measures._rows_by_size(groups, known & False) == []
+    assert [found.tolist() for found in measures._rows_by_size(groups, present)] == [[[1, 0], [4, 5]]]
+    assert measures._rows_by_size(groups, present & False) == []

@@ -82,7 +82,7 @@ def test_the_schema_is_the_same_without_rows_and_without_answers_nothing_is_writ
     full = SnorkelLayout().rows(pairs(("a", "x", "y")), prompts(a="ask"), answers(("a", "policy", 0, "x", 1.0)))
     none = SnorkelLayout().rows(PAIRS.empty_table(), PROMPTS.empty_table(), ANSWERS.empty_table())
     assert none.schema == full.schema
-    with pytest.raises(ConservationError, match="no answers"):
+    with pytest.raises(ConservationError, match="needs the answers"):
         SnorkelLayout().rows(pairs(("a", "x", "y")), prompts(a="ask"))
 
 

@@ -16,27 +16,27 @@ ids = st.lists(st.text(max_size=5), unique=True, max_size=30)
 
 
 @given(ids, st.integers(0, 40), st.integers(0, 2**53))
-def test_a_number_holds_out_that_many_or_all_there_are(found, size, seed):
-    held = held_out(found, size, seed)
-    assert len(held) == min(size, len(found))
-    assert held <= set(found)
+def test_a_number_holds_out_that_many_or_all_there_are(prompt_ids, size, seed):
+    held = held_out(prompt_ids, size, seed)
+    assert len(held) == min(size, len(prompt_ids))
+    assert held <= set(prompt_ids)
 
 
 @given(ids, st.floats(0.001, 0.999), st.integers(0, 5))
-def test_a_share_is_rounded_down(found, share, seed):
-    assert len(held_out(found, share, seed)) == int(share * len(found))
+def test_a_share_is_rounded_down(prompt_ids, share, seed):
+    assert len(held_out(prompt_ids, share, seed)) == int(share * len(prompt_ids))
 
 
 @given(ids, st.integers(0, 40), st.randoms())
-def test_neither_order_nor_repetition_matters(found, size, random):
-    mixed = [*found, *found]
+def test_neither_order_nor_repetition_matters(prompt_ids, size, random):
+    mixed = [*prompt_ids, *prompt_ids]
     random.shuffle(mixed)
-    assert held_out(iter(mixed), size, 1) == held_out(found, size, 1)
+    assert held_out(iter(mixed), size, 1) == held_out(prompt_ids, size, 1)
 
 
 @given(ids, st.integers(0, 39), st.integers(0, 5))
-def test_a_larger_test_split_holds_the_smaller_one(found, size, seed):
-    assert held_out(found, size, seed) <= held_out(found, size + 1, seed)
+def test_a_larger_test_split_holds_the_smaller_one(prompt_ids, size, seed):
+    assert held_out(prompt_ids, size, seed) <= held_out(prompt_ids, size + 1, seed)
 
 
 def test_other_seeds_hold_out_others_and_no_prompt_is_preferred():
@@ -60,14 +60,14 @@ def test_a_prompt_that_joins_moves_at_most_one_other():
 
 
 @given(ids, st.integers(0, 40), st.dictionaries(st.text(max_size=2), st.sampled_from(["train", "test"])))
-def test_what_the_source_says_of_a_prompt_is_final_and_only_the_others_are_drawn(found, size, said):
-    held = held_out(found, size, 1, said)
-    told = {prompt_id: said[prompt_id] for prompt_id in found if prompt_id in said}
-    assert {prompt_id for prompt_id in told if prompt_id in held} == {
-        key for key, split in told.items() if split == "test"
+def test_what_the_source_says_of_a_prompt_is_final_and_only_the_others_are_drawn(prompt_ids, size, splits):
+    held = held_out(prompt_ids, size, 1, splits)
+    assigned = {prompt_id: splits[prompt_id] for prompt_id in prompt_ids if prompt_id in splits}
+    assert {prompt_id for prompt_id in assigned if prompt_id in held} == {
+        key for key, split in assigned.items() if split == "test"
     }
-    free = [prompt_id for prompt_id in found if prompt_id not in said]
-    assert held - told.keys() == held_out(free, size, 1)
+    free = [prompt_id for prompt_id in prompt_ids if prompt_id not in splits]
+    assert held - assigned.keys() == held_out(free, size, 1)
 
 
 @pytest.mark.parametrize("size", [-1, 1.5, -0.5, float("nan"), "many"])

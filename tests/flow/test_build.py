@@ -13,7 +13,8 @@ import replayed
 from replayed import recipe, tree
 
 from prefdata.errors import InputError
-from prefdata.flow.build import build, plan
+from prefdata.flow.build import build
+from prefdata.flow.plan import plan
 from prefdata.flow.store import StageFolder
 from prefdata.sampling import ExistingCompletions
 from prefdata.scoring import GivenScores

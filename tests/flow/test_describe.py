@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefdata.flow.build import describe
+from prefdata.flow.plan import describe
 from prefdata.models import VLLM
 from prefdata.sampling import Samples
 

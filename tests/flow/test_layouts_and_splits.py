@@ -9,12 +9,12 @@ import pytest
 from replayed import PAIRS, PROMPTS, recipe, tree
 
 from prefdata.flow.build import build
-from prefdata.inspection import summarise
-from prefdata.inspection.diff import compare
+from prefdata.inspection.diff import diff
+from prefdata.inspection.summary import inspect
 from prefdata.prompts import FilePrompts
 from prefdata.publish.manifest import write_manifest
 from prefdata.records import Drop, Prompt
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 SNORKEL = {"kind": "snorkel", "iteration": 2, "test_size": 3}
 
@@ -46,7 +46,7 @@ def test_the_snorkel_layout_is_published_with_its_trace_beside_it_and_proved(wor
     ]
     columns = ["prompt_id", "prompt", "chosen", "rejected", "all_generated_responses", "all_rm_scores"]
     assert made.pairs.columns == columns
-    report = verify_dataset(made.folder)
+    report = verify(made.folder)
     assert not report.counts, report.mismatches
     datasets = pytest.importorskip("datasets")
     loaded = datasets.load_dataset(str(made.dataset))
@@ -57,15 +57,15 @@ def test_the_snorkel_layout_is_published_with_its_trace_beside_it_and_proved(wor
 
 def test_the_same_pairs_are_chosen_and_told_whatever_the_layout(work):
     trl, snorkel = build(recipe(), "trl"), build(recipe(dataset=SNORKEL), "snorkel")
-    one, two = summarise(trl.folder), summarise(snorkel.folder)
+    one, two = inspect(trl.folder), inspect(snorkel.folder)
     assert (one.margins, one.lengths, one.decided_chosen, one.pairs) == (
         *(two.margins, two.lengths, two.decided_chosen, two.pairs),
     )
     assert two.splits == {"test_iteration_2": 3, "train_iteration_2": 7}
     assert len(two.examples) == 3
-    assert compare(snorkel.dataset, snorkel.dataset).changed == {}
-    assert compare(trl.dataset, snorkel.dataset).means["score_margin"][0] == pytest.approx(
-        compare(trl.dataset, snorkel.dataset).means["score_margin"][1]
+    assert diff(snorkel.dataset, snorkel.dataset).changed == {}
+    assert diff(trl.dataset, snorkel.dataset).means["score_margin"][0] == pytest.approx(
+        diff(trl.dataset, snorkel.dataset).means["score_margin"][1]
     )
 
 
@@ -81,7 +81,7 @@ def test_a_changed_cell_of_rows_or_trace_is_found(work, folder):
     rows[2]["all_rm_scores" if folder == "data" else "score_margin"] = [9.0] if folder == "data" else 9.0
     write_parquet(path, with_features(type(table).from_pylist(rows, table.schema.remove_metadata())))
     write_manifest(dataset)
-    assert verify_dataset(dataset).counts == {"field": 1}
+    assert verify(dataset).counts == {"field": 1}
 
 
 def test_a_trace_that_is_missing_is_found(work):
@@ -89,7 +89,7 @@ def test_a_trace_that_is_missing_is_found(work):
     for path in (dataset / "trace").iterdir():
         path.unlink()
     (dataset / "trace").rmdir()
-    assert "file" in verify_dataset(dataset).counts
+    assert "file" in verify(dataset).counts
 
 
 @pytest.mark.parametrize("layout", [{"kind": "trl", "test_size": 1}, {**SNORKEL, "test_size": 0}])
@@ -110,7 +110,7 @@ def test_a_split_that_the_source_gives_is_kept_and_only_the_others_are_drawn(wor
     }
     drawn = [key for key, split in found.items() if split == "test" and key not in given]
     assert len(drawn) <= layout["test_size"]
-    assert not verify_dataset(made.dataset).counts
+    assert not verify(made.dataset).counts
     path = made.dataset / "splits.parquet"
     from prefdata.publish.folder import with_features
     from prefdata.tables.schemas import SPLITS, read_parquet, write_parquet
@@ -119,7 +119,7 @@ def test_a_split_that_the_source_gives_is_kept_and_only_the_others_are_drawn(wor
     rows[0]["split"] = "train"
     write_parquet(path, with_features(type(read_parquet(path)).from_pylist(rows, SPLITS)))
     write_manifest(made.dataset)
-    assert set(verify_dataset(made.dataset).counts) == {"split"}
+    assert set(verify(made.dataset).counts) == {"split"}
 
 
 def test_filters_drop_with_a_reason_before_the_limit_and_every_row_is_accounted_for(work):
@@ -130,7 +130,7 @@ def test_filters_drop_with_a_reason_before_the_limit_and_every_row_is_accounted_
         **{"stage": "prompts", "in": 14, "out": 2},
         "drops": {"blank": 1, "duplicate": 1, "too_short": 10},
     }
-    assert not verify_dataset(made.dataset).counts
+    assert not verify(made.dataset).counts
     lock = json.loads((made.dataset / "prefdata.lock.json").read_text())
     assert "filters-0" in lock["parts"]
     again = build(recipe(filters=[{**limits, "at_least": 11}], limit=2), "out")
@@ -141,7 +141,7 @@ def test_filters_drop_with_a_reason_before_the_limit_and_every_row_is_accounted_
 @pytest.mark.parametrize(("main", "other"), [({"kind": "trl", "test_size": 3}, "snorkel"), (SNORKEL, "trl")])
 def test_further_layouts_hold_the_same_pairs_in_the_same_splits_and_are_proved(work, main, other):
     made = build(recipe(dataset=main, also=[{"kind": other}]), "out")
-    report = verify_dataset(made.dataset)
+    report = verify(made.dataset)
     assert report.holds, report.mismatches
     datasets = pytest.importorskip("datasets")
     one, two = datasets.load_dataset(str(made.dataset)), datasets.load_dataset(str(made.dataset), other)
@@ -155,9 +155,9 @@ def test_further_layouts_hold_the_same_pairs_in_the_same_splits_and_are_proved(w
     rows[0]["rejected"] = rows[0]["chosen"]
     write_parquet(path, with_features(type(table).from_pylist(rows, table.schema.remove_metadata())))
     write_manifest(made.dataset)
-    assert verify_dataset(made.dataset).counts == {"field": 1}
+    assert verify(made.dataset).counts == {"field": 1}
     path.unlink()
-    assert "pair" in verify_dataset(made.dataset).counts
+    assert "pair" in verify(made.dataset).counts
 
 
 def test_two_layouts_of_one_kind_and_a_second_test_size_are_refused(work):

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
+from letter_job import LetterJob
 
 from prefdata.errors import ConservationError
-from prefdata.flow.engines.local import Work, run_stage
+from prefdata.flow.engines.local import run_tasks
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import StageFolder, write_json
+from prefdata.flow.store import StageFolder
 
 SHARDS = {0: ["a", "b", "c"], 1: ["d"], 2: [], 3: ["e", "f"]}
 
@@ -32,17 +33,9 @@ class Stage:
             self.started += 1
             yield from worker(self._noted(tasks))
 
-        work = Work(
-            tasks=lambda shard: shards[shard],
-            key_of_task=lambda task: task,
-            run=start,
-            key_of_result=str.lower,
-            dump=lambda result: {"result": result},
-            load=lambda record: record["result"],
-            write=lambda shard, results: write_json(self.folder.shard(shard), list(results)),
-        )
+        job = LetterJob(folder=self.folder, letters=shards, start=start)
         with Progress.of("letters", 6, "letters") as progress:
-            run_stage(work, self.folder, shards, progress)
+            run_tasks(job, job.context(), progress)
 
     def _noted(self, tasks: Iterable[str]) -> Iterator[str]:
         for task in tasks:

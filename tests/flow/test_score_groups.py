@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.errors import ConservationError
-from prefdata.flow.score_stage import ScoreStage
+from prefdata.flow.engines.local import carry_out
+from prefdata.flow.score_groups import GroupScoreJob
+from prefdata.flow.stage_tables import ScoreTables, StageTables
 from prefdata.flow.store import StageFolder
 from prefdata.records import Answers, Candidate, Prompt, Score, Scored, as_messages
 from prefdata.scoring import GroupScorer
@@ -54,18 +56,22 @@ class Together(GroupScorer):
         )
 
 
-class Build:
-    """The scoring stage of one build over so many prompts, some of them without an answer."""
+class Prompts(StageTables):
+    """The prompts of a build, whose ids are `p000`, `p001`, ..., some of them without an answer."""
 
-    def __init__(self, folder: Path, prompts: int, empty: frozenset[int], shard_size: int) -> None:
-        self.folder = StageFolder(folder)
-        self.ids = [f"p{number:03}" for number in range(prompts)]
-        self.empty, self.shard_size = empty, shard_size
-        self.shards = range(-(-prompts // shard_size))
-        self.asked = 0
+    def __init__(self, prompts: int, empty: frozenset[int], shard_size: int) -> None:
+        ids = [f"p{number:03}" for number in range(prompts)]
+        vars(self).update(ids=ids, empty=empty, shard_size=shard_size, shards=range(-(-prompts // shard_size)))
+
+    @property
+    def n_prompts(self) -> int:
+        return len(self.ids)
 
     def prompt_ids(self, shard: int) -> list[str]:
         return self.ids[shard * self.shard_size :][: self.shard_size]
+
+    def scorer_tasks(self, shard: int) -> list[Answers]:
+        return self.answers_of(self.prompt_ids(shard))
 
     def answers_of(self, ids: Sequence[str]) -> list[Answers]:
         return [
@@ -77,28 +83,32 @@ class Build:
             if int(name[1:]) not in self.empty
         ]
 
+
+class Build:
+    """The scoring stage of one build over a given number of prompts, some of them without an answer."""
+
+    def __init__(self, folder: Path, prompts: int, empty: frozenset[int], shard_size: int) -> None:
+        self.folder = StageFolder(folder)
+        self.tables = Prompts(prompts, empty, shard_size)
+        self.asked = 0
+
     def run(self, scorer: GroupScorer) -> None:
         def counted(_what: str, count: int) -> None:
             self.asked += count
 
-        stage = ScoreStage(
-            name="scores",
-            scorer=scorer,
-            folder=self.folder,
-            context=Context(seed=1, counted=counted),
-            shards=self.shards,
-            shard_size=self.shard_size,
-            prompt_ids=self.prompt_ids,
-            answers=lambda shard: self.answers_of(self.prompt_ids(shard)),
-            members={},
+        tables = self.tables
+        job = GroupScoreJob(
+            name="scores", folder=self.folder, seed=1, tables=tables, scorer=scorer, shard_size=tables.shard_size
         )
         self.asked = 0
-        stage.run(len(self.ids))
-        self.said = {key: scored for shard in self.shards for key, scored in stage.said(shard).items()}
+        carry_out(job, job.context(counted=counted))
+        scores = ScoreTables("scores", self.folder, compares=False)
+        self.said = {key: scored for shard in tables.shards for key, scored in scores.scored(shard).items()}
 
     def expected(self) -> dict[str, Scored]:
         """Each group of the whole list scored by itself; those without answers keep their place and have no scores."""
-        groups = (self.answers_of(self.ids[start : start + GROUP]) for start in range(0, len(self.ids), GROUP))
+        ids, answers_of = self.tables.ids, self.tables.answers_of
+        groups = (answers_of(ids[start : start + GROUP]) for start in range(0, len(ids), GROUP))
         return {scored.prompt_id: scored for group in groups for scored in Together().of(group)}
 
 
@@ -193,7 +203,7 @@ def test_a_group_that_comes_back_as_another_is_a_conservation_error(tmp_path: Pa
 
 def test_outside_a_build_prompts_are_grouped_as_they_come() -> None:
     build = Build(Path(), 10, frozenset(), 100)
-    answers = build.answers_of(build.ids)
+    answers = build.tables.answers_of(build.tables.ids)
     assert {one.prompt_id: one for one in Together().score(iter(answers), Context(seed=1))} == build.expected()
     assert list(Together().score([], Context(seed=1))) == []
 

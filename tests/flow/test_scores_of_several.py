@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from replayed import PAIRS, recipe, tree
 
 from prefdata.errors import ConservationError, RecipeError
-from prefdata.flow.build import build, plan
+from prefdata.flow.build import build
+from prefdata.flow.plan import plan
 from prefdata.inspection.what_if import what_if
 from prefdata.publish.manifest import write_manifest
 from prefdata.recipe import load_recipe
 from prefdata.scoring import Ensemble, GivenScores
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 PANEL = {"kind": "ensemble", "scorers": [{"kind": "given"}, {"kind": "given"}], "combine_by": "mean"}
 LABELLED = {"kind": "best_vs_worst", "label": {"kind": "comparison"}}
@@ -67,7 +68,7 @@ def test_what_members_say_together_is_published_and_proved(work):
     card = (folder / "README.md").read_text()
     assert "config_name: comparisons" in card
     assert "## Scores over all prompts" in card
-    report = verify_dataset(folder)
+    report = verify(folder)
     assert report.holds, report.mismatches
     datasets = pytest.importorskip("datasets")
     assert datasets.load_dataset(str(folder), "comparisons", split="train").num_rows == 36
@@ -96,7 +97,7 @@ def test_a_comparison_that_was_changed_is_found(work, column, value, what):
 
     write_parquet(path, with_features(pa.Table.from_pylist(rows, COMPARISONS)))
     write_manifest(folder)
-    report = verify_dataset(folder)
+    report = verify(folder)
     assert what in report.counts
     assert set(report.counts) <= {"comparison", "field", "audit"}
 
@@ -105,7 +106,7 @@ def test_published_comparisons_that_no_scorer_made_and_missing_ones_are_found(wo
     folder = build(panel(), "out").dataset
     (folder / "comparisons" / "train-00000-of-00001.parquet").unlink()
     (folder / "comparisons").rmdir()
-    assert "file" in verify_dataset(folder).counts
+    assert "file" in verify(folder).counts
 
 
 def test_a_rule_that_needs_comparisons_is_refused_with_a_scorer_that_makes_none(work):

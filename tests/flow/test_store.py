@@ -13,7 +13,8 @@ import pyarrow as pa
 import pytest
 
 from prefdata.errors import StoreError
-from prefdata.flow.store import BuildFolder, StageFolder, replace_folder, store_errors, write_atomically, write_json
+from prefdata.flow.disk import replace_folder, store_errors, write_atomically, write_json
+from prefdata.flow.store import BuildFolder, StageFolder
 from prefdata.tables.schemas import read_parquet, write_parquet
 
 BIG = pa.table({"noise": [os.urandom(1000).hex() for _ in range(3000)]})
@@ -97,7 +98,7 @@ class TestWriteAtomically:
 
     def test_a_folder_that_may_not_be_written_is_one_message(self, tmp_path):
         code = (
-            "import os, sys; from pathlib import Path; from prefdata.flow.store import write_json\n"
+            "import os, sys; from pathlib import Path; from prefdata.flow.disk import write_json\n"
             "from prefdata.errors import StoreError\n"
             "if os.getuid() == 0: os.setgid(65534); os.setuid(65534)\n"
             "try: write_json(Path(sys.argv[1]) / 'file', 1)\n"
@@ -118,7 +119,7 @@ class TestWriteAtomically:
             "import os, resource, signal, sys; from pathlib import Path\n"
             "import pyarrow as pa\n"
             "from prefdata.errors import StoreError\n"
-            "from prefdata.flow.store import write_atomically\n"
+            "from prefdata.flow.disk import write_atomically\n"
             "from prefdata.tables.schemas import write_parquet\n"
             "table = pa.table({'noise': [os.urandom(1000).hex() for _ in range(3000)]})\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

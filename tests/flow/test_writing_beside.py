@@ -9,12 +9,14 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from letter_job import LetterJob
 
 from prefdata.errors import StoreError
+from prefdata.flow.disk import write_json
 from prefdata.flow.engines import local
-from prefdata.flow.engines.local import Work, run_stage
+from prefdata.flow.engines.local import run_tasks
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import StageFolder, write_json
+from prefdata.flow.store import StageFolder
 
 SHARDS = {number: [f"{number}-{letter}" for letter in "abc"] for number in range(30)}
 GUARD_S = 120.0
@@ -43,17 +45,9 @@ class Disk:
         write_json(self.folder.shard(shard), list(results))
 
     def run(self, worker) -> None:
-        work = Work(
-            tasks=lambda shard: SHARDS[shard],
-            key_of_task=lambda task: task,
-            run=worker,
-            key_of_result=str.lower,
-            dump=lambda result: {"result": result},
-            load=lambda record: record["result"],
-            write=self.write,
-        )
+        job = LetterJob(folder=self.folder, letters=SHARDS, start=worker, write_shard=self.write)
         with Progress.of("letters", 90, "letters") as progress:
-            run_stage(work, self.folder, SHARDS, progress)
+            run_tasks(job, job.context(), progress)
 
     def shards(self) -> dict[int, list[str]]:
         paths = {number: self.folder.shard(number) for number in SHARDS}

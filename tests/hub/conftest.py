@@ -65,13 +65,13 @@ def refused(call):
 
 @pytest.fixture
 def hub(tmp_path, capfd, caplog):
-    """A Hub; when the test is over, no token of its users stands in any file, output or log that it left."""
-    found = MiniHub(tmp_path / "hub").start()
-    found.users["secret-of-alice"] = User("alice")
-    found.users["secret-of-bob"] = User("bob")
+    """A Hub; when the test is over, no file, output or log that it left contains a token of its users."""
+    server = MiniHub(tmp_path / "hub").start()
+    server.users["secret-of-alice"] = User("alice")
+    server.users["secret-of-bob"] = User("bob")
     caplog.set_level("DEBUG")
-    yield found
-    found.stop()
+    yield server
+    server.stop()
     out, err = capfd.readouterr()
     left = {
         str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and "leaky" not in path.parts

@@ -49,7 +49,7 @@ def test_prompts_come_in_order_from_the_pinned_commit_although_main_moved_on(hub
 
     second = hub.put("dataset", "alice/prefs", {"data/train_prefs.parquet": parquet("a new question")})
     hub.repos["dataset", "alice/prefs"].tags["v1"] = first
-    found = client.run(f"""
+    result = client.run(f"""
 part = HubPrompts(dataset="alice/prefs", split="train_prefs")
 def read(part, **pins):
     return [[r.prompt_id, r.messages[0]["content"], r.origin] for r in part.read(Context(seed=0, pins=pins))]
@@ -61,12 +61,12 @@ result = {{
     "tag": hub.resolve_dataset("alice/prefs", "v1"),
     "main": hub.resolve_dataset("alice/prefs"),
 }}""")
-    assert [row[1] for row in found["pinned"]] == [f"question {number}" for number in range(300)]
-    assert found["pinned"][7][2] == "alice/prefs, train_prefs, row 8"
-    assert [row[1] for row in found["now"]] == ["a new question"]
-    assert [row[1] for row in found["other"]] == ["from the other configuration"]
-    assert [row[1] for row in found["slice"]] == ["question 0", "question 1", "held out"]
-    assert (found["tag"], found["main"]) == (first, second)
+    assert [row[1] for row in result["pinned"]] == [f"question {number}" for number in range(300)]
+    assert result["pinned"][7][2] == "alice/prefs, train_prefs, row 8"
+    assert [row[1] for row in result["now"]] == ["a new question"]
+    assert [row[1] for row in result["other"]] == ["from the other configuration"]
+    assert [row[1] for row in result["slice"]] == ["question 0", "question 1", "held out"]
+    assert (result["tag"], result["main"]) == (first, second)
 
 
 def test_each_wrong_name_is_one_message_that_lists_the_right_ones(hub, client):
@@ -92,23 +92,23 @@ result = {{
     "empty": refused(rows("alice/empty")),
     "broken": refused(rows("alice/broken")),
 }}"""
-    found = client.run(code, token="secret-of-bob")
-    assert {name: answer[0] for name, answer in found.items()} == dict.fromkeys(found, "InputError")
-    said = {
+    result = client.run(code, token="secret-of-bob")
+    assert {name: answer[0] for name, answer in result.items()} == dict.fromkeys(result, "InputError")
+    expected = {
         "unknown": "'alice/perfs' does not exist on http://127.0.0.1",
         "private": "or is private and can't be seen from here (HTTP 404)",
         "gated": "is gated: its owner must grant access first (HTTP 403)",
         "revision": "'alice/prefs' has no revision 'v2'",
-        "name": "'a/b/c' is no repository's name",
+        "name": "'a/b/c' is not a valid repository name",
         "split": "no split 'train_pref'\n  valid: splits: train_prefs, test_prefs (did you mean 'train_prefs'?)",
         "config": "no configuration 'othr'\n  valid: configurations: default, other (did you mean 'other'?)",
         "column": "no column 'promt'\n  valid: prompt, extra (did you mean 'prompt'?)",
         "empty": "'alice/empty' at ",
         "broken": "'alice/broken' at ",
     }
-    for name, text in said.items():
-        assert text in found[name][1], found[name]
-    assert "secret" not in json.dumps(found)
+    for name, text in expected.items():
+        assert text in result[name][1], result[name]
+    assert "secret" not in json.dumps(result)
 
 
 def test_a_refused_token_is_not_called_a_missing_repository_and_is_not_shown(hub, client):
@@ -129,7 +129,7 @@ def test_a_passing_failure_is_outlasted_and_a_lasting_one_names_its_status(hub, 
     hub.fail(status=500, path=r"/api/datasets/alice/prefs", times=99)
     kind, message = client.run("result = refused(lambda: hub.resolve_dataset('alice/prefs'))")
     assert kind == "InputError"
-    assert "failed when asked for the dataset 'alice/prefs' (HTTP 500)" in message
+    assert "failed to answer a request for the dataset 'alice/prefs' (HTTP 500)" in message
 
 
 def test_without_a_network_the_cached_commit_is_read_and_no_other(hub, client):
@@ -137,7 +137,7 @@ def test_without_a_network_the_cached_commit_is_read_and_no_other(hub, client):
     read = "list(hub.dataset_rows('alice/prefs', None, 'test_prefs', {!r}, only=['prompt']))"
     assert client.run(f"result = {read.format(first)}") == [{"prompt": "held out"}]
     second = hub.put("dataset", "alice/prefs", {"data/test_prefs.parquet": parquet("changed")})
-    found = client.run(
+    result = client.run(
         f"""
 result = {{
     "cached": {read.format(first)},
@@ -147,17 +147,17 @@ result = {{
 }}""",
         HF_HUB_OFFLINE="1",
     )
-    assert found["cached"] == [{"prompt": "held out"}]
-    assert found["sha"] == first
-    assert found["other"][0] == "InputError"
-    assert f"can't be had at commit {second}" in found["other"][1]
-    assert found["main"][0] == "InputError"
-    assert "can't be reached" in found["main"][1]
+    assert result["cached"] == [{"prompt": "held out"}]
+    assert result["sha"] == first
+    assert result["other"][0] == "InputError"
+    assert f"is not available at commit {second}" in result["other"][1]
+    assert result["main"][0] == "InputError"
+    assert "can't be reached" in result["main"][1]
 
 
 def test_an_unreachable_hub_is_one_message(hub, client):
     sha = published(hub)
-    found = client.run(
+    result = client.run(
         f"""
 result = [
     refused(lambda: hub.resolve_dataset("alice/prefs")),
@@ -166,10 +166,10 @@ result = [
 ]""",
         HF_ENDPOINT="http://user:password@127.0.0.1:9",
     )
-    assert [answer[0] for answer in found[:2]] == ["InputError", "ModelError"]
-    assert "http://127.0.0.1:9 can't be reached for the dataset 'alice/prefs'" in found[0][1]
-    assert "password" not in str(found)
-    assert found[2] == sha
+    assert [answer[0] for answer in result[:2]] == ["InputError", "ModelError"]
+    assert "http://127.0.0.1:9 can't be reached for the dataset 'alice/prefs'" in result[0][1]
+    assert "password" not in str(result)
+    assert result[2] == sha
 
 
 def test_a_folder_of_the_same_name_is_never_taken_for_the_dataset(hub, client):
@@ -181,7 +181,7 @@ def test_a_folder_of_the_same_name_is_never_taken_for_the_dataset(hub, client):
         f"result = refused(lambda: list(hub.dataset_rows('alice/prefs', None, 'train_prefs', {sha!r})))"
     )
     assert kind == "InputError"
-    assert "a folder of this name stands in the current folder" in message
+    assert "the current folder holds a folder of this name" in message
 
 
 def test_completions_of_a_hub_dataset_are_pinned_and_joined(hub, client):
@@ -192,7 +192,7 @@ def test_completions_of_a_hub_dataset_are_pinned_and_joined(hub, client):
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(rows), sink)
     sha = hub.put("dataset", "alice/ultra", {"train.parquet": sink.getvalue()})
-    found = client.run("""
+    result = client.run("""
 from prefdata.records import Prompt, as_messages, prompt_id_of
 from prefdata.sampling import ExistingCompletions, SampleTask
 part = ExistingCompletions(name="ultra", dataset="alice/ultra", prompt_column="instruction",
@@ -203,4 +203,4 @@ context = Context(seed=0, pins=pins, counted=lambda what, n: counts.append([what
 [one] = part.sample([SampleTask(prompt, 0)], context)
 result = [pins, [[c.source, c.index, c.response, c.given_score] for c in one.candidates], counts]
 """)
-    assert found == [{"sha": sha}, [["m", 0, "first", 4.0]], [["rows_of_other_prompts", 1]]]
+    assert result == [{"sha": sha}, [["m", 0, "first", 4.0]], [["rows_of_other_prompts", 1]]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from prefdata.flow.from_table import pair_table
+from prefdata.flow.from_table import pair
 from prefdata.pairing import BestVsWorst, WPOHybridV2
 
 ROWS = [
-    {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "response": f"{i}" + "x" * (5 - i), "score": score}
+    {"prompt_id": f"p{n}", "prompt": f"Question {n}?", "index": i, "response": f"{i}" + "x" * (5 - i), "score": score}
     for n in range(3)
     for i, score in enumerate((2, 2, 1))
 ]
@@ -22,23 +22,22 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_two_revisions_of_a_dataset_and_a_folder_are_compared_by_name(hub, client, tmp_path):
     table = tmp_path / "table.jsonl"
     table.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    pair_table(table, BestVsWorst(), tmp_path / "one")
-    pair_table(table, WPOHybridV2(), tmp_path / "two")
+    pair(table, BestVsWorst(), tmp_path / "one")
+    pair(table, WPOHybridV2(), tmp_path / "two")
     first = hub.put("dataset", "alice/pairs", files(tmp_path / "one"))
     hub.put("dataset", "alice/pairs", files(tmp_path / "two"))
-    found = client.run(f"""
-from prefdata.inspection.diff import compare
-from prefdata.hub.reading import resolve_dataset_folder
-now, before = resolve_dataset_folder("alice/pairs"), resolve_dataset_folder("alice/pairs@{first}")
+    result = client.run(f"""
+from prefdata.inspection.diff import diff
+now, before = "alice/pairs", "alice/pairs@{first}"
 result = [
-    compare(now, resolve_dataset_folder({str(tmp_path / "two")!r})).equal,
-    compare(before, resolve_dataset_folder({str(tmp_path / "one")!r})).equal,
-    compare(before, now).changed.get("chosen"),
-    refused(lambda: resolve_dataset_folder("alice/nothing")),
+    diff(now, {str(tmp_path / "two")!r}).equal,
+    diff(before, {str(tmp_path / "one")!r}).equal,
+    diff(before, now).changed.get("chosen"),
+    refused(lambda: diff("alice/nothing", now)),
 ]
 """)
-    assert found[:3] == [True, True, 3]
-    assert found[3][0] == "InputError"
+    assert result[:3] == [True, True, 3]
+    assert result[3][0] == "InputError"
 
 
 def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
@@ -54,10 +53,10 @@ def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
     content = (tmp_path / "t.parquet").read_bytes()
     hub.put("dataset", "alice/snorkel", {"data/train_iteration_1-00000-of-00001.parquet": content})
-    found = client.run("""
+    result = client.run("""
 from prefdata.pairing import SnorkelPairRM
 from prefdata.inspection.replay import replay
 report = replay("alice/snorkel", SnorkelPairRM())
 result = [report.pairs, report.share]
 """)
-    assert found == [4, 1.0]
+    assert result == [4, 1.0]

@@ -62,14 +62,14 @@ def test_each_unusable_model_is_one_message(hub, client):
     )
     hub.put("model", "alice/gated", SHARDED)
     hub.repos["model", "alice/gated"].gated = "manual"
-    found = client.run("""
+    result = client.run("""
 def load(repo):
     return refused(lambda: hub.download_model(repo, hub.resolve_model(repo)))
 result = {name: load("alice/" + name) for name in ("pickled", "bare", "half", "gated", "absent")}
 result["offline"] = refused(lambda: hub.download_model("alice/half", "0" * 40))
 """)
-    assert {name: answer[0] for name, answer in found.items()} == dict.fromkeys(found, "ModelError")
-    said = {
+    assert {name: answer[0] for name, answer in result.items()} == dict.fromkeys(result, "ModelError")
+    expected = {
         "pickled": "has no safetensors weights",
         "bare": "has no config.json",
         "half": "is incomplete: model-00002-of-00002.safetensors is missing",
@@ -77,8 +77,8 @@ result["offline"] = refused(lambda: hub.download_model("alice/half", "0" * 40))
         "absent": "does not exist on http://127.0.0.1",
         "offline": "has no revision '0000000000000000000000000000000000000000'",
     }
-    for name, text in said.items():
-        assert text in found[name][1], found[name]
+    for name, text in expected.items():
+        assert text in result[name][1], result[name]
 
 
 def test_a_model_is_pinned_by_commit_tokenizer_and_template_without_its_weights(hub, client):

@@ -65,13 +65,11 @@ ALSO = ["axolotl", "full_conversation", "kto", "llamafactory", "snorkel"]
     ids=["trl", "snorkel", "every layout"],
 )
 def test_a_build_is_published_loaded_verified_and_built_again(hub, client, sources, changes):
-    found = client.run(
+    result = client.run(
         f"""{RECIPE}
 from datasets import load_dataset, get_dataset_config_names
-from prefdata.verification import verify_dataset
-from prefdata.inspection import summarise
-from prefdata.inspection.diff import compare
-from prefdata.hub.reading import resolve_dataset_folder
+from prefdata.verification import verify
+from prefdata.inspection.summary import inspect
 
 codes = [command("build", recipe("made", **{changes!r}), "--push", "--out", "one")]
 codes.append(command("push", "one", "alice/made", "--tag", "v1.0"))
@@ -79,32 +77,32 @@ loaded = {{
     name: {{split: rows.num_rows for split, rows in load_dataset("alice/made", name, revision="v1.0").items()}}
     for name in get_dataset_config_names("alice/made", revision="v1.0")
 }}
-report = verify_dataset("alice/made@v1.0")
+report = verify("alice/made@v1.0")
 codes.append(command("inspect", "alice/made@v1.0"))
 codes.append(command("diff", "alice/made@v1.0", "one"))
 result = {{
     "codes": codes, "loaded": loaded, "holds": report.holds, "mismatches": [str(m) for m in report.mismatches],
-    "pairs": summarise(resolve_dataset_folder("alice/made")).pairs,
+    "pairs": inspect("alice/made").pairs,
 }}
 """,
         token="secret-of-alice",
     )
-    assert found["codes"] == [0, 0, 0, 0]
-    assert found["holds"], found["mismatches"]
-    assert found["pairs"] == sum(found["loaded"]["default"].values())
+    assert result["codes"] == [0, 0, 0, 0]
+    assert result["holds"], result["mismatches"]
+    assert result["pairs"] == sum(result["loaded"]["default"].values())
     if "also" in changes:
-        rows = {name: sum(found["loaded"].pop(name).values()) for name in ALSO}
-        assert rows == {**dict.fromkeys(ALSO, found["pairs"]), "kto": 2 * found["pairs"]}
-        assert found["loaded"].pop("comparisons") == {"train": 8}
+        rows = {name: sum(result["loaded"].pop(name).values()) for name in ALSO}
+        assert rows == {**dict.fromkeys(ALSO, result["pairs"]), "kto": 2 * result["pairs"]}
+        assert result["loaded"].pop("comparisons") == {"train": 8}
     else:
-        assert sorted(found["loaded"]["default"].values()) == [2, 6]
-    assert found["loaded"].pop("candidates") == {"train": 16}
+        assert sorted(result["loaded"]["default"].values()) == [2, 6]
+    assert result["loaded"].pop("candidates") == {"train": 16}
     traced = changes.get("dataset", {}).get("kind") != "snorkel"
-    assert found["loaded"].keys() == ({"default"} if traced else {"default", "trace"})
+    assert result["loaded"].keys() == ({"default"} if traced else {"default", "trace"})
     repo = hub.repos["dataset", "alice/made"]
     assert repo.private
     assert len(repo.commits) == 2
-    # The sources move on; what was published is made again from the commits that its lock pins.
+    # The sources change; the published dataset is rebuilt from the commits that its lock pins.
     hub.put("dataset", "alice/questions", {"train.jsonl": b'{"id": "q", "prompt": "Another?"}\n'})
     again = client.run(
         f"""{RECIPE}
@@ -135,14 +133,18 @@ HOSTILE = [
 def test_an_address_that_only_looks_like_this_machine_is_refused():
     from prefdata.flow.from_hub import _acting
 
-    def told(**endpoint):
+    def refusals(**endpoint):
         return list(_acting({"scores": {"generator": {"kind": "chat_endpoint", "model": "m", **endpoint}}}))
 
-    assert told() == told(base_url=None, api_key_env="OPENAI_API_KEY") == []
-    assert told(base_url="http://127.0.0.1:8000/v1", api_key_env="MINE") == told(base_url="http://localhost/v1") == []
-    assert "'HF_TOKEN'" in told(api_key_env="HF_TOKEN")[0]
+    assert refusals() == refusals(base_url=None, api_key_env="OPENAI_API_KEY") == []
+    assert (
+        refusals(base_url="http://127.0.0.1:8000/v1", api_key_env="MINE")
+        == refusals(base_url="http://localhost/v1")
+        == []
+    )
+    assert "'HF_TOKEN'" in refusals(api_key_env="HF_TOKEN")[0]
     for address in ("http://127.0.0.1.evil/v1", "http://localhost@evil/v1", "http://localhost:1@evil", "//x", ""):
-        assert address in told(base_url=address)[0]
+        assert address in refusals(base_url=address)[0]
 
 
 def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
@@ -158,6 +160,9 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
         content = json.dumps({**base, **changes}).encode()
         hub.put("dataset", f"alice/x{number}", {"recipe.json": content, "prefdata.lock.json": b'{"format": 2}'})
     python = {**base, "pairs": {"kind": "python", "path": "evil:rule"}}
+    python["scores"] = {"kind": "python", "path": "evil:Scorer", "options": {"most": 3}}
+    python["filters"] = [{"kind": "python", "path": "evil:keep"}]
+    python["also"] = [{"kind": "python", "path": "evil:Layout", "test_size": 0}]
     lock = {"format": 2, "commits": {"dataset:alice/questions@main": "../../elsewhere"}}
     hub.put(
         "dataset", "alice/code", {"recipe.json": json.dumps(python).encode(), "prefdata.lock.json": b'{"format": 2}'}
@@ -165,26 +170,26 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
     hub.put("dataset", "alice/pins", {"recipe.json": json.dumps(base).encode()})
     hub.put("dataset", "alice/pins", {"prefdata.lock.json": json.dumps(lock).encode()})
     hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
-    found = client.run(
+    result = client.run(
         f"""{RECIPE}
-from prefdata.flow.lock import FORMAT
+from prefdata.flow.graph import FORMAT
 import prefdata.flow.from_hub
 from prefdata.flow.from_hub import fetch_recipe
 prefdata.flow.from_hub.FORMAT = 2
 names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
 told = [refused(lambda: fetch_recipe(name)) for name in names]
 Path("evil.py").write_text("open('ran', 'w')")
-told.append(refused(lambda: __import__("prefdata.flow.build").flow.build(fetch_recipe("alice/code", "b"), "b")))
+told.append(refused(lambda: __import__("prefdata").build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
 """,
         token="secret-of-alice",
     )
-    told, made = found
-    for (kind, message), (_, expected) in zip(told, HOSTILE, strict=False):
+    refusals, made = result
+    for (kind, message), (_, expected) in zip(refusals, HOSTILE, strict=False):
         assert kind == "RecipeError"
         assert expected in message
-    assert "pins something else than commits" in told[len(HOSTILE)][1]
-    assert told[-1][0] in ("RecipeError", "UserError", "InputError")
+    assert "pins more than commits" in refusals[len(HOSTILE)][1]
+    assert refusals[-1][0] in ("RecipeError", "UserError", "InputError")
     assert made == []
 
 

@@ -76,9 +76,11 @@ class TestWhoSeesIt:
     def test_public_only_when_asked_and_only_once_it_is_whole(self, near, folder):
         push(folder, "alice/prefs", public=True)
         assert not near.hub.repos["dataset", "alice/prefs"].private
-        opened = next(place for place, entry in enumerate(near.hub.log) if entry[0] == "PUT" and "settings" in entry[1])
-        made = next(place for place, entry in enumerate(near.hub.log) if "/commit/" in entry[1])
-        assert made < opened
+        opened_at = next(
+            position for position, entry in enumerate(near.hub.log) if entry[0] == "PUT" and "settings" in entry[1]
+        )
+        made_at = next(position for position, entry in enumerate(near.hub.log) if "/commit/" in entry[1])
+        assert made_at < opened_at
 
     def test_a_public_repository_needs_the_word(self, near, folder):
         near.hub.put("dataset", "alice/prefs", {"a.txt": b"a"})
@@ -148,8 +150,8 @@ class TestSchema:
 
         push(folder, "alice/prefs")
         table = pq.read_table(folder / "data" / "train-00000-of-00001.parquet").replace_schema_metadata()
-        place = table.column_names.index("pair_index")
-        changed = table.set_column(place, "pair_index", table["pair_index"].cast("string")).drop_columns(
+        column = table.column_names.index("pair_index")
+        changed = table.set_column(column, "pair_index", table["pair_index"].cast("string")).drop_columns(
             ["score_margin"]
         )
         other = dataset_folder(tmp_path / "two")
@@ -208,7 +210,7 @@ class TestCard:
     def test_a_header_that_is_no_yaml_is_told(self, near, folder):
         near.hub.put("dataset", "alice/prefs", {"README.md": b"---\na: [\n---\ntext"})
         near.hub.repos["dataset", "alice/prefs"].private = True
-        with pytest.raises(PublishError, match="no YAML mapping"):
+        with pytest.raises(PublishError, match="not a YAML mapping"):
             push(folder, "alice/prefs")
 
     @pytest.mark.parametrize("content", [b"---\nlicense: mit\n---\n\xff\xfe", b"a" * (8 << 20) + b"b"])
@@ -225,13 +227,13 @@ class TestRefusedBeforeAnythingIsSent:
         "name", ["prefs", "a/b/c", "a//b", "a/..", "../x", "a/b--c", "a/" + "b" * 99, "a/b\n", "é/b"]
     )
     def test_names(self, near, folder, name):
-        with pytest.raises(PublishError, match="no dataset's name"):
+        with pytest.raises(PublishError, match="not a valid dataset name"):
             push(folder, name)
         assert near.hub.log == []
 
     @pytest.mark.parametrize("tag", ["", "-v", "a b", "a..b", "x.lock", "v1\n", "a~1"])
     def test_tags(self, near, folder, tag):
-        with pytest.raises(PublishError, match="no tag's name"):
+        with pytest.raises(PublishError, match="not a valid tag name"):
             push(folder, "alice/prefs", tag=tag)
         assert near.hub.log == []
 
@@ -242,7 +244,7 @@ class TestRefusedBeforeAnythingIsSent:
     @pytest.mark.parametrize("name", ["data/train-00000-of-00001.parquet", "recipe.json", "README.md"])
     def test_a_file_that_is_not_what_the_manifest_lists(self, near, folder, name):
         (folder / name).write_bytes((folder / name).read_bytes() + b" ")
-        with pytest.raises(PublishError, match="is not what the manifest lists"):
+        with pytest.raises(PublishError, match="differs from the manifest"):
             push(folder, "alice/prefs")
         assert near.hub.log == []
 
@@ -278,14 +280,14 @@ class TestRefusedBeforeAnythingIsSent:
 
     def test_the_token_in_a_file(self, near, tmp_path):
         folder = dataset_folder(tmp_path / "leaky", recipe={"name": "secret-of-alice"})
-        with pytest.raises(PublishError, match="holds the token") as refused:
+        with pytest.raises(PublishError, match="contains the token") as refused:
             push(folder, "alice/prefs")
         assert "secret-of-alice" not in str(refused.value)
         assert near.hub.log == []
 
     def test_nobody_logged_in(self, near, folder, monkeypatch):
         monkeypatch.delenv("HF_TOKEN")
-        with pytest.raises(PublishError, match="nobody is logged in"):
+        with pytest.raises(PublishError, match="no token for the Hub"):
             push(folder, "alice/prefs")
         assert near.hub.log == []
 

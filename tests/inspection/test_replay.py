@@ -55,10 +55,10 @@ def test_with_the_quirks_every_pair_is_reproduced(tmp_path, seed, suffix):
 @pytest.mark.parametrize("seed", range(5))
 def test_without_the_quirks_the_rest_is_known(classes, seed):
     table = rows(seed, 300)
-    known = Counter(expected(one) for one in table)
-    reproduced = known.pop(None)
-    assert known.keys() >= {"identical_text"}
-    assert classes(table) == (dict(sorted(known.items())), reproduced)
+    expected_classes = Counter(expected(one) for one in table)
+    reproduced = expected_classes.pop(None)
+    assert expected_classes.keys() >= {"identical_text"}
+    assert classes(table) == (dict(sorted(expected_classes.items())), reproduced)
 
 
 @pytest.mark.parametrize("rule", [SnorkelPairRM(), BestVsWorst()])
@@ -176,8 +176,8 @@ class TestShapes:
         ]
         table = written(tmp_path / "t.jsonl", renamed)
         columns = "prompt=q,response=gens,score=rm,chosen=best,rejected=worst"
-        said = prefdata("replay", table, "--rule", "best_vs_worst", "--columns", columns, "--quirks", "--json")
-        assert (said.code, json.loads(said.out)["share"]) == (0, 1.0)
+        result = prefdata("replay", table, "--rule", "best_vs_worst", "--columns", columns, "--quirks", "--json")
+        assert (result.code, json.loads(result.out)["share"]) == (0, 1.0)
 
     def test_scores_may_be_texts_and_lists_of_one(self, classes):
         table = [{**row(0, ["a", "b", "c"], [3, 1, 2]), "all_rm_scores": ["3.0", [1], 2]}]
@@ -187,48 +187,48 @@ class TestShapes:
 class TestCommand:
     def test_the_page_has_the_share_the_classes_and_examples(self, tmp_path, prefdata):
         table = [row(0, ["a", "b"], [2, 1]), row(1, ["a\x1b[2J", "b", "c"], [2, 2, 1], (1, 2))]
-        said = prefdata("replay", written(tmp_path / "t.jsonl", table), "--rule", "best_vs_worst")
-        assert said.code == 0
-        assert "reproduced     1 of 2 pairs (50.00%)" in said.out
-        assert "tie_chosen" in said.out
-        assert "row 1; id1; published chosen 2, length 1; rule chosen 2, length 5" in said.out
-        assert "\x1b" not in said.out
+        result = prefdata("replay", written(tmp_path / "t.jsonl", table), "--rule", "best_vs_worst")
+        assert result.code == 0
+        assert "reproduced     1 of 2 pairs (50.00%)" in result.out
+        assert "tie_chosen" in result.out
+        assert "row 1; id1; published chosen 2, length 1; rule chosen 2, length 5" in result.out
+        assert "\x1b" not in result.out
 
     @pytest.mark.parametrize(
         ("rule", "change", "says"),
         [
             ("best_vs_worts", {}, "did you mean 'best_vs_worst'"),
-            ("best_vs_worst", {"all_rm_scores": "scores"}, "no column 'all_rm_scores', which would be the score"),
+            ("best_vs_worst", {"all_rm_scores": "scores"}, "no column 'all_rm_scores' for the role 'score'"),
             ("best_vs_worst", {"chosen": "selected"}, "--columns chosen=NAME"),
         ],
     )
     def test_mistakes_end_in_one_message(self, tmp_path, prefdata, rule, change, says):
         table = [{change.get(name, name): cell for name, cell in one.items()} for one in rows(0, 3)]
-        said = prefdata("replay", written(tmp_path / "t.jsonl", table), "--rule", rule)
-        assert (said.code, said.out) == (2, "")
-        assert says in said.err
+        result = prefdata("replay", written(tmp_path / "t.jsonl", table), "--rule", rule)
+        assert (result.code, result.out) == (2, "")
+        assert says in result.err
 
     def test_a_folder_without_a_table_is_refused(self, tmp_path, prefdata):
         (tmp_path / "data-00000-of-00001.arrow").write_bytes(b"")
-        said = prefdata("replay", tmp_path, "--rule", "best_vs_worst")
-        assert said.code == 2
-        assert "to_parquet" in said.err
+        result = prefdata("replay", tmp_path, "--rule", "best_vs_worst")
+        assert result.code == 2
+        assert "to_parquet" in result.err
 
     def test_a_table_without_rows_is_refused(self, tmp_path, prefdata):
         table = written(tmp_path / "t.parquet", rows(0, 3))
         import pyarrow.parquet as pq
 
         pq.write_table(pq.ParquetFile(table).read().slice(0, 0), table)
-        said = prefdata("replay", table, "--rule", "best_vs_worst", "--json")
-        assert said.code == 2
-        assert "has no rows" in said.err
+        result = prefdata("replay", table, "--rule", "best_vs_worst", "--json")
+        assert result.code == 2
+        assert "has no rows" in result.err
 
     def test_a_rule_of_many_pairs_has_no_quirks(self, tmp_path, prefdata):
         table = written(tmp_path / "t.parquet", rows(0, 3))
         (tmp_path / "rule.json").write_text('{"kind": "top_k_vs_bottom_k", "k": 2}')
-        said = prefdata("replay", table, "--rule-json", tmp_path / "rule.json", "--quirks")
-        assert said.code == 2
-        assert "leave --quirks out" in said.err
+        result = prefdata("replay", table, "--rule-json", tmp_path / "rule.json", "--quirks")
+        assert result.code == 2
+        assert "leave --quirks out" in result.err
 
 
 def test_a_margin_that_was_not_published_is_a_drop(tmp_path):

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from prefdata.errors import InputError
-from prefdata.flow.from_table import pair_table
-from prefdata.inspection import render, summarise
+from prefdata.flow.from_table import pair
+from prefdata.inspection import render
 from prefdata.inspection.render import printable
+from prefdata.inspection.summary import inspect
 from prefdata.pairing import WPOHybridV2
 
 
@@ -19,7 +20,7 @@ def dataset(tmp_path: Path, rows: list[dict]) -> Path:
     tmp_path.mkdir(exist_ok=True)
     path = tmp_path / "table.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    pair_table(path, WPOHybridV2(), tmp_path / "out")
+    pair(path, WPOHybridV2(), tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -39,7 +40,7 @@ HAND_MADE = [
 
 
 def test_the_numbers_of_a_hand_made_dataset(tmp_path):
-    summary = summarise(dataset(tmp_path, HAND_MADE), examples=2)
+    summary = inspect(dataset(tmp_path, HAND_MADE), pairs=2)
     assert (summary.prompts, summary.pairs) == (6, 4)
     assert summary.drops == {"no_contrast": 1, "too_few_candidates": 1}
     assert summary.ineligible == {"blank": 1, "unscored": 2}
@@ -61,7 +62,7 @@ def test_the_numbers_of_a_hand_made_dataset(tmp_path):
 
 
 def test_the_page_shows_the_numbers(tmp_path):
-    page = render(summarise(dataset(tmp_path, HAND_MADE)))
+    page = render(inspect(dataset(tmp_path, HAND_MADE)))
     assert "prompts        6 = 4 with a pair + 2 dropped" in page
     assert "dropped        no_contrast 1, too_few_candidates 1" in page
     assert "not eligible   blank 1, unscored 2 (candidates)" in page
@@ -71,7 +72,7 @@ def test_the_page_shows_the_numbers(tmp_path):
 
 
 def test_a_dataset_without_a_pair_has_a_page(tmp_path):
-    summary = summarise(dataset(tmp_path, answers("p", ("a", 1, "s"), ("b", 1, "t"))))
+    summary = inspect(dataset(tmp_path, answers("p", ("a", 1, "s"), ("b", 1, "t"))))
     assert (summary.pairs, summary.drops) == (0, {"no_contrast": 1})
     assert (summary.tied_chosen, summary.chosen_longer, summary.examples) == (None, None, [])
     assert "1 = 0 with a pair + 1 dropped" in render(summary)
@@ -79,7 +80,7 @@ def test_a_dataset_without_a_pair_has_a_page(tmp_path):
 
 def test_pairs_without_prompts_or_sources_have_a_page(tmp_path):
     rows = [{"prompt_id": "p", "response": text, "score": score} for text, score in (("good", 2), ("bad", 1))]
-    summary = summarise(dataset(tmp_path, rows))
+    summary = inspect(dataset(tmp_path, rows))
     assert summary.sources == {"? > ?": 1}
     assert "None" not in render(summary)
 
@@ -101,7 +102,7 @@ HOSTILE = [
 def test_hostile_texts_do_not_reach_the_terminal(tmp_path, text):
     page, calm = (
         render(
-            summarise(
+            inspect(
                 dataset(
                     tmp_path / name,
                     [
@@ -126,7 +127,7 @@ def test_hostile_texts_do_not_reach_the_terminal(tmp_path, text):
 
 def test_a_long_text_is_one_line_of_the_page(tmp_path):
     rows = answers("p" * 5000, ("good" * 5000, 2, "s" * 5000), ("bad", 1, "t"))
-    page = render(summarise(dataset(tmp_path, rows)))
+    page = render(inspect(dataset(tmp_path, rows)))
     assert max(map(len, page.splitlines())) < 500
 
 
@@ -143,4 +144,4 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path, files):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match="holds no finished dataset"):
-        summarise(tmp_path)
+        inspect(tmp_path)

@@ -10,6 +10,7 @@ import pytest
 
 from prefdata.errors import InputError, RecipeError
 from prefdata.flow.build import build
+from prefdata.flow.run import BuildRunner
 from prefdata.inspection.what_if import what_if
 from prefdata.pairing import BestVsWorst, CustomRule, Highest, Lowest, Selection, WPOHybridV2
 from prefdata.recipe import Recipe, load_rule
@@ -147,16 +148,21 @@ def test_a_dataset_with_its_candidates_is_enough(recipe, table, prefdata):
 
 
 def test_a_build_that_stopped_after_the_scores_is_enough(recipe, monkeypatch):
-    from prefdata.flow.run import Run
+    real = BuildRunner.run_stage
 
-    def stop(_):
-        raise KeyboardInterrupt
+    def stop_at(name):
+        def run_stage(self, stage):
+            if stage.name == name:
+                raise KeyboardInterrupt
+            real(self, stage)
 
-    monkeypatch.setattr(Run, "pairs", stop)
+        monkeypatch.setattr(BuildRunner, "run_stage", run_stage)
+
+    stop_at("pairs")
     with pytest.raises(KeyboardInterrupt):
         build(recipe, "out")
     assert what_if("out", [BestVsWorst()])[0].pairs > 0
-    monkeypatch.setattr(Run, "scores", stop)
+    stop_at("scores")
     with pytest.raises(KeyboardInterrupt):
         build(recipe, "other")
     with pytest.raises(InputError, match="no build with finished scores"):
@@ -184,7 +190,7 @@ def test_a_rule_from_json_is_named_with_its_options(tmp_path, table):
     [
         ("{", "is not JSON"),
         ('{"kind": "best"}', "unknown kind 'best'"),
-        ("null", "holds no rule"),
+        ("null", "does not hold a rule"),
         ('{"kind": "best_vs_worst", "lenght": "words"}', "did you mean 'length'"),
     ],
 )

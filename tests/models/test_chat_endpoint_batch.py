@@ -226,7 +226,7 @@ def test_a_build_that_is_killed_while_its_batches_run_takes_their_answers_when_i
             build.kill()
             build.wait()
             assert len(server.batches) == 3
-            # One of them ends while nobody looks.
+            # One of them ends between two queries.
             with server.lock:
                 server.end(server.batches["batch_1"])
                 server.looks = 1
@@ -271,7 +271,7 @@ def test_an_earlier_output_that_was_deleted_is_asked_for_again() -> None:
         server.fault = lambda _, path, __: 404 if path == "/files/output_batch_0/content" else None
         assert all(answer.text for answer in run(endpoint(server), 3, watch).values())
         assert set(server.paid.values()) == {2}
-    assert any("no longer there" in line for line in watch.lines)
+    assert any("no longer has the output" in line for line in watch.lines)
 
 
 def test_a_batch_of_more_than_a_month_ago_is_not_looked_at() -> None:
@@ -318,7 +318,7 @@ def test_a_budget_limits_what_is_under_way_and_stops_before_it_is_crossed() -> N
     with providing() as server:
         part = endpoint(server)
         one = PRICES.cost(*bound_of(part.body(asks(20)[10], DECODING), 10))
-        part = part.model_copy(update={"budget": 5.5 * one})
+        part = part.replace(budget=5.5 * one)
         found = []
         with pytest.raises(BudgetError, match="finished answers are kept"):
             for answer in part.generate(asks(200), DECODING, watch.context):
@@ -347,7 +347,7 @@ def test_a_batch_of_an_earlier_run_takes_its_part_of_the_budget() -> None:
         server.look = look  # type: ignore[method-assign]
         one = PRICES.cost(*bound_of(part.body(asks(9)[8], DECODING), 10))
         watch = Watch()
-        found = list(part.model_copy(update={"budget": 5.5 * one}).generate(asks(12), DECODING, watch.context))
+        found = list(part.replace(budget=5.5 * one).generate(asks(12), DECODING, watch.context))
     assert len(found) == 12
     assert [count for name, count in made if name == "batch_0"] == [1] * 6
     assert watch.spending.of(part.account).cost <= 5.5 * one
@@ -357,7 +357,7 @@ def test_requests_that_come_back_unanswered_take_nothing_of_the_budget() -> None
     with providing(lambda *_: None) as server:
         part = endpoint(server, max_retries=0)
         one = PRICES.cost(*bound_of(part.body(asks(20)[19], DECODING), 10))
-        found = run(part.model_copy(update={"budget": 5.5 * one}), 20)
+        found = run(part.replace(budget=5.5 * one), 20)
     assert {answer.failure for answer in found.values()} == {"request_failed"}
     assert len(server.batches) == 4
 

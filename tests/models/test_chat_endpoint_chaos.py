@@ -30,7 +30,7 @@ class Flaky:
     """The server in a process of its own, and its log."""
 
     def __init__(self, folder: Path) -> None:
-        # Bound and not listening: it keeps the port for the server while that is down, and nobody can connect to it.
+        # Bound and not listening: it keeps the port for the server while that is down, and refuses connections.
         self.kept = socket.socket()
         self.kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         self.kept.bind(("127.0.0.1", 0))

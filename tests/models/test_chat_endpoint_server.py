@@ -29,7 +29,7 @@ START_S = 600.0
 
 @contextmanager
 def kept_port() -> Iterator[int]:
-    """A port that nobody else is given while the server starts."""
+    """Reserves a port that no other process gets while the server starts."""
     with socket.socket() as kept:
         # The server sets this too, and may then bind where another socket is bound that does not listen.
         kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -46,7 +46,7 @@ def url(smollm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 def serving(smollm: Path, port: int, log: Path) -> Iterator[str]:
-    # In float32 an answer does not depend on which others are computed beside it.
+    # In float32 an answer does not depend on the others in its batch.
     options = f"--model {smollm} --served-model-name small --host 127.0.0.1 --port {port} --dtype float32"
     options += " --enforce-eager --max-model-len 512 --max-num-seqs 16 --block-size 32 --generation-config vllm"
     env = {
@@ -129,4 +129,4 @@ def test_a_real_server_answers_with_seeds_limits_and_schemas(url: str) -> None:
     # At temperature 0 the likeliest token is the one that was taken; the one that ends the answer is not in its text.
     assert "".join(place[0][0] for place in said.top_logprobs).removesuffix("<|im_end|>") == said.text
     with pytest.raises(ModelError, match="does not know this model"):
-        answers(part.model_copy(update={"model": "nobody"}), requests[:1], Decoding(max_tokens=4))
+        answers(part.replace(model="unknown"), requests[:1], Decoding(max_tokens=4))

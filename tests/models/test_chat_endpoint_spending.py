@@ -125,7 +125,7 @@ def test_a_request_waits_for_those_under_way_before_the_budget_is_said_to_be_too
     with serving(lambda *_: Reply(200, used(1, 1), delay_s=0.01)) as server:
         part = endpoint(server.url, concurrency=8)
         # Room for the bounds of two at once, and for the true cost of all.
-        part = part.model_copy(update={"budget": 2.5 * bound(part, asks(40)[39])})
+        part = part.replace(budget=2.5 * bound(part, asks(40)[39]))
         found = list(part.generate(asks(40), SHORT, watch.context))
     assert len(found) == 40
     assert server.most_under_way <= 2
@@ -136,7 +136,7 @@ def test_unreadable_answers_use_up_the_budget_and_never_cross_it() -> None:
     with serving(lambda *_: Reply(200, b"{torn")) as server:
         part = endpoint(server.url, concurrency=4, max_retries=50)
         budget = 10.2 * bound(part, asks(100)[0])
-        part = part.model_copy(update={"budget": budget})
+        part = part.replace(budget=budget)
         with pytest.raises(BudgetError):
             _collect(part, watch, found)
     assert found == []
@@ -149,7 +149,7 @@ def test_the_last_request_is_not_lost_to_the_budget_without_a_word() -> None:
     watch = Watch()
     with serving(lambda *_: Reply(200, b"{torn")) as server:
         part = endpoint(server.url, max_retries=50)
-        part = part.model_copy(update={"budget": 2.2 * bound(part, asks(1)[0])})
+        part = part.replace(budget=2.2 * bound(part, asks(1)[0]))
         with pytest.raises(BudgetError):
             list(part.generate(asks(1), SHORT, watch.context))
     assert sum(server.asked.values()) == 2

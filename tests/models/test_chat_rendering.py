@@ -6,7 +6,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from prefdata.errors import ModelError
-from prefdata.models.hosted._chat import Chat, Unanswerable
+from prefdata.models.chat import ItemError
+from prefdata.models.hosted._prompts import Prompts
 
 BOS = "<|endoftext|>"
 LLAMA_LIKE = (
@@ -33,8 +34,8 @@ def with_bos(smollm):
     return tokenizer
 
 
-def chat(tokenizer, **options) -> Chat:
-    return Chat(tokenizer, **{"max_model_len": 64, "refuse_control_tokens": True, **options})
+def chat(tokenizer, **options) -> Prompts:
+    return Prompts(tokenizer, **{"max_model_len": 64, "refuse_control_tokens": True, **options})
 
 
 def user(text: str) -> list[dict[str, str]]:
@@ -65,7 +66,7 @@ def test_the_ids_are_those_of_the_template(tokenizer):
 @pytest.mark.parametrize("role", ["system", "user", "assistant"])
 def test_a_spelt_out_control_token_is_refused_in_any_role(tokenizer, token, role):
     messages = [{"role": role, "content": f"a{token}b"}, *user("go on")]
-    with pytest.raises(Unanswerable) as caught:
+    with pytest.raises(ItemError) as caught:
         chat(tokenizer).render(messages)
     assert caught.value.reason == "control_tokens"
     assert token in caught.value.detail and role in caught.value.detail
@@ -77,14 +78,14 @@ def test_a_prompt_needs_room_for_one_token_of_answer(tokenizer):
     n = len(chat(tokenizer).render(user("Hello")))
     exact = chat(tokenizer, max_model_len=n + 1)
     assert exact.room(exact.render(user("Hello"))) == 1
-    with pytest.raises(Unanswerable) as caught:
+    with pytest.raises(ItemError) as caught:
         chat(tokenizer, max_model_len=n).render(user("Hello"))
     assert caught.value.reason == "prompt_too_long"
     assert str(n) in caught.value.detail
 
 
 def test_what_the_template_refuses_is_refused_with_its_words(with_bos):
-    with pytest.raises(Unanswerable) as caught:
+    with pytest.raises(ItemError) as caught:
         chat(with_bos).render([{"role": "system", "content": "Be kind."}, *user("Hello")])
     assert caught.value.reason == "template_failed"
     assert "no system role" in caught.value.detail

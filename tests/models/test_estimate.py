@@ -12,8 +12,9 @@ import pytest
 from chat_server import Endpoint, Reply, completion, serving
 
 from prefdata.errors import UserError
-from prefdata.flow.build import build, plan
+from prefdata.flow.build import build
 from prefdata.flow.estimate import ASSUMED_TOKENS, Estimate
+from prefdata.flow.plan import plan
 from prefdata.models import Prices
 from prefdata.models.endpoint.spending import Spending, Spent
 from prefdata.models.tokens import token_counter

@@ -84,7 +84,7 @@ def test_a_folder_that_changed_since_the_lock_is_refused(folder):
     pins = model_pins(str(folder))
     assert model_folder(str(folder), pins) == folder
     (folder / "model.safetensors").write_bytes(b"trained further")
-    with pytest.raises(ModelError, match="not those that the lock names"):
+    with pytest.raises(ModelError, match="have changed since the build was planned"):
         model_folder(str(folder), pins)
     assert model_folder(str(folder), {}) == folder
 

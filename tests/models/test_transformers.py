@@ -127,7 +127,7 @@ def test_log_probabilities_are_those_of_the_model_before_temperature_top_p_and_g
     tokens = sampler.tokenizer(told.text)["input_ids"]
     assert len(told.top_logprobs) == told.n_tokens == len(tokens)
     for found, prompt, answer in ((told, PROMPTS["poem"], tokens), (json_told, "Rate the answer 'Paris'.", [0])):
-        ids = sampler.chat.render([{"role": "user", "content": prompt}])
+        ids = sampler.prompts.render([{"role": "user", "content": prompt}])
         with torch.inference_mode():
             logits = sampler.model(torch.tensor([ids + answer])).logits[0, len(ids) - 1 : -1]
         places = found.top_logprobs[: len(answer)]
@@ -166,11 +166,11 @@ def test_greedy_answers_are_the_models_most_likely_tokens_whatever_stands_beside
     import torch
 
     prompt, longer = "What is the capital of France?", "Write a poem about the sea, the sun, the wind and 12 birds"
-    alone, beside = answer(sampler, prompt), answer(sampler, longer, prompt)
-    assert beside[1] == alone[0]
+    alone, in_batch = answer(sampler, prompt), answer(sampler, longer, prompt)
+    assert in_batch[1] == alone[0]
     assert alone[0]["text"] == "The capital of France is Paris."
     assert alone[0]["finish_reason"] == "stop"
-    ids = sampler.chat.render([{"role": "user", "content": prompt}])
+    ids = sampler.prompts.render([{"role": "user", "content": prompt}])
     expected: list[int] = []
     with torch.inference_mode():
         while len(expected) < 8:

@@ -1,4 +1,4 @@
-"""vLLM for real: seeds, failures beside answers, JSON, streaming, log-probabilities, replicas.
+"""vLLM for real: seeds, failures among answers, JSON, streaming, log-probabilities, replicas.
 
 One engine answers most of it, two side by side some of it again, and a greedy one tells log-probabilities.
 """
@@ -112,7 +112,7 @@ TOLD = 5
 
 @pytest.fixture(scope="module")
 def greedy(smollm: Path) -> Run:
-    """The most likely tokens, and what stood beside them."""
+    """The most likely tokens, and the alternatives at each position."""
     asked = [
         Request("capital", as_messages(PROMPTS["capital"]), 1, None, TOLD),
         Request("colours", as_messages(PROMPTS["colours"]), 1, None, TOLD),
@@ -256,7 +256,7 @@ def test_log_probabilities_of_json_are_those_of_the_model_without_the_grammar(gr
     # Not as a tokenizer would cut it: the likeliest allowed token each time.
     pieces = ['{"', "rating", '":', "2", ',"', "s", "ure", '":']
     assert answer.text == "".join(pieces)
-    ids = reference.chat.render([{"role": "user", "content": "Rate the answer 'Paris'."}])
+    ids = reference.prompts.render([{"role": "user", "content": "Rate the answer 'Paris'."}])
     tokens = [token for piece in pieces for token in reference.tokenizer(piece)["input_ids"]]
     assert answer.top_logprobs is not None and len(answer.top_logprobs) == len(tokens) == 8
     # The first place is the same with and without the grammar, which allows none of these tokens.
@@ -338,7 +338,7 @@ def test_what_a_recipe_does_not_use_is_not_in_its_identity():
 
 
 def test_data_parallelism_is_told_where_it_is():
-    with pytest.raises(ValidationError, match="`replicas` of this part is that"):
+    with pytest.raises(ValidationError, match="use `replicas` of this part instead"):
         VLLM(model=MODEL, engine={"data_parallel_size": 2})
     VLLM(model=MODEL, engine={"data_parallel_size": 1})
 

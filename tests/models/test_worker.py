@@ -1,4 +1,4 @@
-"""The worker door: results stream, deaths are told, nothing is left behind. All with real processes."""
+"""The worker channel: results stream, deaths are told, nothing is left behind. All with real processes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ import os, signal, subprocess, sys, time
 from prefdata.errors import MissingExtraError
 from prefdata.models.worker import open_channel
 
-with open_channel() as door:
-    size = door.config.get("batch", 1)
-    while not os.path.exists(door.config.get("gate", "/")):
+with open_channel() as channel:
+    size = channel.config.get("batch", 1)
+    while not os.path.exists(channel.config.get("gate", "/")):
         time.sleep(0.01)
-    while items := door.receive(at_least=size, at_most=size):
+    while items := channel.receive(at_least=size, at_most=size):
         for item in items:
             print("to standard output:", item["n"])
             act = item.get("act")
@@ -58,10 +58,10 @@ with open_channel() as door:
                     os._exit(0)
                 os.read(deaf, 1)
                 told["child"] = child
-            told |= {"who": os.environ.get("WHO"), "long": "x" * door.config.get("long", 0)}
-            door.send(told)
-            if "marks" in door.config:
-                with open(os.path.join(door.config["marks"], str(item["n"])), "x") as mark:
+            told |= {"who": os.environ.get("WHO"), "long": "x" * channel.config.get("long", 0)}
+            channel.send(told)
+            if "marks" in channel.config:
+                with open(os.path.join(channel.config["marks"], str(item["n"])), "x") as mark:
                     mark.write(str(os.getpid()))
 """
 
@@ -93,7 +93,7 @@ def toy(tmp_path: Path) -> dict[str, str]:
 
 
 def gone(pid: int) -> bool:
-    """Whether the process has ended (a zombie that nobody reaps has ended too)."""
+    """Returns whether the process has ended; a zombie has ended too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
@@ -308,7 +308,7 @@ def test_closing_ends_what_the_worker_had_started_too(toy):
 
 
 def test_a_worker_need_not_wait_while_the_parent_is_busy(toy, tmp_path):
-    """A quarter of a megabyte of results nobody takes: the worker has sent all of them all the same."""
+    """A quarter of a megabyte of results that are not taken: the worker has sent all of them."""
     gate, marks = tmp_path / "gate", tmp_path / "marks"
     marks.mkdir()
 

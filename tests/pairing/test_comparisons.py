@@ -375,7 +375,7 @@ def test_a_rule_that_needs_comparisons_says_so(rule: Any) -> None:
     with pytest.raises(InputError, match="needs comparisons"):
         rule.pair(five_answers([1.0, 2.0]))
     assert rule.problems() == []
-    with pytest.raises(InputError, match="who is not there"):
+    with pytest.raises(InputError, match="a candidate that is not in the table"):
         rule.pair(five_answers([1.0, 2.0]), comparisons=frame([("p", "policy", 0, "teacher", 0, 0.5)]))
     twice = pl.concat([five_answers([1.0, 2.0])] * 2)
     with pytest.raises(InputError, match="two candidates are named"):

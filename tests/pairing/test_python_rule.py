@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from strategies import frame, many_prompts
 
 from prefdata.errors import RecipeError
-from prefdata.pairing import AnyRule, BestVsWorst, PythonRule, code_allowed
+from prefdata.pairing import AnyRule, BestVsWorst, PythonRule
+from prefdata.spec.code import code_allowed
 
 CODE = """
 import polars as pl

@@ -11,7 +11,6 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from prefdata.flow.score_stage import comparisons_for_a_rule
 from prefdata.pairing import (
     GPO,
     SPPO,
@@ -22,6 +21,7 @@ from prefdata.pairing import (
     PairRule,
     SnorkelPairRM,
 )
+from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.records import Answers, Candidate, Prompt, Scored, as_messages
 from prefdata.scoring import GPM, PairRM, Scorer
 from prefdata.spec import Context

@@ -97,7 +97,7 @@ def test_too_few_prompts_are_refused_with_sizes_that_would_do(tmp_path):
     ids = [f"p{number}" for number in range(11)]
     with pytest.raises(InputError) as refused:
         read(seeded(tmp_path, ids)(1))
-    assert "holds 11 different prompts" in str(refused.value)
+    assert "has 11 different prompts" in str(refused.value)
     assert "need 12" in str(refused.value)
     assert "train_size=2, test_size=1" in str(refused.value)
     assert len(read(seeded(tmp_path, ids, train=2)(1))) == 11
@@ -143,7 +143,7 @@ def test_published_ids_that_stand_twice_never_make_a_prompt_trained_on_and_teste
         try:
             records = read(make(number))
         except InputError as error:
-            assert "not one of the" in str(error)
+            assert "none of the" in str(error)
             continue
         parts += [(r.prompt_id, number, r.split) for r in records if isinstance(r, Prompt)]
     assert len({prompt_id for prompt_id, _, _ in parts}) == len(parts)
@@ -155,7 +155,7 @@ def test_ids_that_have_nothing_to_do_with_the_source_are_refused(tmp_path):
     make = published(tmp_path, train_iteration_1="x y", train_iteration_2="a")
     with pytest.raises(InputError) as refused:
         read(make(1))
-    assert "not one of the 2 published prompt ids of iteration 1 is among the 8 prompts" in str(refused.value)
+    assert "none of the 2 published prompt ids of iteration 1 is among the 8 prompts" in str(refused.value)
     assert 'split="seeded"' in str(refused.value)
 
 

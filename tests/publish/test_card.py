@@ -2,57 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
-import yaml
+from cards import HOSTILE, ROWS, card, header
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.publish import Publish
-from prefdata.publish.card.text import CardFacts, card_text, size_category
-
-LEDGER = {
-    "prompts": 14,
-    "pairs": 11,
-    "drops": {"blank": 3},
-    "ineligible": {},
-    "stages": [
-        {"stage": "prompts", "in": 1234, "out": 1231, "drops": {"blank": 2, "duplicate": 1}},
-        {"stage": "pairs", "in": 1231, "out": 1231, "drops": {}},
-    ],
-}
-ROWS = {"train": 9, "test": 2}
-
-HOSTILE = [
-    "---\nconfigs: []\n---",
-    "a\n---\nlicense: mit\n---\n# b",
-    "x: {y: [z",
-    "&anchor *alias !!python/object/apply:os.system ['true']",
-    "<script>alert(1)</script><!--",
-    "\x1b[31mred\x1b[0m \x07\x08",
-    "'quoted\" \\ # comment",
-    "\u2028line\u2029paragraph\x85next\ufeff",
-    "- item\n? key\n| pipe\n> fold\n% percent\n@ at\n` tick",
-    "yes",
-    "null",
-    "1e3",
-    "  \t",
-    "\r\n---\r\n",
-    "\U0001f600 日本語 " * 200,
-]
-
-
-def card(rows=None, **facts: object) -> str:
-    given = {"name": "a-name", "description": "About it.", "publish": Publish(), "steps": {}, **facts}
-    return card_text(CardFacts(**given), LEDGER, rows or ROWS)
-
-
-def header(text: str) -> dict[str, object]:
-    """As the Hub's client finds it: from the first line of three dashes to the next."""
-    found = re.match(r"\A---\n([\s\S]*?\n)---\n", text)
-    assert found is not None
-    return yaml.safe_load(found[1])
+from prefdata.publish.card.text import size_category
 
 
 def clients_header(text: str, folder) -> dict[str, object]:
@@ -82,10 +38,10 @@ def test_it_states_a_licence_only_when_the_author_states_one():
 
 
 def test_tags_are_the_usual_ones_and_the_authors_without_repetition():
-    found = header(card(publish=Publish(tags=("mine", "dpo"), language=("en", "de"))))
-    assert found["tags"] == ["preference", "dpo", "synthetic", "prefdata", "mine"]
-    assert found["language"] == ["en", "de"]
-    assert found["size_categories"] == ["n<1K"]
+    fields = header(card(publish=Publish(tags=("mine", "dpo"), language=("en", "de"))))
+    assert fields["tags"] == ["preference", "dpo", "synthetic", "prefdata", "mine"]
+    assert fields["language"] == ["en", "de"]
+    assert fields["size_categories"] == ["n<1K"]
 
 
 @pytest.mark.parametrize(
@@ -108,22 +64,22 @@ def test_size_categories_are_those_of_the_hub(rows, category):
 def test_no_text_of_the_author_can_break_the_header(text, tmp_path):
     publish = Publish(title=text, license=text, language=(text,), tags=(text,))
     plain = header(card())
-    found = header(card(description=text, publish=publish, steps={"prompts": text}))
-    assert found == clients_header(card(description=text, publish=publish), tmp_path)
-    assert found["pretty_name"] == text
-    assert found["license"] == text
-    assert found["language"] == [text]
-    assert text in found["tags"]
-    assert found["configs"] == plain["configs"]
-    assert found["size_categories"] == plain["size_categories"]
+    fields = header(card(description=text, publish=publish, steps={"prompts": text}))
+    assert fields == clients_header(card(description=text, publish=publish), tmp_path)
+    assert fields["pretty_name"] == text
+    assert fields["license"] == text
+    assert fields["language"] == [text]
+    assert text in fields["tags"]
+    assert fields["configs"] == plain["configs"]
+    assert fields["size_categories"] == plain["size_categories"]
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("-\n\r :#'\"[]{}&*!|>%@`ab\x1b\u2028"), min_size=1, max_size=20))
 def test_no_mix_of_marks_can_break_the_header(text):
-    found = header(card(description=text, publish=Publish(title=text)))
-    assert found["pretty_name"] == text
-    assert found["configs"] == header(card())["configs"]
+    fields = header(card(description=text, publish=Publish(title=text)))
+    assert fields["pretty_name"] == text
+    assert fields["configs"] == header(card())["configs"]
 
 
 def test_the_table_of_stages_balances_and_shows_every_reason():

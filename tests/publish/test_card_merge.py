@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import yaml
+from cards import HOSTILE, LEDGER, ROWS, card, header
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_card import HOSTILE, LEDGER, ROWS, card, header
 
 from prefdata.errors import PublishError
 from prefdata.publish import Publish
@@ -55,22 +55,22 @@ def test_a_card_of_other_hands_stays_whole_and_ours_follows():
     theirs = "---\nlicense: mit\nextra_gated_prompt: Say why\n---\n# Mine\n\nText.\n"
     merged = merge_card(NEW, theirs)
     assert "# Mine\n\nText.\n\n<!-- prefdata" in merged.text
-    found = header(merged.text)
-    assert (found["license"], found["extra_gated_prompt"]) == ("mit", "Say why")
-    assert found["configs"] == header(NEW)["configs"]
+    fields = header(merged.text)
+    assert (fields["license"], fields["extra_gated_prompt"]) == ("mit", "Say why")
+    assert fields["configs"] == header(NEW)["configs"]
     assert merged.kept == {"license": "mit"}
 
 
 def test_what_somebody_edited_in_the_header_stays_and_is_told():
     edited = with_header(OLD, license="cc0-1.0", pretty_name="Better", viewer=False, size_categories=["n>1T"])
     merged = merge_card(NEW, edited)
-    found = header(merged.text)
-    assert (found["license"], found["pretty_name"], found["viewer"]) == ("cc0-1.0", "Better", False)
-    assert found["language"] == ["en", "de"]
-    assert found["size_categories"] == ["10K<n<100K"]
+    fields = header(merged.text)
+    assert (fields["license"], fields["pretty_name"], fields["viewer"]) == ("cc0-1.0", "Better", False)
+    assert fields["language"] == ["en", "de"]
+    assert fields["size_categories"] == ["10K<n<100K"]
     assert merged.kept == {"license": "cc0-1.0", "pretty_name": "Better"}
     # And for ever: the next push knows that it was edited.
-    assert header(merge_card(NEW, merged.text).text) == found
+    assert header(merge_card(NEW, merged.text).text) == fields
 
 
 def test_a_key_that_somebody_removed_stays_away():
@@ -85,8 +85,8 @@ def test_tags_of_both_are_there():
 def test_configurations_of_others_stay_after_ours_and_none_of_them_is_the_default():
     extra = {"config_name": "extra", "default": True, "data_files": "extra.csv"}
     edited = with_header(OLD, configs=[extra, *header(OLD)["configs"]])
-    found = header(merge_card(NEW, edited).text)["configs"]
-    assert found == [*header(NEW)["configs"], {"config_name": "extra", "data_files": "extra.csv"}]
+    fields = header(merge_card(NEW, edited).text)["configs"]
+    assert fields == [*header(NEW)["configs"], {"config_name": "extra", "data_files": "extra.csv"}]
 
 
 def test_a_configuration_that_we_wrote_and_have_no_more_goes():
@@ -107,7 +107,7 @@ def test_a_block_that_somebody_removed_comes_back_in_its_place():
 
 @pytest.mark.parametrize("theirs", ["---\na: [\n---\n", "---\n- list\n---\n", "---\n&a *b\n---\n"])
 def test_a_header_that_is_no_mapping_is_refused(theirs):
-    with pytest.raises(PublishError, match="no YAML mapping"):
+    with pytest.raises(PublishError, match="not a YAML mapping"):
         merge_card(NEW, theirs)
 
 

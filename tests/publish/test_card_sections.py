@@ -1,17 +1,17 @@
-"""What the card tells: the numbers of the files, the methods of the recipe, and no foreign markup."""
+"""The card has the numbers of the files and the methods of the recipe, and no markup from elsewhere."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_card import HOSTILE, LEDGER, ROWS, card, header
-from test_dataset_folder import IDS, written
+from cards import HOSTILE, LEDGER, ROWS, card, header
+from dataset_folders import IDS, written
 
 from prefdata.publish import Publish
 from prefdata.publish.card.blocks import find_blocks, inline, prose
 from prefdata.publish.card.citations import citations
-from prefdata.publish.card.shape import read_shape, schema_features, text_plot
+from prefdata.publish.card.statistics import read_file_stats, schema_features, text_plot
 from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.recipe import load_recipe, shipped_recipes
 from prefdata.tables.schemas import ANSWERS, MESSAGES, PAIRS
@@ -68,11 +68,11 @@ class TestLicence:
 class TestStatistics:
     def test_the_numbers_are_those_of_the_files(self, tmp_path):
         folder = written(tmp_path / "dataset", IDS[:1500], IDS[:100])
-        shape = read_shape(folder)
-        [info] = shape.dataset_info
+        stats = read_file_stats(folder)
+        [info] = stats.dataset_info
         assert [(split["name"], split["num_examples"]) for split in info["splits"]] == [("test", 100), ("train", 1400)]
         assert info["download_size"] == sum(path.stat().st_size for path in (folder / "data").iterdir())
-        assert header((folder / "README.md").read_text())["dataset_info"] == shape.dataset_info
+        assert header((folder / "README.md").read_text())["dataset_info"] == stats.dataset_info
 
     def test_the_features_are_what_datasets_writes(self):
         from datasets import Features
@@ -99,14 +99,14 @@ class TestStatistics:
 
     def test_a_dataset_without_pairs_has_none(self, tmp_path):
         folder = written(tmp_path / "dataset", [])
-        assert read_shape(folder).plot == ""
+        assert read_file_stats(folder).plot == ""
         assert "## Statistics" not in (folder / "README.md").read_text()
 
 
 class TestCitations:
     def test_each_method_once_in_the_order_of_the_flow(self):
-        found = citations(load_recipe("wpo_hybrid_v2").dump())
-        assert [title.rpartition("arXiv:")[2] for title in found] == ["2310.01377", "2404.03715", "2406.11827"]
+        titles = citations(load_recipe("wpo_hybrid_v2").dump())
+        assert [title.rpartition("arXiv:")[2] for title in titles] == ["2310.01377", "2404.03715", "2406.11827"]
 
     @pytest.mark.parametrize("name", shipped_recipes())
     def test_every_shipped_recipe_cites_something(self, name):

@@ -7,67 +7,16 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from dataset_folders import IDS, rows, written
 
-from prefdata.dataset import TRLPairs
 from prefdata.errors import ConservationError
-from prefdata.publish import Publish, folder
-from prefdata.publish.card.text import CardFacts
-from prefdata.publish.folder import DatasetFolder, write_dataset_folder
-from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIRS, PROMPTS
-
-IDS = [f"p{number:05d}" for number in range(2500)]
-
-
-def rows(ids: Sequence[str]) -> pa.Table:
-    """Rows as `TRLPairs` makes them; every text is another one, some are odd."""
-    odd = ["", "\n", "a\x00b", "<|im_end|>", "🙂 " * 50]
-    prompts = [
-        {"prompt_id": i, "messages": [{"role": "user", "content": f"{odd[n % 5]} {i}"}] * (1 + n % 3), "origin": ""}
-        for n, i in enumerate(ids)
-    ]
-    pairs = [
-        {
-            "prompt_id": i,
-            "n_candidates": 5,
-            "n_eligible": n % 5,
-            "response_chosen": f"{odd[n % 5]} good {i}",
-            "response_rejected": f"bad {hashlib.sha256(i.encode()).hexdigest() * (n % 7)}",
-            "score_chosen": n / 3,
-            "score_rejected": None if n % 4 == 0 else -0.0,
-            "model_chosen": None,
-        }
-        for n, i in enumerate(ids)
-    ]
-    return TRLPairs().rows(pa.Table.from_pylist(pairs, PAIRS), pa.Table.from_pylist(prompts, PROMPTS))
-
-
-def written(
-    where: Path, ids: Sequence[str] = IDS, test_ids: Iterable[str] = (), *, step: int = 300, **changes: object
-) -> Path:
-    where.mkdir(parents=True)
-    tables = [rows(ids).slice(start, step) for start in range(0, max(1, len(ids)), step)]
-    drop = {"prompt_id": "x", "stage": "prompts", "reason": "blank", "detail": "row 3"}
-    lost = {**drop, "source": "policy", "index": 2}
-    given = {
-        "rows": tables,
-        "test_ids": set(test_ids),
-        "drops": pa.Table.from_pylist([drop], DROPS),
-        "candidate_drops": pa.Table.from_pylist([lost, {**lost, "index": None}], CANDIDATE_DROPS),
-        "ledger": {"prompts": len(ids), "pairs": len(ids), "drops": {}, "ineligible": {}, "stages": []},
-        "recipe": {"name": "n"},
-        "lock": {"format": 1},
-        "card": CardFacts(name="n", description="d", publish=Publish(), steps={}),
-        **changes,
-    }
-    write_dataset_folder(where, DatasetFolder(**given))
-    return where
+from prefdata.publish import folder
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS
 
 
 def tree(where: Path) -> dict[str, str]:
@@ -117,12 +66,12 @@ class TestDatasetsReadsIt:
         monkeypatch.setattr(folder, "_FILE_BYTES", 20_000)
         where = written(tmp_path / "dataset", test_ids=IDS[::5])
         assert len(data(where)) >= 3
-        found = loaded(where, tmp_path / "cache")
-        assert found["names"] == ["train", "test"]
-        assert (found["train"]["rows"], found["test"]["rows"]) == (2000, 500)
-        assert found["train"]["equal"] and found["test"]["equal"]
-        assert found["train"]["features"] == found["test"]["features"]
-        features = found["train"]["features"]
+        splits = loaded(where, tmp_path / "cache")
+        assert splits["names"] == ["train", "test"]
+        assert (splits["train"]["rows"], splits["test"]["rows"]) == (2000, 500)
+        assert splits["train"]["equal"] and splits["test"]["equal"]
+        assert splits["train"]["features"] == splits["test"]["features"]
+        features = splits["train"]["features"]
         assert [features[name] for name in ("prompt", "chosen", "rejected")] == [MESSAGES] * 3
         assert features["prompt_id"] == "Value('string')"
         assert features["score_chosen"] == "Value('float64')"
@@ -131,12 +80,12 @@ class TestDatasetsReadsIt:
 
     def test_without_a_single_pair_its_stream_is_empty_and_keeps_the_features(self, tmp_path):
         # Not streamed, `datasets` loads no split that has no row: "corresponds to no data".
-        found = loaded(written(tmp_path / "dataset", [], ["held out"]), tmp_path / "cache", "streamed")
-        assert found["names"] == ["train"]
-        assert found["train"]["rows"] == 0
-        assert found["train"]["equal"]
-        assert found["train"]["features"]["chosen"] == MESSAGES
-        assert found["train"]["features"]["score_chosen"] == "Value('float64')"
+        splits = loaded(written(tmp_path / "dataset", [], ["held out"]), tmp_path / "cache", "streamed")
+        assert splits["names"] == ["train"]
+        assert splits["train"]["rows"] == 0
+        assert splits["train"]["equal"]
+        assert splits["train"]["features"]["chosen"] == MESSAGES
+        assert splits["train"]["features"]["score_chosen"] == "Value('float64')"
 
     @pytest.mark.parametrize(("test_ids", "left"), [(["dropped"], "train"), (IDS[:5], "test")])
     def test_a_split_without_a_pair_is_left_out_because_it_would_make_all_of_it_unloadable(
@@ -144,9 +93,9 @@ class TestDatasetsReadsIt:
     ):
         where = written(tmp_path / "dataset", IDS[:5], test_ids)
         assert data(where) == [f"{left}-00000-of-00001.parquet"]
-        found = loaded(where, tmp_path / "cache")
-        assert found["names"] == [left]
-        assert found[left]["equal"]
+        splits = loaded(where, tmp_path / "cache")
+        assert splits["names"] == [left]
+        assert splits[left]["equal"]
 
 
 class TestFiles:

@@ -14,7 +14,7 @@ from prefdata.recipe import load_recipe, shipped_recipes
 
 
 def recipe(prompts: str, *models: str, scorer: str | None = None, **licenses: str) -> dict:
-    """A recipe as JSON, of inputs that stand for licences."""
+    """Writes a recipe as JSON, with one input for each licence."""
     return {
         "prompts": {"kind": "hub", "dataset": prompts},
         "candidates": [{"kind": "samples", "name": m, "generator": {"kind": "vllm", "model": m}} for m in models],
@@ -50,8 +50,8 @@ def of(*licenses: str):
 )
 def test_the_strictest_terms_win(inputs, license):
     for order in itertools.permutations(inputs):
-        found = of(*order)
-        assert (found.license, found.license_name, found.unknown) == (license, None, ())
+        licence = of(*order)
+        assert (licence.license, licence.license_name, licence.unknown) == (license, None, ())
 
 
 @pytest.mark.parametrize(
@@ -68,27 +68,27 @@ def test_the_strictest_terms_win(inputs, license):
 )
 def test_terms_that_no_single_id_tells_are_other_and_named(inputs, name, link):
     for order in itertools.permutations(inputs):
-        found = of(*order)
-        assert (found.license, found.license_name) == ("other", name)
-        assert found.license_link.startswith(link)
-        assert found.unknown == ()
+        licence = of(*order)
+        assert (licence.license, licence.license_name) == ("other", name)
+        assert licence.license_link.startswith(link)
+        assert licence.unknown == ()
 
 
 def test_an_unknown_input_makes_it_other_and_is_named_even_among_the_strictest():
-    found = derive_licence(recipe("somebody/questions", "meta-llama/Meta-Llama-3-8B-Instruct", "my/model"))
-    assert found.license == "other"
-    assert found.license_name == "unknown-and-llama3"
-    assert found.unknown == ("somebody/questions", "my/model")
-    told = "\n".join(licence_lines(found))
-    assert 'state it in the recipe: publish=Publish(licenses={"my/model": "..."})' in told
+    licence = derive_licence(recipe("somebody/questions", "meta-llama/Meta-Llama-3-8B-Instruct", "my/model"))
+    assert licence.license == "other"
+    assert licence.license_name == "unknown-and-llama3"
+    assert licence.unknown == ("somebody/questions", "my/model")
+    text = "\n".join(licence_lines(licence))
+    assert 'state it in the recipe: publish=Publish(licenses={"my/model": "..."})' in text
 
 
 def test_the_recipe_states_what_is_not_known_and_corrects_what_is():
-    found = derive_licence(
+    licence = derive_licence(
         recipe("somebody/questions", "gpt-4", **{"somebody/questions": "mit", "gpt-4": "apache-2.0"})
     )
-    assert found.license == "apache-2.0"
-    assert [given.stated for given in found.inputs] == [True, True, False]
+    assert licence.license == "apache-2.0"
+    assert [given.stated for given in licence.inputs] == [True, True, False]
 
 
 def test_every_part_counts_and_the_rule_never():
@@ -182,9 +182,9 @@ def test_the_order_of_inputs_changes_nothing_but_the_list():
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_every_shipped_recipe_is_derived_and_its_small_profile_is_free(name):
     recipe = load_recipe(name)
-    found = derive_licence(recipe.dump())
-    assert found.license in LICENSE_IDS
-    assert len(found.inputs) >= 3
+    licence = derive_licence(recipe.dump())
+    assert licence.license in LICENSE_IDS
+    assert len(licence.inputs) >= 3
     if "cpu" in recipe.profiles:
         assert derive_licence(recipe.with_profile("cpu").dump()).license == "apache-2.0"
 

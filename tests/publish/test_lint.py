@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_card import card, header
+from cards import card, header
 
 from prefdata.publish import Publish
 from prefdata.publish.card.lint import lint_card, lint_header
@@ -50,17 +50,17 @@ def test_our_own_cards_have_none():
         ({"language": ["xx"]}, "language: 'xx'"),
         ({"language": [7]}, "language: 7"),
         ({"language": {"en": 1}}, "language: {'en': 1}"),
-        ({"size_categories": "huge"}, "size_categories: 'huge' is no list"),
+        ({"size_categories": "huge"}, "size_categories: 'huge' is not a list"),
         ({"size_categories": ["n>10M"]}, "size_categories: 'n>10M'"),
         ({"task_categories": ["nope"]}, "task_categories: 'nope'"),
-        ({"tags": "preference"}, "tags: 'preference' is no list"),
+        ({"tags": "preference"}, "tags: 'preference' is not a list"),
         ({"tags": [""]}, "tags: ''"),
         ({"tags": [None]}, "tags: None"),
         ({"pretty_name": 3}, "pretty_name: 3"),
         ({"pretty_name": " "}, "pretty_name: ' '"),
-        ({"configs": {"a": 1}}, "configs: no list"),
-        ({"configs": [GOOD["configs"][0], GOOD["configs"][0]]}, "'default' stands there twice"),
-        ({"configs": [{"config_name": n, "default": True} for n in "ab"]}, "two are the default"),
+        ({"configs": {"a": 1}}, "configs: not a list"),
+        ({"configs": [GOOD["configs"][0], GOOD["configs"][0]]}, "'default' occurs twice"),
+        ({"configs": [{"config_name": n, "default": True} for n in "ab"]}, "more than one is the default"),
         ({"configs": [{"config_name": "a/b"}]}, "configs: 'a/b'"),
         ({"configs": [{"data_files": []}]}, "configs: None"),
         ({"configs": [{"config_name": "a", "data_files": [{"split": "a-b", "path": "x"}]}]}, "configs: 'a-b'"),
@@ -68,9 +68,9 @@ def test_our_own_cards_have_none():
     ],
 )
 def test_a_problem_is_one_line_that_names_key_and_value(change, problem):
-    found = lint_header({**GOOD, **change})
-    assert any(problem in line for line in found), found
-    assert all("\n" not in line for line in found)
+    problems = lint_header({**GOOD, **change})
+    assert any(problem in line for line in problems), problems
+    assert all("\n" not in line for line in problems)
 
 
 @pytest.mark.parametrize("text", ["", "# no header", "---\na: [\n---\n", "---\n- a\n---\n", "---\nlicense: mit\n"])
@@ -79,5 +79,5 @@ def test_a_card_without_a_header_is_one_problem(text):
 
 
 def test_the_linter_finds_what_an_author_wrote_wrongly():
-    assert lint_card(card(publish=Publish(license="mine"))) == ["license: 'mine' is no licence id of the Hub"]
+    assert lint_card(card(publish=Publish(license="mine"))) == ["license: 'mine' is not a licence id of the Hub"]
     assert header(card(publish=Publish(license="mine")))["license"] == "mine"

@@ -128,7 +128,7 @@ def test_a_secret_in_the_wrong_place_is_not_repeated(prefdata, json_recipe):
 def test_a_python_file_without_a_recipe_is_one_message(prefdata, tmp_path, text, told):
     path = tmp_path / "mine.py"
     path.write_text(text)
-    one_message(prefdata("check", path), "mine.py", "defines no recipe", told, "recipe = Recipe(...)")
+    one_message(prefdata("check", path), "mine.py", "does not define a recipe", told, "recipe = Recipe(...)")
 
 
 def test_a_syntax_error_is_one_message_with_its_line(prefdata, tmp_path):
@@ -169,7 +169,7 @@ def test_what_is_no_recipe_file_is_refused(prefdata, tmp_path, name):
         ("{", "line 1"),
         ("[]", "Recipe: []"),
         ("3", "Recipe: 3"),
-        ('{"name": "a", "name": "b"}', "'name' stands twice"),
+        ('{"name": "a", "name": "b"}', "'name' occurs twice"),
         ("[" * 100_000, "recursion"),
         ('{"name": "\\ud800"}', "Recipe"),
     ],

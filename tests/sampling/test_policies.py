@@ -173,9 +173,9 @@ def test_the_adapter_is_pinned_by_its_files(built, tiny):
     part = VLLM(model=str(tiny.base), lora=str(tiny.adapter))
     pinned = part.pins()["lora"]
     assert pinned.keys() == {"sha256"} and f'"{pinned["sha256"]}"' in text
-    with pytest.raises(ModelError, match="are not those that the lock names"):
+    with pytest.raises(ModelError, match="have changed since the build was planned"):
         next(part.generate(asked(), Decoding(), Context(seed=1, pins={"lora": {"sha256": "0" * 64}})))
-    with pytest.raises(ModelError, match=r"holds no adapter: it has no adapter_config.json"):
+    with pytest.raises(ModelError, match=r"does not hold an adapter: it has no adapter_config.json"):
         VLLM(model=str(tiny.base), lora=str(tiny.base)).pins()
 
 
@@ -246,7 +246,7 @@ def test_every_answer_is_one_of_the_choices_and_a_schema_beside_them_is_refused(
     part = VLLM(model=str(tiny.base), dtype="float32", max_num_seqs=2, structured_outputs={"choice": sorted(choices)})
     asked_too = Request("json", as_messages("Say it in JSON"), 1, {"type": "object"})
     answers = []
-    with pytest.raises(ModelError, match="a request brings a JSON schema"):
+    with pytest.raises(ModelError, match="a request has a JSON schema"):
         answers.extend(part.generate([*asked(), asked_too], Decoding(max_tokens=16), Context(seed=1)))
     # Those that were under way when the last was asked are lost with it.
     assert len(answers) >= len(PROMPTS) - 3

@@ -108,7 +108,7 @@ def test_seeds_differ_by_recipe_prompt_name_and_index_and_by_nothing_else():
     ("how", "said"),
     [
         (lambda answers: answers[1:], "no answer to"),
-        (lambda answers: [*answers, answers[0]], "which waits for none"),
+        (lambda answers: [*answers, answers[0]], "which was not waiting for one"),
         (lambda answers: [*answers, Generation("stranger", "a")], "an answer to 'stranger'"),
         (lambda answers: [Generation(answers[0].key, None), *answers[1:]], "neither text nor failure"),
     ],

@@ -181,7 +181,7 @@ def test_prompts_are_pulled_as_the_model_asks_for_them() -> None:
 
 
 def test_a_model_that_answers_twice_or_not_at_all_is_found_out() -> None:
-    twice = lambda request: [*by_text(request), *by_text(request)]  # noqa: E731 - reads better beside its use
+    twice = lambda request: [*by_text(request), *by_text(request)]  # noqa: E731 - reads better next to its use
     with pytest.raises(ConservationError, match="was not asked"):
         judged(twice, [task(1, 2)])
     with pytest.raises(ConservationError, match="left out 1"):
@@ -212,6 +212,6 @@ def test_a_judge_is_data() -> None:
     dumped = judge.dump()
     assert TypeAdapter(AnyScorer).validate_python(dumped) == judge
     assert dumped["kind"] == "additive_judge"
-    assert judge.fingerprint() != judge.model_copy(update={"temperature": 1.0}).fingerprint()
-    faster = judge.model_copy(update={"generator": ChatEndpoint(model="m", concurrency=99)})
+    assert judge.fingerprint() != judge.replace(temperature=1.0).fingerprint()
+    faster = judge.replace(generator=ChatEndpoint(model="m", concurrency=99))
     assert judge.fingerprint() == faster.fingerprint()

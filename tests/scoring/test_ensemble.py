@@ -310,10 +310,8 @@ def test_an_ensemble_is_data_its_members_too_at_any_depth() -> None:
     assert list(outer.members()) == ["scorers.0", "scorers.1"]
     assert list(outer.pins()) == ["scorers.0"]
     assert outer.compares == "probability"
-    faster = judge.model_copy(update={"generator": ChatEndpoint(model="m", concurrency=99)})
-    again = outer.model_copy(
-        update={"scorers": (inner.model_copy(update={"scorers": (faster, inner.scorers[1])}), GivenScores())}
-    )
+    faster = judge.replace(generator=ChatEndpoint(model="m", concurrency=99))
+    again = outer.replace(scorers=(inner.replace(scorers=(faster, inner.scorers[1])), GivenScores()))
     assert again.fingerprint() == outer.fingerprint() != inner.fingerprint()
 
 

@@ -11,6 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_gpm import (
+    BOS,
+    DIM,
+    EOS,
+    HIDDEN,
+    POSITIONS,
+    TEMPLATE,
+    TURN,
+    WORDS,
+    Reference,
+    config,
+    save_model,
+    save_tokenizer,
+)
 
 from prefdata.errors import ModelError
 from prefdata.records import Answers, Candidate, Message, Prompt, Scored
@@ -18,85 +32,12 @@ from prefdata.scoring.rewards._gpm_worker import _Embedder, _load
 from prefdata.scoring.rewards.gpm import GPM, preference_score
 from prefdata.spec import Context
 
-BOS, EOS, TURN = "<bos>", "<eos>", "<turn>"
-TEMPLATE = "{{ bos_token }}{% for m in messages %}<turn>{{ m.role }}\n{{ m.content }}<turn>\n{% endfor %}"
-HIDDEN, DIM, POSITIONS = 32, 6, 512
-
-
-def save_tokenizer(folder: Path, template: str | None = TEMPLATE) -> int:
-    """A byte-level tokenizer that begins every text with BOS, as Llama's and Gemma's do; so does its template."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in (BOS, EOS, TURN)])
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
-    )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token=BOS, eos_token=EOS)
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-def save_model(
-    folder: Path, *, body: str = "llama", prompt_head: bool = True, dim: int = DIM, shards: bool = False
-) -> Path:
-    """Random weights under the names of general-preference/GPM-*: a causal language model and its two heads."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
-
-    folder.mkdir(parents=True, exist_ok=True)
-    options: dict[str, Any] = {
-        "vocab_size": save_tokenizer(folder),
-        "hidden_size": HIDDEN,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": POSITIONS,
-        "initializer_range": 0.3,
-    }
-    torch.manual_seed(5)
-    model = LlamaForCausalLM(LlamaConfig(**options)) if body == "llama" else GemmaForCausalLM(GemmaConfig(**options))
-    model.config.architectures = [type(model).__name__]
-    model.config.save_pretrained(folder)
-    tensors = dict(model.state_dict())
-    if body == "gemma":
-        del tensors["lm_head.weight"]  # Tied, and so not stored.
-    tensors["value_head.weight"] = torch.randn(dim, HIDDEN)
-    if prompt_head:
-        tensors["prompt_head.weight"] = torch.randn(dim // 2, HIDDEN) * 0.3
-    tensors = {name: value.contiguous() for name, value in tensors.items()}
-    if not shards:
-        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-        return folder
-    names = sorted(tensors)
-    parts = {f"model-0000{number + 1}-of-00003.safetensors": names[number::3] for number in range(3)}
-    for file, of_file in parts.items():
-        save_file({name: tensors[name] for name in of_file}, folder / file, metadata={"format": "pt"})
-    index = {"metadata": {}, "weight_map": {name: file for file, of_file in parts.items() for name in of_file}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hashes of the models made here stay out of the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("gpm") / "model")
-
-
-WORDS = ["the", "answer", "is", "four", "because", "two", "and", "two", "make", "ünïcode", "四", "so", "on"]
 
 
 def tasks(n: int, *, seed: int = 0) -> list[Answers]:
@@ -108,58 +49,6 @@ def tasks(n: int, *, seed: int = 0) -> list[Answers]:
         candidates = tuple(Candidate(f"p{i}", "policy", j, text) for j, text in enumerate(texts))
         made.append(Answers(Prompt(f"p{i}", messages), candidates))
     return made
-
-
-class Reference:
-    """gpm_example_usage.py in plain words: one text at a time, nothing padded, and the matrix R written out."""
-
-    def __init__(self, folder: Path, limit: int = 4096) -> None:
-        from safetensors.torch import load_file
-        from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
-
-        self.limit = limit
-        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
-        self.weights: dict[str, Any] = {}
-        for file in folder.glob("*.safetensors"):
-            self.weights |= load_file(file)
-        self.body = AutoModel.from_config(AutoConfig.from_pretrained(folder)).eval()
-        self.body.load_state_dict(
-            {name[len("model.") :]: value for name, value in self.weights.items() if name.startswith("model.")}
-        )
-
-    def ids(self, messages: Sequence[Message]) -> list[int]:
-        text = BOS + "".join(f"{TURN}{turn['role']}\n{turn['content']}{TURN}\n" for turn in messages)
-        ids = [self.tokenizer.bos_token_id, *self.tokenizer(text, add_special_tokens=False)["input_ids"]]
-        return ids[: self.limit]
-
-    def read(self, answers: Answers, response: str) -> tuple[Any, Any]:
-        """The embedding of an answer, and the weights of its prompt."""
-        import torch
-
-        prompt = list(answers.prompt.messages)
-        ids = self.ids([*prompt, Message(role="assistant", content=response)])
-        ids[-1] = self.tokenizer.eos_token_id
-        with torch.no_grad():
-            states = self.body(torch.tensor([ids])).last_hidden_state[0]
-            value = self.weights["value_head.weight"] @ states[-1]
-            gates = torch.ones(len(value) // 2)
-            if "prompt_head.weight" in self.weights:
-                gates = (self.weights["prompt_head.weight"] @ states[len(self.ids(prompt[:1])) - 1]).softmax(0)
-        return value / value.norm(), gates
-
-    def scores(self, answers: Answers, tau: float = 0.1) -> list[list[float]]:
-        """The K x K table of v_i R^T v_j / tau, with the weights that i's own pass gave."""
-        import torch
-
-        read = [self.read(answers, candidate.response) for candidate in answers.candidates]
-        table = []
-        for one, gates in read:
-            rotation = torch.zeros(len(one), len(one))
-            for k, gate in enumerate(gates):
-                rotation[2 * k, 2 * k + 1] = -gate
-                rotation[2 * k + 1, 2 * k] = gate
-            table.append([float(one @ rotation.T @ other) / tau for other, _ in read])
-        return table
 
 
 def without_a_process(_worker: str, config: dict[str, Any], items: Iterator[Any], **_: Any) -> Iterator[Any]:
@@ -197,19 +86,6 @@ def scored(
 
 def part(folder: Path, **options: Any) -> GPM:
     return GPM(model=str(folder), **{"max_length": POSITIONS, "batch_tokens": 600} | options)
-
-
-def config(folder: Path, **options: Any) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "dtype": "float32",
-        "truncate": True,
-        "refuse_control_tokens": True,
-        "batch_tokens": 600,
-        "max_length": POSITIONS,
-        "bos": "as_trained",
-        "gate_at": "first_message",
-    } | options
 
 
 def item(prompt: str, answer: str) -> dict[str, Any]:
@@ -408,7 +284,7 @@ def test_an_output_that_is_not_finite_decides_nothing(tmp_path: Path) -> None:
     [
         ("value_head.weight", None, "lack value_head.weight"),
         ("model.layers.1.mlp.up_proj.weight", None, "lack layers.1.mlp.up_proj.weight"),
-        ("score.weight", [1, HIDDEN], "have score.weight, which is of no use"),
+        ("score.weight", [1, HIDDEN], "have score.weight, which is not used"),
         ("value_head.weight", [1, HIDDEN], r"have value_head.weight of shape \[1, 32\]"),
         ("value_head.weight", [DIM, HIDDEN + 1], r"have value_head.weight of shape \[6, 33\]"),
         ("prompt_head.weight", [DIM, HIDDEN], r"have prompt_head.weight of shape \[6, 32\]"),
@@ -456,6 +332,6 @@ def test_a_tokenizer_without_template_or_end_of_text_is_refused(tmp_path: Path) 
 def test_what_changes_no_result_leaves_the_identity() -> None:
     gpm = GPM(model="owner/name")
     assert gpm.compares == "log_odds"
-    assert gpm.fingerprint() == gpm.model_copy(update={"batch_tokens": 1}).fingerprint()
+    assert gpm.fingerprint() == gpm.replace(batch_tokens=1).fingerprint()
     for name, value in {"tau": 0.2, "max_length": 9, "bos": "once", "gate_at": "prompt"}.items():
-        assert gpm.fingerprint() != gpm.model_copy(update={name: value}).fingerprint()
+        assert gpm.fingerprint() != gpm.replace(**{name: value}).fingerprint()

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_gpm import Reference, save_model
-from test_pair_rm_build import ANSWERS, PROMPTS, recipe, texts_of, write_tables
+from answers_table import ANSWERS, PROMPTS, recipe, texts_of, write_tables
+from tiny_gpm import Reference, save_model
 
 from prefdata.flow.build import build
 from prefdata.records import Answers, Candidate, Prompt, as_messages
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 
 def test_a_build_carries_the_preference_scores_and_verifies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,5 +32,5 @@ def test_a_build_carries_the_preference_scores_and_verifies(tmp_path: Path, monk
         assert row["chosen_probs"] == pytest.approx(table[best][worst], abs=5e-5)
         assert row["chosen_probs_win"] == pytest.approx(max(means), abs=5e-5)
         assert row["chosen_probs_lose"] == pytest.approx(min(means), abs=5e-5)
-    report = verify_dataset(built.folder)
+    report = verify(built.folder)
     assert (report.mismatches, report.not_checked) == ([], [])

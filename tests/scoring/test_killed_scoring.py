@@ -1,4 +1,4 @@
-"""Builds that are killed with SIGKILL while a model scores: every file is that of a build that nobody killed."""
+"""Kills builds with SIGKILL while a model scores: every file is that of a build that was not killed."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-import test_armorm
-import test_gpm
-import test_pair_rm
-import test_reward_model
+import tiny_armorm
+import tiny_gpm
+import tiny_pair_rm
+import tiny_reward
 from stopping_build import build_until
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa's module is scripted
+from prefdata.scoring.rewards._armorm_worker import _ArmoRM
+from prefdata.scoring.rewards._gpm_worker import _Embedder
+from prefdata.scoring.rewards._pair_rm_worker import _Ranker
+from prefdata.scoring.rewards._reward_worker import _RewardModel
+
+# DeBERTa's module is scripted
+pytestmark = [pytest.mark.usefixtures("own_cache"), pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
 PROMPTS, SHARD = 80, 24
-"""Shards of another size than groups, which are 32 prompts or 16."""
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hashes of the models made here stay out of the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+"""Shards are of another size than groups, which have 32 prompts or 16."""
 
 
 def write_work(work: Path, scores: dict[str, Any], *, answers: int, longest: int) -> None:
@@ -37,7 +37,7 @@ def write_work(work: Path, scores: dict[str, Any], *, answers: int, longest: int
     draw = random.Random(7)
     prompts = [{"id": f"p{number:03}", "prompt": f"question {number}"} for number in range(PROMPTS)]
     rows = [
-        {"id": prompt["id"], "response": " ".join(draw.choices(test_gpm.WORDS, k=1 + draw.randrange(longest)))}
+        {"id": prompt["id"], "response": " ".join(draw.choices(tiny_gpm.WORDS, k=1 + draw.randrange(longest)))}
         for number, prompt in enumerate(prompts)
         for _ in range(0 if number % 9 == 4 else answers)
     ]
@@ -61,7 +61,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def test_a_build_that_is_killed_while_a_reward_model_scores_has_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
-    model = test_reward_model.save_model(tmp_path / "model")
+    model = tiny_reward.save_model(tmp_path / "model")
     write_work(tmp_path, {"kind": "reward_model", "model": str(model), "batch_tokens": 900}, answers=4, longest=30)
     assert not build_until(tmp_path, "whole", SHARD)
     for records in (0, 1, 2):
@@ -77,13 +77,13 @@ def test_a_build_that_is_killed_while_a_reward_model_scores_has_the_bytes_of_one
 
 def test_a_build_that_is_killed_in_each_member_of_an_ensemble_has_the_bytes_of_one_that_is_not(tmp_path: Path) -> None:
     members = [
-        {"kind": "pair_rm", "model": str(test_pair_rm.save_ranker(tmp_path / "ranker")), "batch_tokens": 900},
+        {"kind": "pair_rm", "model": str(tiny_pair_rm.save_ranker(tmp_path / "ranker")), "batch_tokens": 900},
         {
             "kind": "length_debiased",
             "scorer": {
                 "kind": "gpm",
-                "model": str(test_gpm.save_model(tmp_path / "gpm")),
-                "max_length": test_gpm.POSITIONS,
+                "model": str(tiny_gpm.save_model(tmp_path / "gpm")),
+                "max_length": tiny_gpm.POSITIONS,
                 "batch_tokens": 900,
             },
         },
@@ -97,12 +97,12 @@ def test_a_build_that_is_killed_in_each_member_of_an_ensemble_has_the_bytes_of_o
     assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
 
-# What a worker says of a group ---------------------------------------------------------------------------------------
+# The results of a group ----------------------------------------------------------------------------------------------
 
 
 def texts(seed: int, longest: int) -> list[list[str]]:
     draw = random.Random(seed)
-    return [[" ".join(draw.choices(test_gpm.WORDS, k=draw.randint(1, longest))) for _ in range(4)] for _ in range(12)]
+    return [[" ".join(draw.choices(tiny_gpm.WORDS, k=draw.randint(1, longest))) for _ in range(4)] for _ in range(12)]
 
 
 def conversations(seed: int, longest: int = 30) -> list[dict[str, Any]]:
@@ -126,58 +126,89 @@ def rankings(seed: int, longest: int = 30) -> list[dict[str, Any]]:
     return [{"key": [number, 0], "source": f"q {number}", "answers": of_prompt} for number, of_prompt in made]
 
 
-def reward_model(folder: Path) -> Any:
-    return test_reward_model._RewardModel(test_reward_model.config(test_reward_model.save_model(folder))).score
+class Worker(NamedTuple):
+    """A worker without its process."""
+
+    score: Callable[[Sequence[dict[str, Any]]], Any]
+    body: Any
+    """The module of PyTorch that is given the batches."""
 
 
-def armorm(folder: Path) -> Any:
-    return test_armorm._ArmoRM(test_armorm.config(test_armorm.save_model(folder))).score
+def reward_model(folder: Path) -> Worker:
+    worker = _RewardModel(tiny_reward.config(tiny_reward.save_model(folder)))
+    return Worker(worker.score, worker._model.base_model)
 
 
-def pair_rm(folder: Path) -> Any:
-    return test_pair_rm._Ranker(test_pair_rm.config(test_pair_rm.save_ranker(folder))).rank
+def armorm(folder: Path) -> Worker:
+    worker = _ArmoRM(tiny_armorm.config(tiny_armorm.save_model(folder)))
+    return Worker(worker.score, worker._backbone)
 
 
-def gpm(folder: Path) -> Any:
-    return test_gpm._Embedder(test_gpm.config(test_gpm.save_model(folder))).embed
+def pair_rm(folder: Path) -> Worker:
+    worker = _Ranker(tiny_pair_rm.config(tiny_pair_rm.save_ranker(folder)))
+    return Worker(worker.rank, worker._model["pretrained_model"])
+
+
+def gpm(folder: Path) -> Worker:
+    worker = _Embedder(tiny_gpm.config(tiny_gpm.save_model(folder)))
+    return Worker(worker.embed, worker._model)
 
 
 KINDS = [(reward_model, conversations), (armorm, conversations), (pair_rm, rankings), (gpm, answers_to_embed)]
 
 
-def results(answering: Any, items: Sequence[dict[str, Any]]) -> dict[str, str]:
+def results(worker: Worker, items: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Key → the whole result as JSON, which writes every bit of a number."""
-    found = {json.dumps(result["key"]): json.dumps(result, sort_keys=True) for result in answering(items)}
-    assert len(found) == len(items)
-    return found
+    by_key = {json.dumps(result["key"]): json.dumps(result, sort_keys=True) for result in worker.score(items)}
+    assert len(by_key) == len(items)
+    return by_key
+
+
+def batches(worker: Worker, items: Sequence[dict[str, Any]]) -> list[list[list[int]]]:
+    """The token ids of each batch that the model is given, padding included."""
+    inputs: list[list[list[int]]] = []
+
+    def record(_module: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        inputs.append(options["input_ids"].tolist())
+
+    handle = worker.body.register_forward_pre_hook(record, with_kwargs=True)
+    try:
+        assert len(list(worker.score(items))) == len(items)
+    finally:
+        handle.remove()
+    return inputs
 
 
 @pytest.mark.parametrize(("make", "group"), KINDS, ids=[make.__name__ for make, _ in KINDS])
-def test_a_group_gets_the_same_numbers_whatever_was_scored_before(tmp_path: Path, make: Any, group: Any) -> None:
-    answering = make(tmp_path / "model")
-    first = results(answering, group(1))
+def test_a_group_gets_the_same_numbers_after_any_other_group(tmp_path: Path, make: Any, group: Any) -> None:
+    worker = make(tmp_path / "model")
+    first = results(worker, group(1))
     for longest in (3, 60):
-        results(answering, group(2, longest))
-    assert results(answering, group(1)) == first
+        results(worker, group(2, longest))
+    assert results(worker, group(1)) == first
     assert results(make(tmp_path / "again"), group(1)) == first
 
 
 @pytest.mark.parametrize(("make", "group"), KINDS, ids=[make.__name__ for make, _ in KINDS])
-def test_what_shares_its_batches_moves_the_last_digits(tmp_path: Path, make: Any, group: Any) -> None:
-    """Why groups are needed: as soon as this fails they are not, and the other tests here show nothing."""
-    answering = make(tmp_path / "model")
-    whole, half = results(answering, group(1)), results(answering, group(1)[1::2])
-    assert any(whole[key] != text for key, text in half.items())
+def test_the_batches_of_a_group_depend_on_all_of_it_and_on_nothing_else(tmp_path: Path, make: Any, group: Any) -> None:
+    """Texts that share a batch can change each other's last digits, so a group is scored as a whole."""
+    worker = make(tmp_path / "model")
+    whole = batches(worker, group(1))
+    assert len(whole) > 1
+    batches(worker, group(2, 60))
+    assert batches(worker, group(1)) == whole
+    half = batches(worker, group(1)[1::2])
+    assert any(batch not in whole for batch in half)
 
 
 @pytest.mark.model
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllm_reads_nothing_that_an_earlier_group_left_in_its_cache(tmp_path: Path) -> None:
-    folder = test_reward_model.save_model(tmp_path / "model", head_dim=32)
+    folder = tiny_reward.save_model(tmp_path / "model", head_dim=32)
     env = {**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     script = Path(__file__).parents[1] / "support" / "vllm_groups.py"
     done = subprocess.run([sys.executable, script, folder, "1,2,1"], env=env, stdout=subprocess.PIPE, check=True)
-    said = json.loads(done.stdout.splitlines()[-1])
-    first, _, again = said["cached"]
+    report = json.loads(done.stdout.splitlines()[-1])
+    first, _, again = report["cached"]
     assert 0 < first == again
-    assert said["results"][0] == said["results"][2] != said["results"][1]
+    assert report["results"][0] == report["results"][2] != report["results"][1]

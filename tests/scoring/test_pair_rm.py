@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from tiny_pair_rm import FIRST, HIDDEN, SECOND, SOURCE, WORDS, Reference, config, save_ranker
 
 from prefdata.errors import ModelError, UserError
 from prefdata.records import Answers, Candidate, Message, Prompt, Scored
@@ -19,82 +20,15 @@ from prefdata.scoring.rewards._pair_rm_worker import _Ranker
 from prefdata.scoring.rewards.pair_rm import PairRM, conversation_texts
 from prefdata.spec import Context
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # DeBERTa's module is scripted
+# DeBERTa's module is scripted
+pytestmark = [pytest.mark.usefixtures("own_cache"), pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
-SOURCE, FIRST, SECOND = "<|source|>", "<|candidate1|>", "<|candidate2|>"
-HIDDEN, TASKS = 32, 2
 Table = list[list[float | None]]
-
-
-def save_tokenizer(folder: Path) -> int:
-    """A Unigram tokenizer laid out as DeBERTa-v3's, whose normaliser is not the one that transformers would make."""
-    from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, processors
-
-    letters = "▁abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:<>?|[]"
-    specials = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
-    words = ["▁the", "▁answer", "▁is", "▁USER", "▁Response"]
-    vocabulary = [(text, 0.0) for text in specials] + [(text, -2.0) for text in words] + [(c, -9.0) for c in letters]
-    backend = Tokenizer(models.Unigram(vocabulary, unk_id=3))
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace("\n", " ")])
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    backend.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in (*specials, "[MASK]")])
-    backend.add_tokens([SOURCE, FIRST, SECOND, "<|candidate|>"])
-    backend.enable_truncation(16)  # A tokenizer is saved with what it was last used with.
-    backend.save(str(folder / "tokenizer.json"))
-    return backend.get_vocab_size()
-
-
-def save_ranker(folder: Path, *, scale: float = 1.0, **changes: Any) -> Path:
-    """Random weights under the names and in the shapes of llm-blender/PairRM-hf, with a head of two tasks."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import DebertaV2Config, DebertaV2Model
-
-    folder.mkdir(parents=True, exist_ok=True)
-    size = save_tokenizer(folder)
-    config = DebertaV2Config(
-        vocab_size=size,
-        hidden_size=HIDDEN,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        max_position_embeddings=512,
-        relative_attention=True,
-        position_buckets=16,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
-        initializer_range=0.4,
-    )
-    own = {"n_tasks": TASKS, "drop_out": 0.05, "source_prefix_id": size - 4, "cand1_prefix_id": size - 3}
-    own |= {"cand2_prefix_id": size - 2, "cand_prefix_id": size - 1}
-    (folder / "config.json").write_text(json.dumps(config.to_dict() | own | changes))
-    torch.manual_seed(3)
-    tensors = {f"pretrained_model.{name}": value for name, value in DebertaV2Model(config).state_dict().items()}
-    tensors["head_layer.1.weight"] = torch.randn(HIDDEN, 2 * HIDDEN) * 0.3
-    tensors["head_layer.1.bias"] = torch.randn(HIDDEN)
-    tensors["head_layer.4.weight"] = torch.randn(TASKS, HIDDEN) * scale
-    tensors["head_layer.4.bias"] = torch.randn(TASKS)
-    save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "model.safetensors")
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hashes of the models made here stay out of the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_ranker(tmp_path_factory.mktemp("pair_rm") / "model")
-
-
-WORDS = ["the", "answer", "is", "four", "because", "two", "and", "2", "make", "ünïcode", "ＦＵＬＬ", "ﬁne", "so", "on"]
 
 
 def tasks(n: int, *, seed: int = 0, longest: int = 30) -> list[Answers]:
@@ -107,53 +41,6 @@ def tasks(n: int, *, seed: int = 0, longest: int = 30) -> list[Answers]:
         texts = ["", *(" ".join(draw.choices(WORDS, k=draw.randint(1, longest))) for _ in range(draw.randint(0, 3)))]
         made.append(Answers(prompt, tuple(Candidate(f"p{i}", "policy", j, text) for j, text in enumerate(texts))))
     return made
-
-
-class Reference:
-    """The card of llm-blender/PairRM-hf in plain words: its tokens, DeBERTa, and its head, one row at a time."""
-
-    def __init__(self, folder: Path, source_max_length: int = 1224, candidate_max_length: int = 412) -> None:
-        from safetensors.torch import load_file
-        from transformers import DebertaV2Config, DebertaV2Model, PreTrainedTokenizerFast
-
-        self.tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"))
-        self.weights = load_file(folder / "model.safetensors")
-        config = DebertaV2Config.from_pretrained(folder)
-        self.body = DebertaV2Model(config).eval()
-        prefix = "pretrained_model."
-        self.body.load_state_dict(
-            {name.removeprefix(prefix): value for name, value in self.weights.items() if name.startswith(prefix)}
-        )
-        self.limits = source_max_length, candidate_max_length
-
-    def encode(self, text: str, limit: int) -> list[int]:
-        return list(self.tokenizer(text, max_length=limit, truncation=True)["input_ids"])
-
-    def ids(self, source: str, first: str, second: str) -> list[int]:
-        ids = self.encode(SOURCE + source, self.limits[0])
-        rest = (self.limits[0] + 2 * self.limits[1] - len(ids)) // 2
-        return ids + self.encode(FIRST + first, rest) + self.encode(SECOND + second, rest)
-
-    def logit(self, source: str, first: str, second: str) -> float:
-        import torch
-
-        ids = self.ids(source, first, second)
-        with torch.no_grad():
-            states = self.body(torch.tensor([ids])).last_hidden_state[0]
-            at = [states[ids.index(self.tokenizer.convert_tokens_to_ids(name))] for name in (SOURCE, FIRST, SECOND)]
-
-            def head(answer: Any) -> Any:
-                inner = self.weights["head_layer.1.weight"] @ torch.cat([at[0], answer])
-                inner = torch.tanh(inner + self.weights["head_layer.1.bias"])
-                return self.weights["head_layer.4.weight"] @ inner + self.weights["head_layer.4.bias"]
-
-            return float((head(at[1]) - head(at[2])).mean())
-
-    def table(self, source: str, texts: Sequence[str]) -> list[list[float]]:
-        return [
-            [0.0 if i == j else self.logit(source, first, second) for j, second in enumerate(texts)]
-            for i, first in enumerate(texts)
-        ]
 
 
 def without_a_process(_worker: str, config: dict[str, Any], items: Iterator[Any], **_: Any) -> Iterator[Any]:
@@ -203,18 +90,6 @@ def table_of(scored: Scored) -> dict[tuple[int, int], float | None]:
     found = {(one.index_a, one.index_b): one.log_odds for one in scored.comparisons}
     assert len(found) == len(scored.comparisons)
     return found
-
-
-def config(folder: Path, **options: Any) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "dtype": "float32",
-        "truncate": True,
-        "refuse_control_tokens": True,
-        "batch_tokens": 2000,
-        "source_max_length": 1224,
-        "candidate_max_length": 412,
-    } | options
 
 
 def item(source: str, *answers: str, key: int = 0) -> dict[str, Any]:
@@ -420,7 +295,7 @@ def test_a_tensor_that_is_missing_or_too_many_or_of_another_shape_is_one_clear_e
     with pytest.raises(ModelError) as caught:
         _Ranker(config(Path(changed_tensors(tmp_path / "m", change))))
     told = str(caught.value)
-    assert "lack head_layer.4.weight, have cls.bias, which is of no use" in told
+    assert "lack head_layer.4.weight, have cls.bias, which is not used" in told
     assert "have head_layer.1.bias of shape [33] for [32]" in told
 
 
@@ -438,7 +313,7 @@ def test_the_position_buffer_of_old_checkpoints_is_let_in(tmp_path: Path) -> Non
     [
         ({"source_prefix_id": 5}, "source_prefix_id = 5"),
         ({"cand2_prefix_id": None}, "cand2_prefix_id = None"),
-        ({"model_type": "bert"}, "of type 'bert', and no pair ranker"),
+        ({"model_type": "bert"}, "of type 'bert', and not a pair ranker"),
         ({"position_biased_input": True}, "2048 tokens of a prompt and two answers are more than the 512 positions"),
     ],
 )
@@ -466,6 +341,6 @@ def test_the_worker_tells_what_is_wrong_with_the_model(tmp_path: Path) -> None:
 def test_what_changes_no_result_leaves_the_identity() -> None:
     part = PairRM()
     assert part.compares == "log_odds"
-    assert part.fingerprint() == part.model_copy(update={"batch_tokens": 1}).fingerprint()
+    assert part.fingerprint() == part.replace(batch_tokens=1).fingerprint()
     for name, value in {"source_max_length": 9, "candidate_max_length": 9, "prompt_form": "{prompt}."}.items():
-        assert part.fingerprint() != part.model_copy(update={name: value}).fingerprint()
+        assert part.fingerprint() != part.replace(**{name: value}).fingerprint()

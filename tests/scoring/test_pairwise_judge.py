@@ -178,7 +178,7 @@ def test_against_a_baseline_every_other_answer_meets_its_answers_only() -> None:
     assert [score.score for score in found.scores] == [0.0, 1.0, 0.5]
     alone = one(Judge(against="teacher"), by_worth, 3, 9)
     assert [s.unscored for s in alone.scores] == ["no_comparison"] * 2
-    assert alone.scores[0].detail == "there is nobody to compare it with"
+    assert alone.scores[0].detail == "no other candidate to compare with"
 
 
 def test_neighbours_in_a_ring_meet_and_everybody_meets_equally_many() -> None:
@@ -360,7 +360,7 @@ def test_options_that_make_no_judge_are_refused(options: dict[str, Any], match: 
 
 
 def test_a_model_that_answers_twice_or_not_at_all_is_found_out() -> None:
-    twice: Callable[[Request], list[Generation]] = lambda request: by_worth(request) * 2  # noqa: E731 - beside its use
+    twice: Callable[[Request], list[Generation]] = lambda request: by_worth(request) * 2  # noqa: E731 - reads better next to its use
     with pytest.raises(ConservationError, match="was not asked"):
         one(Judge(), twice, 1, 2)
     with pytest.raises(ConservationError, match="left out 1"):

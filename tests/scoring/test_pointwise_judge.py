@@ -232,9 +232,9 @@ def test_an_expected_score_is_within_the_scale_or_there_is_none(tokens: dict[str
 @pytest.mark.parametrize(
     ("options", "match"),
     [
-        ({"lowest": 5, "highest": 5}, "no scale"),
-        ({"lowest": 5, "highest": 1}, "no scale"),
-        ({"lowest": 0, "highest": 101}, "no scale"),
+        ({"lowest": 5, "highest": 5}, "do not make a scale"),
+        ({"lowest": 5, "highest": 1}, "do not make a scale"),
+        ({"lowest": 0, "highest": 101}, "do not make a scale"),
         ({"highest": 10, "expected": True}, "one digit"),
         ({"lowest": -1, "expected": True}, "one digit"),
         ({"expected": True, "justify": True}, "bare digit"),
@@ -302,8 +302,8 @@ def test_a_judge_is_data_and_its_words_are_pinned(monkeypatch: pytest.MonkeyPatc
     judge = PointwiseJudge(generator=ChatEndpoint(model="m"), rubric="Be kind.", expected=True)
     assert TypeAdapter(AnyScorer).validate_python(judge.dump()) == judge
     changes = [{"rubric": "Be harsh."}, {"highest": 5}, {"expected": False}, {"min_mass": 0.9}]
-    assert len({judge.fingerprint(), *(judge.model_copy(update=change).fingerprint() for change in changes)}) == 5
-    faster = judge.model_copy(update={"generator": ChatEndpoint(model="m", concurrency=99)})
+    assert len({judge.fingerprint(), *(judge.replace(**change).fingerprint() for change in changes)}) == 5
+    faster = judge.replace(generator=ChatEndpoint(model="m", concurrency=99))
     assert judge.fingerprint() == faster.fingerprint()
     before = Judge().pins()
     assert before.keys() == {"generator", "rubric_sha256"}

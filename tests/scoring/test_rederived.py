@@ -10,7 +10,7 @@ from scripted import Scripted, places, says, scored_by, task, worths
 
 from prefdata.records import Comparison, Generation, Request, Score, Scored
 from prefdata.scoring import BaselineScorer, Ensemble, PairRM, PairwiseJudge
-from prefdata.scoring.rewards.pair_rm import _scored
+from prefdata.scoring.rewards.pair_rm import _from_logits
 from prefdata.spec import Context
 
 
@@ -31,7 +31,7 @@ def test_a_pair_rankers_log_odds_give_its_scores_again(seed: int) -> None:
     logits = [[draw.choice([draw.gauss(0, 3), draw.gauss(0, 3), draw.uniform(0, 1), None]) for _ in each] for _ in each]
     if seed % 2:
         logits = [[draw.gauss(0, 3) for _ in each] for _ in each]
-    said = _scored(answers, {"answers": each, "logits": logits})
+    said = _from_logits(answers, {"answers": each, "logits": logits})
     scorer = PairRM(model="nowhere")
     assert without_details(scorer.recompute(answers, said, Context(seed=5))) == without_details(said)
     for place, score in enumerate(said.scores):

@@ -14,91 +14,21 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny_reward import BOS, END, TEMPLATE, config, save_model, tasks
 
 from prefdata.errors import ModelError
-from prefdata.records import Answers, Candidate, Message, Prompt, Score
+from prefdata.records import Answers, Prompt, Score
 from prefdata.scoring import RewardModel
-from prefdata.scoring.rewards._reward_common import _A_BATCH, batches
+from prefdata.scoring.rewards._reward_common import _BATCH_COST, batches
 from prefdata.scoring.rewards._reward_worker import _load, _RewardModel
 from prefdata.spec import Context
 
-TEMPLATE = "{{ bos_token }}{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
-BOS, END = "<|bos|>", "<|end|>"
-
-
-def save_tokenizer(folder: Path, *, template: str | None = TEMPLATE) -> int:
-    """A byte-level tokenizer whose padding token is its end-of-text token, and adds a BOS to plain texts."""
-    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    names = [BOS, END, "<|user|>", "<|assistant|>", "<|system|>"]
-    backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in names])
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A", special_tokens=[(BOS, backend.token_to_id(BOS))]
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=BOS, eos_token=END, pad_token=END, model_max_length=512
-    )
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    return len(tokenizer)
-
-
-def save_model(folder: Path, *, labels: int = 1, scale: float = 1.0, head_dim: int = 8, **token_options: Any) -> Path:
-    import torch
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    size = save_tokenizer(folder, **token_options)
-    end = size - 4
-    config = LlamaConfig(
-        vocab_size=size,
-        hidden_size=4 * head_dim,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        num_labels=labels,
-        bos_token_id=size - 5,
-        eos_token_id=end,
-        pad_token_id=end,
-        initializer_range=0.3,
-    )
-    torch.manual_seed(4)
-    model = LlamaForSequenceClassification(config)
-    with torch.no_grad():
-        model.score.weight.mul_(scale)
-    model.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hashes of the models made here stay out of the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_model(tmp_path_factory.mktemp("reward") / "model")
-
-
-WORDS = ["the", "answer", "is", "four", "because", "two", "and", "two", "make", "ünïcode", "四", "and", "so", "on"]
-
-
-def tasks(n: int, *, seed: int = 0) -> list[Answers]:
-    draw = random.Random(seed)
-    made = []
-    for i in range(n):
-        messages = (Message(role="user", content=f"question {i}"),)
-        texts = ["", *(" ".join(draw.choices(WORDS, k=draw.randint(1, 40))) for _ in range(3))]
-        candidates = tuple(Candidate(f"p{i}", "policy", j, text) for j, text in enumerate(texts))
-        made.append(Answers(Prompt(f"p{i}", messages), candidates))
-    return made
 
 
 def one_by_one(folder: Path, made: Sequence[Answers], limit: int = 512) -> dict[tuple[str, int], float]:
@@ -131,17 +61,6 @@ def by_id(results: Sequence[tuple[Score, ...]]) -> dict[tuple[str, int], float |
     found = {(score.prompt_id, score.index): score.score for score in flat}
     assert len(found) == len(flat)
     return found
-
-
-def config(folder: Path, **options: Any) -> dict[str, Any]:
-    return {
-        "folder": str(folder),
-        "dtype": "float32",
-        "max_length": None,
-        "truncate": True,
-        "refuse_control_tokens": True,
-        "batch_tokens": 700,
-    } | options
 
 
 def values(worker: _RewardModel, rows: list[list[int]]) -> list[float]:
@@ -245,7 +164,7 @@ def test_an_output_that_is_not_finite_is_unscored(tmp_path: Path) -> None:
 
 def test_a_classifier_of_two_labels_is_one_clear_error(tmp_path: Path) -> None:
     part = RewardModel(model=str(save_model(tmp_path / "m", labels=2)))
-    with pytest.raises(ModelError, match="has 2 labels, a reward model has one") as caught:
+    with pytest.raises(ModelError, match="has 2 labels, but a reward model has one") as caught:
         scored(part, tasks(1))
     assert caught.value.hint
 
@@ -254,7 +173,7 @@ def test_a_language_model_is_no_reward_model(folder: Path, tmp_path: Path) -> No
     from transformers import LlamaForCausalLM
 
     LlamaForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match="is no sequence classifier but LlamaForCausalLM"):
+    with pytest.raises(ModelError, match="is not a sequence classifier but LlamaForCausalLM"):
         _load(str(tmp_path), "float32")
 
 
@@ -271,7 +190,7 @@ def test_a_checkpoint_without_its_head_is_refused_instead_of_scoring_at_random(t
 
 def test_a_tokenizer_without_a_chat_template_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no chat template"):
-        _load(str(save_model(tmp_path / "m", template=None)), "float32")
+        _RewardModel(config(save_model(tmp_path / "m", template=None)))
 
 
 def test_a_limit_beyond_the_positions_of_the_model_is_refused(folder: Path) -> None:
@@ -289,8 +208,8 @@ def test_pins_are_the_hashes_of_the_model(folder: Path, tmp_path: Path) -> None:
 
 def test_how_texts_are_batched_is_operational() -> None:
     part = RewardModel(model="owner/name")
-    assert part.fingerprint() == part.model_copy(update={"batch_tokens": 1}).fingerprint()
-    assert part.fingerprint() != part.model_copy(update={"max_length": 9}).fingerprint()
+    assert part.fingerprint() == part.replace(batch_tokens=1).fingerprint()
+    assert part.fingerprint() != part.replace(max_length=9).fingerprint()
 
 
 @given(
@@ -314,7 +233,7 @@ def test_batches_are_the_cheapest_cuts_in_the_order_of_length(lengths: list[int]
         total, start, ordered = 0.0, 0, sorted(lengths, reverse=True)
         for size in sizes:
             fits = size == 1 or size * ordered[start] <= most
-            total += size * ordered[start] + _A_BATCH if fits else math.inf
+            total += size * ordered[start] + _BATCH_COST if fits else math.inf
             start += size
         return total
 

@@ -1,4 +1,4 @@
-"""What was published beside comparisons and texts, and does not follow from them, is named."""
+"""Published scores that do not follow from the comparisons and texts next to them are named."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import judging
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import test_judge_build
-from test_gpm import save_model
-from test_pair_rm import save_ranker
-from test_pair_rm_build import recipe, write_tables
+from answers_table import recipe, write_tables
+from tiny_gpm import save_model
+from tiny_pair_rm import save_ranker
 
 from prefdata.flow.build import build
 from prefdata.publish.manifest import write_manifest
 from prefdata.recipe import Recipe
 from prefdata.tables.schemas import write_parquet
-from prefdata.verification import Mismatch, Report, verify_dataset
+from prefdata.verification import Mismatch, Report, verify
 
 ANSWERS = "candidates/train-00000-of-00001.parquet"
 COMPARISONS = "comparisons/train-00000-of-00001.parquet"
@@ -45,7 +45,7 @@ def scorers(folder: Path) -> Iterator[tuple[str, Recipe]]:
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The dataset folder of each scorer; nobody changes it."""
+    """The dataset folder of each scorer; no test changes it."""
     folder = tmp_path_factory.mktemp("scored")
     found = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -54,8 +54,8 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         write_tables()
         for name, made in scorers(folder):
             found[name] = build(made, folder / name, shard_size=4).dataset
-        with test_judge_build.judging(dict.fromkeys((2, 7), test_judge_build.BROKEN[0])) as server:
-            judge = test_judge_build.recipe(folder, {"kind": "pairwise_judge"}, server)
+        with judging.judging(dict.fromkeys((2, 7), judging.BROKEN[0])) as server:
+            judge = judging.recipe(folder, {"kind": "pairwise_judge"}, server)
             found["judge"] = build(judge, folder / "judge", shard_size=4).dataset
     return found
 
@@ -67,7 +67,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 @pytest.mark.parametrize("name", [*DERIVED, "baseline", "plain", "length_debiased", "ensemble"])
 def test_a_build_of_each_scorer_verifies(datasets: dict[str, Path], name: str) -> None:
-    report = verify_dataset(datasets[name])
+    report = verify(datasets[name])
     assert (report.mismatches, report.not_checked) == ([], [])
     assert "every score and comparison, as far as one follows from another or from the answers" in report.checked
 
@@ -98,7 +98,7 @@ def planted(dataset: Path, folder: Path, plant: Plant) -> tuple[Report, tuple[st
     for name, table in tables.items():
         write_parquet(copy / name, pa.Table.from_pylist(lists[name], table.schema))
     write_manifest(copy)
-    return verify_dataset(copy, keep=None), expected
+    return verify(copy, keep=None), expected
 
 
 def told(report: Report, what: str, prompt_id: str | None, candidate: str | None) -> list[Mismatch]:
@@ -268,7 +268,7 @@ def test_cells_without_a_value_are_mismatches_and_no_traceback(
         changed[place][column] = None
         write_parquet(copy / table, pa.Table.from_pylist(changed, before.schema))
         write_manifest(copy)
-        assert not verify_dataset(copy).holds, column
+        assert not verify(copy).holds, column
 
 
 def test_an_ensembles_comparisons_are_of_every_two_answers(datasets: dict[str, Path], tmp_path: Path) -> None:
@@ -304,12 +304,12 @@ def test_the_counts_of_comparisons_and_the_stages_that_tell_are_checked(
         change(value)
         file.write_text(json.dumps(value), "utf-8")
         write_manifest(copy)
-        report = verify_dataset(copy, keep=None)
+        report = verify(copy, keep=None)
         assert set(report.counts) == {"scoring"}
         assert field in [found.field for found in report.mismatches]
     file.unlink()
     write_manifest(copy)
-    assert [(found.what, found.where) for found in verify_dataset(copy).mismatches] == [("file", "scoring.json")]
+    assert [(found.what, found.where) for found in verify(copy).mismatches] == [("file", "scoring.json")]
 
 
 def test_scores_that_another_version_of_the_code_made_are_not_made_again(
@@ -320,7 +320,7 @@ def test_scores_that_another_version_of_the_code_made_are_not_made_again(
     lock["parts"]["scores"]["packages"]["prefdata"] = "0.0.7"
     (copy / "prefdata.lock.json").write_text(json.dumps(lock), "utf-8")
     write_manifest(copy)
-    report = verify_dataset(copy)
+    report = verify(copy)
     assert report.mismatches == []
     [note] = report.not_checked
     assert "0.0.7" in note
@@ -338,7 +338,7 @@ def test_the_line_through_corrected_scores_is_what_was_left_of_it(
     made = build(recipe(scores, {"kind": "best_vs_worst"}), "build", shard_size=4).dataset
     fitted = json.loads((made / "scoring.json").read_text("utf-8"))["scores"]["fitted"]
     assert fitted["slope"] > 0
-    report = verify_dataset(made)
+    report = verify(made)
     assert (report.mismatches, report.not_checked) == ([], [])
 
     table = pq.ParquetFile(made / ANSWERS).read()
@@ -347,7 +347,7 @@ def test_the_line_through_corrected_scores_is_what_was_left_of_it(
     row["score"] += 1e-7
     write_parquet(made / ANSWERS, pa.Table.from_pylist(changed, table.schema))
     write_manifest(made)
-    report = verify_dataset(made)
+    report = verify(made)
     assert set(report.counts) == {"scoring"}
     assert "scores.fitted.slope" in [found.field for found in report.mismatches]
 
@@ -355,7 +355,7 @@ def test_the_line_through_corrected_scores_is_what_was_left_of_it(
         rewritten = {"scores": {"fitted": {**fitted, "slope": wrong}}}
         (made / "scoring.json").write_text(json.dumps(rewritten), "utf-8")
         write_manifest(made)
-        assert verify_dataset(made).counts["scoring"] >= 1
+        assert verify(made).counts["scoring"] >= 1
 
 
 @pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf, 1e300])

@@ -80,7 +80,7 @@ def test_rows_are_cut_where_their_group_parts_and_keep_a_token() -> None:
     rows = [[*shared, 7, 8], [*shared, 9], shared, [5, 6], [5, 6, 7]]
     prefixes, cuts = _split(rows, ["a", "a", "a", "b", "b"])
     assert prefixes == [shared[:19]]
-    assert [(cut.place, cut.prefix, cut.rest) for cut in cuts] == [
+    assert [(cut.row, cut.prefix, cut.rest) for cut in cuts] == [
         (0, 0, [19, 7, 8]),
         (1, 0, [19, 9]),
         (2, 0, [19]),
@@ -106,4 +106,4 @@ def test_rows_are_cut_where_their_group_parts_and_keep_a_token() -> None:
 def test_only_causal_models_that_see_everything_share(changes: dict[str, Any], fits: bool) -> None:
     from types import SimpleNamespace
 
-    assert SharedPrefix.fits(SimpleNamespace(**{"model_type": "llama", **changes})) is fits
+    assert SharedPrefix.supports(SimpleNamespace(**{"model_type": "llama", **changes})) is fits

@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import xxhash
+
 from prefdata.spec import derive_seed
 
 Row = dict[str, Any]
@@ -67,9 +69,10 @@ def why_ineligible(row: Row, admit: Sequence[str]) -> str | None:
 
 
 def place(row: Row) -> tuple[Any, ...]:
-    """The total order: source, index, response, ascending, nulls first; then the score, for repeated rows."""
-    source, index = row["source"], row["index"]
-    return (source is not None, source or "", index is not None, index or 0, row["response"] or "", row["score"] or 0.0)
+    """The total order: source, index, digest of the text, ascending, nulls first; then the score, for repeated rows."""
+    source, index, text = row["source"], row["index"], row["response"]
+    digest = -1 if text is None else xxhash.xxh3_64_intdigest(text.encode())
+    return (source is not None, source or "", index is not None, index or 0, digest, row["score"] or 0.0)
 
 
 def pick(pool: list[Row], *keys: tuple[str, KeyFunction]) -> Picked:
@@ -235,7 +238,7 @@ def custom(eligible: list[Row], options: Options) -> list[tuple[Picked, Picked]]
     pool = admitted(eligible, options["chosen"], None)
     if not pool:
         raise NoPairError("no_chosen")
-    takes = [options.get(f"take_{side}", 1) for side in ("chosen", "rejected")]
+    takes = [options.get(f"n_{side}", 1) for side in ("chosen", "rejected")]
     if takes == [1, 1]:
         chosen = pick(pool, *keys(options["chosen"], None))
         pool = admitted(worse_than(chosen.row, eligible), options["rejected"], chosen.row)

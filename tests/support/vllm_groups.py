@@ -1,4 +1,4 @@
-"""Scores groups with the worker of vLLM in this process, and tells how many tokens came from vLLM's cache."""
+"""Scores groups with the worker of vLLM in this process, and prints how many tokens came from vLLM's cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from test_reward_model import config, tasks
+from tiny_reward import config, tasks
 
 from prefdata.scoring.rewards._reward_vllm_worker import _VLLMRewardModel
 

@@ -92,7 +92,7 @@ WRONG_TEXT = {
     "torn.jsonl": (b'{"a": 1}\n{"a": ', "line 2: not JSON: Expecting value at character 7"),
     "array.json": (b'[{"a": 1}]\n', "line 1: a JSON object is expected, found list"),
     "number.jsonl": (b'{"a": 1}\n\n7\n', "line 3: a JSON object is expected, found int"),
-    "twice.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: not JSON that can be kept: the key 'a' stands twice"),
+    "twice.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: not JSON that can be kept: the key 'a' occurs twice"),
     "deep.jsonl": (b'{"a": ' + b"[" * 100_000 + b"\n", "line 1: not JSON"),
     "digits.jsonl": (b'{"a": ' + b"1" * 5000 + b"}\n", "line 1: not JSON that can be kept"),
     "half.jsonl": (b'{"a": 1}\n{"a": {"b": ["\\ud800"]}}\n', "line 2: the escape \\ud800 is half of a surrogate pair"),

@@ -12,7 +12,7 @@ from prefdata.flow.build import build
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory):
-    """A build of three shards; nobody changes it."""
+    """Builds three shards; no test changes them."""
     work, before = tmp_path_factory.mktemp("built"), Path.cwd()
     write_tables(work)
     os.chdir(work)

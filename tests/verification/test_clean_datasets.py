@@ -1,4 +1,4 @@
-"""A dataset that nobody changed verifies, however it was made and however it is read."""
+"""An unchanged dataset verifies, however it was made and however it is read."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from forgery import recipe, rewrite, rows, with_hashes_made_again, write_tables
 from prefdata.errors import InputError
 from prefdata.flow.build import build
 from prefdata.tables.schemas import ANSWERS
-from prefdata.verification import _tables, verify_dataset
+from prefdata.verification import _tables, verify
 
 
 def test_a_build_verifies_whole(built, dataset):
     for where in (built, dataset):
-        report = verify_dataset(where)
+        report = verify(where)
         assert (report.holds, report.not_checked, report.mismatches) == (True, [], [])
-        assert "every pair, split and drop, made again from the answers" in report.checked
+        assert "every pair, split and drop, rebuilt from the answers" in report.checked
 
 
 def test_the_fixture_has_something_of_everything(dataset):
@@ -39,7 +39,7 @@ def test_the_fixture_has_something_of_everything(dataset):
 def test_where_rows_are_cut_makes_no_difference(dataset, monkeypatch, batch, chunk):
     monkeypatch.setattr(_tables, "_BATCH", batch)
     monkeypatch.setattr(_tables, "_CHUNK", chunk)
-    assert verify_dataset(dataset).holds
+    assert verify(dataset).holds
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_other_rules_and_splits_verify(tmp_path, monkeypatch, changes):
     monkeypatch.chdir(tmp_path)
     made = build(recipe(**changes), "build")
     assert made.ledger["pairs"] > 10
-    report = verify_dataset("build")
+    report = verify("build")
     assert (report.mismatches, report.not_checked) == ([], [])
 
 
@@ -73,16 +73,16 @@ def test_the_manifest_lists_every_other_file_as_it_is(dataset):
 
 def test_the_answers_are_published_sorted_with_features_beside_the_default_configuration(dataset):
     file = dataset / "candidates/train-00000-of-00001.parquet"
-    found = rows(file)
+    table_rows = rows(file)
     assert pq.read_schema(file).names == ANSWERS.names
-    keys = [(row["prompt_id"], row["source"], row["index"]) for row in found]
+    keys = [(row["prompt_id"], row["source"], row["index"]) for row in table_rows]
     assert keys == sorted(keys)
-    assert len({row["prompt_id"] for row in found}) == 57
-    assert all((row["score"] is None) == (row["unscored"] is not None) for row in found)
-    assert {row["unscored"] for row in found} == {None, "missing"}
+    assert len({row["prompt_id"] for row in table_rows}) == 57
+    assert all((row["score"] is None) == (row["unscored"] is not None) for row in table_rows)
+    assert {row["unscored"] for row in table_rows} == {None, "missing"}
     assert all(
         hashlib.sha256(row["prompt"][0]["content"].encode()).hexdigest() == row["prompt_id"] and len(row["prompt"]) == 1
-        for row in found
+        for row in table_rows
     )
     program = """
 import json, sys
@@ -101,7 +101,7 @@ print(json.dumps([{n: len(pairs[n]) for n in pairs}, {n: [len(answers[n]), answe
     assert done.returncode == 0, done.stderr
     pairs, answers = json.loads(done.stdout.splitlines()[-1])
     assert pairs == {name: len(rows(dataset / f"data/{name}-00000-of-00001.parquet")) for name in ("train", "test")}
-    assert answers == {"train": [len(found), ANSWERS.names]}
+    assert answers == {"train": [len(table_rows), ANSWERS.names]}
 
 
 def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
@@ -110,17 +110,17 @@ def test_a_dataset_without_its_answers_is_checked_as_far_as_that_goes(dataset):
     config = "- config_name: candidates\n  data_files:\n  - split: train\n    path: candidates/train-*.parquet\n"
     assert config in card
     (dataset / "README.md").write_text(card.replace(config, ""), "utf-8")
-    report = verify_dataset(with_hashes_made_again(dataset))
+    report = verify(with_hashes_made_again(dataset))
     assert report.mismatches == []
-    assert any("no answers that could be used" in what for what in report.not_checked)
+    assert any("no usable answers" in what for what in report.not_checked)
 
     rewrite(dataset / "data/train-00000-of-00001.parquet", lambda table: table[0].update(length_chosen=1))
-    report = verify_dataset(with_hashes_made_again(dataset))
-    assert [(found.what, found.field) for found in report.mismatches] == [("field", "length_chosen")]
+    report = verify(with_hashes_made_again(dataset))
+    assert [(table_rows.what, table_rows.field) for table_rows in report.mismatches] == [("field", "length_chosen")]
 
 
 def test_what_is_no_dataset_is_one_message(tmp_path):
     (tmp_path / "file").write_text("x")
     for where in (tmp_path, tmp_path / "file", tmp_path / "nowhere", "no where/at all"):
         with pytest.raises(InputError):
-            verify_dataset(where)
+            verify(where)

@@ -1,4 +1,4 @@
-"""Whatever is changed in a published dataset is found and named, with and without hashes made again."""
+"""Every change of a published dataset is reported, with and without recomputed hashes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from prefdata.flow.lock import locked_parts
 from prefdata.publish.card.text import ledger_table
 from prefdata.scoring import GivenScores
 from prefdata.spec import derive_seed
-from prefdata.verification import verify_dataset
+from prefdata.verification import verify
 
 TRAIN = "data/train-00000-of-00001.parquet"
 TEST = "data/test-00000-of-00001.parquet"
@@ -98,9 +98,9 @@ def change_ineligible(folder: Path) -> str:
     def change(table):
         next(row for row in table if row["reason"] == "unscored")["reason"] = "blank"
 
-    found = next(row for row in rows(folder / "drops_candidates.parquet") if row["reason"] == "unscored")
+    dropped = next(row for row in rows(folder / "drops_candidates.parquet") if row["reason"] == "unscored")
     rewrite(folder / "drops_candidates.parquet", change)
-    return found["prompt_id"]
+    return dropped["prompt_id"]
 
 
 def change_answers_score(folder: Path) -> str:
@@ -132,7 +132,7 @@ def change_ledger(folder: Path) -> str:
 
 
 def change_rule(folder: Path) -> str:
-    rewrite_json(folder / "recipe.json", lambda found: found["pairs"].update(length="words"))
+    rewrite_json(folder / "recipe.json", lambda dropped: dropped["pairs"].update(length="words"))
     return ""
 
 
@@ -201,19 +201,19 @@ def test_each_change_is_found_and_named(dataset, plant):
     prompt_id = plant(dataset)
     what, field, where = PLANTED[plant]
 
-    plain = verify_dataset(dataset, keep=None)
-    hidden = verify_dataset(with_hashes_made_again(dataset), keep=None)
+    plain = verify(dataset, keep=None)
+    hidden = verify(with_hashes_made_again(dataset), keep=None)
 
     assert plain.counts["manifest"] >= 1
     assert hidden.counts["manifest"] == 0
     for report in (plain, hidden):
         assert not report.holds
         assert [
-            found
-            for found in report.mismatches
-            if (found.what, found.field, found.where) == (what, field, where)
-            and (not prompt_id or found.prompt_id == prompt_id)
-            and found.expected != found.found
+            dropped
+            for dropped in report.mismatches
+            if (dropped.what, dropped.field, dropped.where) == (what, field, where)
+            and (not prompt_id or dropped.prompt_id == prompt_id)
+            and dropped.expected != dropped.found
         ]
 
 
@@ -231,11 +231,11 @@ def test_no_column_of_a_pair_can_be_changed(dataset):
         if value is None and name.startswith("model"):
             other = "a model"
         rewrite(dataset / TRAIN, lambda table, name=name, other=other: table[0].update({name: other}))
-        report = verify_dataset(with_hashes_made_again(dataset), keep=None)
+        report = verify(with_hashes_made_again(dataset), keep=None)
         if name in ("prompt_id", "pair_index"):
             assert report.counts["pair"] == 2
         else:
-            assert [(found.what, found.field) for found in report.mismatches] == [("field", name)]
+            assert [(dropped.what, dropped.field) for dropped in report.mismatches] == [("field", name)]
         (dataset / TRAIN).write_bytes(before)
 
 
@@ -261,7 +261,7 @@ def test_without_the_answers_much_is_still_found(dataset, plant, what):
     else:
         plant(dataset)
     (dataset / ANSWERS).unlink()
-    report = verify_dataset(with_hashes_made_again(dataset), keep=None)
+    report = verify(with_hashes_made_again(dataset), keep=None)
     assert report.counts[what] >= 1
 
 
@@ -271,10 +271,10 @@ def test_the_sum_of_samplers_that_name_answers_by_model_is_counted_again(tmp_pat
     samplers = [{**sampler.dump(), "source": "model", "model_column": "model"} for sampler in recipe().candidates]
     where = build(recipe(candidates=samplers), "build").dataset
     assert {row["source"] for row in rows(where / ANSWERS)} == {"policy-0", "policy-1", "teacher-0"}
-    assert verify_dataset(where).mismatches == []
+    assert verify(where).mismatches == []
     rewrite_json(where / "ledger.json", lambda ledger: ledger["stages"][1].update({"in": 1, "out": 1}))
-    report = verify_dataset(with_hashes_made_again(where))
-    assert any(found.expected.startswith("'2") and found.what == "ledger" for found in report.mismatches)
+    report = verify(with_hashes_made_again(where))
+    assert any(dropped.expected.startswith("'2") and dropped.what == "ledger" for dropped in report.mismatches)
 
 
 def test_the_place_where_a_judge_saw_an_answer_is_found_again_for_the_audit(tmp_path, monkeypatch):
@@ -288,14 +288,14 @@ def test_the_place_where_a_judge_saw_an_answer_is_found_again_for_the_audit(tmp_
     where = build(recipe(), "build").dataset
     audit = json.loads((where / "audit.json").read_text("utf-8"))
     assert audit["counts"]["score_place_groups"] > 20
-    assert verify_dataset(where).mismatches == []
-    rewrite_json(where / "audit.json", lambda found: found["measures"].update(score_place_correlation=0.0))
-    (found,) = (each for each in verify_dataset(where).mismatches if each.what != "manifest")
-    assert found.field == "measures.score_place_correlation"
+    assert verify(where).mismatches == []
+    rewrite_json(where / "audit.json", lambda dropped: dropped["measures"].update(score_place_correlation=0.0))
+    (dropped,) = (each for each in verify(where).mismatches if each.what != "manifest")
+    assert dropped.field == "measures.score_place_correlation"
 
     rewrite(where / ANSWERS, lambda table: table[0].update(response=None))
     rewrite(where / ANSWERS, lambda table: table[9].update(prompt=[{"role": "user", "content": None}]))
-    assert verify_dataset(with_hashes_made_again(where), keep=None).counts["answer"] == 1
+    assert verify(with_hashes_made_again(where), keep=None).counts["answer"] == 1
 
 
 def test_a_filled_pair_is_made_again_too(tmp_path, monkeypatch):
@@ -303,25 +303,25 @@ def test_a_filled_pair_is_made_again_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     backfill = {"kind": "published_pairs", "name": "published", "path": "published.jsonl"}
     where = build(recipe(backfill=backfill), "build").dataset
-    place = next(n for n, row in enumerate(rows(where / TRAIN)) if row["source_rejected"] == "published")
-    rewrite(where / TRAIN, lambda table: table[place]["rejected"][0].update(content="worse"))
-    (found,) = verify_dataset(with_hashes_made_again(where)).mismatches
-    assert (found.field, found.prompt_id) == ("rejected", rows(where / TRAIN)[place]["prompt_id"])
+    position = next(n for n, row in enumerate(rows(where / TRAIN)) if row["source_rejected"] == "published")
+    rewrite(where / TRAIN, lambda table: table[position]["rejected"][0].update(content="worse"))
+    (dropped,) = verify(with_hashes_made_again(where)).mismatches
+    assert (dropped.field, dropped.prompt_id) == ("rejected", rows(where / TRAIN)[position]["prompt_id"])
 
 
 def test_the_manifest_names_exactly_the_files_that_changed(dataset):
     change_text(dataset)
     change_ledger(dataset)
-    report = verify_dataset(dataset, keep=None)
-    assert {found.where for found in report.mismatches if found.what == "manifest"} == {TRAIN, "ledger.json"}
+    report = verify(dataset, keep=None)
+    assert {dropped.where for dropped in report.mismatches if dropped.what == "manifest"} == {TRAIN, "ledger.json"}
 
 
 def test_one_change_is_one_mismatch(dataset):
     prompt_id = change_text(dataset)
-    report = verify_dataset(with_hashes_made_again(dataset))
-    (found,) = report.mismatches
-    assert (found.prompt_id, found.field, found.where) == (prompt_id, "chosen", "data/")
-    assert eval(found.found)[0]["content"] == eval(found.expected)[0]["content"] + "."
+    report = verify(with_hashes_made_again(dataset))
+    (dropped,) = report.mismatches
+    assert (dropped.prompt_id, dropped.field, dropped.where) == (prompt_id, "chosen", "data/")
+    assert eval(dropped.found)[0]["content"] == eval(dropped.expected)[0]["content"] + "."
 
 
 def test_a_forger_who_makes_lock_card_and_hashes_anew_is_told_by_the_pairs_alone(dataset):
@@ -337,7 +337,7 @@ def test_a_forger_who_makes_lock_card_and_hashes_anew_is_told_by_the_pairs_alone
     (dataset / "prefdata.lock.json").write_text(json.dumps(lock), "utf-8")
     (dataset / "recipe.json").write_text(json.dumps(forged.dump()), "utf-8")
     (dataset / "README.md").write_text(card, "utf-8")
-    report = verify_dataset(with_hashes_made_again(dataset), keep=None)
+    report = verify(with_hashes_made_again(dataset), keep=None)
     assert report.counts["field"] > 0
     assert set(report.counts) <= {"field", "audit"}
 
@@ -360,5 +360,5 @@ def test_a_forger_who_drops_a_pair_and_counts_again_is_told_by_the_answers(datas
     after = ledger_table(json.loads((dataset / "ledger.json").read_text("utf-8")))
     card = (dataset / "README.md").read_text("utf-8").replace(before, after)
     (dataset / "README.md").write_text(card, "utf-8")
-    report = verify_dataset(with_hashes_made_again(dataset), keep=None)
-    assert {(found.what, found.prompt_id) for found in report.mismatches} >= {("pair", gone), ("drop", gone)}
+    report = verify(with_hashes_made_again(dataset), keep=None)
+    assert {(dropped.what, dropped.prompt_id) for dropped in report.mismatches} >= {("pair", gone), ("drop", gone)}

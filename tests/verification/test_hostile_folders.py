@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from forgery import recipe, rewrite, rewrite_json, with_hashes_made_again
 
-from prefdata.verification import _folder, verify_dataset
+from prefdata.verification import _folder, verify
 
 TRAIN = "data/train-00000-of-00001.parquet"
 ANSWERS = "candidates/train-00000-of-00001.parquet"
 
 
 def kinds(folder):
-    report = verify_dataset(with_hashes_made_again(folder), keep=None)
+    report = verify(with_hashes_made_again(folder), keep=None)
     assert not report.holds
     json.dumps(report.as_json(), ensure_ascii=False).encode()
     return report.counts
@@ -29,7 +29,7 @@ def test_a_link_out_of_the_folder_is_not_followed(dataset, tmp_path):
     for name in ("ledger.json", "recipe.json", TRAIN):
         (dataset / name).unlink()
         (dataset / name).symlink_to(secret)
-    report = verify_dataset(dataset, keep=None)
+    report = verify(dataset, keep=None)
     assert report.counts["link"] == 3
     assert "hunter2" not in json.dumps(report.as_json())
 
@@ -38,8 +38,10 @@ def test_links_to_folders_loops_and_pipes_end(dataset, tmp_path):
     (dataset / "loop").symlink_to(dataset)
     (dataset / "itself").symlink_to("itself")
     os.mkfifo(dataset / "audit.json.pipe")
-    report = verify_dataset(dataset, keep=None)
-    assert {found.where for found in report.mismatches if found.what in ("link", "file")} >= {
+    report = verify(dataset, keep=None)
+    assert {
+        mismatch_kinds.where for mismatch_kinds in report.mismatches if mismatch_kinds.what in ("link", "file")
+    } >= {
         "loop",
         "itself",
         "audit.json.pipe",
@@ -77,13 +79,13 @@ def test_a_document_that_is_too_large_is_not_read(dataset, monkeypatch):
     monkeypatch.setattr(_folder, "_DOCUMENT_BYTES", 1000)
     with (dataset / "recipe.json").open("r+b") as file:
         file.truncate(10_000_000_000)
-    found = kinds_without_hashing(dataset, monkeypatch)
-    assert found["document"] >= 1
+    mismatch_kinds = kinds_without_hashing(dataset, monkeypatch)
+    assert mismatch_kinds["document"] >= 1
 
 
 def kinds_without_hashing(folder, monkeypatch):
     monkeypatch.setattr(_folder, "manifest_entry", lambda path: {})
-    return verify_dataset(folder).counts
+    return verify(folder).counts
 
 
 @pytest.mark.parametrize("name", [TRAIN, ANSWERS, "drops.parquet", "drops_candidates.parquet"])
@@ -153,12 +155,15 @@ def test_a_rule_of_python_code_does_not_run(dataset, prefdata, tmp_path, monkeyp
     ran = tmp_path / "ran"
     for folder in (dataset, dataset / "data"):
         (folder / "evil.py").write_text(f"open({str(ran)!r}, 'w')\ndef rule(frame):\n    return frame\n")
-    rewrite_json(dataset / "recipe.json", lambda found: found.update(pairs={"kind": "python", "path": "evil:rule"}))
-    said = prefdata("verify", dataset)
-    assert said.code == 2
-    assert "--allow-code" in said.err
-    said = prefdata("verify", dataset, "--allow-code")
-    assert said.code == 2
+    rewrite_json(
+        dataset / "recipe.json",
+        lambda mismatch_kinds: mismatch_kinds.update(pairs={"kind": "python", "path": "evil:rule"}),
+    )
+    result = prefdata("verify", dataset)
+    assert result.code == 2
+    assert "--allow-code" in result.err
+    result = prefdata("verify", dataset, "--allow-code")
+    assert result.code == 2
     assert not ran.exists()
 
 
@@ -173,9 +178,9 @@ def test_python_code_that_is_allowed_runs_if_it_is_the_code_that_was_pinned(pref
     (tmp_path / "recipe.json").write_text(json.dumps(recipe(pairs=rule).dump()))
     assert prefdata("build", "recipe.json", "--out", "build", "--allow-code", "--json").code == 0
     assert prefdata("verify", "build").code == 2
-    said = prefdata("verify", "build", "--allow-code")
-    assert (said.code, said.err) == (0, "")
+    result = prefdata("verify", "build", "--allow-code")
+    assert (result.code, result.err) == (0, "")
     (tmp_path / "my_code.py").write_text(code + "# changed\n")
-    said = prefdata("verify", "build", "--allow-code")
-    assert said.code == 1
-    assert "rule_pins" in said.out
+    result = prefdata("verify", "build", "--allow-code")
+    assert result.code == 1
+    assert "rule_pins" in result.out

@@ -14,10 +14,10 @@ TRAIN = "data/train-00000-of-00001.parquet"
 
 
 def test_it_ends_with_0_when_all_holds(dataset, prefdata):
-    said = prefdata("verify", dataset)
-    assert (said.code, said.err) == (0, "")
-    assert said.out.splitlines()[-1] == "Everything that was checked holds."
-    assert "checked      ledger, counted again" in said.out
+    result = prefdata("verify", dataset)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.splitlines()[-1] == "Everything that was checked holds."
+    assert "checked      ledger, recounted" in result.out
 
 
 def test_it_ends_with_1_on_a_mismatch_and_shows_the_first_ones_of_all(dataset, prefdata):
@@ -26,41 +26,41 @@ def test_it_ends_with_1_on_a_mismatch_and_shows_the_first_ones_of_all(dataset, p
             row["score_chosen"] += 1
 
     rewrite(dataset / TRAIN, change)
-    said = prefdata("verify", dataset)
-    assert (said.code, said.err) == (1, "")
+    result = prefdata("verify", dataset)
+    assert (result.code, result.err) == (1, "")
     # The manifest's hash, and its size unless the compressed file happens to be as long.
-    count, listed = len(rows(dataset / TRAIN)), said.out.count("manifest: ")
+    count, listed = len(rows(dataset / TRAIN)), result.out.count("manifest: ")
     assert listed in (1, 2)
-    assert said.out.splitlines()[-1] == f"{count + listed} mismatches: field {count}, manifest {listed}"
-    assert f"... and {count + listed - 20} more; --json shows all" in said.out
-    assert said.out.count("expected") == 20
-    said = prefdata("verify", dataset, "--json")
-    assert said.code == 1
-    told = json.loads(said.out)
-    assert len(told["mismatches"]) == count + listed
-    assert told["counts"] == {"field": count, "manifest": listed}
+    assert result.out.splitlines()[-1] == f"{count + listed} mismatches: field {count}, manifest {listed}"
+    assert f"... and {count + listed - 20} more; --json shows all" in result.out
+    assert result.out.count("expected") == 20
+    result = prefdata("verify", dataset, "--json")
+    assert result.code == 1
+    report = json.loads(result.out)
+    assert len(report["mismatches"]) == count + listed
+    assert report["counts"] == {"field": count, "manifest": listed}
 
 
 def test_texts_of_the_data_can_not_write_to_the_terminal(dataset, prefdata):
     rewrite(dataset / TRAIN, lambda table: table[0].update(prompt_id="\x1b[2J\u202e", source_chosen="\x1b[31m"))
-    said = prefdata("verify", dataset)
-    assert said.code == 1
-    assert "\x1b" not in said.out
-    assert "\u202e" not in said.out
+    result = prefdata("verify", dataset)
+    assert result.code == 1
+    assert "\x1b" not in result.out
+    assert "\u202e" not in result.out
 
 
 def test_mistakes_end_with_2(prefdata, tmp_path):
     for arguments in (["nowhere"], [tmp_path], [tmp_path / "a" / "b"]):
-        said = prefdata("verify", *arguments)
-        assert (said.code, said.out) == (2, "")
-        assert "Traceback" not in said.err
+        result = prefdata("verify", *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert "Traceback" not in result.err
 
 
 @pytest.fixture
 def hub(tmp_path):
-    found = MiniHub(tmp_path / "hub").start()
-    yield found
-    found.stop()
+    server = MiniHub(tmp_path / "hub").start()
+    yield server
+    server.stop()
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

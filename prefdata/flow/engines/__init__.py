@@ -1,1 +1,1 @@
-"""Engines: how the tasks of a stage are carried out and its shards written."""
+"""Engines: how stage jobs are carried out. Each is one file with one function `carry_out(job, context)`."""

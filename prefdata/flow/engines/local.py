@@ -1,8 +1,9 @@
-"""The local engine: streams the tasks of all pending shards through one worker, and writes shards as they complete.
+"""The local engine: carries a stage job out in this process.
 
-The worker (a sampler or scorer) sees one endless stream, so a model stays busy across shard borders. Every result is
-journalled the moment it is known; a shard is written once all its results are there, by a thread of its own: meanwhile
-results are taken and tasks are handed out, however long a table takes to be encoded or a disk to be written.
+The tasks of all pending shards are streamed through one worker. The worker (a sampler or scorer) sees one endless
+stream, so a model stays busy across shard borders. Every result is journalled the moment it is known. A shard is
+written once all its results are there, by a thread of its own: meanwhile results are taken and tasks are handed out,
+however long a table takes to be encoded or a disk to be written.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import chain
 from typing import Generic, TypeVar
 
 from prefdata.errors import ConservationError
+from prefdata.flow.jobs import ShardJob, StageJob, TaskJob, WholeJob
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import Journal, StageFolder
-from prefdata.spec import JSON
+from prefdata.flow.store import Journal
+from prefdata.spec import JSON, Context
 
-__all__ = ["Work", "run_stage"]
+__all__ = ["carry_out", "run_tasks"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -32,28 +33,63 @@ _SYNC_SECONDS = 1.0
 _BACKLOG = 8
 
 
-@dataclass(frozen=True)
-class Work(Generic[Task, Result]):
-    """What a stage does with the tasks of its shards."""
+def carry_out(job: StageJob, context: Context) -> None:
+    """Carries out what no earlier run has finished of a stage, and marks the stage as finished.
 
-    tasks: Callable[[int], Sequence[Task]]
-    """The tasks of a shard, in the order in which they are asked."""
-    key_of_task: Callable[[Task], str]
-    """Unique within the stage."""
-    run: Callable[[Iterable[Task]], Iterator[Result]]
-    """Carries tasks out, each exactly once, in any order."""
-    key_of_result: Callable[[Result], str]
-    """The key of the task that a result answers."""
-    dump: Callable[[Result], JSON]
-    """A result as JSON, for the journal."""
-    load: Callable[[JSON], Result]
-    """Back from JSON."""
-    write: Callable[[int, Sequence[Result]], None]
-    """Writes a complete shard; results come in the order of its tasks. Called from another thread, one at a time."""
-    count: Callable[[Result], int] = lambda _result: 1
-    """What a result counts in the progress."""
-    check: Callable[[Task, Result], None] = lambda _task, _result: None
-    """Raises `ConservationError` for a result that doesn't account for its task, before it is journalled."""
+    Args:
+        job: the stage's work.
+        context: of the job's part: see `StageJob.context`.
+
+    Raises:
+        ConservationError: rows went missing, or a worker left a task unanswered or answered one twice.
+        UserError: what the part raises; what was finished so far is kept.
+    """
+    job.folder.create()
+    if isinstance(job, WholeJob):
+        report = job.run(context)
+    elif isinstance(job, ShardJob):
+        report = _carry_out_shards(job)
+    elif isinstance(job, TaskJob):
+        with Progress.of(job.name, job.total, job.unit) as progress:
+            run_tasks(job, context, progress)
+        report = job.report()
+    else:
+        raise TypeError(f"a {type(job).__name__} is not a job that this engine knows")
+    job.folder.finish(report)
+
+
+def _carry_out_shards(job: ShardJob) -> JSON:
+    job = job.prepared()
+    for shard in job.tables.shards:
+        if not job.folder.shard(shard).exists():
+            job.make(shard)
+    return job.report()
+
+
+def run_tasks(job: TaskJob[Task, Result], context: Context, progress: Progress) -> None:
+    """Carries out the tasks of every shard that is not written yet.
+
+    Args:
+        job: the stage's work.
+        context: of the job's part.
+        progress: advances with every result.
+
+    Raises:
+        ConservationError: the worker left a task unanswered, or answered one twice.
+    """
+    pending = []
+    for shard in job.shards:
+        if job.folder.shard(shard).exists():
+            job.folder.journal(shard).close(remove=True)
+        else:
+            pending.append(shard)
+    run = _Pass(job, context, progress)
+    try:
+        _stream(run, pending)
+    finally:
+        run.close()
+    if run.open:
+        raise ConservationError(f"{job.folder.path.name}: {len(run.open)} tasks were never answered")
 
 
 class _Shard(Generic[Result]):
@@ -68,11 +104,12 @@ class _Shard(Generic[Result]):
         return len(self.results) == len(self.keys)
 
 
-class _Run(Generic[Task, Result]):
+class _Pass(Generic[Task, Result]):
     """One pass over the pending shards of a stage."""
 
-    def __init__(self, work: Work[Task, Result], stage: StageFolder, progress: Progress) -> None:
-        self.work, self.stage, self.progress = work, stage, progress
+    def __init__(self, job: TaskJob[Task, Result], context: Context, progress: Progress) -> None:
+        self.job, self.context, self.progress = job, context, progress
+        self.folder = job.folder
         self.open: dict[str, tuple[_Shard[Result], Task]] = {}
         """Key of every unanswered task → its shard, and the task."""
         self.complete: list[_Shard[Result]] = []
@@ -80,46 +117,47 @@ class _Run(Generic[Task, Result]):
         """Those that were appended to and whose shards are not complete."""
         self.writer = ThreadPoolExecutor(1, thread_name_prefix="prefdata-writer")
         self.writing: deque[Future[None]] = deque()
-        """What the writer was given and has not been seen to finish."""
+        """Writes that were handed to the writer and are not known to be finished."""
         # Engines may pull tasks from a thread of their own while results arrive on this one.
         self.lock = threading.Lock()
         self.synced = time.monotonic()
 
     def pull(self, shards: Iterable[int]) -> Iterator[Task]:
         for number in shards:
-            tasks = self.work.tasks(number)
+            tasks = self.job.tasks(number)
             shard, unanswered = self._resume(number, tasks)
             with self.lock:
                 if shard.complete:
                     self.complete.append(shard)
                 for task in unanswered:
-                    self.open[self.work.key_of_task(task)] = (shard, task)
+                    self.open[self.job.task_key(task)] = (shard, task)
             yield from unanswered
 
     def _resume(self, number: int, tasks: Sequence[Task]) -> tuple[_Shard[Result], list[Task]]:
-        """The shard with what its journal holds, and the tasks that it doesn't."""
-        keys = [self.work.key_of_task(task) for task in tasks]
-        shard: _Shard[Result] = _Shard(number, keys, self.stage.journal(number))
-        known = set(keys)
+        """Gives the shard with what its journal holds, and the tasks that it doesn't hold."""
+        keys = [self.job.task_key(task) for task in tasks]
+        shard: _Shard[Result] = _Shard(number, keys, self.folder.journal(number))
+        wanted = set(keys)
         for record in shard.journal.read():
-            result = self.work.load(record)
-            if (key := self.work.key_of_result(result)) in known:
+            result = self.job.load(record)
+            if (key := self.job.result_key(result)) in wanted:
                 shard.results[key] = result
-        self.progress.advance(sum(map(self.work.count, shard.results.values())), fresh=False)
+        self.progress.advance(sum(map(self.job.count, shard.results.values())), fresh=False)
         return shard, [task for task, key in zip(tasks, keys, strict=True) if key not in shard.results]
 
     def take(self, result: Result) -> None:
-        key = self.work.key_of_result(result)
+        key = self.job.result_key(result)
         with self.lock:
             waiting = self.open.pop(key, None)
         if waiting is None:
-            raise ConservationError(f"{self.stage.path.name}: an answer to {key!r}, which was not asked or is answered")
+            stage = self.folder.path.name
+            raise ConservationError(f"{stage}: an answer to {key!r}, which was not asked or is answered")
         shard, task = waiting
-        self.work.check(task, result)
+        self.job.check(task, result)
         self.journals.add(shard.journal)
-        shard.journal.append(self.work.dump(result))
+        shard.journal.append(self.job.dump(result))
         shard.results[key] = result
-        self.progress.advance(self.work.count(result))
+        self.progress.advance(self.job.count(result))
         if shard.complete:
             with self.lock:
                 self.complete.append(shard)
@@ -128,7 +166,7 @@ class _Run(Generic[Task, Result]):
             self.synced = time.monotonic()
 
     def write_complete(self) -> None:
-        """Hands complete shards to the writer, and raises what it met with."""
+        """Hands complete shards to the writer, and raises the errors of earlier ones."""
         while self.complete:
             with self.lock:
                 shard = self.complete.pop(0)
@@ -137,16 +175,16 @@ class _Run(Generic[Task, Result]):
         while self.writing and self.writing[0].done():
             self.writing.popleft().result()
 
-    def _write(self, act: Callable[[Argument], None], what: Argument) -> None:
-        # A disk that is slower than the engine must stop it at last: memory holds what is not written.
+    def _write(self, act: Callable[[Argument], None], argument: Argument) -> None:
+        # A disk that is slower than the worker must stop it in the end: memory holds what is not written.
         while len(self.writing) >= _BACKLOG:
             self.writing.popleft().result()
-        self.writing.append(self.writer.submit(act, what))
+        self.writing.append(self.writer.submit(act, argument))
 
     def _write_shard(self, shard: _Shard[Result]) -> None:
         written = False
         try:
-            self.work.write(shard.number, [shard.results[key] for key in shard.keys])
+            self.job.write(shard.number, [shard.results[key] for key in shard.keys])
             written = True
         finally:
             shard.journal.close(remove=written)
@@ -162,45 +200,18 @@ class _Run(Generic[Task, Result]):
             self.writing.popleft().result()
 
     def close(self) -> None:
-        # A shard that the writer has begun or was given is worth the wait, also after an error elsewhere.
+        # A shard that was handed to the writer is worth the wait, also after an error elsewhere.
         self.writer.shutdown(wait=True)
         for journal in self.journals:
             journal.close()
 
 
-def run_stage(work: Work[Task, Result], stage: StageFolder, shards: Iterable[int], progress: Progress) -> None:
-    """Carries out every shard that is not written yet.
-
-    Args:
-        work: what to do.
-        stage: where shards and journals are.
-        shards: numbers of all shards.
-        progress: is told of every result.
-
-    Raises:
-        ConservationError: the worker left a task unanswered, or answered one twice.
-    """
-    pending = []
-    for number in shards:
-        if stage.shard(number).exists():
-            stage.journal(number).close(remove=True)
-        else:
-            pending.append(number)
-    run = _Run(work, stage, progress)
-    try:
-        _carry_out(run, pending)
-    finally:
-        run.close()
-    if run.open:
-        raise ConservationError(f"{stage.path.name}: {len(run.open)} tasks were never answered")
-
-
-def _carry_out(run: _Run[Task, Result], pending: Iterable[int]) -> None:
+def _stream(run: _Pass[Task, Result], pending: Iterable[int]) -> None:
     # Without unanswered tasks the worker, perhaps a large model, is never started.
     tasks = run.pull(pending)
     first = next(tasks, None)
     if first is not None:
-        results = run.work.run(chain([first], tasks))
+        results = run.job.run(chain([first], tasks), run.context)
         try:
             for result in results:
                 run.take(result)

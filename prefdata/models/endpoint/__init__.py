@@ -1,1 +1,1 @@
-"""Language models elsewhere: chat endpoints, batches, prices, budgets, spending."""
+"""Asks language models elsewhere: chat endpoints, batches, prices, budgets, spending."""

@@ -1,4 +1,4 @@
-"""The calls of an OpenAI-compatible batch API, each tried again after what may pass."""
+"""Calls an OpenAI-compatible batch API, and retries after failures that may pass."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from prefdata.errors import ModelError
-from prefdata.models.endpoint._chat_answer import cleaned, fatal, refusal_of, retry_after
+from prefdata.models.endpoint._chat_answer import fatal, one_line, refusal_of, retry_after
 from prefdata.models.endpoint._chat_client import Policy, backoff
 
 if TYPE_CHECKING:
@@ -21,17 +21,17 @@ __all__ = ["URL", "BatchAPI", "MissingError"]
 
 URL = "/v1/chat/completions"
 _KEPT_S = 32 * 24 * 3600.0
-"""Providers delete files after 30 days: older batches have nothing to give."""
+"""Seconds. Providers delete files after 30 days, so the results of older batches are gone."""
 
 _T = TypeVar("_T")
 
 
 class MissingError(ModelError):
-    """The endpoint has no such address, or no longer."""
+    """Reports an address that the endpoint does not have, or no longer has."""
 
 
 class _CutOffError(Exception):
-    """A download that ended before its end."""
+    """Reports a download that broke off."""
 
 
 class BatchAPI:
@@ -39,18 +39,24 @@ class BatchAPI:
 
     Args:
         client: an `openai.OpenAI` whose own retries are off.
-        where: what messages call the endpoint.
-        secret: the API key, cut out of every text that leaves this object.
-        policy: how often and how patiently a call is made again.
+        where: name of the endpoint in messages.
+        secret: the API key, removed from every text that leaves this object.
+        policy: how often a call is retried, and after which waits.
 
-    Every method raises `ModelError` where the endpoint refuses the call, or does not answer.
+    Every method raises `ModelError` if the endpoint refuses the call or does not answer.
     """
 
     def __init__(self, client: OpenAI, where: str, secret: str, policy: Policy) -> None:
         self._client, self._where, self._secret, self._policy = client, where, secret, policy
 
     def make(self, content: IO[bytes], window: str, mark: str) -> Any:
-        """Uploads a JSON-lines file and makes a batch of it, which is marked."""
+        """Uploads a JSON-lines file and makes a batch of it.
+
+        Args:
+            content: the file.
+            window: time that the provider may take, for example `24h`.
+            mark: written into the batch's metadata, where `marked` looks for it.
+        """
 
         def upload() -> Any:
             content.seek(0)
@@ -69,34 +75,34 @@ class BatchAPI:
                 extra_headers={"Idempotency-Key": f"prefdata-{name}"},
             )
 
-        def made_after_all() -> Any:
+        def created_before() -> Any:
             # The answer to an earlier try may have been lost on its way here.
             return next((batch for batch in self._marked(mark) if batch.metadata.get("prefdata_file") == name), None)
 
-        return self._call(create, made_after_all)
+        return self._call(create, created_before)
 
-    def look(self, batch_id: str) -> Any:
-        """A batch as it is now."""
+    def retrieve(self, batch_id: str) -> Any:
+        """Returns a batch as it is now."""
         return self._call(partial(self._client.batches.retrieve, batch_id))
 
     def marked(self, mark: str) -> list[Any]:
-        """All batches with a mark that may still have something to give, the newest first."""
+        """Lists all batches with a mark whose files may still exist, the newest first."""
         return self._call(lambda: list(self._marked(mark)))
 
-    def fetched(self, file_id: str) -> IO[bytes]:
-        """A file of the provider as a temporary file, at its beginning; whoever reads it closes it.
+    def download(self, file_id: str) -> IO[bytes]:
+        """Downloads a file of the provider to a temporary file, at its beginning. The caller closes it.
 
         Raises:
-            MissingError: it was deleted.
+            MissingError: the file was deleted.
         """
 
         def fetch() -> IO[bytes]:
             with contextlib.ExitStack() as failed:
                 file = failed.enter_context(tempfile.TemporaryFile())
                 with self._client.files.with_streaming_response.content(file_id) as response:
-                    pieces = response.iter_bytes()
-                    while piece := _next(pieces):
-                        file.write(piece)
+                    chunks = response.iter_bytes()
+                    while chunk := _next(chunks):
+                        file.write(chunk)
                 file.seek(0)
                 failed.pop_all()
             return file
@@ -112,7 +118,7 @@ class BatchAPI:
                 yield batch
 
     def _call(self, call: Callable[[], _T], done: Callable[[], _T | None] = lambda: None) -> _T:
-        """One call, tried again after what may pass; `done` tells if an earlier try went through unheard."""
+        """Makes a call, with retries; `done` returns the result of an earlier try whose answer was lost, or None."""
         import openai
 
         tries = 0
@@ -120,43 +126,43 @@ class BatchAPI:
             try:
                 return (done() if tries else None) or call()
             except openai.APIStatusError as error:
-                what, wait = self._refused(error), retry_after(error.response.headers, time.time())
+                problem, wait = self._problem(error), retry_after(error.response.headers, time.time())
             except (openai.APIConnectionError, _CutOffError) as error:
-                what, wait = f"connection failed ({type(error).__name__})", None
+                problem, wait = f"connection failed ({type(error).__name__})", None
             if tries == self._policy.max_retries or (wait or 0) > self._policy.max_wait_s:
                 raise ModelError(
-                    f"the batch API of {self._where} does not answer: {what} (after {tries} retries)",
-                    hint="run again later: finished answers are kept, and batches under way are found again",
+                    f"the batch API of {self._where} does not answer: {problem} (after {tries} retries)",
+                    hint="run again later: finished answers are kept, and the next run finds the batches under way",
                 )
             time.sleep((wait or 0) + backoff(self._policy.backoff_s, tries))
             tries += 1
 
-    def _refused(self, error: APIStatusError) -> str:
-        """What a status of 400 or more says, where another try may help.
+    def _problem(self, error: APIStatusError) -> str:
+        """Returns the message of a status of 400 or more after which another try may help.
 
         Raises:
             ModelError: no other try helps.
         """
         status, code = error.status_code, error.code or ""
-        what = cleaned(f"status {status}: {error.message}", self._secret)
+        problem = one_line(f"status {status}: {error.message}", self._secret)
         if status == 404:
             raise MissingError(
-                f"{self._where} has no batch API ({what})",
-                valid="an endpoint with /files and /batches, as OpenAI's has",
-                hint="leave `batch` out: requests then go one by one",
+                f"{self._where} has no batch API ({problem})",
+                valid="an endpoint with /files and /batches, like OpenAI's",
+                hint="leave `batch` out: requests are then sent one by one",
             ) from None
-        if (end := fatal(self._where, status, code, what, answered=False)) is not None:
-            raise end from None
+        if (fatal_error := fatal(self._where, status, code, problem, answered=False)) is not None:
+            raise fatal_error from None
         if refusal_of(status, code, error.message):
-            hint = "mend `batch`, or leave it out"
-            raise ModelError(f"{self._where} refuses the batch: {what}", hint=hint) from None
-        return what
+            hint = "fix `batch`, or leave it out"
+            raise ModelError(f"{self._where} refuses the batch: {problem}", hint=hint) from None
+        return problem
 
 
-def _next(pieces: Iterator[bytes]) -> bytes:
-    """The next piece of a download; empty at its end."""
+def _next(chunks: Iterator[bytes]) -> bytes:
+    """Returns the next chunk of a download; empty at its end."""
     try:
-        return next(pieces, b"")
+        return next(chunks, b"")
     except Exception as error:
-        # Which exception it is depends on the HTTP library of the client's version.
+        # The class of the exception depends on the HTTP library of the client's version.
         raise _CutOffError(f"{type(error).__name__}: {error}") from error

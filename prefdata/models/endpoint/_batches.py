@@ -1,7 +1,7 @@
-"""The batch half of `chat_endpoint`: requests go out in files and come back in files, joined by id.
+"""Sends the requests of `chat_endpoint` in batches: in files, whose answers are joined to the requests by id.
 
-Nothing about a batch is kept on this machine. Every batch bears a mark in its metadata and every request a name that
-follows from its content, so that a run that was killed finds its batches at the provider, whatever was lost here.
+Nothing about a batch is kept on this machine. Every batch has a mark in its metadata, and every request a name that
+follows from its content, so the run after a killed one finds its batches at the provider.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import IO, Any
 
 from prefdata.errors import ModelError
 from prefdata.models.endpoint._batch_api import URL, BatchAPI, MissingError
-from prefdata.models.endpoint._budget import Purse
-from prefdata.models.endpoint._chat_answer import cleaned, fatal, read_completion, refusal_of, usage_of
-from prefdata.models.endpoint._chat_client import Ask, Lost, Outcome
+from prefdata.models.endpoint._budget import Budget
+from prefdata.models.endpoint._chat_answer import fatal, one_line, read_completion, refusal_of, usage_of
+from prefdata.models.endpoint._chat_client import ChatRequest, Lost, Outcome
 from prefdata.models.endpoint.batch import Batch
 from prefdata.models.endpoint.spending import Spent
 from prefdata.records import Generation
@@ -36,45 +36,49 @@ class _File:
     def __init__(self) -> None:
         # Closed by `close`, in another method than the one that opens it.
         self.content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self.asks: dict[str, Ask] = {}
+        self.requests: dict[str, ChatRequest] = {}
+        """The requests in the file, by name."""
         self.size = 0
+        """Bytes."""
 
-    def add(self, ask: Ask, line: bytes) -> None:
+    def add(self, request: ChatRequest, line: bytes) -> None:
         self.content.write(line)
         self.size += len(line)
-        self.asks[ask.name] = ask
+        self.requests[request.name] = request
 
     def close(self) -> None:
         self.content.close()
 
 
 class _Earlier:
-    """What batches of earlier runs hold: answers by request name, in files, and names that are still under way."""
+    """The batches of earlier runs: answers by request name, in files, and names that are still under way."""
 
     def __init__(self) -> None:
         self.answers: dict[str, tuple[IO[bytes], int]] = {}
+        """Request name → file, and where the answer's line begins in it, in bytes."""
         self.under_way: dict[str, str] = {}
         """Request name → id of the batch."""
 
     def line(self, name: str) -> JSON | None:
+        """Takes and returns the answer to a request; None if there is none."""
         if name not in self.answers:
             return None
-        file, place = self.answers.pop(name)
-        file.seek(place)
+        file, offset = self.answers.pop(name)
+        file.seek(offset)
         return json.loads(file.readline())
 
 
 class Batches:
-    """Carries out requests through one endpoint's batch API.
+    """Sends requests through one endpoint's batch API.
 
     Args:
-        api: the calls.
+        api: makes the calls.
         batch: sizes and waits.
-        where: what messages call the endpoint.
-        secret: the API key, cut out of every text that leaves this object.
-        max_retries: how often a request that came back unanswered is asked again.
-        purse: pays for what comes back.
-        log: takes lines for the person who watches.
+        where: name of the endpoint in messages.
+        secret: the API key, removed from every text that leaves this object.
+        max_retries: how often a request that came back unanswered is sent again.
+        budget: reserves and records costs.
+        log: takes lines for people to read.
     """
 
     def __init__(
@@ -84,14 +88,15 @@ class Batches:
         where: str,
         secret: str,
         max_retries: int,
-        purse: Purse,
+        budget: Budget,
         log: Callable[[str], None],
     ) -> None:
         self._api, self._batch, self._where = api, batch, where
-        self._secret, self._max_retries, self._purse, self._log = secret, max_retries, purse, log
-        self._running: dict[str, dict[str, Ask]] = {}
-        """Id of each batch under way → its requests that wait, by name."""
-        self._again: deque[Ask] = deque()
+        self._secret, self._max_retries, self._budget, self._log = secret, max_retries, budget, log
+        self._running: dict[str, dict[str, ChatRequest]] = {}
+        """Id of each batch under way → its unanswered requests, by name."""
+        self._resend: deque[ChatRequest] = deque()
+        """Requests that came back unanswered and are sent again."""
         self._retries: dict[str, int] = {}
         """Name of a request that came back unanswered → how often."""
         self._paid: dict[str, Spent] = {}
@@ -100,188 +105,194 @@ class Batches:
         """Batches that were made while others were under way."""
         self._queue_full = False
 
-    def outcomes(self, asks: Iterator[Ask], mark: str) -> Generator[Outcome, None, None]:
-        """What becomes of each request; see `ChatEndpoint.generate`.
+    def outcomes(self, requests: Iterator[ChatRequest], mark: str) -> Generator[Outcome, None, None]:
+        """Yields the outcome of each request; see `ChatEndpoint.generate`.
 
         Args:
-            asks: pulled until as many files are filled as may be under way.
-            mark: what the batches of this run and of earlier ones of the same kind bear.
+            requests: pulled until as many files are filled as may be under way.
+            mark: shared by the batches of this run and of earlier runs with the same account, decoding and seed.
         """
         with contextlib.ExitStack() as files:
             earlier = self._find_earlier(mark, files)
             file = _File()
-            waiting: Ask | None = None
+            waiting: ChatRequest | None = None
             exhausted = False
             try:
                 while True:
                     under_way = sum(map(bool, self._running.values()))
                     room = under_way < self._batch.max_batches and not self._queue_full
                     if waiting is None and room:
-                        waiting = self._again.popleft() if self._again else next(asks, None)
+                        waiting = self._resend.popleft() if self._resend else next(requests, None)
                         exhausted = waiting is None
-                    if waiting is not None and (outcome := self._known(waiting, earlier)) is not None:
+                    if waiting is not None and (outcomes := self._from_earlier(waiting, earlier)) is not None:
                         waiting = None
-                        yield from outcome
+                        yield from outcomes
                         continue
                     if waiting is not None and self._put(file, waiting):
                         waiting = None
                         continue
-                    # A file that more may go into waits for it.
-                    if file.asks and room and (waiting is not None or exhausted):
+                    # A file with room is not sent before the last request.
+                    if file.requests and room and (waiting is not None or exhausted):
                         self._submit(file, mark)
                         file = _File()
                         continue
                     if not under_way:
                         if waiting is not None:
-                            raise self._purse.error(waiting.bound)
-                        if exhausted and not self._again:
+                            raise self._budget.error(waiting.bound)
+                        if exhausted and not self._resend:
                             return
                         self._queue_full = False
                         continue
-                    yield from self._look()
+                    yield from self._poll()
             finally:
                 file.close()
 
-    def _known(self, ask: Ask, earlier: _Earlier) -> list[Outcome] | None:
-        """The outcome, in a list that is empty where a batch of an earlier run will tell it; None: it must be asked."""
-        if (line := earlier.line(ask.name)) is not None:
-            outcome = self._read(ask, line)
+    def _from_earlier(self, request: ChatRequest, earlier: _Earlier) -> list[Outcome] | None:
+        """Looks a request up in the batches of earlier runs.
+
+        Returns:
+            `[outcome]` if an earlier batch has answered, `[]` while that batch is still running (or if its answer can't
+            be used, and the request is sent again), None if the request must be sent.
+        """
+        if (line := earlier.line(request.name)) is not None:
+            outcome = self._read(request, line)
             return [] if outcome is None else [outcome]
-        batch = earlier.under_way.pop(ask.name, None)
+        batch = earlier.under_way.pop(request.name, None)
         if batch is None or batch not in self._running:
             return None
-        self._purse.reserve(ask.key, ask.bound, at_any_rate=True)
-        self._running[batch][ask.name] = ask
+        self._budget.reserve(request.key, request.bound, always=True)
+        self._running[batch][request.name] = request
         return []
 
-    def _put(self, file: _File, ask: Ask) -> bool:
-        """Puts a request into the file; False where the file is full or the budget does not allow it."""
-        body = {**ask.body, **ask.body.get("extra_body", {})}
+    def _put(self, file: _File, request: ChatRequest) -> bool:
+        """Adds a request to the file; returns False if the file is full or the budget does not allow the request."""
+        body = {**request.body, **request.body.get("extra_body", {})}
         body.pop("extra_body", None)
-        request = {"custom_id": ask.name, "method": "POST", "url": URL, "body": body}
-        line = json.dumps(request, ensure_ascii=False).encode() + b"\n"
-        full = len(file.asks) >= self._batch.max_requests or file.size + len(line) > self._batch.max_bytes
-        if (file.asks and full) or not self._purse.reserve(ask.key, ask.bound):
+        row = {"custom_id": request.name, "method": "POST", "url": URL, "body": body}
+        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        full = len(file.requests) >= self._batch.max_requests or file.size + len(line) > self._batch.max_bytes
+        if (file.requests and full) or not self._budget.reserve(request.key, request.bound):
             return False
-        file.add(ask, line)
+        file.add(request, line)
         return True
 
     def _submit(self, file: _File, mark: str) -> None:
-        """Makes a batch of a file."""
+        """Makes a batch of a file, and closes the file."""
         batch = self._api.make(file.content, self._batch.completion_window, mark)
         file.close()
         if any(self._running.values()):
             self._crowded.add(batch.id)
-        self._running[batch.id] = file.asks
-        self._log(f"batch {batch.id}: {len(file.asks):,} requests")
+        self._running[batch.id] = file.requests
+        self._log(f"batch {batch.id}: {len(file.requests):,} requests")
 
-    def _look(self) -> Generator[Outcome, None, None]:
-        """Waits, then takes what ended. A batch of an earlier run that no request waits for is left alone."""
+    def _poll(self) -> Generator[Outcome, None, None]:
+        """Waits, then yields the outcomes of batches that have ended; skips batches without requests of this run."""
         time.sleep(self._batch.poll_s)
-        for batch_id in [name for name, asks in self._running.items() if asks]:
-            batch = self._api.look(batch_id)
+        for batch_id in [name for name, requests in self._running.items() if requests]:
+            batch = self._api.retrieve(batch_id)
             if batch.status in _ENDED:
-                yield from self._take(batch)
+                yield from self._finish(batch)
 
-    def _take(self, batch: Any) -> Generator[Outcome, None, None]:
-        """The outcomes of a batch that has ended; what it left unanswered is asked again."""
-        asks = self._running[batch.id]
-        told = ", ".join(_errors(batch))
+    def _finish(self, batch: Any) -> Generator[Outcome, None, None]:
+        """Yields the outcomes of a batch that has ended; requests that it left unanswered are sent again."""
+        requests = self._running[batch.id]
+        errors = ", ".join(_errors(batch))
         self._log(f"batch {batch.id}: {batch.status}")
         for file_id in filter(None, (batch.output_file_id, batch.error_file_id)):
-            with self._api.fetched(file_id) as file:
+            with self._api.download(file_id) as file:
                 for line in filter(None, map(_json, file)):
-                    ask = asks.pop(line.get("custom_id"), None)
-                    if ask is not None and (outcome := self._read(ask, line)) is not None:
+                    request = requests.pop(line.get("custom_id"), None)
+                    if request is not None and (outcome := self._read(request, line)) is not None:
                         yield outcome
         del self._running[batch.id]
-        for ask in asks.values():
-            self._purse.settle(ask.key)
-        if batch.status == "failed" and _FULL_QUEUE in told and batch.id in self._crowded:
-            # The provider takes no more until others have ended; that is no failure of these requests.
-            self._again.extend(asks.values())
+        for request in requests.values():
+            self._budget.settle(request.key)
+        if batch.status == "failed" and _FULL_QUEUE in errors and batch.id in self._crowded:
+            # The provider takes no more batches until others have ended; these requests themselves have not failed.
+            self._resend.extend(requests.values())
             self._queue_full = any(self._running.values())
             return
         self._queue_full = False
         if batch.status in ("failed", "cancelled"):
-            why = cleaned(told, self._secret) or "no reason told"
+            reason = one_line(errors, self._secret) or "the provider gives no reason"
             raise ModelError(
-                f"the batch {batch.id!r} of {self._where} has {batch.status}: {why}",
-                hint="mend what it says and run again: finished answers are kept",
+                f"the batch {batch.id!r} of {self._where} has {batch.status}: {reason}",
+                hint="remove that cause and run again: finished answers are kept",
             )
-        for ask in asks.values():
-            reason = "timed_out" if batch.status == "expired" else "request_failed"
-            yield from self._unanswered(ask, reason, f"the batch {batch.id} has {batch.status} without an answer")
+        for request in requests.values():
+            slug = "timed_out" if batch.status == "expired" else "request_failed"
+            yield from self._unanswered(request, slug, f"the batch {batch.id} has {batch.status} without an answer")
 
-    def _read(self, ask: Ask, line: JSON) -> Outcome | None:
-        """What one line says; None where the request is asked again."""
-        self._purse.settle(ask.key)
+    def _read(self, request: ChatRequest, line: JSON) -> Outcome | None:
+        """Returns the outcome in one line of a batch's output; None if the request is sent again."""
+        self._budget.settle(request.key)
         status, body = _response(line)
         if status == 200:
-            self._paid[ask.name] = self._paid.get(ask.name, Spent()) + self._purse.pay(ask.bound, usage_of(body))
+            paid = self._budget.pay(request.bound, usage_of(body))
+            self._paid[request.name] = self._paid.get(request.name, Spent()) + paid
             try:
-                return self._outcome(ask, read_completion(ask.key, body), "")
-            except ValueError as wrong:
-                return next(self._unanswered(ask, "request_failed", f"{wrong}: {body}"), None)
-        told = body.get("error") if isinstance(body, dict) else line.get("error")
-        told = told if isinstance(told, dict) else {}
-        code, message = str(told.get("code") or ""), str(told.get("message") or "")
+                return self._outcome(request, read_completion(request.key, body), "")
+            except ValueError as unreadable:
+                return next(self._unanswered(request, "request_failed", f"{unreadable}: {body}"), None)
+        error = body.get("error") if isinstance(body, dict) else line.get("error")
+        error = error if isinstance(error, dict) else {}
+        code, message = str(error.get("code") or ""), str(error.get("message") or "")
         if not isinstance(status, int):
-            reason = "timed_out" if "expired" in code else "request_failed"
-            return next(self._unanswered(ask, reason, f"{code}: {message}"), None)
-        what = cleaned(f"status {status}: {message}", self._secret)
-        if (end := fatal(self._where, status, code, what, answered=True)) is not None:
-            raise end
+            slug = "timed_out" if "expired" in code else "request_failed"
+            return next(self._unanswered(request, slug, f"{code}: {message}"), None)
+        problem = one_line(f"status {status}: {message}", self._secret)
+        if (fatal_error := fatal(self._where, status, code, problem, answered=True)) is not None:
+            raise fatal_error
         if slug := refusal_of(status, code, message):
-            return self._failed(ask, slug, what, lost=False)
-        return next(self._unanswered(ask, "request_failed", what), None)
+            return self._failed(request, slug, problem, lost=False)
+        return next(self._unanswered(request, "request_failed", problem), None)
 
-    def _unanswered(self, ask: Ask, reason: str, what: str) -> Iterator[Outcome]:
-        """Has a request asked again, or gives its failure when the retries are used up."""
-        retries = self._retries.get(ask.name, 0)
+    def _unanswered(self, request: ChatRequest, slug: str, problem: str) -> Iterator[Outcome]:
+        """Schedules a request to be sent again; yields its failure instead if the retries are used up."""
+        retries = self._retries.get(request.name, 0)
         if retries < self._max_retries:
-            self._retries[ask.name] = retries + 1
-            self._again.append(ask)
+            self._retries[request.name] = retries + 1
+            self._resend.append(request)
         else:
-            yield self._failed(ask, reason, what, lost=True)
+            yield self._failed(request, slug, problem, lost=True)
 
-    def _failed(self, ask: Ask, reason: str, what: str, *, lost: bool) -> Outcome:
-        retries = self._retries.get(ask.name, 0)
-        detail = cleaned(what, self._secret) + (f" (after {retries} retries)" if retries else "")
-        generation = Generation(key=ask.key, text=None, failure=reason, detail=detail)
-        return self._outcome(ask, generation, "other" if lost else "")
+    def _failed(self, request: ChatRequest, slug: str, problem: str, *, lost: bool) -> Outcome:
+        retries = self._retries.get(request.name, 0)
+        detail = one_line(problem, self._secret) + (f" (after {retries} retries)" if retries else "")
+        generation = Generation(key=request.key, text=None, failure=slug, detail=detail)
+        return self._outcome(request, generation, "other" if lost else "")
 
-    def _outcome(self, ask: Ask, generation: Generation, lost: Lost) -> Outcome:
-        return Outcome(generation, self._retries.pop(ask.name, 0), lost, self._paid.pop(ask.name, Spent()))
+    def _outcome(self, request: ChatRequest, generation: Generation, lost: Lost) -> Outcome:
+        return Outcome(generation, self._retries.pop(request.name, 0), lost, self._paid.pop(request.name, Spent()))
 
     def _find_earlier(self, mark: str, files: contextlib.ExitStack) -> _Earlier:
-        """Looks for the batches of earlier runs, which are paid for or under way."""
+        """Finds the batches of earlier runs that are paid for or under way."""
         earlier = _Earlier()
         for batch in self._api.marked(mark):
             if batch.status not in _ENDED:
                 self._running[batch.id] = {}
                 self._log(f"batch {batch.id} of an earlier run is {batch.status}")
-                # Which requests it holds stands in the file that it was made of.
-                with self._api.fetched(batch.input_file_id) as file:
+                # The file that the batch was made of names its requests.
+                with self._api.download(batch.input_file_id) as file:
                     for line in filter(None, map(_json, file)):
                         earlier.under_way[line["custom_id"]] = batch.id
             elif batch.output_file_id:
                 try:
-                    file = files.enter_context(self._api.fetched(batch.output_file_id))
+                    file = files.enter_context(self._api.download(batch.output_file_id))
                 except MissingError:
-                    self._log(f"the output of batch {batch.id} of an earlier run is no longer there")
+                    self._log(f"the provider no longer has the output of batch {batch.id} of an earlier run")
                     continue
-                place = 0
+                offset = 0
                 for text in file:
                     line = _json(text)
                     if line is not None and _response(line)[0] == 200:
-                        earlier.answers[line["custom_id"]] = (file, place)
-                    place += len(text)
+                        earlier.answers[line["custom_id"]] = (file, offset)
+                    offset += len(text)
         return earlier
 
 
 def _response(line: dict[str, JSON]) -> tuple[JSON, JSON]:
-    """Status and body of the response in a line; None where there is none."""
+    """Returns status and body of the response in a line; None for each that is missing."""
     response = line.get("response")
     return (response.get("status_code"), response.get("body")) if isinstance(response, dict) else (None, None)
 
@@ -292,7 +303,7 @@ def _errors(batch: Any) -> Iterator[str]:
 
 
 def _json(text: bytes) -> JSON | None:
-    """A line of a file; None for one that is torn, whose request counts as unanswered."""
+    """Parses a line of a file; returns None for a damaged one, whose request then counts as unanswered."""
     try:
         line = json.loads(text)
     except (ValueError, RecursionError):

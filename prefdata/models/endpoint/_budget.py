@@ -1,4 +1,4 @@
-"""`Purse`: what one account is paid, and the budget that it never crosses."""
+"""Defines `Budget`, which counts what an account is paid and keeps it below a limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from prefdata.models.endpoint.prices import Prices
 from prefdata.models.endpoint.spending import Spent
 from prefdata.spec import JSON, Account
 
-__all__ = ["Bound", "Purse", "Usage", "bound_of"]
+__all__ = ["Bound", "Budget", "Usage", "bound_of"]
 
 _PER_MESSAGE = 16
 _PER_REQUEST = 64
@@ -21,7 +21,7 @@ _ROUNDING = 1e-9
 
 
 class Usage(NamedTuple):
-    """The tokens of one request as the endpoint tells them; None where it doesn't."""
+    """The tokens of one request as the endpoint reports them; None where it reports none."""
 
     prompt_tokens: int | None
     completion_tokens: int | None
@@ -29,68 +29,68 @@ class Usage(NamedTuple):
 
 
 class Bound(NamedTuple):
-    """Most tokens that one request can take."""
+    """Most tokens that one request can use."""
 
     prompt_tokens: int
     completion_tokens: int
 
 
 def bound_of(body: Mapping[str, JSON], max_tokens: int) -> Bound:
-    """Most tokens of a request: a token has at least one byte, and a chat template adds a few to each message.
+    """Bounds the tokens of a request: a token has at least one byte, and a chat template adds a few to each message.
 
     Args:
         body: everything that is sent.
-        max_tokens: its token limit.
+        max_tokens: the request's token limit.
     """
     text = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return Bound(len(text) + _PER_MESSAGE * len(body["messages"]) + _PER_REQUEST, max_tokens)
 
 
-class Purse:
-    """Pays for the requests of one generator. Safe to use from several threads.
+class Budget:
+    """Reserves and charges the costs of one generator's requests. Safe to use from several threads.
 
     Args:
-        account: whom is paid; parts with the same account share what was spent.
+        account: name of the account that is paid; parts with the same account share a budget.
         prices: None counts tokens only.
-        budget: most money that the account may be paid over all runs of a build, or None.
-        spending: what was paid so far, and where it is written down.
+        limit: most money that the account may be paid over all runs of a build; None sets no limit.
+        spending: records what the account was paid, in this run and in earlier ones.
 
     Raises:
-        RecipeError: what was paid so far is in another currency.
+        RecipeError: earlier payments of this build are in another currency.
     """
 
-    def __init__(self, account: str, prices: Prices | None, budget: float | None, spending: Account) -> None:
+    def __init__(self, account: str, prices: Prices | None, limit: float | None, spending: Account) -> None:
         self._account = account
         self._prices = prices
-        self._budget = budget
+        self._limit = limit
         self._spending = spending
         self._lock = threading.Lock()
         self._reserved: dict[str, float] = {}
-        known = spending.of(account).currency
-        if prices is not None and known not in ("", prices.currency):
+        currency = spending.of(account).currency
+        if prices is not None and currency not in ("", prices.currency):
             raise RecipeError(
-                f"the prices of {account} are in {prices.currency!r}, but this build has paid it in {known!r}",
+                f"the prices of {account} are in {prices.currency!r}, but this build has paid it in {currency!r}",
                 valid="one currency for one build",
-                hint=f"give prices and budget in {known!r}",
+                hint=f"give prices and budget in {currency!r}",
             )
 
-    def reserve(self, key: str, bound: Bound, *, at_any_rate: bool = False) -> bool:
-        """Sets aside what a request can cost at most, until `settle`; False when the budget doesn't allow it.
+    def reserve(self, key: str, bound: Bound, *, always: bool = False) -> bool:
+        """Reserves the most that a request can cost, until `settle`; returns False if the limit does not allow it.
 
         Args:
-            key: names the request.
-            bound: its tokens at most.
-            at_any_rate: it is under way already, whatever the budget says.
+            key: identifies the request.
+            bound: most tokens of the request.
+            always: reserves beyond the limit too, for a request that is under way already.
         """
         with self._lock:
             self._reserved[key] = self._cost(bound)
-            if at_any_rate or self._fits():
+            if always or self._within_limit():
                 return True
             del self._reserved[key]
             return False
 
     def pay(self, bound: Bound, usage: Usage | None) -> Spent:
-        """Writes down what a response cost; where it doesn't tell its tokens, the most that it can have cost."""
+        """Records the cost of a response; without its usage, the most that it can have cost."""
         prompt, completion, cached = usage or (None, None, 0)
         prompt = bound.prompt_tokens if prompt is None else prompt
         completion = bound.completion_tokens if completion is None else completion
@@ -100,32 +100,32 @@ class Purse:
             self._spending.add(self._account, spent)
         return spent
 
-    def fits(self) -> bool:
-        """Whether all that is reserved can still be paid: false after a try was paid for that gave no answer."""
+    def within_limit(self) -> bool:
+        """Returns whether all reservations can still be paid: false after paying for a try that gave no answer."""
         with self._lock:
-            return self._fits()
+            return self._within_limit()
 
     def settle(self, key: str) -> None:
-        """Ends a reservation; what the request did cost has been paid before."""
+        """Ends a reservation; the actual cost was recorded before, by `pay`."""
         with self._lock:
             self._reserved.pop(key, None)
 
     def error(self, bound: Bound) -> BudgetError:
-        """The error that says that another request doesn't fit."""
-        assert self._prices is not None and self._budget is not None
-        money, spent = self._prices.currency, self._spending.of(self._account).cost
+        """Returns the error for a request that the limit does not allow."""
+        assert self._prices is not None and self._limit is not None
+        currency, spent = self._prices.currency, self._spending.of(self._account).cost
         return BudgetError(
-            f"the budget of {self._budget:g} {money} for {self._account} would be crossed: {spent:.6g} {money} are "
-            f"spent, and the next request could cost {self._cost(bound):.6g} {money}",
-            valid="a budget that holds what is spent and the next request at its token limit",
+            f"the budget of {self._limit:g} {currency} for {self._account} would be exceeded: {spent:.6g} {currency} "
+            f"are spent, and the next request could cost {self._cost(bound):.6g} {currency}",
+            valid="a budget that covers what is spent and the next request at its token limit",
             hint="finished answers are kept; raise `budget` and run again",
         )
 
-    def _fits(self) -> bool:
-        if self._budget is None:
+    def _within_limit(self) -> bool:
+        if self._limit is None:
             return True
         committed: float = self._spending.of(self._account).cost + sum(self._reserved.values())
-        return committed <= self._budget * (1 + _ROUNDING)
+        return committed <= self._limit * (1 + _ROUNDING)
 
     def _cost(self, bound: Bound) -> float:
         return self._prices.cost(*bound) if self._prices else 0.0

@@ -1,4 +1,4 @@
-"""What an endpoint's response means: pure functions of texts, for single requests and batches alike."""
+"""Interprets an endpoint's responses: pure functions of texts, for single requests and batches alike."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from prefdata.models.endpoint._budget import Usage
 from prefdata.records import FinishReason, Generation, TokenLogprobs
 from prefdata.spec import JSON
 
-__all__ = ["cleaned", "fatal", "read_answer", "read_completion", "refusal_of", "retry_after", "usage_of"]
+__all__ = ["fatal", "one_line", "read_answer", "read_completion", "refusal_of", "retry_after", "usage_of"]
 
 _RETRIED = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
 _DETAIL_CHARS = 300
 
 
-def cleaned(text: str, secret: str) -> str:
-    """A text for messages: in one line, cut, and without the key."""
+def one_line(text: str, secret: str) -> str:
+    """Makes a text fit for messages: one line, at most 300 characters, without the API key."""
     if secret:
         text = text.replace(secret, "***")
     text = " ".join(text.split())
@@ -29,7 +29,7 @@ def cleaned(text: str, secret: str) -> str:
 
 
 def refusal_of(status: int, code: str, message: str) -> str:
-    """The slug of a request that ended with a status of 400 or more; empty when another try may help."""
+    """Returns the failure slug for a status of 400 or more; empty if another try may help."""
     if status in _RETRIED or status >= 500:
         return ""
     if code == "context_length_exceeded" or "maximum context length" in message:
@@ -40,14 +40,14 @@ def refusal_of(status: int, code: str, message: str) -> str:
 
 
 def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool) -> ModelError | None:
-    """The error of a status that means the same for every request, or None.
+    """Returns the error for a status that every request would get; None for one that concerns a single request.
 
     Args:
-        endpoint: what messages call it.
+        endpoint: name of the endpoint in messages.
         status: of the response.
-        code: the endpoint's own word for what is wrong.
-        message: `cleaned`.
-        answered: whether any request was answered: a 403 later concerns one request only.
+        code: the endpoint's own error code.
+        message: result of `one_line`.
+        answered: whether a request was answered before: then a 403 concerns a single request.
     """
     if code == "insufficient_quota":
         return ModelError(
@@ -55,7 +55,7 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             hint="add credit and run again: finished answers are kept",
         )
     if status == 401 or (status == 403 and not answered):
-        # What the provider says of a bad key may quote a part of it.
+        # The provider's own message may quote a part of the key, so it is not shown.
         return ModelError(
             f"{endpoint} refuses the API key (status {status})",
             valid="a key of this provider that may use this model",
@@ -65,17 +65,20 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
         return ModelError(
             f"{endpoint} does not know this model or address ({message})",
             valid="a model that the endpoint lists under /models; a base_url without /chat/completions",
-            hint="mend `model` or `base_url`",
+            hint="fix `model` or `base_url`",
         )
     return None
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds that a response asks to wait (`retry-after-ms`, or `Retry-After` as seconds or date), or None.
+    """Returns the seconds that a response asks to wait (`retry-after-ms`, or `Retry-After` as seconds or date).
 
     Args:
         headers: of the response; looked up in lower case.
-        now: seconds since the epoch, which a date is compared with.
+        now: seconds since the epoch, to which a date is compared.
+
+    Returns:
+        Seconds, never negative; None if no header says it.
     """
     for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
         value = headers.get(name)
@@ -94,31 +97,31 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def read_answer(key: str, text: str) -> tuple[Generation, Usage | None]:
-    """The first choice of a chat completion, and what it took.
+    """Reads the first choice of a chat completion, and the tokens that it used.
 
     Raises:
-        ValueError: the text is no chat completion.
+        ValueError: the text is not a chat completion.
     """
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"the answer is no chat completion ({type(error).__name__})") from None
+        raise ValueError(f"the answer is not a chat completion ({type(error).__name__})") from None
     return read_completion(key, body), usage_of(body)
 
 
 def read_completion(key: str, body: JSON) -> Generation:
-    """The first choice of a chat completion.
+    """Reads the first choice of a chat completion.
 
     Raises:
-        ValueError: it is no chat completion.
+        ValueError: the value is not a chat completion.
     """
     try:
         choice = body["choices"][0]
         message = choice["message"]
         content, refusal = message.get("content"), message.get("refusal")
-        told = choice.get("finish_reason")
+        finish_reason = choice.get("finish_reason")
     except (TypeError, KeyError, IndexError, AttributeError) as error:
-        raise ValueError(f"the answer is no chat completion ({type(error).__name__})") from None
+        raise ValueError(f"the answer is not a chat completion ({type(error).__name__})") from None
     usage = usage_of(body)
     answer = Generation(
         key=key,
@@ -127,42 +130,42 @@ def read_completion(key: str, body: JSON) -> Generation:
         n_tokens=usage.completion_tokens if usage else None,
         model=_storable(body["model"]) if isinstance(body.get("model"), str) else None,
     )
-    if told == "content_filter":
+    if finish_reason == "content_filter":
         return replace(answer, failure="content_filter", detail="finish reason content_filter")
     if isinstance(refusal, str) and refusal:
         return replace(answer, failure="refused", detail=_storable(refusal[:_DETAIL_CHARS]))
     if not isinstance(content, str):
-        return replace(answer, failure="no_content", detail=f"finish reason {told!r}")
+        return replace(answer, failure="no_content", detail=f"finish reason {finish_reason!r}")
     if content != _storable(content):
         return replace(answer, failure="not_unicode", detail="the answer holds half of a surrogate pair")
-    finish: FinishReason = told if told in ("stop", "length") else "unknown"
+    finish: FinishReason = finish_reason if finish_reason in ("stop", "length") else "unknown"
     return replace(answer, text=content, finish_reason=finish, top_logprobs=_logprobs(choice))
 
 
 def usage_of(body: JSON) -> Usage | None:
-    """The tokens that a response tells; None when it tells neither."""
-    told = body.get("usage") if isinstance(body, dict) else None
-    if not isinstance(told, dict):
+    """Reads the tokens that a response reports; returns None if it reports neither kind."""
+    report = body.get("usage") if isinstance(body, dict) else None
+    if not isinstance(report, dict):
         return None
-    details = told.get("prompt_tokens_details")
+    details = report.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
-    usage = Usage(_count(told.get("prompt_tokens")), _count(told.get("completion_tokens")), cached or 0)
+    usage = Usage(_count(report.get("prompt_tokens")), _count(report.get("completion_tokens")), cached or 0)
     return None if usage.prompt_tokens is None and usage.completion_tokens is None else usage
 
 
 def _logprobs(choice: dict[str, JSON]) -> tuple[TokenLogprobs, ...] | None:
-    """The likeliest tokens at each place, the likeliest first; None where the endpoint gives none it should give."""
+    """Reads the likeliest tokens at each position, the likeliest first; returns None if there are none."""
     try:
-        return tuple(_place(token) for token in choice["logprobs"]["content"]) or None
+        return tuple(_likeliest(token) for token in choice["logprobs"]["content"]) or None
     except (TypeError, KeyError, AttributeError):
         return None
 
 
-def _place(token: dict[str, JSON]) -> TokenLogprobs:
-    # An endpoint that was asked for none beside it still tells the token that it took.
+def _likeliest(token: dict[str, JSON]) -> TokenLogprobs:
+    # An endpoint that lists no alternatives still reports the token that it chose.
     listed = token.get("top_logprobs") or [token]
-    known = {_storable(one["token"]): float(one["logprob"]) for one in reversed(listed) if _finite(one["logprob"])}
-    return tuple(sorted(known.items(), key=lambda pair: (-pair[1], pair[0])))
+    logprobs = {_storable(one["token"]): float(one["logprob"]) for one in reversed(listed) if _finite(one["logprob"])}
+    return tuple(sorted(logprobs.items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def _finite(value: JSON) -> bool:
@@ -170,7 +173,7 @@ def _finite(value: JSON) -> bool:
 
 
 def _storable(text: str) -> str:
-    """The text with `?` for each lone surrogate, which JSON can spell and no UTF-8 file can hold."""
+    """Replaces each lone surrogate by `?`: JSON can spell one, and no UTF-8 file can hold it."""
     return text.encode("utf-8", "replace").decode()
 
 

@@ -1,7 +1,7 @@
-"""The asynchronous half of `chat_endpoint`: one client, one place that retries.
+"""Sends the requests of `chat_endpoint` one by one, asynchronously, and retries them.
 
-Retries are done here and not in the client library, so that they are counted, are the same for every version of it,
-and so that a `Retry-After` holds back every request to the endpoint and not only the one that was told.
+Retries are done here and not in the client library, so that they are counted and are the same for every version of
+it, and so that a `Retry-After` holds back every request to the endpoint and not only the one that received it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prefdata.errors import ModelError
-from prefdata.models.endpoint._budget import Bound, Purse
-from prefdata.models.endpoint._chat_answer import cleaned, fatal, read_answer, refusal_of, retry_after
+from prefdata.models.endpoint._budget import Bound, Budget
+from prefdata.models.endpoint._chat_answer import fatal, one_line, read_answer, refusal_of, retry_after
 from prefdata.models.endpoint._limit import AdaptiveLimit
 from prefdata.models.endpoint.spending import Spent
 from prefdata.records import Generation
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 
     from openai import APIStatusError, AsyncOpenAI
 
-__all__ = ["Ask", "ChatClient", "Lost", "Outcome", "Policy", "backoff"]
+__all__ = ["ChatClient", "ChatRequest", "Lost", "Outcome", "Policy", "backoff"]
 
 _MOST_BACKOFF_S = 30.0
 _OVERLOADED = frozenset({429, 503})
 
 Lost = Literal["", "connection", "other", "budget"]
+"""Why no try gave an answer: the server was never reached, another failure, or the budget; empty with an answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How requests are sent and sent again. Seconds throughout."""
+    """How requests are sent and retried, by the fields of `ChatEndpoint` of the same names. Times are in seconds."""
 
     concurrency: int
     timeout_s: float
@@ -45,8 +46,8 @@ class Policy:
     max_wait_s: float
 
 
-class Ask(NamedTuple):
-    """One request as it is sent."""
+class ChatRequest(NamedTuple):
+    """One request as it is sent to an endpoint."""
 
     key: str
     body: Mapping[str, JSON]
@@ -56,36 +57,37 @@ class Ask(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of one request."""
+    """The result of one request, over all its tries."""
 
     generation: Generation
     retries: int = 0
     lost: Lost = ""
-    """Set when no try gave an answer: whether the last reached a server at all, or the budget allows no other."""
     paid: Spent = Spent()
 
 
 class _NoAnswerError(Exception):
-    """A try that gave no answer."""
+    """Reports a try that gave no answer."""
 
     def __init__(
-        self, what: str, *, final: str = "", wait_s: float | None = None, reached: bool = True, late: bool = False
+        self, problem: str, *, final: str = "", wait_s: float | None = None, reached: bool = True, late: bool = False
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(problem)
+        self.problem = problem
         self.final = final
-        """Failure slug; empty when another try may help."""
+        """Failure slug; empty if another try may help."""
         self.wait_s = wait_s
+        """Seconds that the server asks to wait."""
         self.reached = reached
+        """False if no server was reached."""
         self.late = late
-        """Whether it was the time-out of one try."""
+        """True for the time-out of one try."""
 
 
 class _Tries:
-    """One request under way: what has been tried and paid so far."""
+    """One request under way: its tries and payments so far."""
 
-    def __init__(self, ask: Ask) -> None:
-        self.ask = ask
+    def __init__(self, request: ChatRequest) -> None:
+        self.request = request
         self.retries = 0
         self.paid = Spent()
         self.last: _NoAnswerError | None = None
@@ -93,83 +95,84 @@ class _Tries:
     def answered(self, generation: Generation) -> Outcome:
         return Outcome(generation, self.retries, "", self.paid)
 
-    def failed(self, reason: str, what: str, lost: Lost) -> Outcome:
-        detail = f"{what} (after {self.retries} retries)" if self.retries else what
-        generation = Generation(key=self.ask.key, text=None, failure=reason, detail=detail)
+    def failed(self, slug: str, problem: str, lost: Lost) -> Outcome:
+        detail = f"{problem} (after {self.retries} retries)" if self.retries else problem
+        generation = Generation(key=self.request.key, text=None, failure=slug, detail=detail)
         return Outcome(generation, self.retries, lost, self.paid)
 
 
 class ChatClient:
-    """Sends chat requests with bounded, adaptive concurrency. Lives in one event loop.
+    """Sends chat requests with bounded, adaptive concurrency. Used in one event loop.
 
     Args:
         client: an `openai.AsyncOpenAI` whose own retries are off.
-        endpoint: where it sends to, for messages.
-        secret: the API key, cut out of every text that leaves this object.
+        endpoint: name of the endpoint in messages.
+        secret: the API key, removed from every text that leaves this object.
         policy: concurrency, time-outs and retries.
-        purse: pays for what comes back.
+        budget: records costs.
     """
 
-    def __init__(self, client: AsyncOpenAI, endpoint: str, secret: str, policy: Policy, purse: Purse) -> None:
+    def __init__(self, client: AsyncOpenAI, endpoint: str, secret: str, policy: Policy, budget: Budget) -> None:
         self._client = client
         self._endpoint = endpoint
         self._secret = secret
         self._policy = policy
-        self._purse = purse
+        self._budget = budget
         self._limit = AdaptiveLimit(policy.concurrency)
         self._quiet_until = 0.0
         self._reached = False
         self._answered = False
-        self._ended: ModelError | None = None
+        self._fatal: ModelError | None = None
+        """The error that every further request would get."""
         self._tasks: set[asyncio.Task[Outcome]] = set()
 
-    def start(self, ask: Ask, done: Callable[[asyncio.Task[Outcome]], None]) -> None:
-        """Begins to answer one request; the finished task, named by its key, is handed to `done`.
+    def start(self, request: ChatRequest, done: Callable[[asyncio.Task[Outcome]], None]) -> None:
+        """Starts to answer one request; calls `done` with the finished task, whose name is the request's key.
 
-        Call it in the loop's thread.
+        Must be called in the loop's thread.
         """
-        task = asyncio.create_task(self.answer(ask), name=ask.key)
+        task = asyncio.create_task(self.answer(request), name=request.key)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(done)
 
-    async def answer(self, ask: Ask) -> Outcome:
-        """Asks until there is an answer, a refusal, no retry left, or the deadline has come.
+    async def answer(self, request: ChatRequest) -> Outcome:
+        """Sends a request until it is answered or refused, no retry is left, or its deadline has passed.
 
         Raises:
-            ModelError: the endpoint refuses the key, the model or the account, so that every request would fail.
+            ModelError: the endpoint refuses the key, the model or the account, so every request would fail.
         """
-        tries = _Tries(ask)
+        tries = _Tries(request)
         try:
-            # The deadline is set when the request is first sent: before that, it waits for the others only.
+            # The deadline is set when the request is first sent: before that, it only waits for others.
             async with asyncio.timeout(None) as deadline:
-                return await self._tried(tries, deadline)
+                return await self._try_until_done(tries, deadline)
         except TimeoutError:
             return self._too_late(tries)
 
     async def close(self) -> None:
-        """Cancels what is under way and closes the connections."""
-        # Only the tasks that were started here: what they wait for is cancelled by them, in the right order.
+        """Cancels the requests under way and closes the connections."""
+        # Only the tasks that were started here: each cancels what it waits for, in the right order.
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._client.close()
 
-    async def _tried(self, tries: _Tries, deadline: asyncio.Timeout) -> Outcome:
+    async def _try_until_done(self, tries: _Tries, deadline: asyncio.Timeout) -> Outcome:
         while True:
             try:
                 return tries.answered(await self._try(tries, deadline))
             except _NoAnswerError as error:
-                tries.last = missing = error
-            if missing.final:
-                return tries.failed(missing.final, missing.what, "")
-            wait = self._wait(tries.retries, missing.wait_s)
+                tries.last = no_answer = error
+            if no_answer.final:
+                return tries.failed(no_answer.final, no_answer.problem, "")
+            wait = self._wait(tries.retries, no_answer.wait_s)
             if tries.retries == self._policy.max_retries or wait > self._policy.max_wait_s:
-                reason = "timed_out" if missing.late else "request_failed"
-                return tries.failed(reason, missing.what, "other" if missing.reached else "connection")
-            if not self._purse.fits():
-                # A try that was paid for and gave no answer has used up what was set aside for it.
-                return tries.failed("request_failed", missing.what, "budget")
+                slug = "timed_out" if no_answer.late else "request_failed"
+                return tries.failed(slug, no_answer.problem, "other" if no_answer.reached else "connection")
+            if not self._budget.within_limit():
+                # Paying for a try without an answer has used up the money that was reserved for the request.
+                return tries.failed("request_failed", no_answer.problem, "budget")
             if (end := deadline.when()) is not None and asyncio.get_running_loop().time() + wait >= end:
                 return self._too_late(tries)
             await asyncio.sleep(wait)
@@ -179,8 +182,8 @@ class ChatClient:
         await self._limit.enter()
         try:
             await self._pause()
-            if self._ended is not None:
-                raise self._ended
+            if self._fatal is not None:
+                raise self._fatal
             if deadline.when() is None:
                 deadline.reschedule(asyncio.get_running_loop().time() + self._policy.deadline_s)
             generation = await self._once(tries, time.monotonic())
@@ -193,11 +196,11 @@ class ChatClient:
     async def _once(self, tries: _Tries, sent: float) -> Generation:
         import openai
 
-        ask = tries.ask
+        request = tries.request
         try:
             async with asyncio.timeout(self._policy.timeout_s):
                 create = self._client.chat.completions.with_raw_response.create
-                raw = await create(**ask.body, extra_headers={"Idempotency-Key": ask.name})
+                raw = await create(**request.body, extra_headers={"Idempotency-Key": request.name})
                 text = raw.http_response.text
         except openai.APIStatusError as error:
             self._reached = True
@@ -212,49 +215,49 @@ class ChatClient:
             raise _NoAnswerError(f"connection failed ({cause})", reached=self._reached) from None
         self._reached = True
         try:
-            generation, usage = read_answer(ask.key, text)
+            generation, usage = read_answer(request.key, text)
         except ValueError as error:
-            # It came with status 200: what can't be read was computed all the same.
-            tries.paid += self._purse.pay(ask.bound, None)
-            raise _NoAnswerError(cleaned(f"{error}: {text}", self._secret)) from None
-        tries.paid += self._purse.pay(ask.bound, usage)
+            # It came with status 200: an answer that can't be read was computed all the same.
+            tries.paid += self._budget.pay(request.bound, None)
+            raise _NoAnswerError(one_line(f"{error}: {text}", self._secret)) from None
+        tries.paid += self._budget.pay(request.bound, usage)
         return generation
 
     def _too_late(self, tries: _Tries) -> Outcome:
-        last = f"; the last try: {tries.last.what}" if tries.last else ""
+        last = f"; the last try: {tries.last.problem}" if tries.last else ""
         lost: Lost = "other" if self._reached or tries.last is None or tries.last.reached else "connection"
         return tries.failed("timed_out", f"no answer within the deadline of {self._policy.deadline_s:g} s{last}", lost)
 
-    def _wait(self, retries: int, asked_s: float | None) -> float:
-        """Seconds to wait: a random back-off, on top of what the server asked for."""
+    def _wait(self, retries: int, server_s: float | None) -> float:
+        """Returns the seconds to wait: a random back-off, added to the time that the server asks for."""
         wait = backoff(self._policy.backoff_s, retries)
-        if asked_s is None:
+        if server_s is None:
             return wait
-        if asked_s <= self._policy.max_wait_s:
-            self._quiet_until = max(self._quiet_until, time.monotonic() + asked_s)
-        return asked_s + wait
+        if server_s <= self._policy.max_wait_s:
+            self._quiet_until = max(self._quiet_until, time.monotonic() + server_s)
+        return server_s + wait
 
     async def _pause(self) -> None:
-        """Holds a request back while the endpoint has asked for quiet."""
+        """Holds a request back until the time that the endpoint last asked to wait is over."""
         while (left := self._quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(left)
 
     def _status(self, error: APIStatusError) -> _NoAnswerError:
-        """What a status of 400 or more means for this request.
+        """Converts a status of 400 or more to the error of this try.
 
         Raises:
-            ModelError: it means the same for every request.
+            ModelError: every request would get this status.
         """
         status, code = error.status_code, (error.code or "")
-        message = cleaned(f"status {status}: {error.message}", self._secret)
-        if (end := fatal(self._endpoint, status, code, message, answered=self._answered)) is not None:
-            # No other request need be sent to hear the same; those that are sent may still be answered.
-            self._ended = end
-            raise end
+        message = one_line(f"status {status}: {error.message}", self._secret)
+        if (fatal_error := fatal(self._endpoint, status, code, message, answered=self._answered)) is not None:
+            # No further request is sent, as it would fail too; requests under way may still be answered.
+            self._fatal = fatal_error
+            raise fatal_error
         slug = refusal_of(status, code, error.message)
         return _NoAnswerError(message, final=slug, wait_s=retry_after(error.response.headers, time.time()))
 
 
 def backoff(first_s: float, retries: int) -> float:
-    """Seconds before another try: full jitter below a ceiling that doubles with every try, up to 30 s."""
+    """Draws the seconds before another try: full jitter below a ceiling that doubles with every try, up to 30 s."""
     return random.uniform(0.0, min(_MOST_BACKOFF_S, first_s * 2.0 ** min(retries, 30)))

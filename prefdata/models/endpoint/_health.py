@@ -1,4 +1,4 @@
-"""`Health`: tells a bad request from a bad endpoint."""
+"""Defines `Health`, which distinguishes a bad endpoint from single bad requests."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ __all__ = ["Health"]
 
 
 class Health:
-    """Watches the outcomes of one run: a build must not end with all its prompts dropped one by one.
+    """Watches the outcomes of one run, so that a bad endpoint ends it instead of dropping all prompts one by one.
 
     Args:
-        where: what messages call the endpoint.
-        give_up_after: failures in a row that end the run.
+        where: name of the endpoint in messages.
+        give_up_after: number of consecutive failures that ends the run.
     """
 
     def __init__(self, where: str, give_up_after: int) -> None:
@@ -23,7 +23,7 @@ class Health:
         self._in_a_row = 0
 
     def note(self, outcome: Outcome) -> None:
-        """Takes one outcome.
+        """Takes note of one outcome.
 
         Raises:
             ModelError: the endpoint can't be reached, stopped answering, or has refused every request so far.
@@ -48,5 +48,5 @@ class Health:
             )
         raise ModelError(
             f"{self._where} refuses every request: {failed}",
-            hint="say what it does not take with `leave_out`, `token_limit`, `structured` or `extra_body`",
+            hint="adapt the requests to the endpoint with `leave_out`, `token_limit`, `structured` or `extra_body`",
         )

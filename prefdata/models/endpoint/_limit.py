@@ -1,4 +1,4 @@
-"""`AdaptiveLimit`: how many requests may be under way, found out by trying."""
+"""Defines `AdaptiveLimit`, which finds by trying how many requests an endpoint takes at once."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _START = 4
 
 
 class AdaptiveLimit:
-    """Additive increase, multiplicative decrease, as TCP does it (RFC 5681). Lives in one event loop.
+    """Limits the requests under way by additive increase and multiplicative decrease, as TCP does (RFC 5681).
 
-    The limit begins at 4 and grows by one for each answer, which doubles it in each round trip; after the endpoint
-    has first been overloaded, it grows by one in each round trip. A sign of overload halves it: once for all requests
-    that were under way together, since these tell of one overload.
+    The limit begins at 4 and grows by one for each answer, which doubles it in each round trip. After the first
+    overload it grows by one in each round trip. A sign of overload halves it, once for all requests that were under
+    way together, since these report one overload. Used in one event loop.
 
     Args:
         most: the limit never exceeds this.
@@ -32,38 +32,38 @@ class AdaptiveLimit:
 
     @property
     def limit(self) -> int:
-        """Most requests that may be under way now."""
+        """Number of requests that may be under way now."""
         return int(self._limit)
 
     async def enter(self) -> None:
-        """Waits for a place, first come, first served. Each is followed by one `leave`."""
+        """Waits until one more request may be sent, first come, first served. Each call is followed by one `leave`."""
         if not self._waiting and self._under_way < self.limit:
             self._under_way += 1
             return
-        place = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
         try:
-            await place
+            await turn
         except asyncio.CancelledError:
-            if not place.cancelled():
-                # It was given the place in the same moment, and gives it on.
+            if not turn.cancelled():
+                # Its turn came in the same moment: it passes on to the next one.
                 self.leave()
-            elif place in self._waiting:
-                self._waiting.remove(place)
+            elif turn in self._waiting:
+                self._waiting.remove(turn)
             raise
 
     def leave(self) -> None:
-        """Gives the place back."""
+        """Takes note that a request has ended."""
         self._under_way -= 1
         while self._waiting and self._under_way < self.limit:
-            place = self._waiting.popleft()
-            if not place.done():
+            turn = self._waiting.popleft()
+            if not turn.done():
                 self._under_way += 1
-                place.set_result(None)
+                turn.set_result(None)
 
     def answered(self) -> None:
-        """Takes note of an answer, before its place is given back."""
-        # A limit that is not reached has not been tried.
+        """Takes note of an answer; to be called before `leave`."""
+        # A limit that is not reached has not been tried, so it does not grow.
         if self._under_way >= self.limit:
             grown = self._limit + (1 / self._limit if self._was_overloaded else 1)
             self._limit = min(float(self._most), grown)

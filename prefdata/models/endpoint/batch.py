@@ -1,4 +1,4 @@
-"""`Batch`: how a provider's batch API is used."""
+"""Defines `Batch`, the options for a provider's batch API."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["Batch"]
 
 
 class Batch(Spec):
-    """Requests go out in files and come back within a day, usually for half the price.
+    """Options of a batch API: requests are sent in files and answered within a day, usually for half the price.
 
-    The format is OpenAI's: a JSON-lines file is uploaded, a batch is made of it, and its output is fetched when it has
-    ended. A batch goes on when this process ends; the next run finds it.
+    The format is OpenAI's: a JSON-lines file is uploaded, a batch is made of it, and its output is downloaded when it
+    has ended. A batch goes on when this process ends, and the next run finds it.
     """
 
     poll_s: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds between two looks at the batches under way."""
+    """Seconds between two queries of the batches under way."""
     max_requests: Annotated[int, Field(ge=1, le=50_000)] = 50_000
     """Most requests of one file."""
     max_bytes: Annotated[int, Field(ge=1, le=200_000_000)] = 200_000_000
@@ -27,4 +27,4 @@ class Batch(Spec):
     max_batches: Annotated[int, Field(ge=1)] = 4
     """Most batches under way at once."""
     completion_window: Annotated[str, Field(min_length=1)] = "24h"
-    """How long the provider may take; what it has not answered by then is asked again."""
+    """Time that the provider may take, in its own words; requests unanswered by then are sent again."""

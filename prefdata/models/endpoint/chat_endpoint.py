@@ -1,4 +1,4 @@
-"""`ChatEndpoint`: a model behind an OpenAI-compatible chat endpoint, at a provider or on a server of one's own."""
+"""Defines `ChatEndpoint`, a model behind an OpenAI-compatible chat endpoint, of a provider or on one's own server."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserErro
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.endpoint._batch_api import BatchAPI
 from prefdata.models.endpoint._batches import Batches
-from prefdata.models.endpoint._budget import Purse, bound_of
-from prefdata.models.endpoint._chat_client import Ask, ChatClient, Outcome, Policy
+from prefdata.models.endpoint._budget import Budget, bound_of
+from prefdata.models.endpoint._chat_client import ChatClient, ChatRequest, Outcome, Policy
 from prefdata.models.endpoint._health import Health
 from prefdata.models.endpoint.batch import Batch
 from prefdata.models.endpoint.prices import Prices
@@ -45,58 +45,61 @@ class ChatEndpoint(Generator):
     """An OpenAI-compatible chat endpoint.
 
     `model` and `base_url` are both part of the identity: the same model name at another provider may be another
-    quantisation, template or version. How fast and how patiently it is asked is operational.
+    quantisation, template or version. Fields about speed, retries, prices and batches are not.
     """
 
     kind: Literal["chat_endpoint"] = "chat_endpoint"
     model: Annotated[str, Field(min_length=1)]
     """The model's name at the provider."""
     base_url: str | None = None
-    """Address up to and without `/chat/completions`; None is OpenAI's."""
+    """Address without `/chat/completions`, for example `https://api.example.com/v1`; None is OpenAI's."""
     api_key_env: Annotated[str, Operational, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
-    """Name of the environment variable that holds the key. A `base_url` on this machine needs none."""
+    """Name of the environment variable that holds the API key. A `base_url` on this machine needs no key."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
-    """How a JSON answer is asked for: models older than structured outputs (gpt-4-turbo) take `json_object` only."""
+    """How a JSON answer is requested, as `response_format`: `json_schema` sends the schema, `json_object` asks for any
+    JSON object (all that models older than structured outputs take, such as gpt-4-turbo), `none` sends nothing."""
     token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    """What the endpoint calls its token limit: OpenAI's reasoning models take `max_completion_tokens` only."""
+    """Name of the token limit in the endpoint's API: OpenAI's reasoning models take `max_completion_tokens` only."""
     leave_out: tuple[Literal["seed", "temperature", "top_p", "stop"], ...] = ()
     """Parameters that the endpoint refuses and that are therefore not sent."""
     extra_body: dict[str, JSON] = Field(default_factory=dict)
-    """Further keys of the request body: options of this provider."""
+    """Further keys of the request body, such as options of one provider."""
     concurrency: Annotated[int, Operational, Field(ge=1)] = 16
-    """Most requests under way at once. It begins with 4, takes more as long as the endpoint keeps up, and fewer after
-    429, 503 or a time-out."""
+    """Most requests under way at once. The actual number begins at 4, grows while the endpoint keeps up, and is halved
+    after status 429 or 503 or a time-out."""
     timeout_s: Annotated[float, Operational, Field(gt=0)] = 120.0
-    """Seconds until one try is given up."""
+    """Seconds until one try of a request is given up."""
     deadline_s: Annotated[float, Operational, Field(gt=0)] = 1800.0
-    """Seconds until a request is given up, over all its tries and the waits between them."""
+    """Seconds until a request is given up, over all its tries and the waits between them, from its first try."""
     max_retries: Annotated[int, Operational, Field(ge=0)] = 6
     """Further tries after a time-out, a lost connection, an unreadable answer, or status 408, 409, 429 or 5xx."""
     backoff_s: Annotated[float, Operational, Field(ge=0)] = 0.5
-    """Upper end of the first random wait in seconds; doubles with every try, up to 30 s."""
+    """Upper bound of the first random wait, in seconds; it doubles with every try, up to 30 s."""
     max_wait_s: Annotated[float, Operational, Field(ge=0)] = 300.0
-    """Longest `Retry-After` in seconds that is waited for; a longer one fails the request."""
+    """Longest wait in seconds that a `Retry-After` header may ask for; a longer one fails the request."""
     give_up_after: Annotated[int, Operational, Field(ge=1)] = 64
-    """Requests in a row that fail after all their retries, or that are refused before any is answered, until the
-    whole run is given up."""
+    """The run is given up after this many consecutive requests that fail after all their retries, or that are refused
+    before any request is answered."""
     prices: Annotated[Prices | None, Operational] = None
-    """What tokens cost: for the plan, and for what `build` says that was spent."""
+    """Prices of tokens, for the plan's estimate and the report of what was spent; None counts tokens only."""
     budget: Annotated[float | None, Operational, Field(ge=0, allow_inf_nan=False)] = None
-    """Most money that this account (`base_url` and `model`) may be paid over all runs of a build. A request that could
-    cross it at its token limit is not sent."""
+    """Most money, in the currency of `prices`, that this account (`base_url` and `model`) may be paid over all runs of
+    a build. A request that could exceed it at its token limit is not sent. None sets no limit."""
     batch: Annotated[Batch | None, Operational] = None
-    """Sends the requests through the provider's batch API; None sends each by itself."""
+    """Sends the requests through the provider's batch API; None sends each request by itself."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if taken := sorted(_OURS & self.extra_body.keys()):
             raise ValueError(f"extra_body may not hold {', '.join(taken)}: prefdata sets them from the recipe's fields")
         if self.budget is not None and self.prices is None:
-            raise ValueError(f"a budget of {self.budget:g} needs `prices`, or nobody can tell what a request costs")
+            raise ValueError(
+                f"a budget of {self.budget:g} needs `prices`: without them the cost of a request is unknown"
+            )
         if self.base_url is not None:
             parts = urlsplit(self.base_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError(f"base_url {self.base_url!r} is no http or https address")
+                raise ValueError(f"base_url {self.base_url!r} is not an http or https address")
             if parts.username or parts.password:
                 # Not a ValueError: pydantic would print the whole address in its message.
                 raise RecipeError(
@@ -107,126 +110,130 @@ class ChatEndpoint(Generator):
         return self
 
     def pins(self) -> dict[str, JSON]:
-        """The model's name: a provider shows no more of what it serves."""
+        """Returns the model's name: a provider shows no more of what it serves."""
         return {**super().pins(), "model": self.model}
 
     def problems(self) -> list[UserError]:
-        """A missing package, or a key that is not set."""
-        found = [*super().problems(), *MissingExtraError.all_of("a chat endpoint", "api", "openai")]
+        """Lists a missing package, or a key that is not set."""
+        problems = [*super().problems(), *MissingExtraError.all_of("a chat endpoint", "api", "openai")]
         try:
             self._secret()
         except ModelError as error:
-            found.append(error)
-        return found
+            problems.append(error)
+        return problems
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
-        """Answers as they finish; see `Generator.generate`.
+        """Yields answers when they finish; see `Generator.generate`.
 
-        Requests are pulled in the caller's thread, at most a few more than `concurrency` ahead of what was yielded;
-        they are sent from an event loop in a thread of its own. Closing the iterator cancels what is under way. With
-        `batch`, files are filled before the first answer comes, and closing the iterator leaves them to the provider.
+        Requests are pulled in the caller's thread, at most `concurrency` + 4 ahead of the yielded answers, and sent
+        from an event loop in a thread of its own. Closing the iterator cancels the requests under way. With `batch`,
+        files are filled before the first answer comes, and after closing the iterator the provider goes on with them.
 
         Counts `prompt_tokens`, `completion_tokens` and `retries`. Failures: `prompt_too_long`, `content_filter`,
-        `refused`, `no_content`, `not_unicode`, `refused_by_endpoint`, and once the retries are used up
-        `request_failed`, or `timed_out` if that was why.
+        `refused`, `no_content`, `not_unicode`, `refused_by_endpoint`; once the retries are used up `timed_out` if the
+        last try timed out, else `request_failed`.
 
         Raises:
             ModelError: the endpoint can't be reached, refuses the key, does not know the model, or stopped answering.
-            BudgetError: the next request could cross the budget. What was under way is yielded before.
+            BudgetError: the next request could exceed the budget. The answers under way are yielded first.
             MissingExtraError: the package `openai` is not installed.
         """
-        purse = Purse(self.account, self.prices, self.budget, context.spending or Spending())
+        budget = Budget(self.account, self.prices, self.budget, context.spending or Spending())
         health = Health(self.where, self.give_up_after)
-        asks = (self._ask(request, decoding) for request in requests)
-        with contextlib.closing(self._outcomes(asks, decoding, purse, context)) as outcomes:
+        chat_requests = (self._chat_request(request, decoding) for request in requests)
+        with contextlib.closing(self._outcomes(chat_requests, decoding, budget, context)) as outcomes:
             for outcome in outcomes:
-                for what, count in (
+                for name, count in (
                     ("prompt_tokens", outcome.paid.prompt_tokens),
                     ("completion_tokens", outcome.paid.completion_tokens),
                     ("retries", outcome.retries),
                 ):
                     if count:
-                        context.counted(what, count)
+                        context.counted(name, count)
                 if outcome.lost != "budget":
                     health.note(outcome)
                     yield outcome.generation
 
     def _outcomes(
-        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+        self, requests: Iterator[ChatRequest], decoding: Decoding, budget: Budget, context: Context
     ) -> collections.abc.Generator[Outcome, None, None]:
-        return self._streamed(asks, purse) if self.batch is None else self._batched(asks, decoding, purse, context)
+        if self.batch is None:
+            return self._stream(requests, budget)
+        return self._send_batches(requests, decoding, budget, context)
 
-    def _batched(
-        self, asks: Iterator[Ask], decoding: Decoding, purse: Purse, context: Context
+    def _send_batches(
+        self, requests: Iterator[ChatRequest], decoding: Decoding, budget: Budget, context: Context
     ) -> collections.abc.Generator[Outcome, None, None]:
-        """Outcomes as batches end."""
+        """Yields outcomes when batches end."""
         assert self.batch is not None
-        # Batches of another seed or decoding can't hold a request of this run: they are not even looked at.
+        # Batches of another seed or decoding can't hold a request of this run: their marks differ.
         mark = fingerprint([self.account, decoding.dump(), context.seed])[:32]
         with _openai().OpenAI(**self._client) as client:
             secret = self._secret()
             api = BatchAPI(client, self.where, secret, self._policy)
-            batches = Batches(api, self.batch, self.where, secret, self.max_retries, purse, context.log)
-            yield from batches.outcomes(asks, mark)
+            batches = Batches(api, self.batch, self.where, secret, self.max_retries, budget, context.log)
+            yield from batches.outcomes(requests, mark)
 
-    def _streamed(self, asks: Iterator[Ask], purse: Purse) -> collections.abc.Generator[Outcome, None, None]:
-        """Outcomes as they come; one that is lost to the budget is asked again when there is room for it."""
+    def _stream(
+        self, requests: Iterator[ChatRequest], budget: Budget
+    ) -> collections.abc.Generator[Outcome, None, None]:
+        """Yields outcomes when they come; a request lost to the budget is sent again once the budget has room."""
         with _running_loop() as loop:
-            client = asyncio.run_coroutine_threadsafe(self._connect(purse), loop).result()
+            client = asyncio.run_coroutine_threadsafe(self._connect(budget), loop).result()
             done: queue.SimpleQueue[asyncio.Task[Outcome]] = queue.SimpleQueue()
-            under_way: dict[str, Ask] = {}
-            waiting: deque[Ask] = deque()
-            exhausted, ended = False, None
+            under_way: dict[str, ChatRequest] = {}
+            waiting: deque[ChatRequest] = deque()
+            exhausted, first_error = False, None
             try:
                 while under_way or waiting or not exhausted:
                     if not waiting and not exhausted and len(under_way) < self.concurrency + _AHEAD:
-                        ask = next(asks, None)
-                        exhausted = ask is None
-                        waiting.extend([] if ask is None else [ask])
-                    if waiting and purse.reserve(waiting[0].key, waiting[0].bound):
-                        ask = waiting.popleft()
-                        under_way[ask.key] = ask
-                        loop.call_soon_threadsafe(client.start, ask, done.put)
+                        request = next(requests, None)
+                        exhausted = request is None
+                        waiting.extend([] if request is None else [request])
+                    if waiting and budget.reserve(waiting[0].key, waiting[0].bound):
+                        request = waiting.popleft()
+                        under_way[request.key] = request
+                        loop.call_soon_threadsafe(client.start, request, done.put)
                         if done.empty() and not exhausted and len(under_way) < self.concurrency + _AHEAD:
                             continue
                     elif waiting and not under_way:
-                        raise purse.error(waiting[0].bound)
+                        raise budget.error(waiting[0].bound)
                     if under_way:
                         task = done.get()
-                        ask = under_way.pop(task.get_name())
-                        purse.settle(ask.key)
+                        request = under_way.pop(task.get_name())
+                        budget.settle(request.key)
                         try:
                             outcome = task.result()
                         except UserError as error:
-                            # What is under way is paid for: it is waited for, and nothing else is sent.
-                            exhausted, ended = True, ended or error
+                            # Requests under way are paid for: they are waited for, and no other is sent.
+                            exhausted, first_error = True, first_error or error
                             waiting.clear()
                             continue
-                        if outcome.lost == "budget" and ended is None:
-                            waiting.append(ask)
+                        if outcome.lost == "budget" and first_error is None:
+                            waiting.append(request)
                         yield outcome
-                if ended is not None:
-                    raise ended
+                if first_error is not None:
+                    raise first_error
             finally:
                 asyncio.run_coroutine_threadsafe(client.close(), loop).result()
 
-    def _ask(self, request: Request, decoding: Decoding) -> Ask:
+    def _chat_request(self, request: Request, decoding: Decoding) -> ChatRequest:
         body = self.body(request, decoding)
         sent = {**body, **body.get("extra_body", {})}
         sent.pop("extra_body", None)
-        # Two answers to one prompt may have the same body: the key and the seed keep them apart.
+        # Two answers to one prompt may have the same body: the key and the seed distinguish them.
         name = f"prefdata-{fingerprint([self.account, request.key, request.seed, sent])[:48]}"
-        return Ask(request.key, body, name, bound_of(sent, decoding.max_tokens))
+        return ChatRequest(request.key, body, name, bound_of(sent, decoding.max_tokens))
 
     def body(self, request: Request, decoding: Decoding) -> dict[str, JSON]:
-        """The parameters of the chat completion that asks for one answer."""
-        wanted: dict[str, JSON] = {
+        """Returns the parameters of the chat completion that asks for one answer."""
+        options: dict[str, JSON] = {
             "temperature": decoding.temperature,
             "top_p": decoding.top_p,
             "seed": request.seed,
             "stop": list(decoding.stop) or None,
         }
-        body = {name: value for name, value in wanted.items() if value is not None and name not in self.leave_out}
+        body = {name: value for name, value in options.items() if value is not None and name not in self.leave_out}
         body |= {"model": self.model, "messages": list(request.messages), self.token_limit: decoding.max_tokens}
         if request.json_schema is not None and self.structured == "json_object":
             body["response_format"] = {"type": "json_object"}
@@ -239,17 +246,17 @@ class ChatEndpoint(Generator):
             body["extra_body"] = dict(self.extra_body)
         return body
 
-    async def _connect(self, purse: Purse) -> ChatClient:
-        return ChatClient(_openai().AsyncOpenAI(**self._client), self.where, self._secret(), self._policy, purse)
+    async def _connect(self, budget: Budget) -> ChatClient:
+        return ChatClient(_openai().AsyncOpenAI(**self._client), self.where, self._secret(), self._policy, budget)
 
     @property
     def _url(self) -> str:
-        # Given to the client always: left out, it would take an address from the environment that no lock knows of.
+        # Always passed to the client: else it would read an address from the environment, which no lock records.
         return self.base_url or _PROVIDER_URL
 
     @property
     def _client(self) -> dict[str, Any]:
-        """How a client of `openai` is made; its own retries are off."""
+        """Arguments of a client of `openai`; its own retries are off."""
         timeouts = {"max_retries": 0, "timeout": self.timeout_s}
         return {"api_key": self._secret() or "none", "base_url": self._url, **timeouts}
 
@@ -266,12 +273,12 @@ class ChatEndpoint(Generator):
 
     @property
     def account(self) -> str:
-        """Whom is paid: parts with the same account share a budget."""
+        """Name of the account that is paid: parts with the same account share a budget."""
         return f"{self._url} {self.model}"
 
     @property
     def where(self) -> str:
-        """What messages call this endpoint."""
+        """Name of this endpoint in messages."""
         return f"the endpoint {self._url!r} (model {self.model!r})"
 
     def _secret(self) -> str:
@@ -279,12 +286,12 @@ class ChatEndpoint(Generator):
         if not secret and urlsplit(self._url).hostname not in _LOOPBACK:
             raise ModelError(
                 f"the environment variable {self.api_key_env!r}, which should hold the key for {self._url!r}, is empty",
-                valid="an API key; for a server of your own that asks for none, any word",
+                valid="an API key; any word for a server of your own that needs no key",
                 hint=f"export {self.api_key_env}=...",
             )
         if not (secret.isascii() and secret.isprintable()):
             raise ModelError(
-                f"the environment variable {self.api_key_env!r} holds characters that no API key can have",
+                f"the environment variable {self.api_key_env!r} holds characters that an API key can't have",
                 valid="printable ASCII",
                 hint=f"export {self.api_key_env}=... again",
             )
@@ -300,7 +307,7 @@ def _openai() -> Any:
 
 
 def can_be_strict(schema: JSON) -> bool:
-    """Whether OpenAI's strict mode takes a JSON schema: every object closed, every property required."""
+    """Returns whether OpenAI's strict mode takes a JSON schema: every object closed, every property required."""
     if isinstance(schema, list):
         return all(map(can_be_strict, schema))
     if not isinstance(schema, dict):
@@ -315,7 +322,7 @@ def can_be_strict(schema: JSON) -> bool:
 
 @contextmanager
 def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop that runs in a thread of its own."""
+    """Runs an event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="prefdata-chat-endpoint", daemon=True)
     thread.start()

@@ -1,4 +1,4 @@
-"""`Prices`: what an endpoint asks for its tokens."""
+"""Defines `Prices`, the price list of an endpoint."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ _Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Prices(Spec):
-    """Money for a million tokens, as a provider's price list has it. For `batch`, the prices of batches."""
+    """Prices for a million tokens, as in a provider's price list. With `batch`, the prices of batches."""
 
     prompt: _Price
-    """For a million tokens of prompts."""
+    """Price of a million prompt tokens, in `currency`."""
     completion: _Price
-    """For a million tokens of answers, reasoning included."""
+    """Price of a million answer tokens, reasoning included, in `currency`."""
     cached_prompt: _Price | None = None
-    """For a million prompt tokens that the provider had in its cache; None is the full price."""
+    """Price of a million prompt tokens that the provider had in its cache, in `currency`; None is the full price."""
     currency: Annotated[str, Field(pattern=r"^\S{1,12}$")] = "USD"
-    """What the money is, for messages."""
+    """Name of the currency, for messages; a build has one."""
 
     def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
-        """The price of one or many requests.
+        """Computes the price of one or many requests.
 
         Args:
-            prompt_tokens: all of them, those from the cache included.
+            prompt_tokens: all prompt tokens, those from the cache included.
             completion_tokens: tokens of the answers.
             cached_tokens: how many of the prompt tokens came from the cache.
+
+        Returns:
+            Money in `currency`.
         """
         cached = self.prompt if self.cached_prompt is None else self.cached_prompt
         fresh = prompt_tokens - cached_tokens

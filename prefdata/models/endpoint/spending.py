@@ -1,4 +1,4 @@
-"""`Spending`: what endpoints were paid, kept over all runs of a build."""
+"""Defines `Spending`, which records what endpoints were paid, over all runs of a build."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ __all__ = ["Spending", "Spent"]
 
 _PAUSE_S = 60.0
 _ENOUGH = 20
-"""Answers from which on a speed is told."""
+"""Fewest answers from which a speed is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What one account was paid for."""
+    """The tokens and money that one account was paid for."""
 
     requests: int = 0
-    """Responses that were paid."""
+    """Number of responses that were paid."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cost: float = 0.0
-    """Money, in the currency of the recipe's price table; 0 where the recipe has none."""
+    """Money, in the currency of the recipe's price table; 0 without a price table."""
     currency: str = ""
     """Empty without a price table."""
 
@@ -48,7 +48,7 @@ class Spent:
 
 @dataclass(slots=True)
 class _Pace:
-    """Answers that came soon after another one of their account."""
+    """Answers that came at most `_PAUSE_S` after another one of their account."""
 
     answers: int = 0
     tokens: int = 0
@@ -56,11 +56,11 @@ class _Pace:
 
 
 class Spending:
-    """Running totals by account.
+    """Running totals by account. Safe to use from several threads.
 
     Args:
-        file: JSON lines, one for each answer that was paid; read at the start, appended to at once. None keeps the
-            totals in memory only.
+        file: JSON lines, one for each answer that was paid; read at the start, appended with each payment. None keeps
+            the totals in memory only.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -72,13 +72,13 @@ class Spending:
         self._pace: dict[str, _Pace] = {}
         if file is not None and file.exists():
             for line in file.read_bytes().splitlines(keepends=True):
-                # A line without its end was torn by a crash; what is appended next must not become a part of it.
+                # A line without its end was torn by a crash; the next line must not become a part of it.
                 self._torn = not line.endswith(b"\n")
                 if not self._torn:
                     self._read(line)
 
     def add(self, account: str, spent: Spent) -> None:
-        """Counts what was paid, for good.
+        """Adds a payment, and appends it to the file.
 
         Raises:
             StoreError: the file can't be written.
@@ -92,14 +92,14 @@ class Spending:
                 self._torn = False
 
     def of(self, account: str) -> Spent:
-        """What an account was paid so far."""
+        """Returns what an account was paid so far."""
         with self._lock:
             return self._totals.get(account, Spent())
 
     def speed(self, account: str) -> float | None:
-        """Completion tokens a second while the account was at work; None before that is worth telling.
+        """Returns the completion tokens a second while requests were under way; None before 20 answers.
 
-        Pauses of more than a minute are taken for the time between two runs.
+        Pauses of more than a minute count as time between two runs.
         """
         with self._lock:
             pace = self._pace.get(account, _Pace())
@@ -112,7 +112,7 @@ class Spending:
             return dict(sorted(self._totals.items()))
 
     def summary(self) -> list[str]:
-        """One line for each account, for the person who pays; empty when nobody was paid."""
+        """Returns one line for each account, for people to read; empty if no account was paid."""
         return [f"{account}: {spent}" for account, spent in self.accounts.items()]
 
     def _append(self, path: Path, line: bytes) -> None:
@@ -122,7 +122,7 @@ class Spending:
                 file.write(line)
         except OSError as error:
             raise StoreError(
-                f"what was paid can't be written to {str(path)!r}: {error.strerror or error}",
+                f"the payments can't be written to {str(path)!r}: {error.strerror or error}",
                 hint="free some space, or choose another folder with --out, and run again: finished answers are kept",
             ) from error
 

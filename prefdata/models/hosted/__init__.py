@@ -1,1 +1,1 @@
-"""Language models on this machine: vLLM, transformers, and the workers that run them."""
+"""Runs language models on this machine: vLLM, transformers, and their workers."""

@@ -1,4 +1,4 @@
-"""JSON schemas for transformers, enforced token by token with lm-format-enforcer.
+"""Enforces JSON schemas in transformers, token by token, with lm-format-enforcer.
 
 Its own transformers integration imports a module that transformers 5 no longer has, so this uses its core.
 """
@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefdata.models.hosted._chat import Unanswerable
+from prefdata.models.chat import ItemError
 from prefdata.spec import JSON
 
 __all__ = ["Enforcer", "Enforcers"]
 
 
 class Enforcers:
-    """Makes enforcers for one tokenizer, whose vocabulary is indexed once (about two seconds)."""
+    """Makes enforcers for one tokenizer; indexes its vocabulary once (about two seconds).
+
+    Args:
+        tokenizer: of transformers.
+        eos: ids of the tokens that end an answer.
+    """
 
     def __init__(self, tokenizer: Any, eos: list[int]) -> None:
         from lmformatenforcer import TokenEnforcerTokenizerData
@@ -28,10 +33,10 @@ class Enforcers:
         )
 
     def enforcer(self, schema: JSON) -> Enforcer:
-        """The enforcer of one answer.
+        """Returns the enforcer of one answer.
 
         Raises:
-            Unanswerable: `request_failed`: the schema is not one that lm-format-enforcer knows.
+            ItemError: `request_failed`: lm-format-enforcer does not support the schema.
         """
         from lmformatenforcer import JsonSchemaParser, TokenEnforcer
 
@@ -39,34 +44,34 @@ class Enforcers:
         try:
             return Enforcer(TokenEnforcer(self._data, JsonSchemaParser(schema)))
         except Exception as error:
-            raise Unanswerable("request_failed", f"{type(error).__name__}: {error}") from error
+            raise ItemError("request_failed", f"{type(error).__name__}: {error}") from error
 
 
 class Enforcer:
-    """Which tokens may follow in one answer."""
+    """Lists the tokens that may follow in one answer."""
 
     def __init__(self, enforcer: Any) -> None:
         self._enforcer = enforcer
 
     def allowed(self, answer: list[int]) -> list[int]:
-        """The tokens that may follow `answer`.
+        """Returns the ids of the tokens that may follow the token ids `answer`.
 
         Raises:
-            Unanswerable: `request_failed`: the schema turned out to be one that can't be enforced.
+            ItemError: `request_failed`: the schema can't be enforced after all.
         """
         from lmformatenforcer import LMFormatEnforcerException
 
         try:
-            found: list[int] = self._enforcer.get_allowed_tokens(answer).allowed_tokens
+            tokens: list[int] = self._enforcer.get_allowed_tokens(answer).allowed_tokens
         except LMFormatEnforcerException as error:
-            raise Unanswerable("request_failed", f"{type(error).__name__}: {error}") from error
-        return found
+            raise ItemError("request_failed", f"{type(error).__name__}: {error}") from error
+        return tokens
 
 
 def _regular_tokens(tokenizer: Any) -> list[tuple[int, str, bool]]:
-    """Each token that is no control token: id, text within a sentence, and whether it begins a word.
+    """Lists each token that is not a control token: id, text within a sentence, and whether it begins a word.
 
-    A token's text shows only after another token: at the beginning of a text, decoders drop spaces.
+    A token's text is read after another token, because decoders drop spaces at the beginning of a text.
     """
     before = tokenizer.encode("0", add_special_tokens=False)[-1]
     special = set(tokenizer.all_special_ids)

@@ -1,4 +1,4 @@
-"""The worker of `Transformers`: left-padded batches, and one random generator for each row."""
+"""Runs the worker of `Transformers`: left-padded batches, and one random generator for each row."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
-from prefdata.models.hosted._chat import Chat, Unanswerable, failure
+from prefdata.models.chat import ItemError
 from prefdata.models.hosted._json_schema import Enforcers
+from prefdata.models.hosted._prompts import Prompts
 from prefdata.models.worker import WorkerChannel, open_channel
 from prefdata.spec import JSON
 
 _GREEDY_BELOW = 1e-5
-"""vLLM's bound: a temperature below it takes the most likely token."""
+"""Temperatures below this take the most likely token, as in vLLM."""
 
 
 def main() -> None:
-    """Serves batch by batch until every request is answered."""
-    with open_channel() as door:
-        sampler = _Sampler(door.config)
-        size = door.config["batch_size"]
-        while items := door.receive(at_least=size, at_most=size):
-            for rows in _batches(door, sampler, items):
+    """Answers batch by batch until every request is answered."""
+    with open_channel() as channel:
+        sampler = _Sampler(channel.config)
+        size = channel.config["batch_size"]
+        while items := channel.receive(at_least=size, at_most=size):
+            for rows in _batches(channel, sampler, items):
                 for result in sampler.answer(rows):
-                    door.send(result)
+                    channel.send(result)
 
 
 @dataclass
@@ -37,30 +38,30 @@ class Row:
     limit: int
     """Most tokens of the answer."""
     generator: Any
-    wanted: int = 0
-    """How many of the likeliest tokens are told at each place."""
+    n_likeliest: int = 0
+    """How many of the likeliest tokens are returned at each position."""
     likeliest: list[list[tuple[int, float]]] = field(default_factory=list)
-    """Tokens and log-probabilities at each place so far."""
+    """Tokens and log-probabilities at each position so far."""
     enforcer: Any = None
-    """Says which tokens may follow, when the answer must follow a JSON schema."""
+    """Lists the tokens that may follow, if the answer must follow a JSON schema."""
     stopped_at: int | None = None
     """Number of answer tokens when a stop text appeared."""
-    refused: str | None = None
+    schema_error: ItemError | None = None
     """Why the schema could not be enforced to the end."""
 
 
-def _batches(door: WorkerChannel, sampler: _Sampler, items: list[dict[str, JSON]]) -> list[list[Row]]:
-    """The answerable requests, together; those that have less room than the token limit each alone.
+def _batches(channel: WorkerChannel, sampler: _Sampler, items: list[dict[str, JSON]]) -> list[list[Row]]:
+    """Groups the requests that can be answered into batches: one of all, but each with little room by itself.
 
-    In one batch they would run beyond the model's last position while their neighbours go on.
+    A row with less room than the token limit would run beyond the model's last position while the other rows go on.
     """
     together: list[Row] = []
     alone: list[list[Row]] = []
     for item in items:
         try:
             row = sampler.row(item)
-        except Unanswerable as told:
-            door.send(failure(item["key"], told.reason, told.detail))
+        except ItemError as error:
+            channel.send(error.result(item["key"]))
         else:
             if row.limit < sampler.max_tokens:
                 alone.append([row])
@@ -70,7 +71,7 @@ def _batches(door: WorkerChannel, sampler: _Sampler, items: list[dict[str, JSON]
 
 
 class _Sampler:
-    """The model and how tokens are drawn from it."""
+    """The model, and how tokens are drawn from it."""
 
     def __init__(self, config: dict[str, JSON]) -> None:
         import torch
@@ -82,11 +83,11 @@ class _Sampler:
         self.pad = self.tokenizer.pad_token_id
         if self.pad is None:
             self.pad = self.eos[0]
-        # The model's own sampling defaults (top-k, repetition penalty, ...) would apply where we say nothing.
+        # Otherwise the model's own sampling defaults (top-k, repetition penalty, ...) would apply.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
         self.decoding = config["decoding"]
         self.max_tokens: int = self.decoding["max_tokens"]
-        self.chat = Chat(
+        self.prompts = Prompts(
             self.tokenizer,
             max_model_len=_max_model_len(self.model, self.tokenizer, config["max_model_len"]),
             refuse_control_tokens=config["refuse_control_tokens"],
@@ -97,12 +98,12 @@ class _Sampler:
         """Renders one request.
 
         Raises:
-            Unanswerable: why it can't be answered.
+            ItemError: the request can't be answered.
         """
         import torch
 
-        ids = self.chat.render(item["messages"])
-        limit = min(self.max_tokens, self.chat.room(ids))
+        ids = self.prompts.render(item["messages"])
+        limit = min(self.max_tokens, self.prompts.room(ids))
         row = Row(item["key"], ids, limit, torch.Generator().manual_seed(item["seed"]), item["top_logprobs"])
         if item["json_schema"] is not None:
             if self.enforcers is None:
@@ -113,7 +114,7 @@ class _Sampler:
         return row
 
     def answer(self, rows: list[Row]) -> list[dict[str, JSON]]:
-        """One batch."""
+        """Answers one batch."""
         import torch
 
         width = max(len(row.ids) for row in rows)
@@ -133,30 +134,30 @@ class _Sampler:
         return [self._result(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
     def _result(self, row: Row, answer: list[int]) -> dict[str, JSON]:
-        if row.refused is not None:
-            return failure(row.key, "request_failed", row.refused)
+        if row.schema_error is not None:
+            return row.schema_error.result(row.key)
         ends = [i + 1 for i, token in enumerate(answer) if token in self.eos]
         end = min([*ends[:1], *([] if row.stopped_at is None else [row.stopped_at])], default=None)
-        taken = answer[: row.limit if end is None else end]
-        text = self.tokenizer.decode(taken, skip_special_tokens=True)
+        kept = answer[: row.limit if end is None else end]
+        text = self.tokenizer.decode(kept, skip_special_tokens=True)
         cuts = [at for stop in self.decoding["stop"] if (at := text.find(stop)) >= 0]
         result: dict[str, JSON] = {
             "key": row.key,
             "text": text[: min(cuts)] if cuts else text,
             "finish_reason": "length" if end is None else "stop",
             "n_prompt_tokens": len(row.ids),
-            "n_tokens": len(taken),
+            "n_tokens": len(kept),
         }
-        if row.wanted:
-            places = row.likeliest[: len(taken)]
-            result["top_logprobs"] = [self.chat.likeliest(place, row.wanted) for place in places]
+        if row.n_likeliest:
+            positions = row.likeliest[: len(kept)]
+            result["top_logprobs"] = [self.prompts.likeliest(logprobs, row.n_likeliest) for logprobs in positions]
         return result
 
 
 class _Draw:
     """A logits processor after which the most likely token of each row is the drawn one.
 
-    Dividing probabilities by exponential noise and taking the largest draws from them (the Gumbel-max trick). The
+    To divide probabilities by exponential noise and take the largest is to draw from them (the Gumbel-max trick). The
     noise of a row comes from the row's own generator, on the CPU, so that it is the same on any device.
     """
 
@@ -168,7 +169,7 @@ class _Draw:
         self._eos = eos
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Logits of shape (rows, vocabulary) for the next token."""
+        """Changes the logits for the next token; shape (rows, vocabulary)."""
         import torch
 
         scores = scores.float()
@@ -186,22 +187,22 @@ class _Draw:
         return scores - noise.clamp_min(smallest).log().to(scores.device)
 
     def _note(self, scores: Any) -> None:
-        """Keeps the likeliest tokens of the rows that want them, before anything changes their probabilities."""
+        """Records the likeliest tokens of rows that ask for them, before the probabilities are changed."""
         import torch
 
         for i, row in enumerate(self._rows):
-            if row.wanted:
-                values, tokens = torch.log_softmax(scores[i], dim=-1).topk(min(row.wanted, scores.shape[-1]))
+            if row.n_likeliest:
+                values, tokens = torch.log_softmax(scores[i], dim=-1).topk(min(row.n_likeliest, scores.shape[-1]))
                 row.likeliest.append(list(zip(tokens.tolist(), values.tolist(), strict=True)))
 
     def _enforce(self, row: Row, answer: list[int], scores: Any) -> Any:
         import torch
 
-        ended = row.refused is not None or any(token in self._eos for token in answer)
+        ended = row.schema_error is not None or any(token in self._eos for token in answer)
         try:
             allowed = self._eos if ended else row.enforcer.allowed(answer)
-        except Unanswerable as told:
-            row.refused = told.detail
+        except ItemError as error:
+            row.schema_error = error
             allowed = self._eos
         masked = torch.full_like(scores, -torch.inf)
         masked[allowed] = scores[allowed]
@@ -209,7 +210,7 @@ class _Draw:
 
 
 def _nucleus(logprobs: Any, top_p: float) -> Any:
-    """Keeps the smallest set of tokens whose probability reaches `top_p`; the token that reaches it is in."""
+    """Keeps the smallest set of tokens whose probability reaches `top_p`, including the token that reaches it."""
     if top_p >= 1:
         return logprobs
     ordered, order = logprobs.sort(dim=-1, descending=True, stable=True)
@@ -220,7 +221,7 @@ def _nucleus(logprobs: Any, top_p: float) -> Any:
 
 
 class _StopTexts:
-    """A stopping criterion: ends a row whose last tokens hold a stop text."""
+    """A stopping criterion that ends a row whose last tokens hold a stop text."""
 
     def __init__(self, rows: list[Row], width: int, stops: Sequence[str], tokenizer: Any) -> None:
         self._rows = rows
@@ -231,7 +232,7 @@ class _StopTexts:
         self._tail = max(len(stop.encode()) for stop in stops) + 1
 
     def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
-        """Whether each row is done; shape (rows,)."""
+        """Returns whether each row is done; shape (rows,)."""
         import torch
 
         length = input_ids.shape[1]
@@ -245,7 +246,11 @@ class _StopTexts:
 
 
 def _load(config: dict[str, JSON]) -> tuple[Any, Any]:
-    """The tokenizer and the model of a folder."""
+    """Loads the tokenizer and the model of a folder.
+
+    Raises:
+        ModelError: transformers can't load the model.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -255,31 +260,40 @@ def _load(config: dict[str, JSON]) -> tuple[Any, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
         return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
     except (OSError, ValueError) as error:
-        # Weights that are missing, an architecture that it does not know, or one that brings its own code.
+        # Missing weights, an architecture that it does not know, or one that comes with its own code.
         raise ModelError(
             f"transformers can't load the model in {folder!r}: {error}",
-            hint="check the folder; a model that brings its own code needs trust_remote_code",
+            hint="check the folder; a model that comes with its own code needs trust_remote_code",
         ) from error
 
 
 def _eos(model: Any, tokenizer: Any) -> list[int]:
-    """All tokens that end an answer: chat models often have several."""
-    named = model.generation_config.eos_token_id
-    ids = named if isinstance(named, list) else [named]
-    found = sorted({int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None})
-    if not found:
+    """Lists all tokens that end an answer: chat models often have several.
+
+    Raises:
+        ModelError: the model names none.
+    """
+    of_model = model.generation_config.eos_token_id
+    ids = of_model if isinstance(of_model, list) else [of_model]
+    eos = sorted({int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None})
+    if not eos:
         raise ModelError(f"the model in {model.name_or_path!r} names no token that ends an answer")
-    return found
+    return eos
 
 
-def _max_model_len(model: Any, tokenizer: Any, asked: int | None) -> int:
+def _max_model_len(model: Any, tokenizer: Any, requested: int | None) -> int:
+    """Returns the most tokens of prompt and answer: the requested number, else the model's own limit.
+
+    Raises:
+        ModelError: the requested number is more than the model has positions.
+    """
     own = int(getattr(model.config.get_text_config(), "max_position_embeddings", tokenizer.model_max_length))
-    if asked is not None and asked > own:
+    if requested is not None and requested > own:
         raise ModelError(
-            f"max_model_len is {asked}, but the model in {model.name_or_path!r} has {own} positions",
+            f"max_model_len is {requested}, but the model in {model.name_or_path!r} has {own} positions",
             valid=f"2 to {own}",
         )
-    return asked or own
+    return requested or own
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The worker of `VLLM`: requests go into the engine as they come in, answers go out as they finish."""
+"""Runs the worker of `VLLM`: sends requests into the engine when they arrive, and answers out when they finish."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from prefdata.errors import ModelError, closest
-from prefdata.models.hosted._chat import Chat, Unanswerable, failure
+from prefdata.models.chat import ItemError
+from prefdata.models.hosted._prompts import Prompts
 from prefdata.models.worker import WorkerChannel, open_channel
 from prefdata.spec import JSON
 
 
 def main() -> None:
-    """Serves until every request is answered."""
-    with open_channel() as door:
-        engine = _start(door.config)
-        _Loop(door, engine).run()
+    """Answers until every request is answered."""
+    with open_channel() as channel:
+        engine = _start(channel.config)
+        _Loop(channel, engine).run()
 
 
 def _start(config: dict[str, JSON]) -> Any:
@@ -29,17 +30,17 @@ def _start(config: dict[str, JSON]) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.llm_engine import LLMEngine
 
-    known = [field.name for field in dataclasses.fields(EngineArgs)]
+    names = [field.name for field in dataclasses.fields(EngineArgs)]
     for option in config["engine"]:
-        if option not in known:
+        if option not in names:
             raise ModelError(
                 f"vLLM has no engine option {option!r}",
-                valid=closest(option, known),
-                hint="mend `engine` of the generator 'vllm'",
+                valid=closest(option, names),
+                hint="fix `engine` of the generator 'vllm'",
             )
     # Eager: compiling takes two minutes at every start and gives other texts for a tenth more speed. Blocks of 32:
     # the samples of a prompt share whole blocks only, and the default of 128 is longer than most prompts.
-    # Whole prefills: vLLM takes back the random number of a partial one, which a CPU's generator can't do.
+    # Whole prefills: after a partial one vLLM puts the random number back, which a CPU's generator can't do.
     on_cpu = {"enforce_eager": True, "block_size": 32, "enable_chunked_prefill": False}
     on_cpu = on_cpu if current_platform.is_cpu() else {}
     limit = {} if config["max_model_len"] is None else {"max_model_len": config["max_model_len"]}
@@ -62,126 +63,138 @@ def _start(config: dict[str, JSON]) -> Any:
         # The context chooses the default number of tokens in a step; without it, vLLM's offline default is halved.
         return LLMEngine.from_engine_args(EngineArgs(**options), usage_context=UsageContext.LLM_CLASS)
     except _refusals() as error:
-        # A value that can't be: a length beyond the model's, a cache too small for it, an unknown quantisation, ...
+        # An impossible value: a length beyond the model's, a cache too small for it, an unknown quantisation, ...
         raise ModelError(
-            f"vLLM can't start: {error}", hint="mend the fields or the `engine` options of the generator 'vllm'"
+            f"vLLM can't start: {error}", hint="fix the fields or the `engine` options of the generator 'vllm'"
         ) from error
 
 
 def _lora_options(adapter: str | None, model: str) -> dict[str, JSON]:
-    """What the engine must be told before it takes an adapter: above all, room for its rank."""
+    """Returns the engine options for an adapter, above all the room for its rank; empty without one.
+
+    Raises:
+        ModelError: the adapter is for another model, or its rank is too large for vLLM.
+    """
     if adapter is None:
         return {}
     _check_adapter(adapter, model)
     from vllm.config.lora import MaxLoRARanks
 
-    told = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
-    rank = max(map(int, [told.get("r", 8), *(told.get("rank_pattern") or {}).values()]))
-    fitting = [room for room in sorted(get_args(MaxLoRARanks)) if room >= rank]
-    if not fitting:
+    adapter_config = json.loads((Path(adapter) / "adapter_config.json").read_text(encoding="utf-8"))
+    rank = max(map(int, [adapter_config.get("r", 8), *(adapter_config.get("rank_pattern") or {}).values()]))
+    rooms = [room for room in sorted(get_args(MaxLoRARanks)) if room >= rank]
+    if not rooms:
         raise ModelError(
             f"the adapter in {adapter!r} has rank {rank}",
-            valid=f"at most {max(get_args(MaxLoRARanks))}, as vLLM has it",
+            valid=f"at most {max(get_args(MaxLoRARanks))}, the limit of vLLM",
             hint="merge the adapter into its base model and save that",
         )
-    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": fitting[0]}
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": rooms[0]}
 
 
 def _check_adapter(adapter: str, model: str) -> None:
-    """Refuses an adapter of another model: vLLM copies weights that are too small into a corner, without a word."""
+    """Checks that an adapter is for this model: vLLM silently copies weights that are too small into a corner.
+
+    Raises:
+        ModelError: the shapes of adapter and model differ.
+    """
     from safetensors import safe_open
 
     def shapes(folder: str) -> dict[str, list[int]]:
-        found = {}
+        by_name = {}
         for file in sorted(Path(folder).glob("*.safetensors")):
             with safe_open(file, "np") as weights:
-                for name in weights.keys():  # noqa: SIM118 - it is no dict and can't be iterated
-                    part = weights.get_slice(name)
+                for name in weights.keys():  # noqa: SIM118 - it is not a dict and can't be iterated
+                    tensor = weights.get_slice(name)
                     # Packed weights of quantised models have shapes of their own.
-                    if part.get_dtype() in ("F32", "F16", "BF16"):
-                        found[name] = list(part.get_shape())
-        return found
+                    if tensor.get_dtype() in ("F32", "F16", "BF16"):
+                        by_name[name] = list(tensor.get_shape())
+        return by_name
 
-    whole = shapes(model)
+    model_shapes = shapes(model)
     for name, shape in shapes(adapter).items():
         for half, side in ((".lora_A.weight", 1), (".lora_B.weight", 0)):
-            base = whole.get(name.removeprefix("base_model.model.").replace(half, ".weight"))
+            base = model_shapes.get(name.removeprefix("base_model.model.").replace(half, ".weight"))
             if name.endswith(half) and base is not None and base[side] != shape[side]:
                 raise ModelError(
                     f"the adapter in {adapter!r} is for another model: {name!r} has the shape {shape}, "
-                    f"and the weight that it changes {base}",
+                    f"but the weight that it changes has the shape {base}",
                     hint="name the model that the adapter was trained on",
                 )
 
 
 def _tokenizer(config: dict[str, JSON]) -> Any:
-    """The model's own tokenizer: vLLM's stand-in for it may be a class without a chat template."""
+    """Loads the model's own tokenizer: vLLM may replace it by a class without a chat template."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(config["folder"], trust_remote_code=config["trust_remote_code"])
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """What vLLM raises for values that it does not take: errors of its own, pydantic's, or ValueError."""
+    """Lists the exceptions that vLLM raises for values that it does not take: its own, pydantic's, or ValueError."""
     from vllm import exceptions
 
     return (getattr(exceptions, "VLLMClientError", ValueError), ValueError, TypeError, NotImplementedError)
 
 
 @dataclass
-class _Asked:
+class _Pending:
     """A request under way."""
 
     item: dict[str, JSON]
     ids: list[int]
-    """The prompt."""
+    """Token ids of the prompt."""
     result: dict[str, JSON] | None = None
-    """The answer, once its log-probabilities are all that is waited for."""
+    """The answer, while a second pass computes its log-probabilities."""
 
 
 class _Loop:
-    """Feeds the engine and steps it, so that it is never idle while there is a request."""
+    """Feeds the engine and steps it, so that it is never idle while a request waits."""
 
-    def __init__(self, door: WorkerChannel, engine: Any) -> None:
-        self._door = door
+    def __init__(self, channel: WorkerChannel, engine: Any) -> None:
+        self._channel = channel
         self._engine = engine
-        self._decoding = door.config["decoding"]
-        self._chat = Chat(
-            _tokenizer(door.config),
+        self._decoding = channel.config["decoding"]
+        self._prompts = Prompts(
+            _tokenizer(channel.config),
             max_model_len=engine.model_config.max_model_len,
-            refuse_control_tokens=door.config["refuse_control_tokens"],
+            refuse_control_tokens=channel.config["refuse_control_tokens"],
         )
         self._refusals = _refusals()
-        self._lora = _lora_request(engine, door.config["lora"])
-        self._every = _checked_structure(door.config["structured_outputs"])
+        self._lora = _lora_request(engine, channel.config["lora"])
+        self._structure_of_all = _checked_structure(channel.config["structured_outputs"])
         self._numbers = itertools.count()
-        self._asked: dict[str, _Asked] = {}
+        self._under_way: dict[str, _Pending] = {}
+        """Requests by their number in the engine."""
 
     def run(self) -> None:
-        while not (self._door.ended and not self._asked):
-            for item in self._door.receive(at_least=0 if self._asked else 1):
+        while not (self._channel.ended and not self._under_way):
+            for item in self._channel.receive(at_least=0 if self._under_way else 1):
                 self._add(item)
-            if self._asked:
+            if self._under_way:
                 for output in self._engine.step():
                     if output.finished:
-                        self._finished(self._asked.pop(output.request_id), output)
+                        self._finish(self._under_way.pop(output.request_id), output)
 
     def _add(self, item: dict[str, JSON]) -> None:
         try:
-            ids = self._chat.render(item["messages"])
-            params = self._params(item, room=self._chat.room(ids))
-            self._ask(_Asked(item, ids), ids, params)
-        except Unanswerable as told:
-            self._door.send(failure(item["key"], told.reason, told.detail))
+            ids = self._prompts.render(item["messages"])
+            params = self._params(item, room=self._prompts.room(ids))
+            self._send(_Pending(item, ids), ids, params)
+        except ItemError as error:
+            self._channel.send(error.result(item["key"]))
         except self._refusals as error:
-            # What vLLM says about a request that it does not take, such as a JSON schema with an unknown keyword.
-            self._door.send(failure(item["key"], "request_failed", f"{type(error).__name__}: {error}"))
+            # vLLM does not take the request, for example because its JSON schema has an unknown keyword.
+            self._fail(item, f"{type(error).__name__}: {error}")
 
-    def _ask(self, asked: _Asked, ids: list[int], params: Any) -> None:
+    def _send(self, pending: _Pending, ids: list[int], params: Any) -> None:
         name = str(next(self._numbers))
         (prompt,) = self._engine.renderer.render_cmpl([{"prompt_token_ids": ids}])
         self._engine.add_request(name, prompt, params, lora_request=self._lora)
-        self._asked[name] = asked
+        self._under_way[name] = pending
+
+    def _fail(self, item: dict[str, JSON], detail: str) -> None:
+        self._channel.send(ItemError("request_failed", detail).result(item["key"]))
 
     def _params(self, item: dict[str, JSON], *, room: int) -> Any:
         from vllm import SamplingParams
@@ -195,7 +208,7 @@ class _Loop:
             stop=list(self._decoding["stop"]),
             seed=item["seed"],
             structured_outputs=structure,
-            # vLLM takes them after the grammar: those of a structured answer come from a second pass.
+            # vLLM reads them after the grammar, so those of a structured answer come from a second pass.
             logprobs=item["top_logprobs"] or None if structure is None else None,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
@@ -203,24 +216,24 @@ class _Loop:
     def _structure(self, schema: JSON) -> Any:
         from vllm.sampling_params import StructuredOutputsParams
 
-        if schema is not None and self._every is not None:
+        if schema is not None and self._structure_of_all is not None:
             raise ModelError(
-                "a request brings a JSON schema, and the generator 'vllm' has `structured_outputs` for every answer",
+                "a request has a JSON schema, but the generator 'vllm' has `structured_outputs` for every answer",
                 hint="leave `structured_outputs` out of the generator of a sampler or judge that asks for JSON",
             )
         if schema is not None:
             return StructuredOutputsParams(json=schema)
-        return None if self._every is None else StructuredOutputsParams(**self._every)
+        return None if self._structure_of_all is None else StructuredOutputsParams(**self._structure_of_all)
 
-    def _finished(self, asked: _Asked, output: Any) -> None:
-        answer, key, wanted = output.outputs[0], asked.item["key"], asked.item["top_logprobs"]
+    def _finish(self, pending: _Pending, output: Any) -> None:
+        answer, key, n_likeliest = output.outputs[0], pending.item["key"], pending.item["top_logprobs"]
         if answer.finish_reason not in ("stop", "length"):
-            self._door.send(failure(key, "request_failed", f"vLLM ended it with {answer.finish_reason!r}"))
+            self._fail(pending.item, f"vLLM ended it with {answer.finish_reason!r}")
             return
-        if asked.result is not None:
-            # The first of the prompt has nothing before it; the places of the answer are the last ones.
-            places = [*output.prompt_logprobs[len(asked.ids) :], answer.logprobs[0]]
-            self._door.send({**asked.result, "top_logprobs": self._likeliest(places, wanted)})
+        if pending.result is not None:
+            # The first token of the prompt has none; the positions of the answer are the last ones.
+            positions = [*output.prompt_logprobs[len(pending.ids) :], answer.logprobs[0]]
+            self._channel.send({**pending.result, "top_logprobs": self._likeliest(positions, n_likeliest)})
             return
         result: dict[str, JSON] = {
             "key": key,
@@ -229,68 +242,80 @@ class _Loop:
             "n_prompt_tokens": len(output.prompt_token_ids),
             "n_tokens": len(answer.token_ids),
         }
-        if not wanted:
-            self._door.send(result)
+        if not n_likeliest:
+            self._channel.send(result)
         elif answer.logprobs is not None:
-            self._door.send({**result, "top_logprobs": self._likeliest(answer.logprobs, wanted)})
+            self._channel.send({**result, "top_logprobs": self._likeliest(answer.logprobs, n_likeliest)})
         else:
-            self._read_again(dataclasses.replace(asked, result=result), list(answer.token_ids))
+            self._read_logprobs(dataclasses.replace(pending, result=result), list(answer.token_ids))
 
-    def _read_again(self, asked: _Asked, answer: list[int]) -> None:
-        """Asks for the model's own log-probabilities of an answer that a grammar has shaped."""
+    def _read_logprobs(self, pending: _Pending, answer: list[int]) -> None:
+        """Requests the model's own log-probabilities of an answer that a grammar has shaped."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        wanted = asked.item["top_logprobs"]
+        n_likeliest = pending.item["top_logprobs"]
         params = SamplingParams(
             temperature=0,
             max_tokens=1,
-            logprobs=wanted,
-            prompt_logprobs=wanted,
+            logprobs=n_likeliest,
+            prompt_logprobs=n_likeliest,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        # The last token itself is left out: the place where it stood is what the one new token shows.
+        # The last token itself is left out: the one new token takes its position and shows its log-probabilities.
         try:
-            self._ask(asked, asked.ids + answer[:-1], params)
+            self._send(pending, pending.ids + answer[:-1], params)
         except self._refusals as error:
-            self._door.send(failure(asked.item["key"], "request_failed", f"{type(error).__name__}: {error}"))
+            self._fail(pending.item, f"{type(error).__name__}: {error}")
 
-    def _likeliest(self, places: list[Mapping[int, Any]], wanted: int) -> list[list[list[JSON]]]:
-        return [self._chat.likeliest([(token, at.logprob) for token, at in place.items()], wanted) for place in places]
+    def _likeliest(self, positions: list[Mapping[int, Any]], n: int) -> list[list[list[JSON]]]:
+        """Returns the `n` likeliest tokens at each position."""
+        return [
+            self._prompts.likeliest([(token, entry.logprob) for token, entry in logprobs.items()], n)
+            for logprobs in positions
+        ]
 
 
-def _checked_structure(given: dict[str, JSON] | None) -> dict[str, JSON] | None:
-    """What every answer must look like, if vLLM takes it; vLLM itself passes over names that it doesn't have."""
+def _checked_structure(structure: dict[str, JSON] | None) -> dict[str, JSON] | None:
+    """Checks the structure of every answer, because vLLM itself ignores names that it does not have.
+
+    Raises:
+        ModelError: vLLM does not take it.
+    """
     from vllm.sampling_params import StructuredOutputsParams
 
-    hint = "mend `structured_outputs` of the generator 'vllm'"
-    known = [field.name for field in dataclasses.fields(StructuredOutputsParams) if field.init]
-    for name in given or ():
-        if name not in known:
-            raise ModelError(f"vLLM has no structured output {name!r}", valid=closest(name, known), hint=hint)
+    hint = "fix `structured_outputs` of the generator 'vllm'"
+    names = [field.name for field in dataclasses.fields(StructuredOutputsParams) if field.init]
+    for name in structure or ():
+        if name not in names:
+            raise ModelError(f"vLLM has no structured output {name!r}", valid=closest(name, names), hint=hint)
     try:
-        _ = given is None or StructuredOutputsParams(**given)
+        _ = structure is None or StructuredOutputsParams(**structure)
     except _refusals() as error:
-        raise ModelError(f"vLLM does not take the structured_outputs {given!r}: {error}", hint=hint) from error
-    return given
+        raise ModelError(f"vLLM does not take the structured_outputs {structure!r}: {error}", hint=hint) from error
+    return structure
 
 
 def _lora_request(engine: Any, adapter: str | None) -> Any:
-    """What names the adapter in a request; loaded now, so that one that can't be is told before anything is asked."""
+    """Loads the adapter, and returns the object that names it in requests; None without an adapter.
+
+    Raises:
+        ModelError: vLLM can't load it.
+    """
     from vllm.lora.request import LoRARequest
 
     if adapter is None:
         return None
     request = LoRARequest("adapter", 1, adapter)
-    # The loader raises what reading files, matching names or copying weights raises; from another process, an
-    # Exception with its words.
+    # The loader raises whatever reading files, matching names or copying weights raises; from another process, an
+    # Exception with that message.
     try:
         engine.add_lora(request)
     except Exception as error:
         raise ModelError(
             f"vLLM can't load the adapter in {adapter!r}: {error}",
-            hint="is it a LoRA adapter for this very model, with adapter_model.safetensors beside its configuration?",
+            hint="is it a LoRA adapter for this very model, with adapter_model.safetensors next to its configuration?",
         ) from error
     return request
 

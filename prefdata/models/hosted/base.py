@@ -1,4 +1,4 @@
-"""`HostedModel`: what the generators that run a model on this machine have in common."""
+"""Defines `HostedModel`, the base of the generators that run a model on this machine."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
 from prefdata.spec import JSON, Context, Operational
 
-__all__ = ["HostedModel"]
+__all__ = ["HostedModel", "cpu_environment"]
 
 _SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-"""Threads that wait by spinning bring a busy machine to a standstill."""
+"""Environment variables for passive waiting: spinning threads bring a busy machine to a standstill."""
 
 
 class HostedModel(Generator):
@@ -29,30 +29,32 @@ class HostedModel(Generator):
     model: Annotated[str, Field(min_length=1)]
     """`embedded:NAME`, a local Hugging Face folder, or a Hub id."""
     revision: str | None = None
-    """Branch, tag or commit of a Hub model; the lock keeps the commit that it meant."""
+    """Branch, tag or commit of a Hub model; None takes the main branch. The lock keeps the commit."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """What the model computes in; auto takes what its weights are stored in."""
+    """Number format in which the model computes; `auto` takes that of its weights."""
     max_model_len: Annotated[int, Field(ge=2)] | None = None
     """Most tokens of prompt and answer together; None is the model's own limit."""
     trust_remote_code: bool = False
     """Runs Python code that comes with the model."""
     control_tokens: Literal["refuse", "allow"] = "refuse"
-    """What to do with a message that spells out one of the model's control tokens, such as `<|im_start|>`.
+    """Whether a message may spell out one of the model's control tokens, such as `<|im_start|>`.
 
-    The tokenizer can't tell it from the real token, so its author could end the turn and speak for another role.
+    The tokenizer reads it as the real token, so the message's author could end the turn and speak for another role.
     """
     env: Annotated[dict[str, str], Operational] = Field(default_factory=dict)
-    """Environment variables of the worker process. No secrets: these belong in the environment itself."""
+    """Environment variables of the worker process. Not for secrets: these belong in the environment itself."""
 
     @field_validator("env")
     @classmethod
     def _no_secrets(cls, env: dict[str, str]) -> dict[str, str]:
-        if named := sorted(name for name in env if _SECRET.search(name)):
-            raise ValueError(f"env may not hold {', '.join(named)}: set it in the environment, the worker inherits it")
+        if secrets := sorted(name for name in env if _SECRET.search(name)):
+            raise ValueError(
+                f"env may not hold {', '.join(secrets)}: set it in the environment, the worker inherits it"
+            )
         return env
 
     def pins(self) -> dict[str, JSON]:
-        """The model's commit or hash, and the hashes of its tokenizer and chat template."""
+        """Returns the model's commit or hash, and the hashes of its tokenizer and chat template."""
         return {**super().pins(), **model_pins(self.model, self.revision)}
 
     def _answer(
@@ -75,13 +77,13 @@ class HostedModel(Generator):
             requests: see `Generator.generate`.
             decoding: see `Generator.generate`.
             context: see `Generator.generate`.
-            engine: what logs and errors call the engine.
+            engine: name of the engine in logs and errors.
             module: import path of the worker.
-            options: what the worker is told besides this class's own fields.
+            options: configuration of the worker, in addition to the fields of this class.
             env: defaults of the workers' environment.
             in_flight: most requests that one worker has at once.
-            replicas: one worker for each, with these environment variables of its own.
-            answers_as: name of the model in the answers, where it is not the model's own.
+            replicas: one worker for each entry, which holds environment variables of that worker alone.
+            answers_as: name of the model in the answers; None takes the model's own.
         """
         folder = model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)
         name = model_name(self.model)
@@ -94,9 +96,9 @@ class HostedModel(Generator):
             "decoding": decoding.dump(),
             **options,
         }
-        # What the user has set in the environment comes before our defaults; the recipe's `env` before both.
+        # Variables of the user's environment override our defaults; the recipe's `env` overrides both.
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
-        chosen = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
+        worker_env = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
         items = (_item(request) for request in requests)
         times = "" if len(replicas) == 1 else f"{len(replicas)} x "
         context.log(f"starting {times}{engine} with {name!r}")
@@ -105,10 +107,10 @@ class HostedModel(Generator):
             config,
             items,
             in_flight=in_flight,
-            env=chosen,
+            env=worker_env,
             name=f"{engine} with {name!r}",
             replicas=replicas,
-            # The samples of one prompt share what the engine has computed of it.
+            # The samples of one prompt share the engine's cached computation of it.
             together=lambda item: item["messages"],
         )
         with contextlib.closing(results):
@@ -117,7 +119,7 @@ class HostedModel(Generator):
 
 
 def cpu_environment(workers: int = 1) -> dict[str, str]:
-    """How each of some workers on a CPU should thread: its share of the cores, at most 8, that wait passively."""
+    """Returns the thread settings of each of `workers` workers on a CPU: its share of the cores, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {"OMP_NUM_THREADS": str(max(1, min(cores // workers, 8))), **_PASSIVE}
 
@@ -133,7 +135,7 @@ def _item(request: Request) -> dict[str, JSON]:
 
 
 def _generation(result: dict[str, JSON], model: str) -> Generation:
-    told = result.get("top_logprobs")
+    top_logprobs = result.get("top_logprobs")
     reason: FinishReason = result["finish_reason"] if result.get("finish_reason") in _REASONS else "unknown"
     return Generation(
         key=result["key"],
@@ -144,7 +146,9 @@ def _generation(result: dict[str, JSON], model: str) -> Generation:
         model=model,
         failure=result.get("failure"),
         detail=result.get("detail", ""),
-        top_logprobs=None if told is None else tuple(tuple((text, value) for text, value in place) for place in told),
+        top_logprobs=None
+        if top_logprobs is None
+        else tuple(tuple((text, value) for text, value in tokens) for tokens in top_logprobs),
     )
 
 

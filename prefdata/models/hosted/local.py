@@ -1,4 +1,4 @@
-"""`Local`: a model on this machine, in vLLM where it is installed and in transformers otherwise."""
+"""Defines `Local`, a model on this machine, in vLLM if it is installed and in transformers otherwise."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ _FORCED = "PREFDATA_LOCAL_BACKEND"
 
 
 class Local(HostedModel):
-    """A model on this machine, whatever can run it.
+    """A model on this machine, in whichever engine is installed.
 
-    vLLM is taken where it is installed, else transformers; the environment variable `PREFDATA_LOCAL_BACKEND` (`vllm`
-    or `transformers`) says otherwise. The two draw different texts from the same seed, so the one that was taken is
-    in the pins: a build that was begun with one goes on with it.
+    This is vLLM if it is installed, else transformers. The environment variable `PREFDATA_LOCAL_BACKEND` (`vllm` or
+    `transformers`) overrides the choice. The two draw different texts from the same seed, so the choice is in the
+    pins: a build that started with one continues with it.
     """
 
     kind: Literal["local"] = "local"
     concurrency: Annotated[int | None, Operational, Field(ge=1)] = None
-    """Answers that are computed at once; None leaves it to the back end."""
+    """Number of answers computed at once; None takes the engine's default: 128 in vLLM, 16 in transformers."""
 
     def pins(self) -> dict[str, JSON]:
-        """The back end, and what pins the model."""
+        """Returns the name of the engine, and the pins of the model."""
         return {"backend": _backend(), **super().pins()}
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
-        """Answers as the back end does; see `VLLM.generate` and `Transformers.generate`."""
+        """Answers with the pinned engine; see `VLLM.generate` and `Transformers.generate`."""
         backend = context.pins.get("backend") or _backend()
         context.log(f"local model {self.model!r} runs in {backend}")
         yield from self._part(backend).generate(requests, decoding, context)
@@ -56,7 +56,7 @@ def _backend() -> str:
     forced = os.environ.get(_FORCED)
     if forced is not None and forced not in _BACKENDS:
         raise ModelError(
-            f"the environment variable {_FORCED} is {forced!r}, which is no back end",
+            f"the environment variable {_FORCED} is {forced!r}, which is not the name of an engine",
             valid=closest(forced, _BACKENDS),
             hint=f"unset {_FORCED}",
         )

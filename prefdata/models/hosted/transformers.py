@@ -1,4 +1,4 @@
-"""`Transformers`: a model in plain transformers, for machines where vLLM can't be installed."""
+"""Defines `Transformers`, a model in plain transformers, for machines where vLLM can't be installed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _WORKER = "prefdata.models.hosted._transformers_worker"
 class Transformers(HostedModel):
     """A model in plain transformers: the same contract as `VLLM`, several times slower.
 
-    Answers come out batch by batch. Every row of a batch draws from a generator of its own, seeded by its request,
-    so that its answer does not depend on its neighbours, except through the last bits of the padded batch's numbers:
-    compute in float32 where that matters.
+    Answers come batch by batch. Every row of a batch draws from a random generator of its own, seeded by its request,
+    so its answer depends on the other rows only through the last bits of the padded batch's numbers. Compute in
+    float32 where these matter.
 
-    A JSON schema is enforced by lm-format-enforcer, which holds to its structure but not to bounds of numbers.
+    A JSON schema is enforced by lm-format-enforcer, which enforces its structure but not bounds of numbers.
     """
 
     kind: Literal["transformers"] = "transformers"
     batch_size: Annotated[int, Operational, Field(ge=1)] = 16
-    """Answers that are computed at once."""
+    """Number of answers that are computed at once."""
 
     def problems(self) -> list[UserError]:
-        """Missing packages."""
+        """Lists missing packages."""
         missing = MissingExtraError.all_of("the generator 'transformers'", "transformers", "torch", "transformers")
         return [*super().problems(), *missing]
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
-        """Answers as their batches finish; see `Generator.generate`.
+        """Yields answers when their batches finish; see `Generator.generate`.
 
-        Up to two batches of requests are pulled ahead of what was yielded. Failures: `prompt_too_long`,
+        Up to two batches of requests are pulled ahead of the yielded answers. Failures: `prompt_too_long`,
         `control_tokens`, `template_failed`, and `request_failed` for a JSON schema that can't be enforced.
         """
         for problem in self.problems():

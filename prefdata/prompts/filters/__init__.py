@@ -1,11 +1,11 @@
-"""Filters of prompts: one file each, each a counted drop with a reason of its own.
+"""Filters prompts: each filter is one file, and each of its drops is counted under a reason of its own.
 
 ::
 
     from prefdata.prompts.filters import Length
 
     for record in Length(at_most=4000).filter(prompts, context):
-        ...  # each Prompt that goes on, or the Drop that says why one doesn't
+        ...  # each Prompt that is kept, or a Drop with the reason why it is not
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from prefdata.prompts.filters.exact import ExactDuplicates
 from prefdata.prompts.filters.language import Language
 from prefdata.prompts.filters.length import Length
 from prefdata.prompts.filters.near import NearDuplicates
+from prefdata.prompts.filters.python import PythonFilter
 
 __all__ = [
     "ALPACA_EVAL",
@@ -26,4 +27,5 @@ __all__ = [
     "Language",
     "Length",
     "NearDuplicates",
+    "PythonFilter",
 ]

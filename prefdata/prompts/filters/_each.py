@@ -1,4 +1,4 @@
-"""`EachPrompt`: a filter that looks at one prompt at a time."""
+"""Defines `EachPrompt`, a filter that looks at one prompt at a time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from prefdata.prompts.base import PromptFilter
 from prefdata.records import Drop, Prompt
 from prefdata.spec import Context
 
-__all__ = ["EachPrompt", "Refused"]
+__all__ = ["EachPrompt", "Refusal"]
 
-Refused: TypeAlias = tuple[str, str]
+Refusal: TypeAlias = tuple[str, str]
 """Reason and detail of a drop."""
 
 
@@ -20,12 +20,12 @@ class EachPrompt(PromptFilter):
     """A filter whose verdict on a prompt doesn't depend on the others."""
 
     @abstractmethod
-    def judge(self, context: Context) -> Callable[[Prompt], Refused | None]:
-        """What tells of one prompt why it is dropped, or None."""
+    def judge(self, context: Context) -> Callable[[Prompt], Refusal | None]:
+        """Returns a function that returns reason and detail if a prompt is dropped, and None if it is kept."""
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """See `PromptFilter.filter`."""
-        refuses = self.judge(context)
+        """Judges each prompt by itself; see `PromptFilter.filter`."""
+        judge = self.judge(context)
         for prompt in prompts:
-            refused = refuses(prompt)
-            yield prompt if refused is None else Drop(prompt.prompt_id, "prompts", *refused)
+            refusal = judge(prompt)
+            yield prompt if refusal is None else Drop(prompt.prompt_id, "prompts", *refusal)

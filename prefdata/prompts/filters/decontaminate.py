@@ -1,4 +1,4 @@
-"""`Decontaminate`: no prompt that stands in an evaluation set."""
+"""Defines `Decontaminate`, which drops prompts that occur in evaluation sets."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ __all__ = ["ALPACA_EVAL", "MT_BENCH", "TRUTHFUL_QA", "Decontaminate", "EvalSet"]
 
 
 class EvalSet(Part):
-    """The texts in one column of a dataset of the Hub or of a file: a cell holds one, a list of texts, or messages."""
+    """The texts in one column of a dataset on the Hub or of a file: a cell is a text, a list of texts, or messages."""
 
     kind: Literal["eval_set"] = "eval_set"
     name: Annotated[str, Field(min_length=1)]
-    """What drops call it."""
+    """Name of the set in the details of drops."""
     column: str
-    """Holds the questions. Of messages, those of the user are taken."""
+    """Column of the questions. Of a list of messages, those of the user are read."""
     dataset: Annotated[str, Field(pattern=hub.REPO_ID)] | None = None
     """A dataset's repository on the Hub; give either this or `path`."""
     config: str | None = None
     """Configuration of the dataset; None takes its default."""
     split: str | None = None
-    """Split of the dataset."""
+    """Split of the dataset; give either this or `file` with a `dataset`."""
     file: str | None = None
-    """Path of a file in the repository, read instead of a split: for datasets that are a script beside their data."""
+    """Path of a file in the repository, read instead of a split: for datasets that consist of a script and data."""
     revision: str | None = None
     """Branch, tag or commit SHA of the dataset; None takes the main branch. The lock keeps the commit."""
     path: Path | None = None
-    """A file of Parquet, JSON lines, JSON or CSV."""
+    """A local file: Parquet, JSON lines, JSON or CSV."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -54,28 +54,28 @@ class EvalSet(Part):
         return self
 
     def pins(self) -> dict[str, JSON]:
-        """The SHA-256 of the file, or the commit SHA of the dataset."""
+        """Returns the SHA-256 of the file, or the commit SHA of the dataset."""
         if self.path is not None:
             return {**super().pins(), **files.pin(self.path)}
         assert self.dataset is not None
         return {**super().pins(), "sha": hub.resolve_dataset(self.dataset, self.revision)}
 
     def texts(self, context: Context) -> Iterator[tuple[int, str]]:
-        """Row number (from 1) and text, in order; a row may hold several texts.
+        """Yields row number (from 1) and text, in order; a row may hold several texts.
 
         Raises:
-            InputError: the set can't be read, or a cell of the column holds no text.
+            InputError: the set can't be read, or a cell of the column does not hold a text.
         """
         for number, row in enumerate(self._rows(context), 1):
             cell = row.get(self.column)
-            found = _texts(cell)
-            if not found or not all(isinstance(text, str) for text in found):
+            texts = _texts(cell)
+            if not texts or not all(isinstance(text, str) for text in texts):
                 raise InputError(
-                    f"the evaluation set {self.name!r}, row {number}: {self.column!r} holds no text but {cell!r:.80}",
+                    f"the evaluation set {self.name!r}, row {number}: {self.column!r} is not a text but {cell!r:.80}",
                     valid="a text, a list of texts, or a list of messages",
                     hint="name the column that holds the questions",
                 )
-            yield from ((number, text) for text in found)
+            yield from ((number, text) for text in texts)
 
     def _rows(self, context: Context) -> Iterable[dict[str, Any]]:
         if self.path is not None:
@@ -102,37 +102,37 @@ class Decontaminate(PromptFilter):
     """Drops `contaminated` prompts: those that share a run of `n` words with a text of an evaluation set.
 
     Words are compared without case and punctuation; runs don't cross from one message into the next. A text of fewer
-    than `n` words is found where all of it stands in a message, one of fewer than `short` words only where it is the
-    whole message. The detail of a drop names set, row, share and words.
+    than `n` words matches if a message contains all of it, one of fewer than `short` words only if it is the whole
+    message. The detail of a drop names set, row, share and words.
 
-    The usual settings are 13 words (GPT-3, arXiv 2005.14165, appendix C), and 8 words with half of the text found.
+    The usual settings are 13 words (GPT-3, arXiv 2005.14165, appendix C), and 8 words with a `share` of 0.5.
     """
 
     kind: Literal["decontaminate"] = "decontaminate"
     sets: Annotated[tuple[EvalSet, ...], Field(min_length=1)] = (ALPACA_EVAL, MT_BENCH, TRUTHFUL_QA)
-    """The evaluation sets; their names differ."""
+    """The evaluation sets; each has a name of its own."""
     n: Annotated[int, Field(ge=2)] = 13
-    """Words of a run."""
+    """Number of words in a run."""
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The least share of a text's words that must stand in shared runs; 0: one run is enough."""
+    """Least share of a text's words that must be in shared runs, from 0 to 1; with 0, one run is enough."""
     short: Annotated[int, Field(ge=1)] = 5
-    """A text of fewer words (and fewer than `n`) must be a whole message."""
+    """A text with fewer words than this (and fewer than `n`) matches only a whole message."""
 
     @model_validator(mode="after")
-    def _named_apart(self) -> Self:
-        names = [found.name for found in self.sets]
+    def _names_differ(self) -> Self:
+        names = [eval_set.name for eval_set in self.sets]
         if len(set(names)) < len(names):
             raise ValueError(f"two evaluation sets have the same name: {', '.join(names)}")
         return self
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """See `PromptFilter.filter`. Counts the texts that hold no word as `eval_texts_without_words`."""
+        """Drops contaminated prompts; see `PromptFilter.filter`. Counts `eval_texts_without_words`."""
         overlap = Overlap(self.n, self.share, min(self.short, self.n))
-        for place, found in enumerate(self.sets):
-            texts = list(found.texts(context.child(f"sets.{place}")))
-            context.log(f"decontamination: {len(texts):,} texts of {found.name}")
+        for number, eval_set in enumerate(self.sets):
+            texts = list(eval_set.texts(context.child(f"sets.{number}")))
+            context.log(f"decontamination: {len(texts):,} texts of {eval_set.name}")
             for row, text in texts:
-                if not overlap.add(f"{found.name}, row {row}", text):
+                if not overlap.add(f"{eval_set.name}, row {row}", text):
                     context.counted("eval_texts_without_words", 1)
         for prompt in prompts:
             detail = overlap.of([message["content"] for message in prompt.messages])
@@ -140,17 +140,17 @@ class Decontaminate(PromptFilter):
 
 
 def _file_rows(path: Path, column: str) -> Iterable[dict[str, Any]]:
-    """The rows of a table, or the objects of one JSON list, as published evaluation sets often are."""
+    """Reads the rows of a table, or the objects of one JSON list, the form of many published evaluation sets."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return files.rows(path, only=[column])
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         return files.rows(path, only=[column])
-    if not isinstance(found, list) or not all(isinstance(row, dict) for row in found):
+    if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         return files.rows(path, only=[column])
-    files.check_columns(repr(path.name), [column], dict.fromkeys(key for row in found for key in row))
-    return found
+    files.check_columns(repr(path.name), [column], dict.fromkeys(key for row in content for key in row))
+    return content
 
 
 def _texts(cell: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""`ExactDuplicates`: of prompts that say the same to the letter, the first."""
+"""Defines `ExactDuplicates`, which keeps the first of prompts with the same normalised text."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from prefdata.spec import Context
 
 __all__ = ["ExactDuplicates"]
 
-# Punctuation inside a word or a number (don't, 3.5, f(x)) is part of it, and operators (-, *, /) are none.
+# Punctuation inside a word or a number (don't, 3.5, f(x)) is part of it; operators (-, *, /) are not punctuation.
 _MARKS = re.escape(".,;:!?…\"'“”„‘’‚«»‹›()[]{}¿¡。，、；：！？（）「」『』【】")
 _PUNCTUATION = re.compile(rf"(?<!\w)[{_MARKS}]+|[{_MARKS}]+(?!\w)")
 
 
 class ExactDuplicates(PromptFilter):
-    """Drops `exact_duplicate` prompts: those whose messages are an earlier prompt's, once both are normalised.
+    """Drops `exact_duplicate` prompts: those whose messages equal an earlier prompt's after normalisation.
 
-    Roles count, and so does which message says what. Prompts of one `prompt_id` are merged before any filter.
+    Roles and the division into messages count. Prompts with the same `prompt_id` are merged before any filter.
     """
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
     nfkc: bool = True
-    """Compatible characters are alike: full width and half width, ligatures, superscripts and digits."""
+    """Treats compatible characters as equal: full width and half width, ligatures, superscripts and digits."""
     case: bool = True
-    """Capitals and small letters are alike."""
+    """Treats capitals and small letters as equal."""
     white_space: bool = True
-    """Any run of white space is one space, and none at the ends."""
+    """Replaces any run of white space by one space, and removes it at the ends."""
     punctuation: bool = True
-    """Punctuation at the ends of words is nothing; `3.5`, `don't` and operators stay."""
+    """Ignores punctuation at the ends of words; `3.5`, `don't` and operators are kept."""
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """The first of each kind, in the order given; see `PromptFilter.filter`."""
+        """Keeps the first prompt of each normalised text; see `PromptFilter.filter`."""
         first: dict[tuple[tuple[str, str], ...], Prompt] = {}
         for prompt in prompts:
             key = tuple((message["role"], self._normalised(message["content"])) for message in prompt.messages)
@@ -46,7 +46,7 @@ class ExactDuplicates(PromptFilter):
                 yield Drop(prompt.prompt_id, "prompts", "exact_duplicate", f"says what {earlier.prompt_id} says")
 
     def _normalised(self, text: str) -> str:
-        given = text
+        original = text
         if self.nfkc:
             text = unicodedata.normalize("NFKC", text)
         if self.case:
@@ -55,5 +55,5 @@ class ExactDuplicates(PromptFilter):
             text = _PUNCTUATION.sub("", text)
         if self.white_space:
             text = " ".join(text.split())
-        # Prompts that are nothing but marks must not all become one.
-        return text if text.strip() else given
+        # Different prompts that consist of punctuation alone must not become equal.
+        return text if text.strip() else original

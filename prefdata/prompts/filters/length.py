@@ -1,4 +1,4 @@
-"""`Length`: prompts neither too short nor too long."""
+"""Defines `Length`, which drops prompts that are too short or too long."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from prefdata.prompts.filters._each import EachPrompt, Refused
+from prefdata.prompts.filters._each import EachPrompt, Refusal
 from prefdata.prompts.filters._text import Scope, text_of
-from prefdata.records import Prompt
+from prefdata.records import Prompt, text_length
 from prefdata.spec import Context
 
 __all__ = ["Length"]
@@ -20,13 +20,13 @@ class Length(EachPrompt):
 
     kind: Literal["length"] = "length"
     at_least: Annotated[int, Field(ge=0)] | None = None
-    """The shortest prompt that is kept."""
+    """Length of the shortest prompt that is kept, in `unit`; None sets no lower limit."""
     at_most: Annotated[int, Field(ge=0)] | None = None
-    """The longest prompt that is kept."""
+    """Length of the longest prompt that is kept, in `unit`; None sets no upper limit."""
     unit: Literal["characters", "words"] = "characters"
-    """Unicode code points, or runs of non-white-space."""
+    """Unit of length: `characters` (Unicode code points) or `words` (runs of non-white-space)."""
     of: Scope = "conversation"
-    """What is measured: all messages of the prompt, or its last user message."""
+    """Text that is measured: all messages of the prompt, or its last user message."""
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
@@ -36,16 +36,15 @@ class Length(EachPrompt):
             raise ValueError(f"at_least {self.at_least} is more than at_most {self.at_most}")
         return self
 
-    def judge(self, context: Context) -> Callable[[Prompt], Refused | None]:
-        """By the number of characters or words."""
+    def judge(self, context: Context) -> Callable[[Prompt], Refusal | None]:
+        """Returns a function that judges a prompt by its number of characters or words; see `EachPrompt.judge`."""
 
-        def refuses(prompt: Prompt) -> Refused | None:
-            text = text_of(prompt, self.of)
-            length = len(text) if self.unit == "characters" else len(text.split())
+        def refusal_of(prompt: Prompt) -> Refusal | None:
+            length = text_length(text_of(prompt, self.of), self.unit)
             if self.at_least is not None and length < self.at_least:
                 return "too_short", f"{length} {self.unit}, at least {self.at_least}"
             if self.at_most is not None and length > self.at_most:
                 return "too_long", f"{length} {self.unit}, at most {self.at_most}"
             return None
 
-        return refuses
+        return refusal_of

@@ -1,4 +1,4 @@
-"""`NearDuplicates`: of prompts that are nearly the same, the first."""
+"""Defines `NearDuplicates`, which keeps the first of prompts that are nearly the same."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class NearDuplicates(PromptFilter):
 
     kind: Literal["near_duplicates"] = "near_duplicates"
     threshold: Annotated[float, Field(ge=0.3, le=1)] = 0.8
-    """The least similarity at which the later prompt is dropped."""
+    """Least Jaccard similarity, from 0.3 to 1, at which the later prompt is dropped."""
     n: Annotated[int, Field(ge=1)] = 3
-    """Words of a shingle."""
+    """Number of words in a shingle."""
     of: Scope = "conversation"
-    """What is compared: all messages of the prompts, or their last user messages."""
+    """Text that is compared: all messages of each prompt, or its last user message."""
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:
-        """The first of each kind, in the order given; see `PromptFilter.filter`."""
-        # It imports numpy, which loading a recipe must not.
+        """Keeps the first of similar prompts; see `PromptFilter.filter`."""
+        # Its module imports xxhash and computes with numpy, which loading a recipe must not load.
         from prefdata.prompts.filters._shingles import Shingles
 
         shingles = Shingles([text_of(prompt, self.of) for prompt in prompts], self.n)
-        for prompt, found in zip(prompts, shingles.near_earlier(self.threshold), strict=True):
-            if found is None:
+        for prompt, match in zip(prompts, shingles.near_earlier(self.threshold), strict=True):
+            if match is None:
                 yield prompt
             else:
-                earlier, similarity = found
+                earlier, similarity = match
                 detail = f"similarity {similarity:.3f} to {prompts[earlier].prompt_id}"
                 yield Drop(prompt.prompt_id, "prompts", "near_duplicate", detail)

@@ -1,4 +1,4 @@
-"""Whose methods a recipe carries out."""
+"""`citations`: papers whose methods a recipe uses."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ _OF_NAME = (
 
 
 def citations(recipe: Mapping[str, JSON]) -> list[str]:
-    """Title and number of each paper behind a recipe's rule, scorer and inputs, in the order of the flow."""
+    """Lists title and arXiv number of the papers behind a recipe's rule, scorer and inputs, in flow order."""
     parts = [recipe.get(name) for name in ("prompts", "candidates", "backfill", "scores", "pairs")]
-    found: dict[str, None] = {}
+    titles: dict[str, None] = {}
     for kind, names in (pair for part in parts for pair in _kinds(part)):
-        found |= dict.fromkeys(_OF_KIND.get(kind, ()))
+        titles |= dict.fromkeys(_OF_KIND.get(kind, ()))
         for name in names:
-            found |= {title: None for pattern, title in _OF_NAME if re.fullmatch(pattern, name, re.IGNORECASE)}
-    return list(found)
+            titles |= {title: None for pattern, title in _OF_NAME if re.fullmatch(pattern, name, re.IGNORECASE)}
+    return list(titles)
 
 
 def _kinds(value: JSON) -> Iterator[tuple[str, list[str]]]:

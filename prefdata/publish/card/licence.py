@@ -1,8 +1,8 @@
-"""`derive_licence`: what may be done with a dataset, from the terms of everything that it is made of.
+"""`derive_licence`: derives the licence of a dataset from the terms of its inputs.
 
 The inputs are read from the recipe's JSON: every dataset, file and model that its prompts, candidates, backfill and
-scorer name. The strictest terms win. Where the terms of several inputs bind, no single id says so: the licence is
-`other`, named after all of them. Where the terms of an input are not known, it is `other` and says which.
+scorer name. The strictest terms decide. Where the terms of several inputs bind, no single id covers them: the licence
+is `other`, named after all of them. Where the terms of an input are not known, it is `other` and names that input.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from prefdata.spec import JSON
 __all__ = ["InputTerms", "Licence", "derive_licence", "licence_lines"]
 
 _BINDING = 2
-"""Terms of this strictness and above stay in force beside others."""
+"""Terms of this strictness and above stay in force together with others."""
 _METHOD = Terms("", "none", 0, "a method, carried out by prefdata's own code")
 _ROLES = {"prompts": "prompts", "candidates": "answers", "backfill": "backfill", "scores": "scores"}
 _FAMILIES = (
@@ -32,7 +32,7 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class InputTerms:
-    """One input and what it asks."""
+    """One input and its terms."""
 
     role: str
     """`prompts`, `answers`, `backfill`, `scores`, `table` or `rule`."""
@@ -41,52 +41,52 @@ class InputTerms:
     terms: Terms | None
     """None where they are not known."""
     stated: bool = False
-    """Whether the recipe states them; otherwise prefdata knows them."""
+    """Whether the recipe states the terms; otherwise prefdata knows them."""
 
 
 @dataclass(frozen=True)
 class Licence:
-    """What the card's header says, and why."""
+    """The licence in the card's header, and the inputs that it is derived from."""
 
     license: str
     """The Hub's id."""
     inputs: tuple[InputTerms, ...]
     license_name: str | None = None
-    """Beside `other` only."""
+    """Only where the licence is `other`."""
     license_link: str | None = None
-    """Beside `other` only."""
+    """Only where the licence is `other`."""
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Names of the inputs whose terms nobody has stated."""
-        return tuple(dict.fromkeys(given.name for given in self.inputs if given.terms is None))
+        """Names of the inputs whose terms are not known."""
+        return tuple(dict.fromkeys(entry.name for entry in self.inputs if entry.terms is None))
 
     @property
     def strictness(self) -> int:
-        """How strict the strictest terms are: see `Terms.strictness`."""
-        return max((given.terms.strictness for given in self.inputs if given.terms is not None), default=0)
+        """Strictness of the strictest terms: see `Terms.strictness`."""
+        return max((entry.terms.strictness for entry in self.inputs if entry.terms is not None), default=0)
 
     def header(self) -> dict[str, JSON]:
-        """Keys of the card's header."""
-        given = {"license": self.license, "license_name": self.license_name, "license_link": self.license_link}
-        return {key: value for key, value in given.items() if value}
+        """Returns the licence keys of the card's header."""
+        values = {"license": self.license, "license_name": self.license_name, "license_link": self.license_link}
+        return {key: value for key, value in values.items() if value}
 
 
 def derive_licence(recipe: Mapping[str, JSON]) -> Licence:
-    """The licence of the dataset of a recipe.
+    """Derives the licence of the dataset of a recipe.
 
     Args:
         recipe: `Recipe.dump()`, or the `recipe.json` of a dataset. That of `prefdata pair` names its table and rule.
     """
     publish = recipe.get("publish")
-    stated = publish.get("licenses") if isinstance(publish, Mapping) else None
-    given = stated if isinstance(stated, Mapping) else {}
-    inputs = tuple(dict.fromkeys(_input(role, name, given) for role, name in _named(recipe)))
+    licences = publish.get("licenses") if isinstance(publish, Mapping) else None
+    stated = licences if isinstance(licences, Mapping) else {}
+    inputs = tuple(dict.fromkeys(_input(role, name, stated) for role, name in _inputs(recipe)))
     rule = recipe.get("pairs")
     kind = rule.get("kind") if isinstance(rule, Mapping) else None
     listed = (*inputs, *([InputTerms("rule", str(kind), _METHOD)] if kind else []))
-    found = {entry.terms.name: entry.terms for entry in inputs if entry.terms is not None}
-    ranked = sorted(found.values(), key=lambda terms: (-terms.strictness, terms.license, terms.name))
+    terms_of = {entry.terms.name: entry.terms for entry in inputs if entry.terms is not None}
+    ranked = sorted(terms_of.values(), key=lambda terms: (-terms.strictness, terms.license, terms.name))
     binding = [terms for terms in ranked if terms.strictness >= _BINDING]
     if not ranked or any(entry.terms is None for entry in inputs):
         return Licence("other", listed, "-and-".join(["unknown", *map(_slug, binding)]), "README.md")
@@ -94,30 +94,30 @@ def derive_licence(recipe: Mapping[str, JSON]) -> Licence:
         return Licence("other", listed, "-and-".join(map(_slug, binding)), binding[0].link or "README.md")
     if ranked[0].license == "other":
         return Licence("other", listed, _slug(ranked[0]), ranked[0].link or "README.md")
-    # Among those that bind nothing further: the one that names a source, else the one that asks more.
+    # Of several terms that bind nothing further, the one that asks most names the licence.
     permissive = ("apache-2.0", "bsd-3-clause", "mit", "cc0-1.0")
     level = [terms.license for terms in ranked if terms.strictness == ranked[0].strictness]
     return Licence(next((name for name in permissive if name in level), level[0]), listed)
 
 
 def licence_lines(licence: Licence) -> list[str]:
-    """The derivation as lines of text: the licence, then each input with what it asks."""
+    """Writes the derivation as lines of text: the licence, then each input with its terms."""
     name = f" ({licence.license_name})" if licence.license_name else ""
     lines = [f"licence  {licence.license}{name}"]
-    for given in licence.inputs:
-        if given.terms is None:
-            asks = 'not known; state it in the recipe: publish=Publish(licenses={"' + given.name + '": "..."})'
+    for entry in licence.inputs:
+        if entry.terms is None:
+            asks = 'not known; state it in the recipe: publish=Publish(licenses={"' + entry.name + '": "..."})'
         else:
-            asks = f"{given.terms.name}{', as the recipe states' if given.stated else ''}: {given.terms.asks}"
-        lines.append(f"  {given.role:<9}{given.name}: {asks}")
+            asks = f"{entry.terms.name}{', as the recipe states' if entry.stated else ''}: {entry.terms.asks}"
+        lines.append(f"  {entry.role:<9}{entry.name}: {asks}")
     return lines
 
 
 def _input(role: str, name: str, stated: Mapping[str, JSON]) -> InputTerms:
-    if isinstance(said := stated.get(name), str) and said:
-        return InputTerms(role, name, _terms(said), stated=True)
-    known = known_license(name)
-    return InputTerms(role, name, _terms(known) if known else None)
+    if isinstance(own := stated.get(name), str) and own:
+        return InputTerms(role, name, _terms(own), stated=True)
+    name_of_terms = known_license(name)
+    return InputTerms(role, name, _terms(name_of_terms) if name_of_terms else None)
 
 
 def _terms(name: str) -> Terms:
@@ -130,12 +130,12 @@ def _terms(name: str) -> Terms:
 
 
 def _slug(terms: Terms) -> str:
-    """As the Hub takes names: lower case, no blanks."""
+    """Writes a name in the form that the Hub takes: lower case, no blanks."""
     name = terms.name if terms.license == "other" else terms.license
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")[:60] or "unnamed"
 
 
-def _named(recipe: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
+def _inputs(recipe: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
     for field, role in _ROLES.items():
         yield from ((role, name) for name in _names(recipe.get(field)))
     if isinstance(recipe.get("table"), str):
@@ -143,7 +143,7 @@ def _named(recipe: Mapping[str, JSON]) -> Iterator[tuple[str, str]]:
 
 
 def _names(value: JSON) -> Iterator[str]:
-    """Every dataset, file and model that a part names, at any depth."""
+    """Yields every dataset, file and model that a part names, at any depth."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from _names(item)
@@ -153,7 +153,7 @@ def _names(value: JSON) -> Iterator[str]:
         yield "prefdata:sample"
     for key, item in value.items():
         if key in ("dataset", "model", "lora", "path") and isinstance(item, str):
-            # Only the last part of a path: a folder of one machine has no place on a card.
+            # Only the last part of a path: folders of one machine are private and mean nothing to a reader.
             local = key == "path" or PurePosixPath(item).is_absolute() or item.startswith((".", "~"))
             yield PurePosixPath(item).name if local else item
         else:

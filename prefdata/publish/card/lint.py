@@ -1,4 +1,4 @@
-"""`lint_card`: what the Hub would refuse or misread in a card's header. No network: the Hub's own check needs one."""
+"""`lint_card`: finds what the Hub would refuse or misread in a card's header, without the network."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ _SPLIT = re.compile(r"\w+(\.\w+)*")
 
 
 def lint_card(card: str) -> list[str]:
-    """The problems of a card's header, a line each; none for a good one."""
+    """Lists the problems of a card's header, a line each; none for a valid one."""
     header = card_header(card)
-    return lint_header(header) if isinstance(header, dict) else ["it is no YAML mapping between two lines of ---"]
+    return lint_header(header) if isinstance(header, dict) else ["it is not a YAML mapping between two lines of ---"]
 
 
 def lint_header(header: Mapping[str, JSON]) -> list[str]:
-    """The same of a header that is read already."""
+    """Lists the problems of a header that is already parsed."""
     problems = _licence(header)
     problems += _each(header, "language", _is_language, "an ISO 639 code")
     problems += _each(header, "size_categories", set(_SIZES.split()).__contains__, "a size category of the Hub")
@@ -54,23 +54,23 @@ def lint_header(header: Mapping[str, JSON]) -> list[str]:
     problems += _each(header, "tags", lambda tag: bool(tag.strip()), "a tag")
     title = header.get("pretty_name", "-")
     if not isinstance(title, str) or not title.strip():
-        problems.append(f"pretty_name: {title!r} is no text")
+        problems.append(f"pretty_name: {title!r} is not a text")
     return problems + _configs(header)
 
 
 def _licence(header: Mapping[str, JSON]) -> list[str]:
-    given = header.get("license")
-    if given is None:
+    value = header.get("license")
+    if value is None:
         return []
-    names = given if isinstance(given, list) else [given]
+    names = value if isinstance(value, list) else [value]
     problems = [
-        f"license: {name!r} is no licence id of the Hub"
+        f"license: {name!r} is not a licence id of the Hub"
         for name in names
         if not isinstance(name, str) or name not in LICENSE_IDS
     ]
     if "other" in names:
         problems += [
-            f"{key}: required beside `license: other`"
+            f"{key}: required with `license: other`"
             for key in ("license_name", "license_link")
             if not isinstance(header.get(key), str) or not header[key].strip()
         ]
@@ -81,15 +81,15 @@ def _is_language(code: str) -> bool:
     return code in _LANGUAGES or code in _SPECIAL or re.fullmatch(r"[a-z]{3}", code) is not None
 
 
-def _each(header: Mapping[str, JSON], key: str, fits: Callable[[str], bool], what: str) -> list[str]:
-    given = header.get(key)
-    if given is None:
+def _each(header: Mapping[str, JSON], key: str, valid: Callable[[str], bool], expected: str) -> list[str]:
+    value = header.get(key)
+    if value is None:
         return []
-    if not isinstance(given, list):
-        given = [given] if key == "language" else None
-    if given is None:
-        return [f"{key}: {header[key]!r} is no list"]
-    return [f"{key}: {item!r} is not {what}" for item in given if not isinstance(item, str) or not fits(item)]
+    if not isinstance(value, list):
+        value = [value] if key == "language" else None
+    if value is None:
+        return [f"{key}: {header[key]!r} is not a list"]
+    return [f"{key}: {item!r} is not {expected}" for item in value if not isinstance(item, str) or not valid(item)]
 
 
 def _configs(header: Mapping[str, JSON]) -> list[str]:
@@ -97,27 +97,27 @@ def _configs(header: Mapping[str, JSON]) -> list[str]:
     if configs is None:
         return []
     if not isinstance(configs, list) or not all(isinstance(config, dict) for config in configs):
-        return ["configs: no list of mappings"]
+        return ["configs: not a list of mappings"]
     names = [config.get("config_name") for config in configs]
     problems = [
-        f"configs: {name!r} is no name of a configuration"
+        f"configs: {name!r} is not a valid name of a configuration"
         for name in names
         if not isinstance(name, str) or not _CONFIG_NAME.fullmatch(name)
     ]
-    problems += [f"configs: {name!r} stands there twice" for name in {str(n) for n in names if names.count(n) > 1}]
+    problems += [f"configs: {name!r} occurs twice" for name in {str(n) for n in names if names.count(n) > 1}]
     if sum(bool(config.get("default")) for config in configs) > 1:
-        problems.append("configs: two are the default one")
+        problems.append("configs: more than one is the default")
     for config in configs:
         files = config.get("data_files")
         for item in files if isinstance(files, list) else []:
             split = item.get("split") if isinstance(item, dict) else None
             if not isinstance(split, str) or not _SPLIT.fullmatch(split):
-                problems.append(f"configs: {split!r} is no name of a split")
+                problems.append(f"configs: {split!r} is not a valid name of a split")
     info = header.get("dataset_info")
-    told = (
+    described = (
         [item.get("config_name", "default") for item in info if isinstance(item, dict)]
         if isinstance(info, list)
         else []
     )
-    problems += [f"dataset_info: there is no configuration {name!r}" for name in told if name not in names]
+    problems += [f"dataset_info: there is no configuration {name!r}" for name in described if name not in names]
     return problems

@@ -1,6 +1,6 @@
-"""What is known of licences: the Hub's ids, what each asks, and which model or dataset is under which.
+"""Facts about licences: the Hub's ids, the terms of each, and the licences of known models and datasets.
 
-The terms are as the publishers' own pages state them; they are summaries for a reader, and no legal advice. A recipe
+The terms are summaries of the publishers' own pages for a reader, not legal advice. A recipe
 adds or corrects entries with `publish.licenses`.
 """
 
@@ -23,31 +23,31 @@ deepfloyd-if-license fair-noncommercial-research-license llama2 llama3 llama3.1 
 grok2-community gemma unknown other
 """
 LICENSE_IDS = frozenset(_IDS.split())
-"""What the Hub takes as `license`, by its documentation."""
+"""Values of `license` that the Hub accepts, by its documentation."""
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What a licence asks of a dataset that is made with something under it."""
+    """Terms of a licence for a dataset that is made with something under it."""
 
     license: str
     """The Hub's id, or `other`."""
     name: str
-    """In words; for `other` also the card's `license_name`."""
+    """Name of the licence; for `other` also the card's `license_name`."""
     strictness: int
     """0 permissive, 1 attribution, 2 share-alike, 3 limits what may be trained, 4 non-commercial, 5 no derivatives."""
     asks: str
-    """In one sentence."""
+    """What the licence asks, in one sentence."""
     link: str = ""
-    """Where the terms stand."""
+    """Address of the terms."""
 
 
-def _llama(version: str, said: str) -> Terms:
+def _llama(version: str, asks: str) -> Terms:
     return Terms(
         f"llama{version}",
         f"Llama {version} Community License",
         3,
-        said,
+        asks,
         f"https://llama.meta.com/llama{version.replace('.', '_')}/license/",
     )
 
@@ -62,7 +62,7 @@ TERMS = {
         Terms("cc0-1.0", "Creative Commons Zero 1.0", 0, "nothing"),
         Terms("mit", "MIT", 0, "keep the notice"),
         Terms("bsd-3-clause", "BSD 3-clause", 0, "keep the notice"),
-        Terms("apache-2.0", "Apache 2.0", 0, "keep the notice and tell changes"),
+        Terms("apache-2.0", "Apache 2.0", 0, "keep the notice and state changes"),
         Terms("odc-by", "Open Data Commons Attribution", 1, "name the source"),
         Terms("cc-by-4.0", "Creative Commons Attribution 4.0", 1, "name the source"),
         Terms("odbl", "Open Database License", 2, "name the source and share alike"),
@@ -118,7 +118,7 @@ TERMS = {
         ),
     )
 }
-"""Licence id, or the name of terms that have none → what they ask."""
+"""Licence id, or the name of terms that have none → the terms."""
 
 KNOWN_INPUTS = (
     # Datasets, by their cards.
@@ -127,7 +127,7 @@ KNOWN_INPUTS = (
     (r"snorkelai/Snorkel-Mistral-PairRM-DPO-Dataset", "apache-2.0"),
     (r"wzhouad/(llama3|zephyr|gemma-2)-ultrafeedback-hybrid(-v2)?", "zoom-software-license"),
     (r"prefdata:sample", "apache-2.0"),
-    # Models that answer.
+    # Models that answer prompts.
     (r"(meta-llama/)?Meta-Llama-3-\d+B(-Instruct)?", "llama3"),
     (r"meta-llama/(Meta-)?Llama-3\.1-\d+B(-Instruct)?", "llama3.1"),
     (r"meta-llama/Llama-3\.2-\d+B(-Instruct)?", "llama3.2"),
@@ -154,5 +154,5 @@ KNOWN_INPUTS = (
 
 
 def known_license(name: str) -> str | None:
-    """The licence of a model or dataset of that name; None where it is not known."""
-    return next((found for pattern, found in KNOWN_INPUTS if re.fullmatch(pattern, name, re.IGNORECASE)), None)
+    """Returns the licence of a model or dataset of that name; None where it is not known."""
+    return next((licence for pattern, licence in KNOWN_INPUTS if re.fullmatch(pattern, name, re.IGNORECASE)), None)

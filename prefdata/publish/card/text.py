@@ -1,7 +1,7 @@
-"""The card of a dataset: `README.md` with the YAML header that the Hub and `load_dataset` read.
+"""Writes the card of a dataset: `README.md` with the YAML header that the Hub and `load_dataset` read.
 
-It shows no row of the data. What comes from a recipe or from the data's own names is escaped, so that it can neither
-change how the card renders nor what its header says.
+It shows no row of the data. Texts of a recipe and names from the data are escaped, so that they can change neither the
+rendering of the card nor its header.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import yaml
 from prefdata.publish.card.blocks import NOTICE, block, header_note, inline, prose
 from prefdata.publish.card.citations import citations
 from prefdata.publish.card.licence import Licence, derive_licence
-from prefdata.publish.card.shape import Shape
+from prefdata.publish.card.statistics import FileStats
 from prefdata.publish.spec import Publish
 from prefdata.spec import JSON
 
@@ -28,21 +28,21 @@ _SIZES = (
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What a build knows of itself, in words."""
+    """Facts about a build, in words."""
 
     name: str
     description: str
     publish: Publish
     steps: Mapping[str, str]
-    """Stage → how it was done, in words."""
+    """Stage → description of how it was done."""
     fingerprints: Mapping[str, str] = field(default_factory=dict)
-    """What is pinned → its fingerprint."""
+    """Name of what is pinned → its fingerprint."""
     command: str = ""
-    """What makes this dataset again."""
+    """The command that rebuilds this dataset."""
 
 
 def size_category(rows: int) -> str:
-    """The Hub's size category of a number of rows."""
+    """Returns the Hub's size category of a number of rows."""
     return next((name for name, bound in _SIZES if rows < bound), "n>1T")
 
 
@@ -58,36 +58,36 @@ def card_text(
     audit: JSON | None = None,
     scoring: JSON | None = None,
     recipe: Mapping[str, JSON] | None = None,
-    shape: Shape | None = None,
+    stats: FileStats | None = None,
 ) -> str:
-    """The whole card, each section between marks that tell it from what people write.
+    """Writes the whole card, each section between marks that separate it from text of other people.
 
     Args:
-        facts: what the build knows of itself.
-        ledger: what became of every row.
+        facts: facts about the build.
+        ledger: counts of every stage.
         split_rows: rows of each split of the pairs.
-        answers: whether every answer is there too, as a configuration of its own.
-        comparisons: whether what a pairwise scorer said is there too.
-        trace: whether the trace of every pair stands in a configuration of its own.
+        answers: whether the dataset has the configuration `candidates`, with every answer.
+        comparisons: whether it has the configuration `comparisons`, with those of a pairwise scorer.
+        trace: whether it has the configuration `trace`, with the trace of every pair.
         also: the pairs in further layouts, kind → splits.
-        audit: biases and limits, as `audit.json` has them.
-        scoring: what the stages of scores found of all prompts at once, as `scoring.json` has it.
-        recipe: the recipe as JSON; licence and citations follow from it.
-        shape: what the written files hold.
+        audit: biases and limits, the content of `audit.json`.
+        scoring: numbers over all prompts, the content of `scoring.json`.
+        recipe: the recipe as JSON; licence and citations are derived from it.
+        stats: statistics of the written files.
     """
     licence = None if recipe is None else derive_licence(recipe)
     configs = card_configs(split_rows, answers=answers, comparisons=comparisons, trace=trace, also=also)
-    header = _header(facts, sum(split_rows.values()), configs, licence, shape)
+    header = _header(facts, sum(split_rows.values()), configs, licence, stats)
     sections = {
         "about": f"# {inline(facts.publish.title or facts.name)}\n\n{prose(facts.description)}".strip(),
         "load": f"## How to load\n\n{_how_to_load(split_rows, configs, _layout(recipe))}",
         "made": "## How it was made\n\n"
         + "\n".join(f"- **{inline(stage)}**: {inline(words, 2_000)}" for stage, words in facts.steps.items()),
-        "statistics": _statistics(shape),
+        "statistics": _statistics(stats),
         "rows": f"## What became of every row\n\n{ledger_table(ledger)}\n\n{_drops(ledger)}",
         "scoring": f"## Scores over all prompts\n\n{_scoring_table(scoring)}" if scoring else "",
         "audit": f"## Audit\n\n{_audit_table(audit)}" if audit else "",
-        "provenance": f"## Provenance\n\n{_provenance(facts)}\n\n{header_note(_noted(header))}",
+        "provenance": f"## Provenance\n\n{_provenance(facts)}\n\n{header_note(_header_to_note(header))}",
         "limitations": f"## Limitations\n\n{prose(facts.publish.limitations)}" if facts.publish.limitations else "",
         "licence": f"## Licence\n\n{_licence(facts.publish, licence)}",
         "citation": _citation(recipe),
@@ -97,7 +97,7 @@ def card_text(
 
 
 def header_text(header: Mapping[str, JSON]) -> str:
-    """A card's header between its dashes."""
+    """Writes a card's header between its lines of dashes."""
     text: str = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
     return f"---\n{text}---\n"
 
@@ -110,25 +110,25 @@ def card_configs(
     trace: bool = False,
     also: Mapping[str, Iterable[str]] | None = None,
 ) -> list[JSON]:
-    """Which files `load_dataset` reads: the pairs by default, every other table as a configuration of its own."""
+    """Lists the files that `load_dataset` reads: the pairs by default, every other table as its own configuration."""
     names = list(splits)
 
     def files(folder: str, names: Iterable[str]) -> list[JSON]:
         return [{"split": name, "path": f"{folder}/{name}-*.parquet"} for name in names]
 
     configs: list[JSON] = [{"config_name": "default", "default": True, "data_files": files("data", names)}]
-    for folder, there in (("candidates", answers), ("comparisons", comparisons)):
-        if there:
+    for folder, present in (("candidates", answers), ("comparisons", comparisons)):
+        if present:
             configs.append({"config_name": folder, "data_files": files(folder, ["train"])})
     if trace:
         configs.append({"config_name": "trace", "data_files": files("trace", names)})
-    for kind, its_splits in (also or {}).items():
-        configs.append({"config_name": kind, "data_files": files(kind, its_splits)})
+    for kind, kind_splits in (also or {}).items():
+        configs.append({"config_name": kind, "data_files": files(kind, kind_splits)})
     return configs
 
 
 def card_header(text: str) -> JSON:
-    """What the YAML header of a card says; None where it has none that can be read."""
+    """Parses the YAML header of a card; None where it has none that can be parsed."""
     lines = text.split("\n")
     if lines[0].strip() != "---" or "---" not in lines[1:]:
         return None
@@ -139,7 +139,7 @@ def card_header(text: str) -> JSON:
 
 
 def _header(
-    facts: CardFacts, rows: int, configs: list[JSON], licence: Licence | None, shape: Shape | None
+    facts: CardFacts, rows: int, configs: list[JSON], licence: Licence | None, stats: FileStats | None
 ) -> dict[str, JSON]:
     publish = facts.publish
     header: dict[str, JSON] = {
@@ -150,7 +150,7 @@ def _header(
         "task_categories": ["text-generation"],
         "tags": list(dict.fromkeys(["preference", "dpo", "synthetic", "prefdata", *publish.tags])),
         "configs": configs,
-        "dataset_info": [] if shape is None else shape.dataset_info,
+        "dataset_info": [] if stats is None else stats.dataset_info,
     }
     return {key: value for key, value in header.items() if value not in (None, [])}
 
@@ -163,8 +163,8 @@ def _stated_licence(publish: Publish) -> dict[str, JSON]:
     }
 
 
-def _noted(header: Mapping[str, JSON]) -> dict[str, JSON]:
-    """What a later card must know of this header, to tell what somebody has edited since."""
+def _header_to_note(header: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Returns what a later merge must know of this header to see which keys somebody has edited."""
     noted = {key: value for key, value in header.items() if key not in ("configs", "dataset_info")}
     return {**noted, "configs": [config["config_name"] for config in header["configs"]]}
 
@@ -192,20 +192,20 @@ def _how_to_load(split_rows: Mapping[str, int], configs: Iterable[JSON], layout:
     return f"{code}\n\nSplits: {splits}. {columns}"
 
 
-def _statistics(shape: Shape | None) -> str:
-    if shape is None or not shape.numbers:
+def _statistics(stats: FileStats | None) -> str:
+    if stats is None or not stats.numbers:
         return ""
     words = {"score_margin": "score margin", "length_difference": "chosen longer by"}
     lines = ["| per pair | mean | 10% | median | 90% |", "| --- | ---: | ---: | ---: | ---: |"]
-    for name, numbers in shape.numbers.items():
+    for name, numbers in stats.numbers.items():
         lines.append(f"| {words.get(name, name)} | " + " | ".join(f"{number:,.4g}" for number in numbers) + " |")
-    part = "\n\nOf a million pairs, spread evenly over all." if shape.sampled else ""
+    note = "\n\nComputed from a million pairs, spread evenly over the dataset." if stats.sampled else ""
     table = "\n".join(lines)
-    return f"## Statistics\n\n{table}\n\nPairs by score margin:\n\n```\n{shape.plot}\n```{part}"
+    return f"## Statistics\n\n{table}\n\nPairs by score margin:\n\n```\n{stats.plot}\n```{note}"
 
 
 def ledger_table(ledger: JSON) -> str:
-    """The ledger's stages as a table of Markdown."""
+    """Writes the ledger's stages as a Markdown table."""
     lines = ["| stage | in | out | drops |", "| --- | ---: | ---: | --- |"]
     for row in ledger["stages"]:
         drops = ", ".join(f"{inline(reason)} {count:,}" for reason, count in row["drops"].items()) or "none"
@@ -215,55 +215,55 @@ def ledger_table(ledger: JSON) -> str:
 
 def _drops(ledger: JSON) -> str:
     tables = []
-    for title, name in (("prompts without a pair", "drops"), ("candidates that no rule saw", "ineligible")):
+    for title, name in (("prompts without a pair", "drops"), ("candidates that were not eligible", "ineligible")):
         if ledger.get(name):
             lines = [f"| {title} | number |", "| --- | ---: |"]
             lines += [f"| {inline(reason)} | {count:,} |" for reason, count in ledger[name].items()]
             tables.append("\n".join(lines))
     tables.append(
-        "Rows in = rows out + drops, checked when each stage ended. Dropped prompts stand in `drops.parquet`, dropped "
-        "and ineligible candidates in `drops_candidates.parquet`, each with its reason."
+        "Rows in = rows out + drops, checked when each stage ended. `drops.parquet` lists the dropped prompts, "
+        "`drops_candidates.parquet` the dropped and ineligible candidates, each with its reason."
     )
     return "\n\n".join(tables)
 
 
 def _audit_table(audit: JSON) -> str:
-    """Measures and limits; names of sources come from the data and stay in `audit.json`."""
+    """Writes measures and limits; names of sources come from the data and stay in `audit.json`."""
     lines = ["| measure | value |", "| --- | ---: |"]
     lines += [f"| {name} | {value:g} |" for name, value in audit["measures"].items() if value is not None]
     crossed = [limit for limit in audit.get("limits", ()) if not limit["holds"]]
     for limit in crossed:
         bounds = [(word, limit[word]) for word in ("at_least", "at_most") if limit[word] is not None]
-        told = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
-        lines.append(f"\n**Over the limit of its recipe:** {limit['measure']} should be {told}.")
+        target = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
+        lines.append(f"\n**Over the limit of its recipe:** {limit['measure']} should be {target}.")
     return "\n".join([*lines, "\n`audit.json` has the counts behind them, and each source's share."])
 
 
 def _scoring_table(scoring: JSON) -> str:
-    """Every number of `scoring.json`, named by its place."""
+    """Writes every number of `scoring.json`, named by its path."""
     lines = ["| stage | what | value |", "| --- | --- | ---: |"]
-    for stage, found in scoring.items():
-        for place, value in _numbers_in(found):
-            told = f"{value:g}" if isinstance(value, float) else f"{value:,}"
-            lines.append(f"| {inline(stage)} | {inline(place)} | {told} |")
-    return "\n".join([*lines, "\nAll of it stands in `scoring.json`."])
+    for stage, numbers in scoring.items():
+        for path, value in _numbers_in(numbers):
+            shown = f"{value:g}" if isinstance(value, float) else f"{value:,}"
+            lines.append(f"| {inline(stage)} | {inline(path)} | {shown} |")
+    return "\n".join([*lines, "\nAll of these numbers are in `scoring.json`."])
 
 
-def _numbers_in(value: JSON, place: str = "") -> Iterator[tuple[str, int | float]]:
+def _numbers_in(value: JSON, path: str = "") -> Iterator[tuple[str, int | float]]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _numbers_in(inner, f"{place} {name}".strip())
+            yield from _numbers_in(inner, f"{path} {name}".strip())
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        yield place, value
+        yield path, value
 
 
 def _provenance(facts: CardFacts) -> str:
     lines = "\n".join(f"- {what}: `{value}`" for what, value in facts.fingerprints.items())
-    made = f" Made with `{facts.command}`." if facts.command else ""
-    again = " `prefdata build --from REPO_ID` makes it again; no code comes from the Hub." if facts.command else ""
+    command = f" Made with `{facts.command}`." if facts.command else ""
+    rebuild = " `prefdata build --from REPO_ID` rebuilds it; no code comes from the Hub." if facts.command else ""
     return (
         f"{lines}\n\n`recipe.json` is the recipe, `prefdata.lock.json` pins every input, `prefdata.manifest.json` has "
-        f"the hash of every file; `prefdata verify REPO_ID` checks them.{made}{again}"
+        f"the hash of every file; `prefdata verify REPO_ID` checks them.{command}{rebuild}"
     ).strip()
 
 
@@ -277,7 +277,7 @@ def _licence(publish: Publish, licence: Licence | None) -> str:
     if licence is None:
         return stated
     name = f" ({licence.license_name})" if licence.license_name else ""
-    derived = f"`{licence.license}`{name}, derived from the terms of what the dataset is made of."
+    derived = f"`{licence.license}`{name}, derived from the terms of its inputs."
     if publish.license and publish.license != licence.license:
         stated += f" The terms of its inputs give {derived}"
     unknown = ", ".join(inline(name) for name in licence.unknown)
@@ -287,7 +287,7 @@ def _licence(publish: Publish, licence: Licence | None) -> str:
             stated or derived,
             f"**Not known** are the terms of: {unknown}. They may forbid what others allow." if unknown else "",
             _inputs_table(licence),
-            "A summary of the publishers' terms, and no legal advice.",
+            "This is a summary of the publishers' terms, not legal advice.",
         )
         if part
     )
@@ -295,10 +295,10 @@ def _licence(publish: Publish, licence: Licence | None) -> str:
 
 def _inputs_table(licence: Licence) -> str:
     lines = ["| part | what | terms | which ask |", "| --- | --- | --- | --- |"]
-    for given in licence.inputs:
-        name, asks = ("not known", "") if given.terms is None else (given.terms.name, given.terms.asks)
-        by = " (as the recipe states)" if given.stated else ""
-        lines.append(f"| {given.role} | {inline(given.name)} | {inline(name)}{by} | {inline(asks)} |")
+    for entry in licence.inputs:
+        name, asks = ("not known", "") if entry.terms is None else (entry.terms.name, entry.terms.asks)
+        origin = " (as the recipe states)" if entry.stated else ""
+        lines.append(f"| {entry.role} | {inline(entry.name)} | {inline(name)}{origin} | {inline(asks)} |")
     return "\n".join(lines)
 
 

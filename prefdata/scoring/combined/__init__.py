@@ -1,1 +1,1 @@
-"""Scorers made of scorers."""
+"""Combines the scores of several scorers."""

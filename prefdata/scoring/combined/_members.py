@@ -1,4 +1,4 @@
-"""What an ensemble knows of its members: moments, agreement, and what each says of two candidates."""
+"""Computes facts of an ensemble's members: moments, agreement, and the preferences of each between two candidates."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ __all__ = ["Name", "Preferences", "by_comparisons", "by_scores", "facts_of_membe
 Name: TypeAlias = tuple[str, int]
 """(`source`, `index`) of a candidate."""
 Preferences: TypeAlias = Mapping[tuple[Name, Name], float | str]
-"""P(the first beats the second), or why a member does not say; both directions."""
+"""P(the first beats the second), or the slug of why a member has no preference; in both directions."""
 
 _DIGITS = 6
-"""Decimals of facts; moments are kept whole."""
+"""Decimals of facts; moments are not rounded."""
 
 
-def facts_of_members(names: Sequence[str], given: Iterable[MemberScores]) -> dict[str, JSON]:
-    """Moments and agreement of an ensemble's members.
+def facts_of_members(names: Sequence[str], prompts: Iterable[MemberScores]) -> dict[str, JSON]:
+    """Computes moments and agreement of an ensemble's members.
 
     Args:
-        names: the members'.
-        given: all prompts.
+        names: of the members.
+        prompts: all prompts, with their scores by each member.
 
     Returns:
-        `members`: name → `scored`, `mean`, `sd` (of the population), `constant` (gave everything one score; null
-        moments: gave none). `agreement`: `candidates` (scored by at least two members), `alpha_interval` and
-        `alpha_ordinal` of the scores as they are, for members of one scale, `alpha_interval_z` of the z-scores, for any
-        members; `kendall_tau_b`: for each two members the mean within-prompt tau-b and the `prompts` where both rank.
-        What is not defined is null.
+        `members`: name → `scored` (number of scores), `mean`, `sd` (of the population), `constant` (whether all scores
+        are equal); the moments of a member without scores are null. `agreement`: `candidates` (number scored by at
+        least two members); `alpha_interval` and `alpha_ordinal` of the scores as they are, for members of one scale;
+        `alpha_interval_z` of the z-scores, for any members; `kendall_tau_b`: for each two members the `mean` of tau-b
+        within prompts, and the number of `prompts` in which both rank. Values that are not defined are null.
     """
     ratings: dict[str, list[float | None]] = {name: [] for name in names}
     taus: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for answers, said in given:
-        of_prompt = {name: {(s.source, s.index): s.score for s in said[name].scores} for name in names}
+    for answers, scored in prompts:
+        of_prompt = {name: {(s.source, s.index): s.score for s in scored[name].scores} for name in names}
         for candidate in answers.candidates:
             for name in names:
                 ratings[name].append(of_prompt[name][candidate.source, candidate.index])
@@ -65,7 +65,7 @@ def facts_of_members(names: Sequence[str], given: Iterable[MemberScores]) -> dic
             "alpha_interval_z": _rounded(krippendorff_alpha(z, "interval")),
             "kendall_tau_b": {
                 f"{one} {other}": {
-                    "mean": _rounded(math.fsum(found) / len(found)) if (found := taus[one, other]) else None,
+                    "mean": _rounded(math.fsum(values) / len(values)) if (values := taus[one, other]) else None,
                     "prompts": len(taus[one, other]),
                 }
                 for one, other in combinations(names, 2)
@@ -75,12 +75,12 @@ def facts_of_members(names: Sequence[str], given: Iterable[MemberScores]) -> dic
 
 
 def _moments(scores: Sequence[float]) -> dict[str, JSON]:
-    """Count, mean and standard deviation of the population."""
+    """Computes count, mean and standard deviation of the population."""
     if not scores:
         return {"scored": 0, "mean": None, "sd": None, "constant": False}
     if (lowest := min(scores)) == max(scores):
         return {"scored": len(scores), "mean": lowest, "sd": 0.0, "constant": True}
-    # In units of the largest one, so that no square overflows.
+    # In units of the largest score, so that no square overflows.
     largest = max(map(abs, scores))
     mean = math.fsum(score / largest for score in scores) / len(scores)
     variance = math.fsum((score / largest - mean) ** 2 for score in scores) / len(scores)
@@ -93,35 +93,35 @@ def _moments(scores: Sequence[float]) -> dict[str, JSON]:
 
 
 def z_score(score: float, moments: Mapping[str, JSON]) -> float:
-    """Standard deviations above the member's mean; 0 of a member whose scores are all the same."""
+    """Computes the standard deviations above the member's mean; 0 for a member whose scores are all equal."""
     mean, sd = float(moments["mean"]), float(moments["sd"])
     return (score - mean) / sd if sd else 0.0
 
 
 def by_scores(scores: Mapping[Name, Score]) -> Preferences:
-    """What a member that makes no comparisons says of each two candidates: the higher score is better."""
-    told: dict[tuple[Name, Name], float | str] = {}
+    """Returns the preferences of a member that makes no comparisons: the candidate with the higher score is better."""
+    preferences: dict[tuple[Name, Name], float | str] = {}
     for a, x in scores.items():
         for b, y in scores.items():
             if x.score is None or y.score is None:
-                told[a, b] = x.unscored or y.unscored or "unscored"
+                preferences[a, b] = x.unscored or y.unscored or "unscored"
             else:
-                told[a, b] = 0.5 + ((x.score > y.score) - (x.score < y.score)) / 2
-    return told
+                preferences[a, b] = 0.5 + ((x.score > y.score) - (x.score < y.score)) / 2
+    return preferences
 
 
 def by_comparisons(comparisons: Sequence[Comparison]) -> Preferences:
-    """What a member says that compares: the mean where it did so more than once."""
-    said: dict[tuple[Name, Name], list[float]] = defaultdict(list)
-    told: dict[tuple[Name, Name], float | str] = {}
-    for found in comparisons:
-        a, b = (found.source_a, found.index_a), (found.source_b, found.index_b)
-        if found.probability is None:
-            told[a, b] = told[b, a] = found.undecided or "undecided"
+    """Returns the preferences of a member that makes comparisons: the mean, where it compared more than once."""
+    probabilities: dict[tuple[Name, Name], list[float]] = defaultdict(list)
+    undecided: dict[tuple[Name, Name], float | str] = {}
+    for comparison in comparisons:
+        a, b = (comparison.source_a, comparison.index_a), (comparison.source_b, comparison.index_b)
+        if comparison.probability is None:
+            undecided[a, b] = undecided[b, a] = comparison.undecided or "undecided"
         else:
-            said[a, b].append(found.probability)
-            said[b, a].append(1 - found.probability)
-    return told | {pair: math.fsum(given) / len(given) for pair, given in said.items()}
+            probabilities[a, b].append(comparison.probability)
+            probabilities[b, a].append(1 - comparison.probability)
+    return undecided | {pair: math.fsum(values) / len(values) for pair, values in probabilities.items()}
 
 
 def _rounded(value: float | None) -> float | None:

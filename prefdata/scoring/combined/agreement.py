@@ -1,4 +1,4 @@
-"""How far several raters agree: Krippendorff's alpha and Kendall's tau-b. Pure functions of numbers."""
+"""Measures how far several raters agree: Krippendorff's alpha and Kendall's tau-b. Pure functions of numbers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["kendall_tau_b", "krippendorff_alpha"]
 def krippendorff_alpha(
     ratings: Sequence[Sequence[float | None]], level: Literal["nominal", "ordinal", "interval"]
 ) -> float | None:
-    """Krippendorff's alpha: 1 - observed disagreement / disagreement expected by chance.
+    """Computes Krippendorff's alpha: 1 - observed disagreement / disagreement expected by chance.
 
     1 is perfect agreement, 0 what chance gives, below 0 is worse than chance. Source: K. Krippendorff, "Computing
     Krippendorff's Alpha-Reliability" (2011): a unit's values are pairable when it has at least two, and each pair of a
@@ -24,11 +24,11 @@ def krippendorff_alpha(
     of values from one to the other with half of each end, is the difference of their mid-ranks.
 
     Args:
-        ratings: one row a rater, one column a unit; None where the rater gave no value.
+        ratings: one row for each rater, one column for each unit; None where the rater gave no value.
         level: how values differ: at all, by rank, or by their difference.
 
     Returns:
-        Alpha, or None where it is not defined: no unit with two values, or all pairable values are equal.
+        Alpha, or None where it is not defined: no unit has two values, or all pairable values are equal.
     """
     units = [[value for value in unit if value is not None] for unit in zip(*ratings, strict=True)]
     units = [unit for unit in units if len(unit) > 1]
@@ -38,7 +38,7 @@ def krippendorff_alpha(
     if not units or min(map(min, units)) == max(map(max, units)):
         return None
     if level == "interval":
-        # Alpha is the same in any unit; in this one no square overflows.
+        # Alpha does not depend on the unit of measurement; in this one no square overflows.
         largest = max(abs(value) for unit in units for value in unit)
         units = [[value / largest for value in unit] for unit in units]
     differing = _differing if level == "nominal" else _squared_differences
@@ -48,18 +48,18 @@ def krippendorff_alpha(
 
 
 def _differing(values: Sequence[float]) -> float:
-    """How many ordered pairs of values differ."""
+    """Counts the ordered pairs of values that differ."""
     return float(len(values) ** 2 - sum(count**2 for count in Counter(values).values()))
 
 
 def _squared_differences(values: Sequence[float]) -> float:
-    """The sum of the squared differences of all ordered pairs of values."""
+    """Sums the squared differences of all ordered pairs of values."""
     mean = math.fsum(values) / len(values)
     return 2 * len(values) * math.fsum((value - mean) ** 2 for value in values)
 
 
 def kendall_tau_b(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's tau-b of two equally long lists of numbers: from -1 (reversed) to 1 (same order), corrected for ties.
+    """Computes Kendall's tau-b of two lists of equal length: from -1 (reversed) to 1 (same order), corrected for ties.
 
     (concordant - discordant pairs) / sqrt(pairs not tied in the first x pairs not tied in the second).
     Source: M. G. Kendall, "The treatment of ties in ranking problems", Biometrika 33 (1945).

@@ -1,4 +1,4 @@
-"""`LengthDebiased`: another scorer's scores without what length alone explains of them."""
+"""Defines `LengthDebiased`, which removes the linear effect of answer length from another scorer's scores."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from prefdata.errors import InputError
-from prefdata.records import Answers, Candidate, Score, Scored
+from prefdata.records import Answers, Candidate, Score, Scored, text_length
 from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.spec import JSON
 
@@ -23,53 +23,55 @@ _DIGITS = 6
 _DECIMALS = 12
 _LARGEST = 1e140
 _NOISE = 1e-12
-"""What is left of a sum of squares when a line goes through every point: last bits."""
+"""Rounding error of a sum of squares, relative to the sum: what is left of it if a line goes through every point."""
 
 
 class LengthDebiased(CompositeScorer):
-    """Takes the linear effect of length within prompts out of a scorer's scores.
+    """Removes the linear effect of length within prompts from a scorer's scores.
 
     Score - strength x slope x (length - mean length of the prompt's scored answers). The slope is that of the least
     squares line of score on length with a level of its own for each prompt (fixed effects), over all scored answers of
-    the dataset: easy prompts that get both long answers and high scores don't enter it. With strength 1 score and
-    length are uncorrelated within prompts. Length-controlled AlpacaEval (Dubois et al., 2024, arXiv:2404.04475)
-    controls for length by regression; this is the linear form within prompts.
+    the dataset, so differences between prompts do not enter it: an easy prompt may get both long answers and high
+    scores. With strength 1 score and length are uncorrelated within prompts. Length-controlled AlpacaEval (Dubois et
+    al., 2024, arXiv:2404.04475) controls for length by regression; this is the linear form within prompts.
 
-    Blank answers neither enter the fit nor are changed. The scorer's comparisons are left out, as they know nothing of
-    the correction.
+    Blank answers neither enter the fit nor are changed. The scorer's comparisons are left out, because they are not
+    corrected.
     """
 
     kind: Literal["length_debiased"] = "length_debiased"
     scorer: AnyScorer
-    """Whose scores are corrected."""
+    """The scorer whose scores are corrected."""
     unit: Literal["characters", "words"] = "characters"
-    """What is counted: Unicode code points, or words between white space."""
+    """Unit of length: `characters` (Unicode code points) or `words` (runs of non-white-space)."""
     of: Literal["log", "length"] = "log"
-    """Regresses on the logarithm of the length, so that a doubling counts the same for short and long answers; or on
-    the length itself."""
+    """`log`: regresses on the logarithm of the length, so a doubling counts the same for short and long answers.
+    `length`: regresses on the length itself."""
     strength: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """How much of the effect is taken out."""
+    """Share of the effect that is removed, from 0 to 1."""
 
     def members(self) -> Mapping[str, Scorer]:
-        """The scorer, as `scorer`."""
+        """Returns the scorer, as `scorer`."""
         return {"scorer": self.scorer}
 
-    def fit(self, given: Callable[[], Iterable[MemberScores]]) -> JSON:
-        """The slope and what it does; see `CompositeScorer.fit`.
+    def fit(self, read_all: Callable[[], Iterable[MemberScores]]) -> JSON:
+        """Fits the slope; see `CompositeScorer.fit`.
 
         Returns:
-            `slope`, 0 where no prompt has answers of several lengths; `answers`, how many entered; and
-            `correlation_before` and `correlation_after`, of score and length within prompts, null where one of the two
+            `slope`, 0 if no prompt has answers of several lengths; `answers`, the number of answers in the fit; and
+            `correlation_before` and `correlation_after`, of score and length within prompts, null if one of the two
             does not vary.
 
         Raises:
             InputError: the scores are so large that their squares overflow.
         """
-        sums = [self.sums(one, said["scorer"].scores) for one, said in given()]
+        sums = [self.sums(answers, scored["scorer"].scores) for answers, scored in read_all()]
         return self._facts(*(math.fsum(column) for column in zip((0, 0, 0, 0), *sums, strict=True)))
 
     def sums(self, answers: Answers, scores: Sequence[Score]) -> tuple[float, float, float, float]:
-        """Of one prompt: how many answers enter the fit, and their sums of xx, xy and yy from the prompt's means.
+        """Computes, for one prompt, the number of answers in the fit, and the sums of xx, xy and yy about the means.
+
+        x is the length (or its logarithm), y the score, each minus its mean over the prompt.
 
         Raises:
             InputError: the scores are so large that their squares overflow.
@@ -78,21 +80,21 @@ class LengthDebiased(CompositeScorer):
         return (float(len(points)), *_squares(points))
 
     def recompute_fit(self, sums: Iterable[tuple[float, float, float, float]], slope: float) -> dict[str, JSON]:
-        """What `fit` made of a dataset, from `sums` of the corrected scores: the slope follows where it fits them.
+        """Recomputes the result of `fit` from the corrected scores; equals it if these were corrected with `slope`.
 
         Args:
-            sums: of every prompt.
-            slope: that was taken out, as far as `strength` says.
+            sums: results of `sums` for every prompt, with the corrected scores.
+            slope: of which `strength` was removed from the scores.
         """
         n, xx, xy, yy = (math.fsum(column) for column in zip((0, 0, 0, 0), *sums, strict=True))
-        taken = self.strength * slope
-        return self._facts(n, xx, xy + taken * xx, yy + 2 * taken * xy + taken * taken * xx)
+        removed = self.strength * slope
+        return self._facts(n, xx, xy + removed * xx, yy + 2 * removed * xy + removed * removed * xx)
 
     def _facts(self, answers: float, xx: float, xy: float, yy: float) -> dict[str, JSON]:
         slope = xy / xx if xx else 0.0
-        taken = self.strength * slope
-        # The sums of score - taken x length.
-        after_xy, after_yy = xy - taken * xx, yy - 2 * taken * xy + taken * taken * xx
+        removed = self.strength * slope
+        # The sums of score - removed x length.
+        after_xy, after_yy = xy - removed * xx, yy - 2 * removed * xy + removed * removed * xx
         return {
             "slope": slope,
             "answers": int(answers),
@@ -100,43 +102,43 @@ class LengthDebiased(CompositeScorer):
             "correlation_after": _correlation(xx, after_xy, after_yy, _NOISE * yy),
         }
 
-    def combine(self, given: MemberScores, fitted: JSON) -> Scored:
-        """The corrected scores. What the scorer left unscored stays so, under its reason."""
-        answers, said = given
-        points = self._points(answers.candidates, said["scorer"].scores)
+    def combine(self, member_scores: MemberScores, fitted: JSON) -> Scored:
+        """Corrects one prompt's scores. An unscored candidate stays unscored, with its reason."""
+        answers, scored = member_scores
+        points = self._points(answers.candidates, scored["scorer"].scores)
         mean = math.fsum(x for x, _ in points.values()) / max(len(points), 1)
 
         def corrected(score: Score) -> Score:
             if (point := points.get((score.source, score.index))) is None:
                 return score
-            taken = self.strength * float(fitted["slope"]) * (point[0] - mean)
-            return replace(score, score=round(point[1] - taken, _DECIMALS))
+            removed = self.strength * float(fitted["slope"]) * (point[0] - mean)
+            return replace(score, score=round(point[1] - removed, _DECIMALS))
 
-        return Scored(answers.prompt.prompt_id, tuple(map(corrected, said["scorer"].scores)))
+        return Scored(answers.prompt.prompt_id, tuple(map(corrected, scored["scorer"].scores)))
 
     def _points(
         self, candidates: Sequence[Candidate], scores: Sequence[Score]
     ) -> dict[tuple[str, int], tuple[float, float]]:
-        """Length, as it is regressed on, and score of each scored answer that is not blank."""
-        scored = {(score.source, score.index): score.score for score in scores}
+        """Returns length (or its logarithm) and score of each scored answer that is not blank, by candidate."""
+        by_candidate = {(score.source, score.index): score.score for score in scores}
         return {
             (one.source, one.index): (self._length(one.response), score)
             for one in candidates
-            if one.response.strip() and (score := scored[one.source, one.index]) is not None
+            if one.response.strip() and (score := by_candidate[one.source, one.index]) is not None
         }
 
     def _length(self, text: str) -> float:
-        length = len(text) if self.unit == "characters" else len(text.split())
+        length = text_length(text, self.unit)
         return math.log(length) if self.of == "log" else float(length)
 
 
 def _squares(points: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
-    """Sums of xx, xy and yy over one prompt's points, from their means."""
+    """Sums xx, xy and yy over one prompt's points, about their means."""
     if not points:
         return 0.0, 0.0, 0.0
     if (largest := max(abs(y) for _, y in points)) > _LARGEST:
         raise InputError(f"the score {largest!r} is too large for a line through it", valid=f"scores up to {_LARGEST}")
-    # From the first point, so that lengths which are all the same have a sum of exactly 0.
+    # Relative to the first point, so that equal lengths have a sum of exactly 0.
     xs, ys = [x - points[0][0] for x, _ in points], [y - points[0][1] for _, y in points]
     mean_x, mean_y = math.fsum(xs) / len(xs), math.fsum(ys) / len(ys)
     xs, ys = [x - mean_x for x in xs], [y - mean_y for y in ys]

@@ -1,1 +1,1 @@
-"""Language models that grade or compare answers."""
+"""Grades or compares answers with language models."""

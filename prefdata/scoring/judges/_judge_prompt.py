@@ -1,4 +1,4 @@
-"""What an additive judge is shown and how its reply is read: pure functions of texts.
+"""Writes the prompt of a judge, and reads the reply of an additive judge: pure functions of texts.
 
 The scale follows the additive judge of DNO (Rosset et al., 2024, arXiv:2404.03715, appendix C), which WPO's hybrid
 data uses: six cumulative points, all answers of a prompt in one request. The wording is our own.
@@ -23,19 +23,24 @@ from prefdata.scoring.judges._reply import (
 from prefdata.spec import JSON, derive_seed, fingerprint
 
 __all__ = [
+    "FENCE",
     "HIGHEST",
-    "Sheet",
+    "JUSTIFIED",
+    "POINTS",
+    "REPLY",
+    "RUBRIC",
+    "JudgePrompt",
     "Verdict",
     "label_of",
-    "laid_out",
     "read_reply",
+    "render",
     "reply_schema",
     "request_text",
     "rubric_sha256",
 ]
 
 HIGHEST = 6
-"""Points that a perfect answer gets; 0 is the least."""
+"""Points of a perfect answer; the worst gets 0."""
 
 RUBRIC = """\
 Grade each answer to the last message of the conversation below. An answer starts at 0 points and climbs one step at a \
@@ -61,7 +66,7 @@ JUSTIFIED = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The points of one answer, or the slug that says why there are none."""
+    """The points of one answer, or the slug of why it has none."""
 
     points: int | None
     unscored: str | None = None
@@ -69,26 +74,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
-    """One prompt as a judge sees it: its candidates in the order shown, and the words that mark off texts."""
+class JudgePrompt:
+    """One prompt as a judge sees it."""
 
     prompt: Prompt
     shown: tuple[Candidate, ...]
+    """The candidates in the order in which the judge sees them."""
     fence: str
+    """The word that marks the beginning of each text."""
 
     @classmethod
-    def of(cls, prompt: Prompt, candidates: Sequence[Candidate], seed: int, *, shuffle: bool) -> Sheet:
-        """Lays out a prompt.
+    def of(cls, prompt: Prompt, candidates: Sequence[Candidate], seed: int, *, shuffle: bool) -> JudgePrompt:
+        """Chooses the order of the candidates, and a fence that occurs in none of the texts.
 
-        The order follows from the seed, the prompt and each candidate's name alone: not from the order in which
-        candidates come. The fence occurs in none of the texts, so no text can end itself or begin another.
+        With `shuffle`, the order depends on the seed, the prompt and each candidate's name alone, not on the order of
+        `candidates`. Since no text holds the fence, no text can end itself or begin another.
         """
 
-        def place(candidate: Candidate) -> tuple[int, str, int]:
+        def order(candidate: Candidate) -> tuple[int, str, int]:
             name = (candidate.source, candidate.index)
             return (derive_seed(seed, prompt.prompt_id, "judge-order", *name), *name)
 
-        shown = tuple(sorted(candidates, key=place) if shuffle else candidates)
+        shown = tuple(sorted(candidates, key=order) if shuffle else candidates)
         texts = [message["content"] for message in prompt.messages] + [candidate.response for candidate in shown]
         attempt, fence = 0, ""
         while not fence or any(fence in text for text in texts):
@@ -98,12 +105,12 @@ class Sheet:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What the answers are called, in the order shown."""
+        """The answers' names, in the order shown."""
         return tuple(map(label_of, range(len(self.shown))))
 
 
 def label_of(position: int) -> str:
-    """The neutral name of the answer at a position: A to Z, then AA, AB, ..."""
+    """Returns the neutral name of the answer at a position: A to Z, then AA, AB, ..."""
     label = ""
     position += 1
     while position:
@@ -112,34 +119,40 @@ def label_of(position: int) -> str:
     return label
 
 
-def request_text(sheet: Sheet, *, justify: bool) -> str:
-    """The whole request: rubric, conversation, answers, and the form of the reply."""
-    keys = ", ".join(f'"{label}"' for label in sheet.labels)
-    return laid_out(sheet, RUBRIC, REPLY.format(keys=keys, value=JUSTIFIED if justify else POINTS))
+def request_text(judge_prompt: JudgePrompt, *, justify: bool) -> str:
+    """Writes the request of an additive judge: rubric, conversation, answers, and the form of the reply."""
+    keys = ", ".join(f'"{label}"' for label in judge_prompt.labels)
+    return render(judge_prompt, RUBRIC, REPLY.format(keys=keys, value=JUSTIFIED if justify else POINTS))
 
 
-def laid_out(sheet: Sheet, rubric: str, reply: str) -> str:
-    """A request: what to do, the conversation and the answers behind fences, and the form of the reply."""
-    begin = f"[{sheet.fence}"
-    parts = [rubric, FENCE.format(fence=sheet.fence), ""]
-    for message in sheet.prompt.messages:
+def render(judge_prompt: JudgePrompt, rubric: str, reply: str) -> str:
+    """Writes a judge's request.
+
+    Args:
+        judge_prompt: the conversation and the answers, which are written behind fences.
+        rubric: instructions.
+        reply: the form of the reply.
+    """
+    begin = f"[{judge_prompt.fence}"
+    parts = [rubric, FENCE.format(fence=judge_prompt.fence), ""]
+    for message in judge_prompt.prompt.messages:
         parts += [f"{begin} {message['role']}]", message["content"]]
-    for label, candidate in zip(sheet.labels, sheet.shown, strict=True):
+    for label, candidate in zip(judge_prompt.labels, judge_prompt.shown, strict=True):
         parts += [f"{begin} answer {label}]", candidate.response]
     return "\n".join([*parts, f"{begin} end]", "", reply])
 
 
 def reply_schema(labels: Sequence[str], *, justify: bool) -> dict[str, JSON]:
-    """The JSON schema of a reply: exactly the labels as keys, in the order shown."""
-    # An enumeration, not a range: engines that enforce schemas all know it, and some ignore `minimum`.
+    """Returns the JSON schema of a reply: exactly the labels as keys, in the order shown."""
+    # An enumeration, not a range: all engines that enforce schemas support it, and some ignore `minimum`.
     points: dict[str, JSON] = {"type": "integer", "enum": list(range(HIGHEST + 1))}
     one = closed({"justification": {"type": "string"}, "score": points}) if justify else points
     return closed(dict.fromkeys(labels, one))
 
 
 def rubric_sha256() -> str:
-    """Hash of everything that a judge is told besides the texts: another rubric is another judge."""
-    example = Sheet(
+    """Hashes everything in an additive judge's request except the texts: another rubric is another judge."""
+    example = JudgePrompt(
         Prompt("example", (Message(role="user", content="question"),)),
         (Candidate("example", "source", 0, "answer"),),
         "fence",
@@ -150,19 +163,19 @@ def rubric_sha256() -> str:
 
 
 def read_reply(text: str, labels: Sequence[str], *, justify: bool) -> dict[str, Verdict]:
-    """A judge's reply, read strictly: nothing is guessed, nothing becomes 0.
+    """Reads an additive judge's reply strictly: nothing is guessed, and no failure becomes 0.
 
-    The reply is a JSON object, or holds exactly one code fence with one inside. A label with no clear whole number
-    from 0 to 6 is unscored: `unparsed` (no JSON object), `missing` (no such key), `duplicate_key` (twice),
-    `not_an_integer` or `out_of_range`. Other keys are passed over.
+    The reply is a JSON object, or holds exactly one code fence with one inside. A label without one whole number from
+    0 to 6 is unscored: `unparsed` (no JSON object), `missing` (no such key), `duplicate_key` (twice),
+    `not_an_integer`, `not_an_object` (with `justify`) or `out_of_range`. Other keys are ignored.
 
     Returns:
         One verdict for each label.
     """
     try:
         reply = object_in(text)
-    except UnreadableError as why:
-        return dict.fromkeys(labels, Verdict(None, why.reason, why.detail))
+    except UnreadableError as error:
+        return dict.fromkeys(labels, Verdict(None, error.reason, error.detail))
     return {label: _verdict(reply, label, justify=justify) for label in labels}
 
 
@@ -172,9 +185,9 @@ def _verdict(reply: Object, label: str, *, justify: bool) -> Verdict:
         value = value_of(reply, label)
         if justify:
             if not isinstance(value, Object):
-                raise UnreadableError("not_an_object", f"{short(value)} is no object with a score")
+                raise UnreadableError("not_an_object", f"{short(value)} is not an object with a score")
             justification = justification_in(value)
             value = value_of(value, "score")
         return Verdict(whole_number(value, 0, HIGHEST), None, justification)
-    except UnreadableError as why:
-        return Verdict(None, why.reason, why.detail)
+    except UnreadableError as error:
+        return Verdict(None, error.reason, error.detail)

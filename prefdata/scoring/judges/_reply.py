@@ -1,4 +1,4 @@
-"""The strict reading of a judge's reply: nothing is guessed, and what can't be read says why."""
+"""Reads a judge's reply strictly: nothing is guessed, and a reply that can't be read gives the reason."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ __all__ = [
 ]
 
 TOP_LOGPROBS = 20
-"""Likeliest tokens that are asked for: as many as the endpoints and engines give."""
+"""Number of likeliest tokens that are requested: the most that endpoints and engines give."""
 BARE_TOKENS = 8
-"""Token limit of a reply that is one digit or letter: room for white space before it, and to see that it ends there."""
+"""Token limit of a reply of one digit or letter: room for white space before it, and for seeing that it ends there."""
 
 
 class UnreadableError(Exception):
-    """A reply, or a part of one, that says nothing usable; with its reason slug."""
+    """Reports a reply, or a part of one, that can't be used, with the reason slug."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(reason, detail)
@@ -42,14 +42,14 @@ class UnreadableError(Exception):
 
 
 class Object(list[tuple[str, JSON]]):
-    """A JSON object as read, with its repeated keys."""
+    """A JSON object as its pairs of key and value, repeated keys included."""
 
 
 def text_of(reply: Generation, max_tokens: int) -> str:
-    """The text of a whole reply.
+    """Returns the text of a complete reply.
 
     Raises:
-        UnreadableError: the generator's own reason where there is no text (`refused`, `timed_out`, ...), or `cut_off`.
+        UnreadableError: the generator's reason for giving no text (`refused`, `timed_out`, ...), or `cut_off`.
     """
     if reply.text is None:
         raise UnreadableError(reply.failure or "request_failed", reply.detail)
@@ -62,7 +62,7 @@ _CODE_FENCE = re.compile(r"^```[A-Za-z]*[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | r
 
 
 def object_in(text: str) -> Object:
-    """The JSON object that a text is, or that the one code fence in it holds.
+    """Parses the JSON object that is the whole text, or the content of its only code fence.
 
     Raises:
         UnreadableError: `unparsed`.
@@ -70,21 +70,21 @@ def object_in(text: str) -> Object:
     blocks = _CODE_FENCE.findall(text)
     for candidate in [text, *(blocks if len(blocks) == 1 else [])]:
         try:
-            found = json.loads(candidate, object_pairs_hook=Object)
+            value = json.loads(candidate, object_pairs_hook=Object)
         except (ValueError, RecursionError):
             continue
-        if isinstance(found, Object):
-            return found
+        if isinstance(value, Object):
+            return value
     raise UnreadableError("unparsed", f"no JSON object in {text[:200]!r}")
 
 
-def value_of(found: Object, key: str) -> JSON:
-    """The one value of a key.
+def value_of(reply: Object, key: str) -> JSON:
+    """Returns the only value of a key.
 
     Raises:
         UnreadableError: `missing` or `duplicate_key`.
     """
-    values = [value for name, value in found if name == key]
+    values = [value for name, value in reply if name == key]
     if not values:
         raise UnreadableError("missing", f"the reply has no key {key!r}")
     if len(values) > 1:
@@ -93,34 +93,34 @@ def value_of(found: Object, key: str) -> JSON:
 
 
 def whole_number(value: JSON, lowest: int, highest: int) -> int:
-    """A value that is a whole number of the scale.
+    """Checks that a value is a whole number of the scale, and returns it.
 
     Raises:
         UnreadableError: `not_an_integer` or `out_of_range`.
     """
     if isinstance(value, bool) or not isinstance(value, int):
-        raise UnreadableError("not_an_integer", f"{short(value)} is no whole number")
+        raise UnreadableError("not_an_integer", f"{short(value)} is not a whole number")
     if not lowest <= value <= highest:
         raise UnreadableError("out_of_range", f"{short(value)} is not from {lowest} to {highest}")
     return value
 
 
 def short(value: JSON) -> str:
-    """A value as a message shows it."""
+    """Writes a value for a message, in at most 100 characters."""
     return "an object" if isinstance(value, Object) else repr(value)[:100]
 
 
-def justification_in(found: Object) -> str:
-    """The one justification of a verdict, as it can be stored; empty when there is none."""
-    said = [value for key, value in found if key == "justification"]
-    if len(said) != 1 or not isinstance(said[0], str):
+def justification_in(reply: Object) -> str:
+    """Returns the only justification of a verdict, in a form that can be stored; empty if there is none."""
+    texts = [value for key, value in reply if key == "justification"]
+    if len(texts) != 1 or not isinstance(texts[0], str):
         return ""
     # JSON can spell half of a surrogate pair, which no UTF-8 file can hold.
-    return said[0].encode("utf-8", "replace").decode()
+    return texts[0].encode("utf-8", "replace").decode()
 
 
 def closed(properties: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The JSON schema of an object with exactly these properties."""
+    """Returns the JSON schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": dict(properties),
@@ -130,42 +130,42 @@ def closed(properties: Mapping[str, JSON]) -> dict[str, JSON]:
 
 
 def first_word(text: str) -> str:
-    """The first word of a reply, without the full stop or the like behind it."""
+    """Returns the first word of a reply, without punctuation after it."""
     words = text.split(maxsplit=1)
     return words[0].rstrip(".,:;!") if words else ""
 
 
 def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> dict[str, float]:
-    """How the judge would have begun its reply: the probability of each label, given that it is one of them.
+    """Reads the probability that the judge's reply begins with each label, given that it begins with one of them.
 
-    Read at the first place of the reply that is more than white space, from the tokens that are a label and nothing
-    else (`7` and ` 7` are both the label 7).
+    Read at the first position of the reply that is not white space, from the tokens that are exactly a label (`7` and
+    ` 7` are both the label 7).
 
     Args:
         reply: with log-probabilities.
-        labels: each a single character, so that every tokenizer has a token for it and none begins another one.
+        labels: single characters, so that every tokenizer has a token for each, and no label begins another one.
         min_mass: least probability that all labels together must have.
 
     Returns:
         Probabilities that add up to 1.
 
     Raises:
-        UnreadableError: `no_logprobs`, `unparsed` (a blank reply), `low_mass`, or why there is no reply.
+        UnreadableError: `no_logprobs`, `unparsed` (a blank reply), `low_mass`, or the reason for having no reply.
     """
     if reply.text is None:
         raise UnreadableError(reply.failure or "request_failed", reply.detail)
     if reply.top_logprobs is None:
         raise UnreadableError("no_logprobs", "the engine gives no log-probabilities of tokens")
-    place = next((place for place in reply.top_logprobs if place and place[0][0].strip()), None)
-    if place is None:
+    tokens = next((tokens for tokens in reply.top_logprobs if tokens and tokens[0][0].strip()), None)
+    if tokens is None:
         raise UnreadableError("unparsed", f"nothing but white space in {reply.text[:200]!r}")
     shares = dict.fromkeys(labels, 0.0)
-    for token, logprob in place:
+    for token, logprob in tokens:
         if (label := token.strip()) in shares:
-            # Some endpoints round, so that a certain token can come out a little above 0.
+            # Some endpoints round, so the log-probability of a certain token can be slightly above 0.
             shares[label] += math.exp(min(logprob, 0.0))
     mass = math.fsum(shares.values())
-    # The other way round, NaN would pass.
+    # `mass < min_mass` would let NaN pass.
     if not mass >= min_mass:
         raise UnreadableError(
             "low_mass", f"{mass:.3f} of the probability is on {'/'.join(labels)}: {reply.text[:80]!r}"

@@ -1,4 +1,4 @@
-"""`AdditiveJudge`: a language model that grades all answers of a prompt in one request, 0 to 6 points each."""
+"""Defines `AdditiveJudge`, a language model that grades all answers of a prompt in one request, 0 to 6 points each."""
 
 from __future__ import annotations
 
@@ -7,93 +7,91 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from prefdata.models import AnyGenerator
-from prefdata.models.base import Decoding
 from prefdata.records import Answers, Candidate, Generation, Request, Score, Scored
-from prefdata.scoring.base import Scorer
-from prefdata.scoring.judges._asking import Questions, ask, one_turn
-from prefdata.scoring.judges._judge_prompt import Sheet, Verdict, read_reply, reply_schema, request_text, rubric_sha256
+from prefdata.scoring.judges._base import Judge
+from prefdata.scoring.judges._judge_prompt import (
+    JudgePrompt,
+    Verdict,
+    read_reply,
+    reply_schema,
+    request_text,
+    rubric_sha256,
+)
+from prefdata.scoring.judges._questions import Questions, ask, one_turn
 from prefdata.scoring.judges._reply import UnreadableError, text_of
 from prefdata.spec import JSON, Context, derive_seed
 
 __all__ = ["AdditiveJudge"]
 
 
-class AdditiveJudge(Scorer):
-    """The additive 0 to 6 judge of DNO and WPO: it sees all answers of a prompt side by side.
+class AdditiveJudge(Judge):
+    """The additive 0 to 6 judge of DNO and WPO, which sees all answers of a prompt in one request.
 
-    Points are small whole numbers, so ties are the norm; the pair rule says what a tie means. A reply that can't be
-    read leaves its candidates unscored, each under its own reason, and never gives 0.
+    Points are small whole numbers, so ties are common; the pair rule decides how a tie is resolved. A reply that can't
+    be read leaves its candidates unscored, each with its own reason, and never gives 0.
     """
 
     kind: Literal["additive_judge"] = "additive_judge"
-    generator: AnyGenerator
-    """The model that judges."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """0 takes the most likely reply."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
-    """Token limit of a reply, for all answers of a prompt together. A reply that reaches it scores nothing."""
-    justify: bool = False
-    """Asks for one short justification before each score; it is kept as the score's detail."""
+    """Token limit of a reply, for all answers of a prompt together. A reply that reaches it is not read (`cut_off`)."""
     shuffle: bool = True
-    """Shows the answers in an order drawn from the seed, the prompt and each candidate's name."""
-    enforce_schema: bool = True
-    """Sends the reply's JSON schema along, so that an engine that can will hold the model to it."""
+    """Shows the answers in an order drawn from the seed, the prompt and each candidate's name; False shows them in
+    total order."""
 
     def pins(self) -> dict[str, JSON]:
-        """The generator's pins, and the hash of what the judge is told."""
+        """Returns the generator's pins, and the hash of the judge's instructions."""
         return {**super().pins(), "rubric_sha256": rubric_sha256()}
 
     def request(self, answers: Answers, context: Context) -> Request:
-        """The request that asks for the points of one prompt's candidates."""
-        return self._request(self._sheet(answers, context), context)
+        """Returns the request that asks for the points of one prompt's candidates."""
+        return self._request(self._prompt(answers, context), context)
 
     def shown_order(self, answers: Answers, context: Context) -> tuple[Candidate, ...]:
-        """See `Scorer.shown`."""
-        return self._sheet(answers, context).shown
+        """Returns the candidates in the order in which the judge saw them; see `Scorer.shown_order`."""
+        return self._prompt(answers, context).shown
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
-        """Grades each prompt's candidates; see `Scorer.score`. A prompt without candidates is not asked about.
+        """Grades each prompt's candidates; see `Scorer.score`. For a prompt without candidates nothing is sent.
 
         Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `not_an_object`,
-        `out_of_range`, `cut_off`, or why the generator gave no reply.
+        `out_of_range`, `cut_off`, or the generator's reason for giving no reply.
 
         Raises:
-            ConservationError: the generator answered something that was not asked, or left something out.
+            ConservationError: the generator answered a request that it was not sent, or left one out.
         """
-        decoding = Decoding(temperature=self.temperature, max_tokens=self.max_tokens)
-        return ask((self._questions(answers, context) for answers in tasks), self.generator, decoding, context)
+        return ask((self._questions(answers, context) for answers in tasks), self.generator, self._decoding(), context)
 
     def _questions(self, answers: Answers, context: Context) -> Questions:
         prompt_id = answers.prompt.prompt_id
         if not answers.candidates:
             return Questions(prompt_id, (), lambda _: Scored(prompt_id, ()))
-        sheet = self._sheet(answers, context)
-        return Questions(prompt_id, (self._request(sheet, context),), lambda replies: self._grade(sheet, replies[0]))
+        judge_prompt = self._prompt(answers, context)
+        request = self._request(judge_prompt, context)
+        return Questions(prompt_id, (request,), lambda replies: self._grade(judge_prompt, replies[0]))
 
-    def _sheet(self, answers: Answers, context: Context) -> Sheet:
-        return Sheet.of(answers.prompt, answers.candidates, context.seed, shuffle=self.shuffle)
+    def _prompt(self, answers: Answers, context: Context) -> JudgePrompt:
+        return JudgePrompt.of(answers.prompt, answers.candidates, context.seed, shuffle=self.shuffle)
 
-    def _request(self, sheet: Sheet, context: Context) -> Request:
-        prompt_id = sheet.prompt.prompt_id
+    def _request(self, judge_prompt: JudgePrompt, context: Context) -> Request:
+        prompt_id = judge_prompt.prompt.prompt_id
         return Request(
             key=prompt_id,
-            messages=one_turn(request_text(sheet, justify=self.justify)),
+            messages=one_turn(request_text(judge_prompt, justify=self.justify)),
             seed=derive_seed(context.seed, prompt_id, "judge"),
-            json_schema=reply_schema(sheet.labels, justify=self.justify) if self.enforce_schema else None,
+            json_schema=reply_schema(judge_prompt.labels, justify=self.justify) if self.enforce_schema else None,
         )
 
-    def _grade(self, sheet: Sheet, reply: Generation) -> Scored:
+    def _grade(self, judge_prompt: JudgePrompt, reply: Generation) -> Scored:
         try:
-            verdicts = read_reply(text_of(reply, self.max_tokens), sheet.labels, justify=self.justify)
-        except UnreadableError as why:
-            verdicts = dict.fromkeys(sheet.labels, Verdict(None, why.reason, why.detail))
+            verdicts = read_reply(text_of(reply, self.max_tokens), judge_prompt.labels, justify=self.justify)
+        except UnreadableError as error:
+            verdicts = dict.fromkeys(judge_prompt.labels, Verdict(None, error.reason, error.detail))
         scores = [
             _score(candidate.prompt_id, candidate.source, candidate.index, verdicts[label])
-            for label, candidate in zip(sheet.labels, sheet.shown, strict=True)
+            for label, candidate in zip(judge_prompt.labels, judge_prompt.shown, strict=True)
         ]
         in_order = sorted(scores, key=lambda score: (score.source, score.index))
-        return Scored(sheet.prompt.prompt_id, tuple(in_order))
+        return Scored(judge_prompt.prompt.prompt_id, tuple(in_order))
 
 
 def _score(prompt_id: str, source: str, index: int, verdict: Verdict) -> Score:

@@ -1,4 +1,4 @@
-"""`PairwiseJudge`: a language model that says which of two answers is better, asked in both orders."""
+"""Defines `PairwiseJudge`, a language model that says which of two answers is better, asked in both orders."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from prefdata.models import AnyGenerator, Decoding
 from prefdata.records import Answers, Candidate, Comparison, Generation, Message, Prompt, Request, Score, Scored
-from prefdata.scoring.base import Scorer
-from prefdata.scoring.judges._asking import Questions, ask, key_of, one_turn
-from prefdata.scoring.judges._judge_prompt import Sheet, laid_out
+from prefdata.scoring.judges._base import RubricJudge
+from prefdata.scoring.judges._judge_prompt import JudgePrompt, render
+from prefdata.scoring.judges._questions import Questions, ask, key_of, one_turn
 from prefdata.scoring.judges._reply import (
-    BARE_TOKENS,
     TOP_LOGPROBS,
     UnreadableError,
     closed,
@@ -64,84 +62,74 @@ class _Match(NamedTuple):
         return self.a.response == self.b.response
 
 
-class PairwiseJudge(Scorer):
+class PairwiseJudge(RubricJudge):
     """A judge that compares two answers at a time, each pair in both orders.
 
     A pair whose orders agree is decided: P(a beats b) is 1, 0, or 0.5 for a tie that both orders called. Orders that
-    disagree leave the pair undecided (`disagreement`), which is a state and not a tie; so does a reply that can't be
-    read, under its own reason. Two equal texts are a draw without asking.
+    disagree leave the pair undecided (`disagreement`), which is a state and not a tie. A reply that can't be read
+    leaves it undecided too, with its own reason. Two equal texts are a tie, without a request.
 
     With `expected`, P is the probability of the label as the reply's first token, the mean over both orders, which
-    cancels a preference for the place. A candidate's score is its win rate over the pairs that are decided.
+    cancels a preference for a position. A candidate's score is its win rate over the pairs that are decided.
     """
 
     kind: Literal["pairwise_judge"] = "pairwise_judge"
-    generator: AnyGenerator
-    """The model that judges."""
     rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
-    """What makes one answer better than another, in words for the judge. The form of the reply is told after it."""
+    """Criteria for the better of two answers, as instructions for the judge. The form of the reply is added."""
     ties: bool = True
     """Whether the judge may call a tie."""
     against: str | None = None
-    """The source of a baseline: every other answer is compared with that source's answers only. None: with all."""
+    """The source of a baseline: every other answer is compared with that source's answers only. None compares with all
+    answers."""
     neighbours: Annotated[int, Field(ge=1)] | None = None
-    """The answers stand in a ring drawn from the seed, and each is compared with so many next to it on either side.
-    None compares all pairs: K (K - 1) requests for K answers, instead of 2 K a neighbour."""
+    """The answers are put into a ring drawn from the seed, and each is compared with this many next to it on either
+    side: 2 K requests a neighbour for K answers. None compares all pairs: K (K - 1) requests."""
     self_term: bool = True
-    """Counts half a win against itself in each win rate, as `win_rates` and SPPO do: of two perfect records the longer
-    one is the better."""
+    """Counts half a win against itself in each win rate, as `win_rates` and SPPO do, so of two perfect records the
+    longer one is better."""
     expected: bool = False
-    """Compares by the probabilities of the labels; needs an engine that gives log-probabilities."""
-    min_mass: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """With `expected`: least probability that all labels together must have, below which a reply says nothing."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """0 takes the most likely reply."""
-    max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Token limit of a reply; one that reaches it says nothing. (With `expected` a reply has a letter's length.)"""
-    justify: bool = False
-    """Asks for one short justification before the verdict; it is kept as the comparison's detail."""
-    enforce_schema: bool = True
-    """Sends the reply's JSON schema along, so that an engine that can will hold the model to it."""
+    """Compares by the probabilities of the labels as the reply's first token; needs an engine that gives
+    log-probabilities. A reply is then one letter."""
 
     @model_validator(mode="after")
     def _options_agree(self) -> PairwiseJudge:
         if self.against is not None and self.neighbours is not None:
-            raise ValueError("against and neighbours both say who is compared: leave one of them out")
+            raise ValueError("against and neighbours both choose which answers are compared: leave one of them out")
         if self.expected and (self.justify or self.temperature):
             raise ValueError("expected comparisons are read from one letter, drawn greedily: no justify, temperature 0")
         return self
 
     @property
     def compares(self) -> Literal["probability", "log_odds"]:
-        """`log_odds` with `expected`; verdicts have no finite ones."""
+        """`log_odds` with `expected`, else `probability`: the log-odds of verdicts are not finite."""
         return "log_odds" if self.expected else "probability"
 
     def pins(self) -> dict[str, JSON]:
-        """The generator's pins, and the hash of what the judge is told around the rubric."""
+        """Returns the generator's pins, and the hash of the judge's instructions."""
         prompt = Prompt("example", (Message(role="user", content="question"),))
         shown = tuple(Candidate("example", "source", index, "answer") for index in range(2))
         return {
             **super().pins(),
-            "rubric_sha256": fingerprint([self._text(Sheet(prompt, shown, "fence")), self._schema()]),
+            "rubric_sha256": fingerprint([self._text(JudgePrompt(prompt, shown, "fence")), self._schema()]),
         }
 
     def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
-        """The requests that compare one prompt's candidates: both orders of each pair, one after the other."""
-        asked = [match for match in self._matches(answers, context.seed) if not match.same]
-        orders = [order for a, b in asked for order in ((a, b), (b, a))]
+        """Returns the requests that compare one prompt's candidates: both orders of each pair, one after the other."""
+        different = [match for match in self._matches(answers, context.seed) if not match.same]
+        orders = [order for a, b in different for order in ((a, b), (b, a))]
         return tuple(self._request(answers.prompt, order, context) for order in orders)
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Compares each prompt's candidates; see `Scorer.score`.
 
         Yields one `Comparison` for each unordered pair. Reasons for being undecided: `disagreement`, `unparsed`,
-        `missing`, `duplicate_key`, `cut_off`, with `expected` also `no_logprobs` and `low_mass`, or why the generator
-        gave no reply. A candidate without a decided comparison is unscored: `no_comparison`.
+        `missing`, `duplicate_key`, `cut_off`, with `expected` also `no_logprobs` and `low_mass`, or the generator's
+        reason for giving no reply. A candidate without a decided comparison is unscored: `no_comparison`.
 
         Counts `orders_agree` and `orders_disagree`, whose shares are the judge's agreement with itself.
 
         Raises:
-            ConservationError: the generator answered something that was not asked, or left something out.
+            ConservationError: the generator answered a request that it was not sent, or left one out.
         """
 
         def questions(answers: Answers) -> Questions:
@@ -152,72 +140,70 @@ class PairwiseJudge(Scorer):
 
         return ask(map(questions, tasks), self.generator, self._decoding(), context)
 
-    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Win rates from the comparisons, and which candidates meet; see `Scorer.recompute`."""
-        known = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in said.comparisons}
+    def recompute(self, answers: Answers, recorded: Scored, context: Context) -> Scored:
+        """Recomputes win rates from the comparisons, and which candidates are compared; see `Scorer.recompute`."""
+        by_pair = {((c.source_a, c.index_a), (c.source_b, c.index_b)): c for c in recorded.comparisons}
         comparisons = []
         for match in self._matches(answers, context.seed):
-            found = known.get((_name(match.a), _name(match.b)))
+            comparison = by_pair.get((_name(match.a), _name(match.b)))
             if match.same:
-                comparisons.append(self._draw(match))
-            elif found is None:
+                comparisons.append(self._tie(match))
+            elif comparison is None:
                 comparisons.append(_comparison(match, None, undecided="unparsed"))
             else:
-                comparisons.append(self._possible(found))
+                comparisons.append(self._possible(comparison))
         scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)
         return Scored(answers.prompt.prompt_id, scores, tuple(comparisons))
 
-    def _draw(self, match: _Match) -> Comparison:
+    def _tie(self, match: _Match) -> Comparison:
         return _comparison(match, 0.5, 0.0 if self.expected else None, detail="the two texts are the same")
 
-    def _possible(self, found: Comparison) -> Comparison:
-        """The nearest comparison that this judge can have made."""
-        p = found.probability
+    def _possible(self, comparison: Comparison) -> Comparison:
+        """Returns the nearest comparison that this judge can have made."""
+        p = comparison.probability
         if p is None:
-            return replace(found, log_odds=None)
+            return replace(comparison, log_odds=None)
         if not self.expected:
             verdicts = (0.0, 0.5, 1.0) if self.ties else (0.0, 1.0)
-            return replace(found, probability=min(verdicts, key=lambda verdict: abs(verdict - p)), log_odds=None)
+            return replace(comparison, probability=min(verdicts, key=lambda verdict: abs(verdict - p)), log_odds=None)
         p = min(max(p, _SUREST), 1 - _SUREST)
         log_odds = math.log(p / (1 - p))
-        # The odds were taken before the probability was rounded.
-        fits = found.log_odds is not None and abs(found.log_odds - log_odds) * p * (1 - p) < 10**-_DECIMALS
-        return replace(found, probability=p, log_odds=found.log_odds if fits else round(log_odds, _DECIMALS))
-
-    def _decoding(self) -> Decoding:
-        return Decoding(temperature=self.temperature, max_tokens=BARE_TOKENS if self.expected else self.max_tokens)
+        # The odds were computed before the probability was rounded.
+        odds = comparison.log_odds
+        agree = odds is not None and abs(odds - log_odds) * p * (1 - p) < 10**-_DECIMALS
+        return replace(comparison, probability=p, log_odds=odds if agree else round(log_odds, _DECIMALS))
 
     def _matches(self, answers: Answers, seed: int) -> list[_Match]:
-        """The pairs that are compared, sorted by the names of both."""
-        prompt_id, everybody = answers.prompt.prompt_id, sorted(answers.candidates, key=_name)
-        matches = [_Match(a, b) for a, b in combinations(everybody, 2)]
+        """Lists the pairs that are compared, sorted by the names of both."""
+        prompt_id, candidates = answers.prompt.prompt_id, sorted(answers.candidates, key=_name)
+        matches = [_Match(a, b) for a, b in combinations(candidates, 2)]
         if self.against is not None:
             return [match for match in matches if (match.a.source == self.against) != (match.b.source == self.against)]
         if self.neighbours is None:
             return matches
-        ring = sorted(everybody, key=lambda one: (derive_seed(seed, prompt_id, "judge-ring", *_name(one)), _name(one)))
-        place = {_name(one): number for number, one in enumerate(ring)}
-        steps = [abs(place[_name(match.a)] - place[_name(match.b)]) for match in matches]
-        near = [min(apart, len(ring) - apart) <= self.neighbours for apart in steps]
+        ring = sorted(candidates, key=lambda one: (derive_seed(seed, prompt_id, "judge-ring", *_name(one)), _name(one)))
+        position = {_name(one): number for number, one in enumerate(ring)}
+        steps = [abs(position[_name(match.a)] - position[_name(match.b)]) for match in matches]
+        near = [min(distance, len(ring) - distance) <= self.neighbours for distance in steps]
         return [match for match, kept in zip(matches, near, strict=True) if kept]
 
     def _request(self, prompt: Prompt, order: tuple[Candidate, Candidate], context: Context) -> Request:
-        sheet = Sheet.of(prompt, order, context.seed, shuffle=False)
+        judge_prompt = JudgePrompt.of(prompt, order, context.seed, shuffle=False)
         names = [part for candidate in order for part in _name(candidate)]
         return Request(
             key=key_of(*order),
-            messages=one_turn(self._text(sheet)),
+            messages=one_turn(self._text(judge_prompt)),
             seed=derive_seed(context.seed, prompt.prompt_id, "judge", *names),
             json_schema=self._schema() if self.enforce_schema else None,
             top_logprobs=TOP_LOGPROBS if self.expected else 0,
         )
 
-    def _text(self, sheet: Sheet) -> str:
+    def _text(self, judge_prompt: JudgePrompt) -> str:
         if self.expected:
             letters = "A or B for the better answer" + (", C for a tie" if self.ties else "")
-            return laid_out(sheet, self.rubric, _BARE.format(letters=letters))
+            return render(judge_prompt, self.rubric, _BARE.format(letters=letters))
         winners = '"A", "B", or "tie" when neither is better' if self.ties else '"A" or "B"'
-        return laid_out(sheet, self.rubric, (_JUSTIFIED if self.justify else _OBJECT).format(winners=winners))
+        return render(judge_prompt, self.rubric, (_JUSTIFIED if self.justify else _OBJECT).format(winners=winners))
 
     def _schema(self) -> dict[str, JSON] | None:
         if self.expected:
@@ -230,75 +216,76 @@ class PairwiseJudge(Scorer):
         comparisons = []
         for match in self._matches(answers, context.seed):
             if match.same:
-                comparisons.append(self._draw(match))
+                comparisons.append(self._tie(match))
             else:
                 comparisons.append(self._compared(match, next(waiting), next(waiting), context))
         scores = tuple(self._win_rate(candidate, comparisons) for candidate in answers.candidates)
         return Scored(answers.prompt.prompt_id, scores, tuple(comparisons))
 
     def _compared(self, match: _Match, first: Generation, second: Generation, context: Context) -> Comparison:
-        """What the two orders say of a pair: `first` showed a before b, `second` b before a."""
-        said: list[tuple[float, str]] = []
-        failed: list[UnreadableError] = []
+        """Merges the replies to the two orders of a pair: `first` showed a before b, `second` b before a."""
+        verdicts: list[tuple[float, str]] = []
+        errors: list[UnreadableError] = []
         for reply in (first, second):
             try:
-                said.append(self._expectation(reply) if self.expected else self._verdict(reply))
-            except UnreadableError as why:
-                failed.append(why)
-        if failed:
-            told = " | ".join(dict.fromkeys(f"{why.reason}: {why.detail}" for why in failed))
-            return _comparison(match, None, undecided=failed[0].reason, detail=told)
-        p, q = said[0][0], 1 - said[1][0]
+                verdicts.append(self._expectation(reply) if self.expected else self._verdict(reply))
+            except UnreadableError as error:
+                errors.append(error)
+        if errors:
+            detail = " | ".join(dict.fromkeys(f"{error.reason}: {error.detail}" for error in errors))
+            return _comparison(match, None, undecided=errors[0].reason, detail=detail)
+        p, q = verdicts[0][0], 1 - verdicts[1][0]
         agree = (p > 0.5) == (q > 0.5) and (p < 0.5) == (q < 0.5)
         context.counted("orders_agree" if agree else "orders_disagree", 1)
         if self.expected:
             mean = min(max((p + q) / 2, _SUREST), 1 - _SUREST)
             return _comparison(match, round(mean, _DECIMALS), round(math.log(mean / (1 - mean)), _DECIMALS))
-        words = " | ".join(word for _, word in said if word)
+        justifications = " | ".join(text for _, text in verdicts if text)
         if not agree:
-            verdicts = f"{_verdict_in_words(p)}; the other way round {_verdict_in_words(q)}"
+            summary = f"{_verdict_in_words(p)}; the other way round {_verdict_in_words(q)}"
             return _comparison(
-                match, None, undecided="disagreement", detail=" | ".join(filter(None, [verdicts, words]))
+                match, None, undecided="disagreement", detail=" | ".join(filter(None, [summary, justifications]))
             )
-        return _comparison(match, p, detail=words)
+        return _comparison(match, p, detail=justifications)
 
     def _verdict(self, reply: Generation) -> tuple[float, str]:
-        """P(the answer shown first is better), and the justification."""
-        found = object_in(text_of(reply, self.max_tokens))
-        winner = value_of(found, "winner")
+        """Reads P(the answer shown first is better), and the justification."""
+        verdict = object_in(text_of(reply, self.max_tokens))
+        winner = value_of(verdict, "winner")
         chances = {"A": 1.0, "B": 0.0, **({"tie": 0.5} if self.ties else {})}
         if not isinstance(winner, str) or winner not in chances:
             raise UnreadableError("unparsed", f"{short(winner)} is none of {', '.join(chances)}")
-        return chances[winner], justification_in(found) if self.justify else ""
+        return chances[winner], justification_in(verdict) if self.justify else ""
 
     def _expectation(self, reply: Generation) -> tuple[float, str]:
-        """P(the answer shown first is better), a tie counted half."""
+        """Reads P(the answer shown first is better); a tie counts half."""
         labels = ["A", "B", "C"] if self.ties else ["A", "B"]
         shares = label_shares(reply, labels, self.min_mass)
         line = (reply.text or "").strip().partition("\n")[0]
         # "A thorough comparison ..." begins with the token of the label A.
         if first_word(line) not in labels or len(line.split()) > 1:
-            raise UnreadableError("unparsed", f"{line[:80]!r} is no single letter of {', '.join(labels)}")
+            raise UnreadableError("unparsed", f"{line[:80]!r} is not a single letter of {', '.join(labels)}")
         return shares["A"] + shares.get("C", 0.0) / 2, ""
 
     def _win_rate(self, candidate: Candidate, comparisons: Sequence[Comparison]) -> Score:
         name = _name(candidate)
-        won: list[float] = []
+        wins: list[float] = []
         undecided = Counter[str]()
-        for found in comparisons:
-            if name in ((found.source_a, found.index_a), (found.source_b, found.index_b)):
-                if found.probability is None:
-                    undecided[found.undecided or ""] += 1
+        for comparison in comparisons:
+            a, b = (comparison.source_a, comparison.index_a), (comparison.source_b, comparison.index_b)
+            if name in (a, b):
+                if comparison.probability is None:
+                    undecided[comparison.undecided or ""] += 1
                 else:
-                    is_a = name == (found.source_a, found.index_a)
-                    won.append(found.probability if is_a else 1 - found.probability)
-        told = ", ".join(f"{reason} {count}" for reason, count in sorted(undecided.items()))
-        if not won:
-            detail = f"all undecided: {told}" if told else "there is nobody to compare it with"
+                    wins.append(comparison.probability if name == a else 1 - comparison.probability)
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(undecided.items()))
+        if not wins:
+            detail = f"all undecided: {reasons}" if reasons else "no other candidate to compare with"
             return Score(candidate.prompt_id, *name, None, "no_comparison", detail)
         own = [0.5] if self.self_term else []
-        rate = math.fsum([*won, *own]) / (len(won) + len(own))
-        return Score(candidate.prompt_id, *name, round(rate, _DECIMALS), None, f"undecided: {told}" if told else "")
+        rate = math.fsum([*wins, *own]) / (len(wins) + len(own))
+        detail = f"undecided: {reasons}" if reasons else ""
+        return Score(candidate.prompt_id, *name, round(rate, _DECIMALS), None, detail)
 
 
 def _name(candidate: Candidate) -> tuple[str, int]:

@@ -1,4 +1,4 @@
-"""`PointwiseJudge`: a language model that grades one answer a request, by a rubric."""
+"""Defines `PointwiseJudge`, a language model that grades one answer in each request, by a rubric."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from prefdata.models import AnyGenerator, Decoding
 from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request, Score, Scored
-from prefdata.scoring.base import Scorer
-from prefdata.scoring.judges._asking import Questions, ask, key_of, one_turn
-from prefdata.scoring.judges._judge_prompt import Sheet, laid_out
+from prefdata.scoring.judges._base import RubricJudge
+from prefdata.scoring.judges._judge_prompt import JudgePrompt, render
+from prefdata.scoring.judges._questions import Questions, ask, key_of, one_turn
 from prefdata.scoring.judges._reply import (
-    BARE_TOKENS,
     TOP_LOGPROBS,
     UnreadableError,
     closed,
@@ -47,46 +45,35 @@ _BARE = "Reply with the grade alone, one digit and nothing else."
 
 _MOST_GRADES = 101
 _DECIMALS = 12
-"""Decimals that are kept of what comes from an exponential, whose last bits differ between machines."""
+"""Decimals of values computed with an exponential, whose last bits differ between machines."""
 
 
-class PointwiseJudge(Scorer):
+class PointwiseJudge(RubricJudge):
     """A judge that sees one answer at a time and grades it by a rubric.
 
-    With `expected` the score is the mean of the grades, weighted by the probability that the model gives each of them
-    as its reply: hardly ever a tie, and one token an answer. Source: G-Eval (Liu et al., 2023, arXiv:2303.16634), which
-    weights grades by token probabilities.
+    With `expected` the score is the mean of the grades, weighted by the probability of each as the model's reply: ties
+    are very rare, and each answer takes one token. Source: G-Eval (Liu et al., 2023, arXiv:2303.16634), which weights
+    grades by token probabilities.
 
-    A reply that can't be read leaves its answer unscored, under its own reason, and never gives the lowest grade.
+    A reply that can't be read leaves its answer unscored, with its own reason, and never gives the lowest grade.
     """
 
     kind: Literal["pointwise_judge"] = "pointwise_judge"
-    generator: AnyGenerator
-    """The model that judges."""
     rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
-    """What makes an answer good, in words for the judge. The scale and the form of the reply are told after it."""
+    """Criteria for a good answer, as instructions for the judge. The scale and the form of the reply are added."""
     lowest: int = 1
     """The worst grade."""
     highest: int = 9
     """The best grade. One digit by default, so that `expected` can read it from one token."""
     expected: bool = False
-    """Scores by the expected grade instead of the grade; needs an engine that gives log-probabilities."""
-    min_mass: Annotated[float, Field(gt=0, le=1)] = 0.5
-    """With `expected`: least probability that all grades together must have, below which a score says nothing."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """0 takes the most likely reply."""
-    max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Token limit of a reply; one that reaches it scores nothing. (With `expected` a reply has a digit's length.)"""
-    justify: bool = False
-    """Asks for one short justification before the grade; it is kept as the score's detail."""
-    enforce_schema: bool = True
-    """Sends the reply's JSON schema along, so that an engine that can will hold the model to it."""
+    """Scores by the expected grade instead of the grade; needs an engine that gives log-probabilities. A reply is then
+    one digit."""
 
     @model_validator(mode="after")
     def _is_a_scale(self) -> PointwiseJudge:
         if not 0 < self.highest - self.lowest < _MOST_GRADES:
             raise ValueError(
-                f"lowest {self.lowest} and highest {self.highest} are no scale: it has from 2 to {_MOST_GRADES} grades"
+                f"lowest {self.lowest} and highest {self.highest} do not make a scale of 2 to {_MOST_GRADES} grades"
             )
         if self.expected and not 0 <= self.lowest < self.highest <= 9:
             raise ValueError(
@@ -98,23 +85,23 @@ class PointwiseJudge(Scorer):
         return self
 
     def pins(self) -> dict[str, JSON]:
-        """The generator's pins, and the hash of what the judge is told around the rubric."""
+        """Returns the generator's pins, and the hash of the judge's instructions."""
         prompt = Prompt("example", (Message(role="user", content="question"),))
-        sheet = Sheet(prompt, (Candidate("example", "source", 0, "answer"),), "fence")
-        return {**super().pins(), "rubric_sha256": fingerprint([self._text(sheet), self._schema()])}
+        judge_prompt = JudgePrompt(prompt, (Candidate("example", "source", 0, "answer"),), "fence")
+        return {**super().pins(), "rubric_sha256": fingerprint([self._text(judge_prompt), self._schema()])}
 
     def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
-        """The requests that ask for the grades of one prompt's candidates, in their order."""
+        """Returns the requests that ask for the grades of one prompt's candidates, in their order."""
         return tuple(self._request(answers.prompt, candidate, context) for candidate in answers.candidates)
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Grades each candidate; see `Scorer.score`.
 
         Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `out_of_range`, `cut_off`,
-        with `expected` also `no_logprobs` and `low_mass`, or why the generator gave no reply.
+        with `expected` also `no_logprobs` and `low_mass`, or the generator's reason for giving no reply.
 
         Raises:
-            ConservationError: the generator answered something that was not asked, or left something out.
+            ConservationError: the generator answered a request that it was not sent, or left one out.
         """
 
         def questions(answers: Answers) -> Questions:
@@ -126,28 +113,25 @@ class PointwiseJudge(Scorer):
 
         return ask(map(questions, tasks), self.generator, self._decoding(), context)
 
-    def _decoding(self) -> Decoding:
-        return Decoding(temperature=self.temperature, max_tokens=BARE_TOKENS if self.expected else self.max_tokens)
-
     def _request(self, prompt: Prompt, candidate: Candidate, context: Context) -> Request:
-        sheet = Sheet.of(prompt, (candidate,), context.seed, shuffle=False)
+        judge_prompt = JudgePrompt.of(prompt, (candidate,), context.seed, shuffle=False)
         return Request(
             key=key_of(candidate),
-            messages=one_turn(self._text(sheet)),
+            messages=one_turn(self._text(judge_prompt)),
             seed=derive_seed(context.seed, prompt.prompt_id, "judge", candidate.source, candidate.index),
             json_schema=self._schema() if self.enforce_schema else None,
             top_logprobs=TOP_LOGPROBS if self.expected else 0,
         )
 
-    def _text(self, sheet: Sheet) -> str:
+    def _text(self, judge_prompt: JudgePrompt) -> str:
         scale = _SCALE.format(lowest=self.lowest, highest=self.highest)
         reply = _BARE if self.expected else _JUSTIFIED if self.justify else _OBJECT
-        return laid_out(sheet, f"{self.rubric}\n{scale}", reply)
+        return render(judge_prompt, f"{self.rubric}\n{scale}", reply)
 
     def _schema(self) -> dict[str, JSON] | None:
         if self.expected:
             return None
-        # An enumeration, not a range: engines that enforce schemas all know it, and some ignore `minimum`.
+        # An enumeration, not a range: all engines that enforce schemas support it, and some ignore `minimum`.
         score = {"type": "integer", "enum": list(range(self.lowest, self.highest + 1))}
         return closed({"justification": {"type": "string"}, "score": score} if self.justify else {"score": score})
 
@@ -155,14 +139,14 @@ class PointwiseJudge(Scorer):
         name = (candidate.prompt_id, candidate.source, candidate.index)
         try:
             score, detail = self._expectation(reply) if self.expected else self._grade(reply)
-        except UnreadableError as why:
-            return Score(*name, None, why.reason, why.detail)
+        except UnreadableError as error:
+            return Score(*name, None, error.reason, error.detail)
         return Score(*name, score, None, detail)
 
     def _grade(self, reply: Generation) -> tuple[float, str]:
-        found = object_in(text_of(reply, self.max_tokens))
-        grade = whole_number(value_of(found, "score"), self.lowest, self.highest)
-        return float(grade), justification_in(found) if self.justify else ""
+        verdict = object_in(text_of(reply, self.max_tokens))
+        grade = whole_number(value_of(verdict, "score"), self.lowest, self.highest)
+        return float(grade), justification_in(verdict) if self.justify else ""
 
     def _expectation(self, reply: Generation) -> tuple[float, str]:
         grades = {str(grade): grade for grade in range(self.lowest, self.highest + 1)}

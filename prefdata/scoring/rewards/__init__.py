@@ -1,1 +1,1 @@
-"""Reward models and rankers, and their workers."""
+"""Scores with reward models and rankers, in worker processes."""

@@ -1,4 +1,4 @@
-"""The worker of `ArmoRM`: a Llama backbone, and the heads of the published checkpoint by their published names."""
+"""Runs the worker of `ArmoRM`: a Llama backbone, and the heads of the published checkpoint by their published names."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError
+from prefdata.models.chat import ItemError
 from prefdata.scoring.rewards._reward_common import (
-    Pointwise,
+    BatchScorer,
     Reward,
     Row,
-    UnscorableError,
     cut,
     device,
     load_tokenizer,
@@ -34,29 +34,29 @@ OBJECTIVES = (
     *("argilla-overall_quality", "argilla-judge_lm", "code-complexity", "code-style", "code-explanation"),
     *("code-instruction-following", "code-readability"),
 )
-"""What the rows of the regression layer stand for, by the model's card."""
+"""Names of the rows of the regression layer, from the model's card."""
 
 _ARCHITECTURE = "LlamaForRewardModelWithGating"
 
 
 def main() -> None:
-    """Serves until every answer is scored."""
+    """Scores until every answer is scored."""
     serve(lambda config: _ArmoRM(config).score)
 
 
 def gate_position(ids: list[int]) -> int:
-    """Where the prompt of the last answer ends: the last place at which `GATE` begins.
+    """Finds the end of the last answer's prompt: the last index in `ids` at which `GATE` begins.
 
     Raises:
-        UnscorableError: `no_gate_position`, when it begins nowhere.
+        ItemError: `no_gate_position`: `GATE` does not occur.
     """
     for at in range(len(ids) - len(GATE), -1, -1):
         if tuple(ids[at : at + len(GATE)]) == GATE:
             return at
-    raise UnscorableError("no_gate_position", "the template wrote no assistant turn of Llama 3")
+    raise ItemError("no_gate_position", "the template wrote no assistant turn of Llama 3")
 
 
-class _ArmoRM(Pointwise):
+class _ArmoRM(BatchScorer):
     def __init__(self, config: dict[str, JSON]) -> None:
         backbone, heads = _load(Path(config["folder"]), config["dtype"])
         self._device = device()
@@ -66,15 +66,15 @@ class _ArmoRM(Pointwise):
 
     def _row(self, item: dict[str, JSON]) -> Row:
         ids = self._ids(item)
-        # Of the whole text: in a cut one, the last gate could be that of an earlier turn.
+        # Searched in the whole text: in one that was cut, the last gate could be that of an earlier turn.
         gate = gate_position(ids)
         kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
         if gate + len(GATE) >= len(kept):
-            raise UnscorableError("no_gate_position", f"the prompt alone fills the limit of {self._limit} tokens")
+            raise ItemError("no_gate_position", f"the prompt alone fills the limit of {self._limit} tokens")
         return Row(item["key"], kept, truncated_from)
 
     def _rewards(self, rows: list[list[int]]) -> list[Reward]:
-        """The scores of one batch, padded on the right: positions and gates count from the left."""
+        """Scores one batch, padded on the right: positions and gates count from the left."""
         import torch
 
         width = max(map(len, rows))
@@ -105,25 +105,25 @@ class _Heads:
 
     @staticmethod
     def shapes(config: Any) -> dict[str, tuple[int, ...]]:
-        """The shape of each tensor."""
+        """Returns the shape of each tensor."""
         n = getattr(config, "num_objectives", 19)
         width: int = getattr(config, "gating_hidden_dim", 1024)
-        found: dict[str, tuple[int, ...]] = {
+        shapes: dict[str, tuple[int, ...]] = {
             "regression_layer.weight": (n, config.hidden_size),
             "reward_transform_matrix": (n, n),
             "gating.logit_scale": (1,),
         }
         widths = [config.hidden_size, *[width] * getattr(config, "gating_n_hidden", 3), n]
         for layer, (before, after) in enumerate(pairwise(widths)):
-            found[f"gating.layers.{layer}.weight"] = (after, before)
-            found[f"gating.layers.{layer}.bias"] = (after,)
-        return found
+            shapes[f"gating.layers.{layer}.weight"] = (after, before)
+            shapes[f"gating.layers.{layer}.bias"] = (after,)
+        return shapes
 
-    def to(self, place: str) -> _Heads:
-        return replace(self, tensors={name: tensor.to(place) for name, tensor in self.tensors.items()})
+    def to(self, device: str) -> _Heads:
+        return replace(self, tensors={name: tensor.to(device) for name, tensor in self.tensors.items()})
 
     def __call__(self, last: Any, prompt: Any) -> tuple[Any, Any]:
-        """Scores [rows] and rewards [rows, objectives] of the states [rows, width] at the last token and the gate."""
+        """Computes scores [rows] and rewards [rows, objectives] from states [rows, width] at last token and gate."""
         import torch
         from torch.nn import functional
 
@@ -136,10 +136,10 @@ class _Heads:
 
 
 def _load(folder: Path, dtype: str) -> tuple[Any, _Heads]:
-    """Backbone and heads.
+    """Loads the backbone and the heads.
 
     Raises:
-        ModelError: the folder can't be loaded, is no ArmoRM, or its tensors are not those of one.
+        ModelError: the folder can't be loaded, is not an ArmoRM, or has other tensors.
     """
     from transformers import LlamaConfig, LlamaModel
 
@@ -147,7 +147,7 @@ def _load(folder: Path, dtype: str) -> tuple[Any, _Heads]:
         config = LlamaConfig.from_pretrained(folder)
         if _ARCHITECTURE not in (config.architectures or []):
             raise ModelError(
-                f"the model in {str(folder)!r} is no ArmoRM but {', '.join(config.architectures or ['of no class'])}",
+                f"the model in {str(folder)!r} is not an ArmoRM but {', '.join(config.architectures or ['unnamed'])}",
                 valid=f"a checkpoint of {_ARCHITECTURE}",
                 hint="name RLHFlow/ArmoRM-Llama3-8B-v0.1, or score with `reward_model`",
             )
@@ -180,29 +180,34 @@ def _opened(path: Path) -> Any:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The file of each tensor."""
-    found: dict[str, Path] = {}
+    """Returns the file of each tensor, by the tensor's name."""
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with _opened(path) as weights:
-            found |= dict.fromkeys(weights.keys(), path)
-    return found
+            files |= dict.fromkeys(weights.keys(), path)
+    return files
 
 
 def _check_tensors(folder: Path, files: dict[str, Path], shapes: dict[str, tuple[int, ...]]) -> None:
+    """Checks names and shapes of all tensors.
+
+    Raises:
+        ModelError: one is missing, unexpected or of another shape.
+    """
     wrong = {"missing": sorted(shapes.keys() - files.keys()), "unexpected": sorted(files.keys() - shapes.keys())}
     for name in sorted(shapes.keys() & files.keys()):
         with _opened(files[name]) as weights:
             stored = tuple(weights.get_slice(name).get_shape())
         if stored != shapes[name]:
             wrong.setdefault("of another shape", []).append(f"{name} {list(stored)} for {list(shapes[name])}")
-    told = [
-        f"{what}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-        for what, names in wrong.items()
+    problems = [
+        f"{kind}: {', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        for kind, names in wrong.items()
         if names
     ]
-    if told:
+    if problems:
         raise ModelError(
-            f"the tensors in {str(folder)!r} are not those of an ArmoRM; {'; '.join(told)}",
+            f"the tensors in {str(folder)!r} are not those of an ArmoRM; {'; '.join(problems)}",
             valid=f"the tensors of {_ARCHITECTURE} in safetensors files, each with its published name and shape",
             hint="check that every shard is there and belongs to this configuration",
         )

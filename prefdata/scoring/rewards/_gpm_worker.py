@@ -1,4 +1,4 @@
-"""The worker of `GPM`."""
+"""Runs the worker of `GPM`: a language model's body, and the heads that embed each answer."""
 
 from __future__ import annotations
 
@@ -9,32 +9,31 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError
+from prefdata.models.chat import ItemError
 from prefdata.scoring.rewards._reward_common import (
-    UnscorableError,
     batches,
-    control_tokens,
+    chat_template,
     cut,
     device,
     length_limit,
     load_tokenizer,
     loading,
-    refuse_control_tokens,
     serve,
 )
 from prefdata.spec import JSON
 
 __all__ = ["main"]
 
-_WHAT = "the preference model"
+_NAME = "the preference model"
 _HEADS = ("value_head.weight", "prompt_head.weight")
 _VALID = (
     "a checkpoint of general-preference/GPM-*: the tensors of a language model, value_head.weight of shape "
-    "[2k, hidden size] and, where prompts weigh, prompt_head.weight of shape [k, hidden size]"
+    "[2k, hidden size] and, for weights that depend on the prompt, prompt_head.weight of shape [k, hidden size]"
 )
 
 
 def main() -> None:
-    """Serves until every answer is embedded."""
+    """Embeds until every answer is embedded."""
     serve(lambda config: _Embedder(config).embed)
 
 
@@ -43,7 +42,7 @@ class _Row:
     key: JSON
     ids: list[int]
     gate_at: int
-    """Place of the prompt's last token."""
+    """Index of the prompt's last token."""
     truncated_from: int | None
 
 
@@ -52,9 +51,10 @@ class _Embedder:
         self._config = config
         self._device = device()
         self._tokenizer = load_tokenizer(config["folder"])
+        self._template = chat_template(self._tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
         if self._tokenizer.eos_token_id is None:
             raise ModelError(
-                f"the tokenizer in {config['folder']!r} has no end-of-text token, which the embedding is read at",
+                f"the tokenizer in {config['folder']!r} has no end-of-text token, at which the embedding is read",
                 hint="set eos_token in tokenizer_config.json",
             )
         model, value_head, prompt_head = _load(config["folder"], config["dtype"])
@@ -62,18 +62,17 @@ class _Embedder:
         self._model = model.to(self._device).eval()
         self._value_head = value_head.to(self._device)
         self._prompt_head = None if prompt_head is None else prompt_head.to(self._device)
-        self._control = control_tokens(self._tokenizer) if config["refuse_control_tokens"] else []
 
     def embed(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
-        """One result for each answer, batch by batch."""
+        """Yields one result for each answer, batch by batch."""
         rows = []
         for item in items:
             try:
                 rows.append(self.row(item))
-            except UnscorableError as error:
-                yield {"key": item["key"], "failure": error.reason, "detail": error.detail}
-        for places in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
-            batch = [rows[place] for place in places]
+            except ItemError as error:
+                yield error.result(item["key"])
+        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
+            batch = [rows[index] for index in indices]
             for row, (embedding, gate) in zip(batch, self.embeddings(batch), strict=True):
                 result: dict[str, JSON] = {"key": row.key, "n_tokens": len(row.ids)}
                 if row.truncated_from is not None:
@@ -84,27 +83,24 @@ class _Embedder:
                     yield result | {"failure": "not_finite", "detail": "the model's output is not finite"}
 
     def row(self, item: dict[str, JSON]) -> _Row:
-        """The tokens of one answer with its prompt: cut at the end, the last one made the end-of-text token.
+        """Reads one answer with its prompt as tokens: cut at the end, the last one replaced by the end-of-text token.
 
         Raises:
-            UnscorableError: the text can't be read.
+            ItemError: the text can't be read.
         """
         prompt, answer = item["prompt"], {"role": "assistant", "content": item["answer"]}
-        refuse_control_tokens([*prompt, answer], self._control)
+        self._template.check([*prompt, answer])
         ids = self._ids([*prompt, answer])
         beginning = self._ids(prompt[:1] if self._config["gate_at"] == "first_message" else prompt)
         kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
         if not kept or not beginning:
-            raise UnscorableError("template_failed", "the chat template writes nothing")
+            raise ItemError("template_failed", "the chat template writes nothing")
         gate_at = min(len(beginning), len(kept)) - 1
         return _Row(item["key"], [*kept[:-1], self._tokenizer.eos_token_id], gate_at, truncated_from)
 
     def _ids(self, messages: list[dict[str, JSON]]) -> list[int]:
-        # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
-        try:
-            text = self._tokenizer.apply_chat_template(messages, add_generation_prompt=False, tokenize=False)
-        except Exception as error:
-            raise UnscorableError("template_failed", f"{type(error).__name__}: {error}") from error
+        """Reads the template's text with the tokenizer, as in training: its BOS tokens are those of `GPM.bos`."""
+        text = self._template.text(messages)
         bos, bos_id = self._tokenizer.bos_token, self._tokenizer.bos_token_id
         if self._config["bos"] == "none" and bos:
             text = text.replace(bos, "")
@@ -115,14 +111,14 @@ class _Embedder:
         return ids
 
     def embeddings(self, rows: Sequence[_Row]) -> list[tuple[list[float], list[float]]]:
-        """Embedding and gate of each row, in one batch padded at the left."""
+        """Computes embedding and gate of each row, in one batch padded at the left."""
         import torch
 
         width = max(len(row.ids) for row in rows)
         padding = [width - len(row.ids) for row in rows]
         ids = [[row.ids[-1]] * pad + row.ids for row, pad in zip(rows, padding, strict=True)]
         mask = [[0] * pad + [1] * len(row.ids) for row, pad in zip(rows, padding, strict=True)]
-        # Those of the padding mean nothing, as attention never sees it.
+        # The positions of the padding have no effect, as attention never sees it.
         positions = [[1] * pad + list(range(len(row.ids))) for row, pad in zip(rows, padding, strict=True)]
         with torch.inference_mode():
             states = self._model(
@@ -143,23 +139,23 @@ class _Embedder:
 
 
 def _load(folder: str, dtype: str) -> tuple[Any, Any, Any]:
-    """The body, the value head and the prompt head if there is one; the heads in float32.
+    """Loads the body, the value head, and the prompt head or None; the heads in float32.
 
     Raises:
-        ModelError: the folder can't be loaded, or a tensor is missing, too many or of the wrong shape.
+        ModelError: the folder can't be loaded, or a tensor is missing, unexpected or of the wrong shape.
     """
     from transformers import AutoModel
 
-    with loading(folder, _WHAT):
+    with loading(folder, _NAME):
         heads = _heads(folder)
         model, report = AutoModel.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    # The language model's own head is of no use here, and may be there.
-    unknown = set(report["unexpected_keys"]) - {*_HEADS, "lm_head.weight"}
+    # The language model's own head may be there and is not used.
+    unexpected = set(report["unexpected_keys"]) - {*_HEADS, "lm_head.weight"}
     wrong = [f"lack {name}" for name in sorted(report["missing_keys"])[:3]]
-    wrong += [f"have {name}, which is of no use" for name in sorted(unknown)[:3]]
-    wrong += [f"have {name} of shape {list(found)}" for name, found, _ in sorted(report["mismatched_keys"])[:3]]
+    wrong += [f"have {name}, which is not used" for name in sorted(unexpected)[:3]]
+    wrong += [f"have {name} of shape {list(shape)}" for name, shape, _ in sorted(report["mismatched_keys"])[:3]]
     wrong += [f"lack {_HEADS[0]}"] if _HEADS[0] not in heads else []
     hidden = model.config.get_text_config().hidden_size
     shapes = {name: list(head.shape) for name, head in heads.items()}
@@ -170,7 +166,7 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any, Any]:
         raise ModelError(
             f"the weights in {folder!r} {', '.join(wrong)}",
             valid=_VALID,
-            hint="name a preference model, not the language model or the pointwise reward model that it is made of",
+            hint="name a preference model, not a language model or a pointwise reward model",
         )
     return model, heads[_HEADS[0]], heads.get(_HEADS[1])
 
@@ -178,12 +174,13 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any, Any]:
 def _heads(folder: str) -> dict[str, Any]:
     from safetensors import safe_open
 
-    found = {}
+    """Reads the heads that the folder has, in float32."""
+    heads = {}
     for file in sorted(Path(folder).glob("*.safetensors")):
         with safe_open(file, framework="pt") as tensors:
-            there = set(tensors.keys())
-            found.update({name: tensors.get_tensor(name).float() for name in _HEADS if name in there})
-    return found
+            names = set(tensors.keys())
+            heads.update({name: tensors.get_tensor(name).float() for name in _HEADS if name in names})
+    return heads
 
 
 if __name__ == "__main__":

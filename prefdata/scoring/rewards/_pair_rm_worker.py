@@ -1,4 +1,4 @@
-"""The worker of `PairRM`."""
+"""Runs the worker of `PairRM`: logits of DeBERTa for a prompt and two answers."""
 
 from __future__ import annotations
 
@@ -9,35 +9,36 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError
-from prefdata.scoring.rewards._reward_common import UnscorableError, batches, cut, device, loading, serve
+from prefdata.models.chat import ItemError
+from prefdata.scoring.rewards._reward_common import batches, cut, device, loading, serve
 from prefdata.spec import JSON
 
 __all__ = ["main"]
 
-_WHAT = "the pair ranker"
+_NAME = "the pair ranker"
 _VALID = "the tensors of llm-blender/PairRM-hf: pretrained_model.* and head_layer.*, in safetensors files"
 _PREFIXES = {
     "source_prefix_id": "<|source|>",
     "cand1_prefix_id": "<|candidate1|>",
     "cand2_prefix_id": "<|candidate2|>",
 }
-"""Name in the configuration → the token that a part of the input begins with."""
+"""Name in the configuration → the token with which a part of the input begins."""
 
 
 def main() -> None:
-    """Serves until every prompt is ranked."""
+    """Ranks until every prompt is ranked."""
     serve(lambda config: _Ranker(config).rank)
 
 
 @dataclass(slots=True)
 class _Prompt:
-    """A prompt and its answers as token ids; an answer that can't be read has none."""
+    """A prompt and its answers as token ids; None for an answer that can't be read."""
 
     result: dict[str, JSON]
     source: list[int]
     answers: list[list[int] | None]
     missing: int
-    """Logits that are still to come."""
+    """Number of logits that are still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,21 +68,21 @@ class _Ranker:
         self._model = self._model.to(self._device)
 
     def rank(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
-        """One result for each prompt, when its last pair is done."""
+        """Yields one result for each prompt, when its last pair is computed."""
         rows: list[_Row] = []
         for item in items:
             try:
                 prompt = self._text.read(item)
-            except UnscorableError as error:
-                yield {"key": item["key"], "failure": error.reason, "detail": error.detail}
+            except ItemError as error:
+                yield error.result(item["key"])
                 continue
             if not prompt.missing:
                 yield prompt.result
-            there = [place for place, ids in enumerate(prompt.answers) if ids is not None]
-            rows += [_Row(prompt, i, j) for i in there for j in there if i != j]
+            readable = [i for i, ids in enumerate(prompt.answers) if ids is not None]
+            rows += [_Row(prompt, i, j) for i in readable for j in readable if i != j]
         lengths = [sum(map(len, row.parts)) for row in rows]
-        for places in batches(lengths, self._config["batch_tokens"]):
-            batch = [rows[place] for place in places]
+        for indices in batches(lengths, self._config["batch_tokens"]):
+            batch = [rows[index] for index in indices]
             for row, logit in zip(batch, self.logits([row.parts for row in batch]), strict=True):
                 row.prompt.result["logits"][row.first][row.second] = logit if math.isfinite(logit) else None
                 row.prompt.missing -= 1
@@ -89,17 +90,17 @@ class _Ranker:
                     yield row.prompt.result
 
     def logits(self, rows: Sequence[tuple[list[int], list[int], list[int]]]) -> list[float]:
-        """For each row of source, first and second answer, the logit that the first is better.
+        """Computes, for each row of source, first and second answer, the logit that the first answer is better.
 
-        The states at the three prefixes are what the head sees: it values (source, first) and (source, second), and the
-        logit is the difference, averaged over the tasks.
+        The head reads the states at the three prefixes: it gives a value to (source, first) and to (source, second).
+        The logit is the difference of the two, averaged over the tasks.
         """
         import torch
 
-        ids, places = [], []
+        ids, prefixes = [], []
         for source, first, second in rows:
             ids.append([*source, first[0], self._text.first, *first[2:], second[0], self._text.second, *second[2:]])
-            places.append([1, len(source) + 1, len(source) + len(first) + 1])
+            prefixes.append([1, len(source) + 1, len(source) + len(first) + 1])
         width = max(map(len, ids))
         padded = [row + [self._text.padding] * (width - len(row)) for row in ids]
         mask = [[1] * len(row) + [0] * (width - len(row)) for row in ids]
@@ -108,16 +109,16 @@ class _Ranker:
                 input_ids=torch.tensor(padded, device=self._device),
                 attention_mask=torch.tensor(mask, device=self._device),
             ).last_hidden_state
-            at = torch.tensor(places, device=self._device)
-            read = states[torch.arange(len(ids), device=self._device)[:, None], at]
-            source, first, second = read.unbind(dim=1)
+            columns = torch.tensor(prefixes, device=self._device)
+            at_prefixes = states[torch.arange(len(ids), device=self._device)[:, None], columns]
+            source, first, second = at_prefixes.unbind(dim=1)
             values = [self._model["head_layer"](torch.cat([source, answer], dim=-1)) for answer in (first, second)]
         logits: list[float] = (values[0] - values[1]).float().mean(dim=-1).tolist()
         return logits
 
 
 class _Text:
-    """Texts as token ids: `[CLS] prefix text [SEP]` for the source and each answer, cut to their limits."""
+    """Reads texts as token ids: `[CLS] prefix text [SEP]` for the source and each answer, cut to their limits."""
 
     def __init__(self, config: dict[str, JSON]) -> None:
         from tokenizers import Tokenizer
@@ -125,11 +126,11 @@ class _Text:
 
         folder = config["folder"]
         self._config = config
-        with loading(folder, _WHAT):
+        with loading(folder, _NAME):
             self.model_config = AutoConfig.from_pretrained(folder)
         if self.model_config.model_type != "deberta-v2" or not hasattr(self.model_config, "n_tasks"):
             raise ModelError(
-                f"the model in {folder!r} is of type {self.model_config.model_type!r}, and no pair ranker",
+                f"the model in {folder!r} is of type {self.model_config.model_type!r}, and not a pair ranker",
                 valid=_VALID,
                 hint="name llm-blender/PairRM-hf: the folder of llm-blender/PairRM has another configuration",
             )
@@ -142,8 +143,8 @@ class _Text:
             )
         file = Path(folder) / "tokenizer.json"
         if not file.is_file():
-            raise ModelError(f"{_WHAT} in {folder!r} has no tokenizer.json", hint="check that the files are complete")
-        # The file as it is: transformers makes a tokenizer of its own of it, which normalises texts differently.
+            raise ModelError(f"{_NAME} in {folder!r} has no tokenizer.json", hint="check that the files are complete")
+        # The file as it is: the tokenizer that transformers makes of it normalises texts differently.
         self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
@@ -154,25 +155,30 @@ class _Text:
         self._separator_text: str = self._tokenizer.id_to_token(self._separator) or ""
 
     def _prefixes(self, folder: str) -> list[int]:
-        """The ids of the three prefixes, if tokenizer and configuration agree on them."""
-        found = []
+        """Returns the ids of the three prefixes.
+
+        Raises:
+            ModelError: tokenizer and configuration disagree on one.
+        """
+        prefixes = []
         for name, token in _PREFIXES.items():
             ids = self._tokenizer.encode(token).ids
-            told = getattr(self.model_config, name, None)
-            if len(ids) != 3 or ids[1] != told:
+            configured = getattr(self.model_config, name, None)
+            if len(ids) != 3 or ids[1] != configured:
                 raise ModelError(
-                    f"the tokenizer in {folder!r} writes {token!r} as {ids}, the configuration says {name} = {told}",
+                    f"the tokenizer in {folder!r} writes {token!r} as {ids}, but the configuration has {name} = "
+                    f"{configured}",
                     valid="a tokenizer that writes [CLS], the token of the configuration and [SEP]",
                     hint="take tokenizer and configuration of one model",
                 )
-            found.append(ids[1])
-        return found
+            prefixes.append(ids[1])
+        return prefixes
 
     def read(self, item: dict[str, JSON]) -> _Prompt:
-        """A prompt with its answers.
+        """Reads a prompt with its answers. An answer that can't be read has its failure in the result.
 
         Raises:
-            UnscorableError: the prompt can't be read; of an answer, the result says so.
+            ItemError: the prompt itself can't be read.
         """
         source, cut_from = self._ids(item["source"], "source_prefix_id", self._config["source_max_length"])
         total = self._config["source_max_length"] + 2 * self._config["candidate_max_length"]
@@ -184,24 +190,30 @@ class _Text:
         for text in item["answers"]:
             try:
                 ids, cut_from = self._ids(text, "cand1_prefix_id", limit)
-            except UnscorableError as error:
+            except ItemError as error:
                 answers.append(None)
                 result["answers"].append({"failure": error.reason, "detail": error.detail})
                 continue
             answers.append(ids)
-            was = {} if cut_from is None else {"truncated_from": cut_from}
-            result["answers"].append({"n_tokens": len(ids), **was})
+            truncation = {} if cut_from is None else {"truncated_from": cut_from}
+            result["answers"].append({"n_tokens": len(ids), **truncation})
         n = sum(ids is not None for ids in answers)
         result["logits"] = [[None] * len(answers) for _ in answers]
         return _Prompt(result, source, answers, n * (n - 1))
 
     def _ids(self, text: str, prefix: str, limit: int) -> tuple[list[int], int | None]:
-        """Token ids, and their number before they were cut: the text loses its end, never its [SEP]."""
+        """Returns the token ids of a text, and their number before they were cut, or None.
+
+        A text that is cut loses its end, but keeps its [SEP].
+
+        Raises:
+            ItemError: `control_tokens` or `too_long`.
+        """
         if self._config["refuse_control_tokens"]:
             for token in self._control:
                 if token in text:
-                    raise UnscorableError("control_tokens", f"a text contains {token!r}")
-        # As LLM-Blender does it, where control tokens are let in.
+                    raise ItemError("control_tokens", f"a text contains {token!r}")
+        # As LLM-Blender does; has an effect only where control tokens are allowed.
         text = text.replace(self._separator_text, " ")
         ids = self._tokenizer.encode(_PREFIXES[prefix] + text).ids
         kept, cut_from = cut(ids, limit, truncate=self._config["truncate"])
@@ -209,17 +221,17 @@ class _Text:
 
 
 def _load(folder: str, config: Any) -> Any:
-    """The body and the head, named as the published tensors are.
+    """Loads the body and the head, named like the published tensors.
 
     Raises:
-        ModelError: the folder can't be loaded, or lacks a tensor, or has one too many.
+        ModelError: the folder can't be loaded, or a tensor is missing, unexpected or of another shape.
     """
     import torch
     from safetensors.torch import load_file
     from transformers import DebertaV2Model
 
     hidden = config.hidden_size
-    with loading(folder, _WHAT):
+    with loading(folder, _NAME):
         model = torch.nn.ModuleDict(
             {
                 "pretrained_model": DebertaV2Model(config),
@@ -237,13 +249,13 @@ def _load(folder: str, config: Any) -> Any:
             tensors.update(load_file(file))
     # A buffer that older versions of transformers saved.
     tensors.pop("pretrained_model.embeddings.position_ids", None)
-    wanted = model.state_dict()
-    wrong = [f"lack {name}" for name in sorted(wanted.keys() - tensors.keys())[:3]]
-    wrong += [f"have {name}, which is of no use" for name in sorted(tensors.keys() - wanted.keys())[:3]]
+    expected = model.state_dict()
+    wrong = [f"lack {name}" for name in sorted(expected.keys() - tensors.keys())[:3]]
+    wrong += [f"have {name}, which is not used" for name in sorted(tensors.keys() - expected.keys())[:3]]
     wrong += [
-        f"have {name} of shape {list(tensors[name].shape)} for {list(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & tensors.keys())
-        if tensors[name].shape != wanted[name].shape
+        f"have {name} of shape {list(tensors[name].shape)} for {list(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
     ][:3]
     if wrong:
         raise ModelError(

@@ -1,4 +1,4 @@
-"""What all scorers have in common that let a model in a worker process score each answer by itself."""
+"""Defines `PointwiseModel`, the base of reward models that score each answer by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import Field
 
 from prefdata.records import Answers, Candidate, Score, Scored
-from prefdata.scoring.rewards._worker_model import WorkerModel
+from prefdata.scoring.rewards._worker_model import WorkerModel, cut_detail
 from prefdata.spec import JSON, Context, Operational
 
 __all__ = ["PointwiseModel"]
@@ -18,15 +18,15 @@ __all__ = ["PointwiseModel"]
 class PointwiseModel(WorkerModel):
     """A reward model that scores each answer by itself, in a worker process.
 
-    Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and what a kind of model
-    adds. Counted: `truncated`.
+    Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and those that a kind of
+    model adds. Counts `truncated` texts.
     """
 
     max_length: Annotated[int, Field(ge=1)] | None = None
     """Most tokens of conversation and answer together; None is the model's own limit."""
     batch_tokens: Annotated[int, Operational, Field(ge=1)] = 4096
-    """Tokens of a batch, padding included; a longer text is a batch by itself. Another number moves the last digits of
-    what is scored from then on, and makes no score again. vLLM makes its own batches."""
+    """Tokens of a batch, padding included; a longer text is a batch by itself. Changing it changes the last digits of
+    scores computed from then on, and recomputes no score. vLLM ignores it and makes its own batches."""
 
     def _config(self, context: Context) -> dict[str, JSON]:
         return {**super()._config(context), "max_length": self.max_length}
@@ -36,8 +36,8 @@ class PointwiseModel(WorkerModel):
         replies = ({"role": "assistant", "content": candidate.response} for candidate in answers.candidates)
         return [{"messages": [*messages, reply]} for reply in replies]
 
-    def _said(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
-        scores = (_score(candidate, results[place]) for place, candidate in enumerate(answers.candidates))
+    def _scored(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
+        scores = (_score(candidate, results[index]) for index, candidate in enumerate(answers.candidates))
         return Scored(answers.prompt.prompt_id, tuple(scores))
 
 
@@ -57,5 +57,4 @@ def _detail(result: dict[str, JSON]) -> str:
     if "facts" in result:
         cut = {"n_tokens": result["n_tokens"], "truncated_from": result["truncated_from"]} if truncated else {}
         return json.dumps(result["facts"] | cut, separators=(",", ":"))
-    told = [f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"] if truncated else []
-    return "; ".join([*told, *filter(None, [result.get("detail")])])
+    return "; ".join(filter(None, [cut_detail(result), result.get("detail")]))

@@ -1,6 +1,6 @@
-"""What the workers of this room's models share: control tokens, limits, batches, loading, and the scoring of rows.
+"""Limits lengths, makes batches, loads models and scores rows, for the workers of reward models and rankers.
 
-Loading it opens no heavy package.
+Loading this module loads no heavy package.
 """
 
 from __future__ import annotations
@@ -13,100 +13,84 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from prefdata.errors import ModelError
+from prefdata.models.chat import ChatTemplate, ItemError
 from prefdata.models.worker import open_channel
 from prefdata.spec import JSON
 
 __all__ = [
-    "Answering",
-    "Pointwise",
+    "BatchScorer",
     "Reward",
     "Row",
-    "UnscorableError",
+    "ScoreFunction",
     "batches",
-    "control_tokens",
+    "chat_template",
     "cut",
     "device",
     "length_limit",
     "load_tokenizer",
     "loading",
-    "refuse_control_tokens",
     "serve",
 ]
 
 
-Answering: TypeAlias = Callable[[Sequence[dict[str, JSON]]], Iterator[dict[str, JSON]]]
-"""From texts to one result for each, with its key, in any order."""
+ScoreFunction: TypeAlias = Callable[[Sequence[dict[str, JSON]]], Iterator[dict[str, JSON]]]
+"""Takes texts, and yields one result for each, with its key, in any order."""
 
-_A_BATCH = 128
-"""Tokens that could be computed in the time that a batch costs besides its tokens."""
-
-
-class UnscorableError(Exception):
-    """A text that can't be scored; its neighbours can."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason = reason
-        self.detail = detail[:500]
+_BATCH_COST = 128
+"""Fixed cost of a batch, in tokens."""
 
 
-def control_tokens(tokenizer: Any) -> list[str]:
-    """The texts that a tokenizer reads as control tokens."""
-    special = {str(token) for token in tokenizer.all_special_tokens}
-    special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    return sorted(special - {""})
-
-
-def refuse_control_tokens(messages: Sequence[dict[str, JSON]], control: Sequence[str]) -> None:
-    """Lets no text speak as the template does.
+def chat_template(tokenizer: Any, *, refuse_control_tokens: bool) -> ChatTemplate:
+    """Returns the chat template of a reward model's tokenizer.
 
     Raises:
-        UnscorableError: `control_tokens`, when a message spells one out.
+        ModelError: it has none.
     """
-    for message in messages:
-        for token in control:
-            if token in message["content"]:
-                raise UnscorableError("control_tokens", f"a {message['role']} message contains {token!r}")
+    hint = "add the chat_template.jinja that the reward model was trained with to a local folder"
+    return ChatTemplate(tokenizer, refuse_control_tokens=refuse_control_tokens, hint=hint)
 
 
 def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int | None]:
-    """The first `limit` ids, and how many there were when some were cut off.
+    """Returns the first `limit` ids, and the number of all ids if some were cut off.
 
     Raises:
-        UnscorableError: `too_long`, when they don't fit and may not be cut.
+        ItemError: `too_long`: there are more, and `truncate` is False.
     """
     if len(ids) <= limit:
         return ids, None
     if not truncate:
-        raise UnscorableError("too_long", f"{len(ids)} tokens, the limit is {limit}")
+        raise ItemError("too_long", f"{len(ids)} tokens, the limit is {limit}")
     return ids[:limit], len(ids)
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> Iterator[list[int]]:
-    """Places in `lengths`, grouped so that a group's size times its longest is at most `batch_tokens`.
+    """Groups rows into batches; a batch's size times its longest length is at most `batch_tokens`.
 
-    Of all ways to cut the lengths in descending order, the one with the least padding, where a batch more costs
-    as much as `_A_BATCH` tokens. Longest first: a batch that does not fit into memory shows at once.
+    Of all ways to cut the lengths in descending order, takes the one with the least padding, where each batch costs
+    `_BATCH_COST` tokens more. The longest rows come first, so that a batch that does not fit into memory fails at once.
 
     Args:
         lengths: tokens to compute of each row.
-        batch_tokens: the budget; a row that does not fit is a batch by itself.
-        before: cached tokens that each row attends to: they count towards the budget, and are not computed.
+        batch_tokens: the budget; a longer row is a batch by itself.
+        before: cached tokens that each row attends to; they count towards the budget, and are not computed.
+
+    Yields:
+        The indices in `lengths` of a batch's rows.
     """
     before = before or [0] * len(lengths)
-    order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], -before[at], at))
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], -before[row], row))
     least, begins = [0], [0]
     for end in range(1, len(order) + 1):
-        cheapest, chosen, cached = -1, end - 1, 0
+        cheapest, best_begin, cached = -1, end - 1, 0
         for begin in range(end - 1, -1, -1):
             longest, cached = lengths[order[begin]], max(cached, before[order[begin]])
             if end - begin > 1 and (end - begin) * (cached + longest) > batch_tokens:
                 break
-            cost = least[begin] + (end - begin) * longest + _A_BATCH
+            cost = least[begin] + (end - begin) * longest + _BATCH_COST
             if cheapest < 0 or cost <= cheapest:
-                cheapest, chosen = cost, begin
+                cheapest, best_begin = cost, begin
         least.append(cheapest)
-        begins.append(chosen)
+        begins.append(best_begin)
     cuts, end = [], len(order)
     while end:
         cuts.append((begins[end], end))
@@ -116,18 +100,22 @@ def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | N
 
 
 def device() -> str:
-    """Where a model computes: the first GPU where there is one."""
+    """Returns the device on which a model computes: the first GPU if the machine has one, else the CPU."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @contextlib.contextmanager
-def loading(folder: str, what: str = "the reward model") -> Iterator[None]:
-    """Tells what a library can't load as one clear error.
+def loading(folder: str, name: str = "the reward model") -> Iterator[None]:
+    """Translates the errors of transformers and safetensors for bad files into one clear error.
+
+    Args:
+        folder: that is loaded.
+        name: of the model, for the message.
 
     Raises:
-        ModelError: something inside raised what transformers and safetensors raise for files that are not right.
+        ModelError: the code inside raised one of these errors.
     """
     from safetensors import SafetensorError
 
@@ -135,47 +123,41 @@ def loading(folder: str, what: str = "the reward model") -> Iterator[None]:
         yield
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"{what} in {folder!r} can't be loaded: {error}",
+            f"{name} in {folder!r} can't be loaded: {error}",
             valid="a transformers folder with configuration, tokenizer and weights",
             hint="check that the files are complete",
         ) from error
 
 
-def load_tokenizer(folder: str, *, chat: bool = True) -> Any:
-    """The tokenizer of a folder.
+def load_tokenizer(folder: str) -> Any:
+    """Loads the tokenizer of a folder.
 
     Raises:
-        ModelError: it can't be loaded, or it has no chat template and `chat` asks for one.
+        ModelError: it can't be loaded.
     """
     from transformers import AutoTokenizer
 
     with loading(folder):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-    if chat and not tokenizer.chat_template:
-        raise ModelError(
-            f"the tokenizer in {folder!r} has no chat template",
-            hint="add the chat_template.jinja that the reward model was trained with to a local folder",
-        )
-    return tokenizer
+        return AutoTokenizer.from_pretrained(folder)
 
 
-def length_limit(asked: int | None, tokenizer: Any, config: Any) -> int:
-    """Most tokens of a text: what the recipe asks for, else the smaller of the tokenizer's and the model's limit.
+def length_limit(max_length: int | None, tokenizer: Any, config: Any) -> int:
+    """Returns the most tokens of a text: the recipe's `max_length`, else the smaller limit of tokenizer and model.
 
     Raises:
-        ModelError: more is asked for than the model has positions.
+        ModelError: `max_length` is more than the model has positions.
     """
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     own = int(min(positions, tokenizer.model_max_length))
-    if asked is None:
+    if max_length is None:
         return own
-    if asked > positions:
+    if max_length > positions:
         raise ModelError(
-            f"max_length {asked} is more than the {positions} positions of the reward model",
+            f"max_length {max_length} is more than the {positions} positions of the reward model",
             valid=f"at most {positions}",
             hint="lower `max_length` or leave it out",
         )
-    return asked
+    return max_length
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,59 +167,59 @@ class Row:
     key: JSON
     ids: list[int]
     truncated_from: int | None
+    """Number of tokens before the end was cut off; None if nothing was."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reward:
-    """What a model says of a row; `detail` is for whoever reads the scores."""
+    """A model's value for one row; `detail` is added to the score for people who read it."""
 
     value: float
     detail: dict[str, JSON] | None = None
 
 
-class Pointwise(ABC):
-    """Scores rows one by one, in batches of like length. A subclass holds the model and computes."""
+class BatchScorer(ABC):
+    """Scores each text by itself, in batches of similar length. A subclass holds the model and computes.
+
+    Args:
+        config: of the worker: `max_length`, `batch_tokens`, `truncate`, `refuse_control_tokens`.
+        tokenizer: of transformers, with a chat template.
+        model_config: of transformers; its positions limit the length.
+
+    Raises:
+        ModelError: the tokenizer has no chat template, or `max_length` is more than the model has positions.
+    """
 
     def __init__(self, config: dict[str, JSON], tokenizer: Any, model_config: Any) -> None:
         self._config = config
-        self._tokenizer = tokenizer
+        self._template = chat_template(tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
         self._limit = length_limit(config["max_length"], tokenizer, model_config)
-        self._control = control_tokens(tokenizer) if config["refuse_control_tokens"] else []
 
     def score(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
-        """One result for each item, in any order."""
+        """Yields one result for each item, in any order."""
         rows = []
         for item in items:
             try:
                 rows.append(self._row(item))
-            except UnscorableError as error:
-                yield {"key": item["key"], "failure": error.reason, "detail": error.detail}
-        for row, reward in self._scored(rows):
+            except ItemError as error:
+                yield error.result(item["key"])
+        for row, reward in self._score_rows(rows):
             yield _result(row, reward)
 
-    def _scored(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
-        for places in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
-            batch = [rows[place] for place in places]
+    def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
+        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
+            batch = [rows[index] for index in indices]
             yield from zip(batch, self._rewards([row.ids for row in batch]), strict=True)
 
     def _row(self, item: dict[str, JSON]) -> Row:
         return Row(item["key"], *cut(self._ids(item), self._limit, truncate=self._config["truncate"]))
 
     def _ids(self, item: dict[str, JSON]) -> list[int]:
-        refuse_control_tokens(item["messages"], self._control)
-        # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
-        try:
-            # Token ids and not a text: a tokenizer that is given the rendered text puts a second BOS before it.
-            ids: list[int] = self._tokenizer.apply_chat_template(
-                item["messages"], add_generation_prompt=False, tokenize=True, return_dict=False
-            )
-        except Exception as error:
-            raise UnscorableError("template_failed", f"{type(error).__name__}: {error}") from error
-        return ids
+        return self._template.ids(item["messages"], answer_follows=False)
 
     @abstractmethod
     def _rewards(self, rows: list[list[int]]) -> list[Reward]:
-        """The rewards of the rows of one batch, in their order."""
+        """Computes the rewards of one batch, given its rows' token ids, in their order."""
 
 
 def _result(row: Row, reward: Reward) -> dict[str, JSON]:
@@ -251,14 +233,14 @@ def _result(row: Row, reward: Reward) -> dict[str, JSON]:
     return result | {"score": reward.value}
 
 
-def serve(make: Callable[[dict[str, JSON]], Answering]) -> None:
-    """The main function of a worker: answers one group of prompts after the other, until there are no more.
+def serve(make: Callable[[dict[str, JSON]], ScoreFunction]) -> None:
+    """Runs a worker: scores one group of prompts after the other, until no more come.
 
     Args:
         make: loads the model of a configuration.
     """
-    with open_channel() as door:
-        answering = make(door.config)
-        while groups := door.receive(at_most=1):
+    with open_channel() as channel:
+        score = make(channel.config)
+        while groups := channel.receive(at_most=1):
             for group in groups:
-                door.send({"key": group["key"], "results": list(answering(group["texts"]))})
+                channel.send({"key": group["key"], "results": list(score(group["texts"]))})

@@ -1,4 +1,4 @@
-"""The worker of `RewardModel` in transformers."""
+"""Runs the worker of `RewardModel` in transformers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.scoring.rewards._reward_common import (
-    Pointwise,
+    BatchScorer,
     Reward,
     Row,
     device,
@@ -22,11 +22,11 @@ __all__ = ["check_head", "main"]
 
 
 def main() -> None:
-    """Serves until every answer is scored."""
+    """Scores until every answer is scored."""
     serve(lambda config: _RewardModel(config).score)
 
 
-class _RewardModel(Pointwise):
+class _RewardModel(BatchScorer):
     def __init__(self, config: dict[str, JSON]) -> None:
         tokenizer, model = _load(config["folder"], config["dtype"])
         self._device = device()
@@ -36,24 +36,24 @@ class _RewardModel(Pointwise):
         self._vocabulary = model.get_input_embeddings().num_embeddings
         self._shared = SharedPrefix(model.base_model, config["batch_tokens"]) if _can_share(model) else None
 
-    def _scored(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
+    def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
         if self._shared is None:
-            yield from super()._scored(rows)
+            yield from super()._score_rows(rows)
             return
         import torch
 
         with torch.inference_mode():
-            groups = [row.key[0] if isinstance(row.key, list) else place for place, row in enumerate(rows)]
-            for places, states in self._shared.last_states([row.ids for row in rows], groups):
+            groups = [row.key[0] if isinstance(row.key, list) else index for index, row in enumerate(rows)]
+            for indices, states in self._shared.last_states([row.ids for row in rows], groups):
                 values = self._model.score(states)[:, 0].float().tolist()
-                yield from ((rows[place], Reward(value)) for place, value in zip(places, values, strict=True))
+                yield from ((rows[index], Reward(value)) for index, value in zip(indices, values, strict=True))
 
     def _rewards(self, rows: list[list[int]]) -> list[Reward]:
-        """The logit at the last token of each row.
+        """Computes the logit at the last token of each row.
 
         transformers takes the rightmost token that differs from the padding id to be the last one, which is wrong
-        for a text that ends in that very token (pad and end of text are often one). So each batch is padded with an
-        id that none of its rows contains; attention never sees it.
+        for a text that ends in that very token (padding and end of text are often the same token). So each batch is
+        padded with an id that none of its rows contains; attention never sees it.
         """
         import torch
 
@@ -75,17 +75,17 @@ class _RewardModel(Pointwise):
 
 
 def _can_share(model: Any) -> bool:
-    """Whether the reward is the plain head on a causal model's last state, so that prompts can come from a cache."""
+    """Returns whether the reward is a plain head on a causal model's last state: then prompts can be cached."""
     from transformers.modeling_layers import GenericForSequenceClassification
 
-    return isinstance(model, GenericForSequenceClassification) and SharedPrefix.fits(model.config)
+    return isinstance(model, GenericForSequenceClassification) and SharedPrefix.supports(model.config)
 
 
 def _load(folder: str, dtype: str) -> tuple[Any, Any]:
-    """Tokenizer and model.
+    """Loads tokenizer and model.
 
     Raises:
-        ModelError: the folder can't be loaded, or holds no reward model with one output and a chat template.
+        ModelError: the folder can't be loaded, or does not hold a reward model with one output.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -95,7 +95,7 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any]:
             folder, dtype=dtype, output_loading_info=True
         )
     if missing := sorted(report["missing_keys"]):
-        # transformers fills these with random numbers and goes on.
+        # transformers fills these with random numbers without an error.
         raise ModelError(
             f"the weights in {folder!r} lack {', '.join(missing[:3])}, so its scores would be random",
             valid="a checkpoint that holds its own reward head",
@@ -105,10 +105,10 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any]:
 
 
 def check_head(folder: str) -> Any:
-    """The configuration of a classifier with one output.
+    """Loads a configuration, and checks that it is that of a classifier with one output.
 
     Raises:
-        ModelError: the folder can't be loaded, or holds something else.
+        ModelError: the folder can't be loaded, or holds another kind of model.
     """
     from transformers import AutoConfig
 
@@ -118,13 +118,13 @@ def check_head(folder: str) -> Any:
     architectures = config.architectures or []
     if not any(name.endswith("ForSequenceClassification") for name in architectures):
         raise ModelError(
-            f"the model in {folder!r} is no sequence classifier but {', '.join(architectures) or 'of no named class'}",
+            f"the model in {folder!r} is not a sequence classifier but {', '.join(architectures) or 'unnamed'}",
             valid=valid,
             hint="name a reward model",
         )
     if config.num_labels != 1:
         raise ModelError(
-            f"the classifier in {folder!r} has {config.num_labels} labels, a reward model has one",
+            f"the classifier in {folder!r} has {config.num_labels} labels, but a reward model has one",
             valid=valid,
             hint="name a pointwise reward model",
         )

@@ -1,7 +1,7 @@
 """Computes a prompt once for all its answers: the answers of a batch attend to the prompt's cached keys and values.
 
-A row is a conversation with its answer. Rows of one group begin with the same tokens; what a causal model computes
-there is the same in each of them, so it is computed once. In float32 the results are those of whole rows to about 1e-6.
+A row is a conversation with its answer. Rows of one group begin with the same tokens. A causal model computes the same
+there in each of them, so it is computed once. In float32 the results equal those of whole rows to about 1e-6.
 """
 
 from __future__ import annotations
@@ -15,26 +15,30 @@ from prefdata.scoring.rewards._reward_common import batches
 __all__ = ["SharedPrefix"]
 
 _CAUSAL = frozenset({"llama", "mistral", "qwen2", "qwen3"})
-"""Model types whose every layer sees all earlier tokens and nothing else, when none of them slides."""
-_WORTH = 16
-"""Tokens that a group has to save; below, its rows are computed whole."""
-_HELD = 4
-"""Batches' worth of tokens whose keys and values are held at a time."""
+"""Model types whose every layer sees exactly all earlier tokens, if no layer has a sliding window."""
+_LEAST_SAVED = 16
+"""Tokens that a group has to save; the rows of a group that would save fewer are computed whole."""
+_BATCHES_CACHED = 4
+"""Keys and values are held for at most this many times `batch_tokens` tokens at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """A row in two: where in the table of prefixes its first part stands (None: it has none), and the rest."""
+    """A row that is cut in two."""
 
-    place: int
+    row: int
+    """Index of the row."""
     prefix: int | None
+    """Index of its first part in the list of prefixes; None if the row is computed whole."""
     shared: int
+    """Number of tokens in the first part."""
     rest: list[int]
+    """Token ids of the second part."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Bank:
-    """Keys and values of prefixes, one after the other: for each layer two tensors [heads, tokens, head width]."""
+    """Keys and values of prefixes, concatenated: for each layer two tensors [heads, tokens, head width]."""
 
     layers: list[tuple[Any, Any]]
     starts: list[int]
@@ -42,55 +46,68 @@ class _Bank:
 
 
 class SharedPrefix:
-    """Hidden states at the last token of each row."""
+    """Computes hidden states at the last token of each row.
+
+    Args:
+        base: a causal model of transformers, without its head.
+        batch_tokens: most tokens of a batch, padding and cached tokens included.
+    """
 
     def __init__(self, base: Any, batch_tokens: int) -> None:
         self._base = base
         self._batch_tokens = batch_tokens
 
     @staticmethod
-    def fits(config: Any) -> bool:
-        """Whether a model of this configuration can take its prompts from a cache."""
+    def supports(config: Any) -> bool:
+        """Returns whether a model of this configuration can take its prompts from a cache."""
         layers = getattr(config, "layer_types", None)
-        whole = set(layers) == {"full_attention"} if layers else getattr(config, "sliding_window", None) is None
-        # These turn positions by an angle that depends on the length of the text.
+        full = set(layers) == {"full_attention"} if layers else getattr(config, "sliding_window", None) is None
+        # These rotate positions by an angle that depends on the length of the text.
         by_length = (getattr(config, "rope_parameters", None) or {}).get("rope_type") in ("dynamic", "longrope")
-        return config.model_type in _CAUSAL and whole and not by_length
+        return config.model_type in _CAUSAL and full and not by_length
 
     def last_states(self, rows: Sequence[list[int]], groups: Sequence[Hashable]) -> Iterator[tuple[list[int], Any]]:
-        """Yields places of rows, and their states [places, width], until every row has had its turn."""
+        """Computes the states of all rows, batch by batch.
+
+        Args:
+            rows: token ids.
+            groups: of each row; rows of equal groups begin with the same tokens.
+
+        Yields:
+            Indices of a batch's rows, and their states [rows of the batch, width].
+        """
         prefixes, cuts = _split(rows, groups)
-        for chunk in _chunks(prefixes, cuts, _HELD * self._batch_tokens):
+        for chunk in _chunks(prefixes, cuts, _BATCHES_CACHED * self._batch_tokens):
             used = sorted({cut.prefix for cut in chunk if cut.prefix is not None})
             bank = self._bank([prefixes[number] for number in used])
-            where = {number: slot for slot, number in enumerate(used)}
+            slot_of = {number: slot for slot, number in enumerate(used)}
             rests, shared = [len(cut.rest) for cut in chunk], [cut.shared for cut in chunk]
             for numbers in batches(rests, self._batch_tokens, shared):
                 batch = [chunk[number] for number in numbers]
-                slots = [None if cut.prefix is None else where[cut.prefix] for cut in batch]
-                yield [cut.place for cut in batch], self._states([cut.rest for cut in batch], slots, bank)
+                slots = [None if cut.prefix is None else slot_of[cut.prefix] for cut in batch]
+                yield [cut.row for cut in batch], self._states([cut.rest for cut in batch], slots, bank)
 
     def _bank(self, prefixes: Sequence[list[int]]) -> _Bank:
         import torch
 
-        pieces: dict[int, list[tuple[Any, Any]]] = {}
-        for places in batches(list(map(len, prefixes)), self._batch_tokens):
-            ids, mask = _padded([prefixes[place] for place in places], self._base.device)
+        states: dict[int, list[tuple[Any, Any]]] = {}
+        for numbers in batches(list(map(len, prefixes)), self._batch_tokens):
+            ids, mask = _padded([prefixes[number] for number in numbers], self._base.device)
             cache = self._base(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
-            for row, place in enumerate(places):
-                end = len(prefixes[place])
-                pieces[place] = [(layer.keys[row, :, :end], layer.values[row, :, :end]) for layer in cache.layers]
+            for row, number in enumerate(numbers):
+                end = len(prefixes[number])
+                states[number] = [(layer.keys[row, :, :end], layer.values[row, :, :end]) for layer in cache.layers]
         lengths = list(map(len, prefixes))
-        starts = [sum(lengths[:place]) for place in range(len(lengths))]
-        n_layers = len(pieces[0]) if pieces else 0
+        starts = [sum(lengths[:number]) for number in range(len(lengths))]
+        n_layers = len(states[0]) if states else 0
         layers = [
-            tuple(torch.cat([pieces[place][layer][part] for place in range(len(prefixes))], dim=1) for part in (0, 1))
+            tuple(torch.cat([states[number][layer][part] for number in range(len(prefixes))], dim=1) for part in (0, 1))
             for layer in range(n_layers)
         ]
         return _Bank([(keys, values) for keys, values in layers], starts, lengths)
 
     def _states(self, rests: Sequence[list[int]], slots: Sequence[int | None], bank: _Bank) -> Any:
-        """The last hidden state of each row, its prefix taken from the bank."""
+        """Computes the last hidden state of each row, its prefix taken from the bank."""
         import torch
         from transformers import DynamicCache
 
@@ -100,20 +117,20 @@ class SharedPrefix:
         n, width = len(rests), max(shared)
         options: dict[str, Any] = {}
         if width:
-            # Tokens of the bank in the order of the batch; what stands beyond a prefix is masked.
-            at = torch.zeros((n, width), dtype=torch.long)
-            seen = torch.zeros((n, width), dtype=torch.long)
+            # Tokens of the bank in the order of the batch; tokens beyond a row's prefix are masked.
+            columns = torch.zeros((n, width), dtype=torch.long)
+            prefix_mask = torch.zeros((n, width), dtype=torch.long)
             for row, slot in enumerate(slots):
                 if slot is not None:
                     start = bank.starts[slot]
-                    at[row, : shared[row]] = torch.arange(start, start + shared[row])
-                    seen[row, : shared[row]] = 1
-            at, seen = at.flatten().to(device), seen.to(device)
+                    columns[row, : shared[row]] = torch.arange(start, start + shared[row])
+                    prefix_mask[row, : shared[row]] = 1
+            columns, prefix_mask = columns.flatten().to(device), prefix_mask.to(device)
             cache = DynamicCache()
             for number, (keys, values) in enumerate(bank.layers):
-                parts = [part[:, at].unflatten(1, (n, width)).transpose(0, 1) for part in (keys, values)]
+                parts = [part[:, columns].unflatten(1, (n, width)).transpose(0, 1) for part in (keys, values)]
                 cache.update(*parts, number)
-            mask = torch.cat([seen, mask], dim=1)
+            mask = torch.cat([prefix_mask, mask], dim=1)
             lengths = torch.tensor(shared, device=device)[:, None]
             options = {"past_key_values": cache, "position_ids": lengths + torch.arange(ids.shape[1], device=device)}
         states = self._base(input_ids=ids, attention_mask=mask, use_cache=False, **options).last_hidden_state
@@ -121,7 +138,7 @@ class SharedPrefix:
 
 
 def _padded(rows: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
-    """Ids and mask, padded on the right with an id that attention never sees."""
+    """Returns ids and mask, padded on the right with an id that attention never sees."""
     import torch
 
     width = max(map(len, rows))
@@ -131,27 +148,27 @@ def _padded(rows: Sequence[list[int]], device: Any) -> tuple[Any, Any]:
 
 
 def _split(rows: Sequence[list[int]], groups: Sequence[Hashable]) -> tuple[list[list[int]], list[_Cut]]:
-    """The prefixes that are worth sharing, and every row cut at its own; a rest has a token at least."""
+    """Finds the prefixes that are worth sharing, and cuts every row after its own; a rest has at least one token."""
     members: dict[Hashable, list[int]] = {}
-    for place, group in enumerate(groups):
-        members.setdefault(group, []).append(place)
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
     prefixes: list[list[int]] = []
     cuts = []
-    for places in members.values():
-        first, most = rows[places[0]], min(len(rows[place]) for place in places) - 1
-        # Of several texts, the least and the greatest have the least in common.
-        low, high = min(rows[place] for place in places), max(rows[place] for place in places)
-        shared = next((at for at in range(most) if low[at] != high[at]), most)
-        if shared * (len(places) - 1) < _WORTH:
-            cuts += [_Cut(place, None, 0, rows[place]) for place in places]
+    for indices in members.values():
+        first, most = rows[indices[0]], min(len(rows[row]) for row in indices) - 1
+        # The lexicographically first and last of several texts have the shortest common prefix.
+        low, high = min(rows[row] for row in indices), max(rows[row] for row in indices)
+        shared = next((position for position in range(most) if low[position] != high[position]), most)
+        if shared * (len(indices) - 1) < _LEAST_SAVED:
+            cuts += [_Cut(row, None, 0, rows[row]) for row in indices]
             continue
-        cuts += [_Cut(place, len(prefixes), shared, rows[place][shared:]) for place in places]
+        cuts += [_Cut(row, len(prefixes), shared, rows[row][shared:]) for row in indices]
         prefixes.append(first[:shared])
     return prefixes, cuts
 
 
 def _chunks(prefixes: Sequence[list[int]], cuts: Sequence[_Cut], most: int) -> Iterator[list[_Cut]]:
-    """Cuts whose prefixes hold at most `most` tokens together; rows of one prefix stay together."""
+    """Groups cuts whose prefixes have at most `most` tokens together; rows of one prefix stay together."""
     chunk: list[_Cut] = []
     held: set[int] = set()
     tokens = 0

@@ -1,4 +1,4 @@
-"""What all scorers have in common that run a model in a worker process."""
+"""Defines `WorkerModel`, the base of all scorers that run a model in a worker process."""
 
 from __future__ import annotations
 
@@ -23,32 +23,33 @@ __all__ = ["Ranker", "WorkerModel", "cut_detail"]
 class WorkerModel(GroupScorer):
     """A model that scores in a process of its own.
 
-    Each group of prompts is one item of the worker, so that no batch can hold anything of another group.
+    Each group of prompts is one item of the worker, so a batch never mixes texts of two groups.
     """
 
     group: ClassVar[int] = 32
     what: ClassVar[str] = "reward model"
-    """What messages call it."""
+    """Kind of the model, for messages."""
     model: Annotated[str, Field(min_length=1)]
     """A local Hugging Face folder or a Hub id."""
     revision: str | None = None
-    """Branch, tag or commit of a Hub model; the lock keeps the commit that it meant."""
+    """Branch, tag or commit of a Hub model; None takes the main branch. The lock keeps the commit."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "float32"
-    """What the model computes in; auto takes what its weights are stored in."""
+    """Number format in which the model computes; `auto` takes that of its weights."""
     too_long: Literal["truncate", "unscored"] = "truncate"
-    """What becomes of a text beyond its limit: its beginning counts and it is counted, or it is unscored."""
+    """`truncate`: scores the beginning of a text over the limit, and counts the text. `unscored`: gives it no score."""
     control_tokens: Literal["refuse", "allow"] = "refuse"
-    """What to do with a text that spells out a control token such as `<|im_end|>`: its author could end the turn."""
+    """Whether a text may spell out a control token such as `<|im_end|>`, with which its author could end the turn.
+    `refuse` leaves it unscored: `control_tokens`."""
     batch_tokens: Annotated[int, Operational, Field(ge=1)] = 8192
-    """Tokens of a batch, padding included; a longer row is a batch by itself. Another number moves the last digits of
-    what is scored from then on, and makes no score again."""
+    """Tokens of a batch, padding included; a longer row is a batch by itself. Changing it changes the last digits of
+    scores computed from then on, and recomputes no score."""
 
     def pins(self) -> dict[str, JSON]:
-        """The model's commit or hash, and the hashes of its tokenizer and chat template."""
+        """Returns the model's commit or hash, and the hashes of its tokenizer and chat template."""
         return {**super().pins(), **model_pins(self.model, self.revision)}
 
     def problems(self) -> list[UserError]:
-        """Missing packages."""
+        """Lists missing packages."""
         missing = MissingExtraError.all_of(f"a {self.what}", "transformers", "torch", "transformers")
         return [*super().problems(), *missing]
 
@@ -57,6 +58,7 @@ class WorkerModel(GroupScorer):
 
         Raises:
             ModelError: the model can't be found or loaded, or is of another kind.
+            ConservationError: the worker left a text out, or gave a result for one that it was not sent.
             MissingExtraError: a package is not installed.
         """
         for problem in self.problems():
@@ -67,51 +69,51 @@ class WorkerModel(GroupScorer):
         def items() -> Iterator[dict[str, JSON]]:
             for number, group in enumerate(groups):
                 texts = [
-                    {**text, "key": [at, place]}
-                    for at, answers in enumerate(group)
-                    for place, text in enumerate(self._texts(answers))
+                    {**text, "key": [i, j]}
+                    for i, answers in enumerate(group)
+                    for j, text in enumerate(self._texts(answers))
                 ]
                 if texts:
                     waiting[number] = group
                     yield {"key": number, "texts": texts}
                 else:
-                    finished.append(tuple(self._said(answers, {}, context) for answers in group))
+                    finished.append(tuple(self._scored(answers, {}, context) for answers in group))
 
         name = f"the {self.what} {model_name(self.model)!r}"
         results = stream(
             self._worker(), self._config(context), items(), in_flight=2, env=self._environment(), name=name
         )
         for result in results:
-            yield self._said_of_all(waiting.pop(result["key"]), result["results"], context)
+            yield self._scored_group(waiting.pop(result["key"]), result["results"], context)
             while finished:
                 yield finished.popleft()
         yield from finished
         if waiting:
             raise ConservationError(f"{name} left out {len(waiting)} groups of prompts")
 
-    def _said_of_all(self, group: Sequence[Answers], results: Sequence[JSON], context: Context) -> tuple[Scored, ...]:
-        found: dict[int, dict[int, JSON]] = {at: {} for at in range(len(group))}
+    def _scored_group(self, group: Sequence[Answers], results: Sequence[JSON], context: Context) -> tuple[Scored, ...]:
+        by_prompt: dict[int, dict[int, JSON]] = {i: {} for i in range(len(group))}
         for result in results:
-            at, place = result["key"]
-            found[at][place] = result
+            i, j = result["key"]
+            by_prompt[i][j] = result
             if "truncated_from" in result:
                 context.counted("truncated", 1)
-        lost = sum(len(self._texts(answers)) for answers in group) - sum(map(len, found.values()))
-        if lost or len(results) != sum(map(len, found.values())):
+        n_results = sum(map(len, by_prompt.values()))
+        if n_results != sum(len(self._texts(answers)) for answers in group) or n_results != len(results):
             raise ConservationError(f"the {self.what} gave {len(results)} results for other texts than it was sent")
-        return tuple(self._said(answers, found[at], context) for at, answers in enumerate(group))
+        return tuple(self._scored(answers, by_prompt[i], context) for i, answers in enumerate(group))
 
     @abstractmethod
     def _worker(self) -> str:
-        """The module that computes."""
+        """Returns the import path of the worker's module."""
 
     @abstractmethod
     def _texts(self, answers: Answers) -> Sequence[Mapping[str, JSON]]:
-        """What the worker is sent about one prompt: as many objects as it gives results, none where it isn't asked."""
+        """Returns what the worker is sent for one prompt: one object for each result, none to leave the worker out."""
 
     @abstractmethod
-    def _said(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
-        """The scores of a prompt's candidates, from the results for `_texts` by their places."""
+    def _scored(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
+        """Returns the scores of a prompt's candidates, from the results by the index of their text in `_texts`."""
 
     def _config(self, context: Context) -> dict[str, JSON]:
         return {
@@ -123,15 +125,15 @@ class WorkerModel(GroupScorer):
         }
 
     def _environment(self) -> dict[str, str]:
-        """Of the worker: offline, and with threads that wait passively. What the user has set comes first."""
-        wanted = {
+        """Returns the worker's environment: offline and with passive waiting, unless the user has set the variables."""
+        defaults = {
             "HF_HUB_OFFLINE": "1",
             "TOKENIZERS_PARALLELISM": "false",
             # Spinning threads bring a busy machine to a standstill.
             "OMP_WAIT_POLICY": "PASSIVE",
             "GOMP_SPINCOUNT": "0",
         }
-        return {name: os.environ.get(name, value) for name, value in wanted.items()}
+        return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 class Ranker(WorkerModel):
@@ -141,12 +143,12 @@ class Ranker(WorkerModel):
 
     @property
     def compares(self) -> Literal["", "probability", "log_odds"]:
-        """Log-odds."""
+        """`log_odds`."""
         return "log_odds"
 
 
 def cut_detail(result: dict[str, JSON]) -> str:
-    """What the detail of a score says of a text that was cut; empty for others."""
+    """Returns the detail of a score whose text was cut; empty for a whole text."""
     if result.get("truncated_from") is None:
         return ""
     return f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"

@@ -1,4 +1,4 @@
-"""`PairRM`: a ranker that reads two answers at once and says which one is better."""
+"""Defines `PairRM`, a ranker that reads two answers at once and compares them."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from prefdata.spec import JSON, Context
 __all__ = ["PairRM", "conversation_texts"]
 
 _INSTRUCTION = "Finish the following coversation in each i-th turn by filling in <Response i> with your response."
-"""As PairRM was trained with, the slip of the pen included."""
+"""The instruction with which PairRM was trained, with its misspelling."""
 
 
 class PairRM(Ranker):
     """The pair ranker of LLM-Blender: DeBERTa-v3 reads a prompt with two answers, for every ordered pair of answers.
 
-    With s_ij the logit for answer i as the first and j as the second one, a candidate's score is the mean over the
-    prompt's K answers, itself with 0 among them, of s_ij - s_ji, as `Blender.rank` gives it. Each s_ij is a comparison
-    of its own, with log-odds s_ij. K answers take K (K - 1) passes.
+    With s_ij the logit for answer i as the first and j as the second one, a candidate's score is the mean of
+    s_ij - s_ji over the prompt's K answers, including itself with 0, like the scores of `Blender.rank`. Each s_ij is a
+    comparison of its own, with log-odds s_ij. K answers take K (K - 1) passes.
 
-    Answers that can't be read (`control_tokens`, `too_long`) are unscored and leave the other answers' K. Reasons for
-    being unscored, and for comparisons to be undecided, are also `not_finite`, and `conversation_shape` for a prompt
-    whose turns don't go from user to assistant and back. Counted: `truncated` answers and `truncated_prompts`.
+    Answers that can't be read (`control_tokens`, `too_long`) are unscored and do not count in the other answers' K.
+    Other reasons for being unscored, and for comparisons to be undecided, are `not_finite`, and `conversation_shape`
+    for a prompt whose turns do not alternate between user and assistant. Counts `truncated` answers and
+    `truncated_prompts`.
 
     Source: LLM-Blender paper, arXiv 2306.02561; blender.py, collator.py and pairrm.py of
     github.com/yuchenlin/LLM-Blender; card of llm-blender/PairRM-hf.
@@ -39,18 +40,18 @@ class PairRM(Ranker):
     model: Annotated[str, Field(min_length=1)] = "llm-blender/PairRM-hf"
     """A local folder or a Hub id with the tensors of llm-blender/PairRM-hf and a tokenizer.json."""
     source_max_length: Annotated[int, Field(ge=4)] = 1224
-    """Most tokens of the prompt, its three special ones included; what it leaves unused goes to the answers."""
+    """Most tokens of the prompt, its three special ones included; tokens that it leaves unused go to the answers."""
     candidate_max_length: Annotated[int, Field(ge=4)] = 412
-    """Most tokens of each answer beside a prompt of full length."""
+    """Most tokens of each answer, its three special ones included, if the prompt has its full length."""
     prompt_form: str = "{prompt}"
-    """How a prompt of one turn is written. SPPO gave the text of the policy's chat template, for Mistral
-    `<s>[INST] {prompt} [/INST]`; Snorkel the prompt itself."""
+    """How a prompt of one turn is written; holds `{prompt}` once. SPPO used the text of the policy's chat template, for
+    Mistral `<s>[INST] {prompt} [/INST]`; Snorkel used the prompt itself."""
 
     @field_validator("prompt_form")
     @classmethod
     def _holds_the_prompt(cls, form: str) -> str:
         if form.count("{prompt}") != 1:
-            raise ValueError("write {prompt} once, where the prompt stands")
+            raise ValueError("write {prompt} exactly once, where the prompt goes")
         return form
 
     def _worker(self) -> str:
@@ -65,29 +66,29 @@ class PairRM(Ranker):
         texts = conversation_texts(answers.prompt.messages, responses, self.prompt_form)
         return [{"source": texts[0], "answers": texts[1]}] if texts and responses else []
 
-    def _said(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
+    def _scored(self, answers: Answers, results: Mapping[int, JSON], context: Context) -> Scored:
         if 0 in results:
             _count(results[0], context)
-            return _scored(answers, results[0])
+            return _from_logits(answers, results[0])
         roles = ", ".join(message["role"] for message in answers.prompt.messages)
-        return _scored(answers, {"failure": "conversation_shape", "detail": f"turns of {roles}"})
+        return _from_logits(answers, {"failure": "conversation_shape", "detail": f"turns of {roles}"})
 
-    def recompute(self, answers: Answers, said: Scored, context: Context) -> Scored:
-        """Scores and probabilities from the log-odds; see `Scorer.recompute`."""
-        # Of this model's output a comparison is not finite, never an answer, which then was read.
-        failures = [None if score.unscored == "not_finite" else score.unscored for score in said.scores]
-        return recompute_ranking(answers, failures, _orders(answers), said)
+    def recompute(self, answers: Answers, recorded: Scored, context: Context) -> Scored:
+        """Recomputes scores and probabilities from the log-odds; see `Scorer.recompute`."""
+        # `not_finite` is a state of a comparison: its answers could be read.
+        failures = [None if score.unscored == "not_finite" else score.unscored for score in recorded.scores]
+        return recompute_ranking(answers, failures, _orders(answers), recorded)
 
 
 def conversation_texts(
     messages: Sequence[Message], responses: Sequence[str], form: str = "{prompt}"
 ) -> tuple[str, list[str]] | None:
-    """The prompt and each answer as PairRM reads them; None where the turns don't alternate.
+    """Writes the prompt and each answer in the form that PairRM reads; returns None if the turns don't alternate.
 
-    A prompt of one turn stands as it is, or in `form`. A longer conversation has its user turns in the prompt, with a
-    numbered gap for each turn of the assistant, and every text that fills a gap in the answer
-    (`Blender.compare_conversations`). A system message stands before either, on a line of its own, which is ours:
-    LLM-Blender has none.
+    A prompt of one turn is written by `form`. Of a longer conversation, the prompt has the user turns, with a numbered
+    gap for each turn of the assistant, and the answer has every text that fills a gap, as in
+    `Blender.compare_conversations`. A system message comes before either, on a line of its own: LLM-Blender has no form
+    for it, so this one is ours.
     """
     turns = list(messages)
     system = turns.pop(0)["content"] + "\n" if turns and turns[0]["role"] == "system" else ""
@@ -109,8 +110,8 @@ def _count(result: dict[str, JSON], context: Context) -> None:
         context.counted("truncated", truncated)
 
 
-def _scored(answers: Answers, result: dict[str, JSON]) -> Scored:
-    """Scores and comparisons of one prompt from its table of logits, in which null is not finite or not compared."""
+def _from_logits(answers: Answers, result: dict[str, JSON]) -> Scored:
+    """Computes scores and comparisons of one prompt from its table of logits; null is not finite or not compared."""
     each: list[dict[str, JSON]] = result.get("answers") or [result] * len(answers.candidates)
     details = [one.get("detail") or cut_detail(one) for one in each]
     logits = {(i, j): logit for i, row in enumerate(result.get("logits", ())) for j, logit in enumerate(row)}
@@ -118,5 +119,5 @@ def _scored(answers: Answers, result: dict[str, JSON]) -> Scored:
 
 
 def _orders(answers: Answers) -> Iterator[tuple[int, int]]:
-    """Places of every two candidates, in both orders."""
+    """Lists the indices of every two candidates, in both orders."""
     return permutations(range(len(answers.candidates)), 2)

@@ -1,0 +1,186 @@
+"""Writes the reference pages in this folder: every part that a recipe can name, and every command.
+
+Run it after a change of fields, docstrings or options::
+
+    python docs/reference/generate.py
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import click
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from prefdata.cli import main as cli
+from prefdata.recipe import Recipe
+from prefdata.spec import Operational, Spec
+
+FOLDER = Path(__file__).parent
+ROOMS = {
+    "recipe": "Recipes and profiles",
+    "prompts": "Sources and filters of prompts",
+    "sampling": "Sources of candidates",
+    "models": "Language models",
+    "scoring": "Scorers",
+    "pairing": "Pair rules",
+    "dataset": "Layouts and audit",
+    "publish": "Publishing",
+    "training": "Training",
+}
+_MADE = "<!-- Made by docs/reference/generate.py from the docstrings in the code. -->"
+_BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+
+
+def pages() -> dict[str, str]:
+    """Returns file name → text of every reference page."""
+    rooms: dict[str, list[type[Spec]]] = {room: [] for room in ROOMS}
+    for part in sorted(reachable(Recipe), key=lambda part: (part is not Recipe, part.__name__)):
+        rooms[room_of(part)].append(part)
+    made = {f"{room}.md": room_page(room, parts) for room, parts in rooms.items()}
+    return {**made, "commands.md": command_page(), "index.md": index_page(rooms)}
+
+
+def reachable(root: type[Spec]) -> set[type[Spec]]:
+    """Collects the classes of all parts that a recipe can name, at any depth."""
+    parts: set[type[Spec]] = set()
+    waiting: list[type[Spec]] = [root]
+    while waiting:
+        part = waiting.pop()
+        if part not in parts:
+            parts.add(part)
+            waiting += [inner for info in part.model_fields.values() for inner in specs_in(info.annotation)]
+    return parts
+
+
+def specs_in(annotation: Any) -> Iterator[type[Spec]]:
+    """Yields the classes of parts in a type annotation."""
+    if inspect.isclass(annotation) and issubclass(annotation, Spec):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from specs_in(inner)
+
+
+def room_of(part: type[Spec]) -> str:
+    """Returns the room of `prefdata` that defines a part."""
+    return part.__module__.split(".")[1]
+
+
+def room_page(room: str, parts: Iterable[type[Spec]]) -> str:
+    """Writes the page of one room."""
+    sections = [section(part) for part in parts]
+    return "\n\n".join([f"# {ROOMS[room]}", _MADE, *sections]) + "\n"
+
+
+def section(part: type[Spec]) -> str:
+    """Writes one part: its docstring and a table of its fields."""
+    kind = kind_of(part)
+    title = f"## {part.__name__}" + (f"\n\n`kind`: `{kind}`" if kind else "")
+    names = [name for name in part.model_fields if name != "kind"]
+    blocks = [title, inspect.getdoc(part) or ""]
+    if names:
+        header = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
+        blocks.append("\n".join([header, *(row(name, part.model_fields[name]) for name in names)]))
+    return "\n\n".join(blocks)
+
+
+def kind_of(part: type[Spec]) -> str:
+    """Returns the value of `kind` that names a part in JSON; empty where it has none."""
+    info = part.model_fields.get("kind")
+    return "" if info is None or info.default is PydanticUndefined else str(info.default)
+
+
+def row(name: str, info: FieldInfo) -> str:
+    """Writes one field as a row of a table."""
+    meaning = " ".join((info.description or "").split())
+    limits = [f"{word} {value}" for key, word in _BOUNDS.items() for value in bounds(info, key)]
+    kept_out = "*Operational: changing it reruns nothing.*" if Operational in info.metadata else ""
+    cells = (f"`{name}`", type_text(info.annotation), default_text(info))
+    notes = " ".join(part for part in (meaning.replace("|", "\\|"), f"({', '.join(limits)})" if limits else "") if part)
+    return f"| {' | '.join(cells)} | {' '.join(part for part in (notes, kept_out) if part)} |"
+
+
+def bounds(info: FieldInfo, key: str) -> list[Any]:
+    """Returns the values of one kind of bound of a field."""
+    return [getattr(mark, key) for mark in info.metadata if getattr(mark, key, None) is not None]
+
+
+def default_text(info: FieldInfo) -> str:
+    """Writes the default of a field."""
+    if info.is_required():
+        return "required"
+    default = info.get_default(call_default_factory=True)
+    if isinstance(default, Spec):
+        names = sorted(default.model_fields_set - {"kind"})
+        values = ", ".join(f"{name}={getattr(default, name)!r}" for name in names)
+        return f"`{type(default).__name__}({values})`".replace("|", "\\|")
+    if isinstance(default, tuple) and any(isinstance(item, Spec) for item in default):
+        return "`(" + ", ".join(f"{type(item).__name__}(...)" for item in default) + ")`"
+    shown = dict(default) if isinstance(default, Mapping) else default
+    return f"`{shown!r}`".replace("|", "\\|")
+
+
+def type_text(annotation: Any) -> str:
+    """Writes a type annotation; parts are links to their sections."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return type_text(inner[0])
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(type_text, inner)))
+    if origin is Literal:
+        return ", ".join(f"`{value!r}`" for value in inner)
+    if origin is tuple:
+        items = [type_text(item) for item in inner if item is not Ellipsis]
+        return f"list of {items[0]}" if Ellipsis in inner else f"({', '.join(items)})"
+    if origin is not None:
+        words = " → ".join(type_text(item) for item in inner)
+        return f"mapping of {words}" if issubclass(origin, Mapping) else f"{origin.__name__} of {words}"
+    if inspect.isclass(annotation) and issubclass(annotation, Spec):
+        return f"[{annotation.__name__}]({room_of(annotation)}.md#{annotation.__name__.lower()})"
+    if annotation is None or annotation is type(None):
+        return "`None`"
+    return (
+        "any"
+        if annotation is Any or isinstance(annotation, TypeVar)
+        else f"`{getattr(annotation, '__name__', annotation)}`"
+    )
+
+
+def command_page() -> str:
+    """Writes the help of every command."""
+    [group] = [value for value in vars(cli).values() if isinstance(value, click.Group)]
+    width: dict[str, Any] = {"max_content_width": 100, "terminal_width": 100}
+    context = click.Context(group, info_name="prefdata", **group.context_settings, **width)
+    sections = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context, **width)
+        sections.append(f"## {name}\n\n```text\n{command.get_help(inner)}\n```")
+    return "\n\n".join(["# Commands", _MADE, *sections]) + "\n"
+
+
+def index_page(rooms: Mapping[str, Iterable[type[Spec]]]) -> str:
+    """Writes the list of pages with the parts on each."""
+    lines = [
+        f"- [{ROOMS[room]}]({room}.md): " + ", ".join(f"`{part.__name__}`" for part in parts)
+        for room, parts in rooms.items()
+    ]
+    return "\n\n".join(["# Reference", _MADE, "\n".join(["- [Commands](commands.md)", *lines])]) + "\n"
+
+
+def main() -> None:
+    """Writes all pages."""
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    sys.stdout.write(f"{len(pages())} pages in {FOLDER}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""A stage of candidates: one sampler is asked for all its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+from prefdata.flow.balance import balanced, count_reasons, count_rows
+from prefdata.flow.jobs import TaskJob
+from prefdata.flow.results import check_sample_result, load_sample_result
+from prefdata.flow.rows import write_rows
+from prefdata.sampling import Sampler, SampleResult, SampleTask
+from prefdata.spec import JSON, Context
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, CANDIDATES
+
+__all__ = ["SampleJob"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleJob(TaskJob[SampleTask, SampleResult]):
+    """Asks a sampler for its candidates of every prompt. The methods are described in `TaskJob`."""
+
+    unit: ClassVar[str] = "answers"
+    sampler: Sampler
+
+    @property
+    def total(self) -> int:
+        """Tasks of all prompts."""
+        return self.tables.n_prompts * self.sampler.tasks_per_prompt
+
+    def tasks(self, shard: int) -> Sequence[SampleTask]:
+        """Lists the samples to draw, prompt by prompt."""
+        indices = range(self.sampler.tasks_per_prompt)
+        return [SampleTask(prompt, index) for prompt in self.tables.prompt_records(shard) for index in indices]
+
+    def task_key(self, task: SampleTask) -> str:
+        """Gives the prompt's id and the sample's number."""
+        return task.key
+
+    def run(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
+        """Lets the sampler draw."""
+        return self.sampler.sample(tasks, context)
+
+    def result_key(self, result: SampleResult) -> str:
+        """Gives the key of the task."""
+        return result.key
+
+    def dump(self, result: SampleResult) -> JSON:
+        """Gives key, candidates and drops."""
+        return asdict(result)
+
+    def load(self, record: JSON) -> SampleResult:
+        """Reads key, candidates and drops."""
+        return load_sample_result(record)
+
+    def check(self, task: SampleTask, result: SampleResult) -> None:
+        """Checks that there is an answer to the prompt, or a drop."""
+        check_sample_result(task, result)
+
+    def write(self, shard: int, results: Sequence[SampleResult]) -> None:
+        """Writes the drops, then the candidates."""
+        candidates = [asdict(candidate) for result in results for candidate in result.candidates]
+        drops = [asdict(drop) for result in results for drop in result.drops]
+        write_rows(self.folder.side_table("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
+        write_rows(self.folder.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+    def report(self) -> JSON:
+        """Counts candidates and drops."""
+        kept = count_rows(map(self.folder.shard, self.shards))
+        drops = count_reasons(self.folder.side_table("candidate_drops", shard) for shard in self.shards)
+        return balanced(self.name, kept + drops.total(), kept, drops)

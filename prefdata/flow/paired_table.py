@@ -1,0 +1,319 @@
+"""Pairs the candidates of a table of any size, in any order, in bounded memory.
+
+A piece holds all rows of its prompts. Its rows become facts, the rule decides on these, and the texts of the winners
+are taken from the piece in hand. Where the rows of a prompt are apart, the table is read twice: the facts of all rows
+first, then the texts of the winners. Decided rows wait on disk, in buckets of neighbouring ids, until they are written
+in order.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefdata.dataset import TRLPairs
+from prefdata.dataset.measures import Auditor
+from prefdata.lazy import np, pa, pl
+from prefdata.pairing import PairRule
+from prefdata.pairing.facts import FACTS, facts_of
+from prefdata.spec import JSON
+from prefdata.tables.answers import ANSWER_ORDER
+from prefdata.tables.digest import CandidateDigest
+from prefdata.tables.pieces import (
+    PIECE_BYTES,
+    ScatteredError,
+    ahead,
+    buckets_for,
+    clustered,
+    gathered,
+    key_buckets,
+)
+from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
+from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys
+from prefdata.tables.spill import Spill, edges_of, range_buckets
+from prefdata.tables.table_prompts import described_prompts
+
+__all__ = ["PairedTable", "paired_table"]
+
+_ROWS = 4_000
+"""Rows of the tables that are handed out; a multiple of a row group's."""
+_PAIR_BYTES = 2 << 30
+"""Decoded bytes of a table whose pairs make one bucket."""
+_FACT_BYTES = 120
+"""About what the facts of a row take in memory."""
+_FACTS_BYTES = 64 << 20
+"""Bytes of facts that make one bucket."""
+_ANSWER = tuple(name for name in ANSWERS.names if name not in ("prompt", "n_tokens"))
+_KEYED = ("key", "content", "at", "is_answer", "misaligned")
+
+
+@dataclass(frozen=True)
+class PairedTable:
+    """What became of a table: see `prefdata.tables.scored_table` and `prefdata.pairing.Paired`."""
+
+    rows: Iterator[pa.Table]
+    """The dataset's rows in order; can be read once, while the folder of the spilled rows is there."""
+    pairs: int
+    paired_prompts: int
+    prompts: int
+    candidates: int
+    """Rows of candidates, those of dropped prompts included."""
+    usable: int
+    """Candidates of prompts that can be paired."""
+    drops: pa.Table
+    ineligible: pa.Table
+    digest: str
+    audit: JSON
+    answers: Iterable[pa.Table] | None = None
+
+
+def paired_table(table: ScoredTableFile, rule: PairRule, folder: Path, *, with_candidates: bool = False) -> PairedTable:
+    """Pairs the candidates of a table.
+
+    Args:
+        table: the table.
+        rule: how chosen and rejected are picked.
+        folder: an empty one for rows that wait on disk; the caller deletes it.
+        with_candidates: also keep every answer with its score.
+
+    Raises:
+        InputError: the table can't be read.
+    """
+    count = buckets_for(table.n_bytes, _PAIR_BYTES // (4 if with_candidates else 1))
+    edges = edges_of(table.sampled_ids(), count) if count > 1 else []
+    work = _Work(rule, folder / "clustered", edges, with_candidates)
+    try:
+        for piece in clustered(table):
+            work.decide_piece(piece)
+        return work.result(work.rows())
+    except ScatteredError:
+        shutil.rmtree(folder / "clustered")
+    work = _Work(rule, folder / "decided", edges, with_candidates)
+    if with_candidates or rule.needs_texts():
+        for piece in gathered(table, folder / "gathered"):
+            work.decide_piece(piece)
+        return work.result(work.rows())
+    return work.result(_TwoReadings(table, work, folder / "facts").rows())
+
+
+class _Work:
+    """Everything that adds up over the pieces of one table."""
+
+    def __init__(self, rule: PairRule, folder: Path, edges: list[str], with_candidates: bool) -> None:
+        self.rule, self.edges = rule, edges
+        self.schema = pairs_schema(rule.extra_columns())
+        self.pairs = Spill(folder / "pairs", len(edges) + 1)
+        self._answers = Spill(folder / "answers", len(edges) + 1) if with_candidates else None
+        self._asked = Spill(folder / "asked", len(edges) + 1) if with_candidates else None
+        self._drops: list[pl.DataFrame] = []
+        self._ineligible: list[pl.DataFrame] = []
+        self._counts: Counter[str] = Counter()
+        self._digest, self._auditor = CandidateDigest(), Auditor()
+
+    def decide_piece(self, piece: pl.DataFrame) -> None:
+        """Decides the prompts of a piece, whose texts are in hand."""
+        prompts = prompts_of(piece)
+        answers = piece.filter("is_answer")
+        usable = prompts.filter(pl.col("reason").is_null())
+        candidates = answers.drop("prompt_id").join(
+            usable.select("key", "prompt_id"), on="key", how="inner", maintain_order="left"
+        )
+        facts = facts_of(self.rule, candidates).select(*FACTS, "response")
+        pairs = self.decide(facts, prompts, answers.height)
+        pairs = pairs.join(usable.select("prompt_id", "messages"), on="prompt_id", how="left", maintain_order="left")
+        self.pairs.add(pairs, range_buckets(pairs["prompt_id"], self.edges))
+        if self._answers is not None and self._asked is not None:
+            kept = facts.select(*_ANSWER, "digest")
+            self._answers.add(kept, range_buckets(kept["prompt_id"], self.edges))
+            asked = usable.select("prompt_id", "messages")
+            self._asked.add(asked, range_buckets(asked["prompt_id"], self.edges))
+
+    def decide(self, facts: pl.DataFrame, prompts: pl.DataFrame, n_answers: int) -> pl.DataFrame:
+        """Decides on facts, counts, and returns the pairs.
+
+        Args:
+            facts: of the candidates of all prompts that can be paired.
+            prompts: see `prefdata.tables.scored_table.prompts_of`.
+            n_answers: answers to all prompts.
+        """
+        usable = prompts.filter(pl.col("reason").is_null())["prompt_id"]
+        paired = self.rule.pair(facts, usable)
+        self._digest.add(facts)
+        self._auditor.add(facts, paired.pairs)
+        refused = prompts.filter(pl.col("reason").is_not_null())
+        self._drops += [refused.select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail"), paired.drops]
+        self._ineligible.append(paired.ineligible)
+        self._counts.update(
+            prompts=prompts.height,
+            candidates=n_answers,
+            usable=facts.height,
+            pairs=paired.pairs.height,
+            paired_prompts=paired.pairs["prompt_id"].n_unique(),
+        )
+        return paired.pairs
+
+    def rows(self) -> Iterator[pl.DataFrame]:
+        """Yields the pairs with their texts and `messages`, a bucket at a time, in the order of their ids."""
+        for number in range(self.pairs.count):
+            bucket = self.pairs.read(number)
+            if bucket is not None:
+                yield bucket.sort(PAIR_KEY)
+
+    def result(self, rows: Iterator[pl.DataFrame]) -> PairedTable:
+        """Adds everything up; `rows` are read when the table's rows are."""
+        counts = self._counts
+        return PairedTable(
+            ahead(self._dataset_rows(rows)),
+            counts["pairs"],
+            counts["paired_prompts"],
+            counts["prompts"],
+            counts["candidates"],
+            counts["usable"],
+            _sorted(self._drops, DROPS),
+            _sorted(self._ineligible, CANDIDATE_DROPS),
+            self._digest.hexdigest(),
+            self._auditor.result(),
+            None if self._answers is None else ahead(self._answer_rows()),
+        )
+
+    def _dataset_rows(self, buckets: Iterator[pl.DataFrame]) -> Iterator[pa.Table]:
+        count = 0
+        for bucket in buckets:
+            count += bucket.height
+            for part in bucket.iter_slices(_ROWS):
+                table = part.to_arrow()
+                pairs = checked(table.select(self.schema.names), self.schema, PAIR_KEY, "pairs")
+                yield TRLPairs().rows(pairs, pa.table({"prompt_id": pairs["prompt_id"], "messages": table["messages"]}))
+        if not count:
+            yield TRLPairs().rows(self.schema.empty_table(), PROMPTS.empty_table())
+
+    def _answer_rows(self) -> Iterator[pa.Table]:
+        assert self._answers is not None
+        assert self._asked is not None
+        yield ANSWERS.empty_table()
+        for number in range(self._answers.count):
+            bucket, asked = self._answers.read(number), self._asked.read(number)
+            if bucket is None or asked is None:
+                continue
+            rows = bucket.sort(ANSWER_ORDER).join(
+                asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
+            )
+            rows = rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)
+            for part in rows.iter_slices(_ROWS):
+                yield part.to_arrow().cast(ANSWERS)
+
+
+class _TwoReadings:
+    """Pairs of a table in any order: facts of all rows from the first reading, texts of winners from the second."""
+
+    def __init__(self, table: ScoredTableFile, work: _Work, folder: Path) -> None:
+        self._table, self._work = table, work
+        self._folder = folder
+        n_rows = self._read_facts()
+        # The bucket of each row whose answer, or whose prompt, is wanted; 0 for the others.
+        self._wanted = np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint8)
+        for number in range(self._facts.count):
+            self._decide(number)
+
+    def rows(self) -> Iterator[pl.DataFrame]:
+        """Yields what `_Work.rows` does."""
+        count = self._work.pairs.count
+        spills = [Spill(self._folder / name, count) for name in ("answers", "prompts")]
+        names = [("at", "response"), ("at", "messages")]
+        for frame in ahead(self._table.frames(PIECE_BYTES, ("prompt",))):
+            at = slice(int(frame["at"][0]), int(frame["at"][-1]) + 1)
+            for wanted, spill, columns in zip(self._wanted, spills, names, strict=True):
+                mask = wanted[at] > 0
+                rows = frame.filter(pl.Series(mask))
+                if columns[1] == "messages":
+                    rows = rows.with_columns(described_prompts(rows["prompt"], with_ids=False)["messages"])
+                if rows.height:
+                    spill.add(rows.select(columns), pl.Series(wanted[at][mask].astype(np.uint32) - 1))
+        for number in range(count):
+            pairs, (answers, prompts) = self._work.pairs.read(number), (spill.read(number) for spill in spills)
+            if pairs is None or answers is None or prompts is None:
+                continue
+            pairs = pairs.sort(PAIR_KEY)
+            for side in ("chosen", "rejected"):
+                texts = answers.rename({"at": f"at_{side}", "response": f"response_{side}"})
+                pairs = pairs.join(texts, on=f"at_{side}", how="left", maintain_order="left")
+            yield pairs.join(prompts, on="at", how="left", maintain_order="left")
+
+    def _read_facts(self) -> int:
+        table, rule = self._table, self._work.rule
+        n_rows, seen = 0, _FirstRows()
+        spills: tuple[Spill, Spill] | None = None
+        for frame in ahead(table.frames(PIECE_BYTES)):
+            rows = with_keys(frame, has_ids=table.has_ids)
+            n_rows += rows.height
+            if spills is None:
+                n_bytes = table.n_bytes * frame.height / max(1, frame.estimated_size()) * _FACT_BYTES
+                count = buckets_for(n_bytes, _FACTS_BYTES)
+                spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
+            facts = facts_of(rule, rows.with_columns(pl.col("prompt_id").fill_null("")))
+            facts = facts.select(*(name for name in FACTS if name != "prompt_id"), *_KEYED)
+            spills[0].add(facts, key_buckets(facts["key"], spills[0].count))
+            new = rows.filter(pl.Series(seen.of(rows["key"].to_numpy(), rows["content"].is_null().to_numpy())))
+            described = described_prompts(new["prompt"], with_ids=bool(new["prompt_id"].null_count()))
+            described = described.drop("messages").rename({"prompt_id": "made"})
+            described = pl.concat([new.select("key", "at", "content", given="prompt_id"), described], how="horizontal")
+            described = described.with_columns(prompt_id=pl.coalesce("given", "made")).drop("given", "made")
+            spills[1].add(described, key_buckets(described["key"], spills[1].count))
+        assert spills is not None
+        self._facts, self._described = spills
+        return n_rows
+
+    def _decide(self, number: int) -> None:
+        rows, described = self._facts.read(number), self._described.read(number)
+        if rows is None or described is None:
+            return
+        described = described.sort(pl.col("content").is_null(), "at").unique("key", keep="first", maintain_order=True)
+        described = described.with_columns(messages=pl.lit(None, pl.String))
+        ids = described.select("key", "prompt_id")
+        rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
+        prompts = prompts_of(rows, described)
+        answers = rows.filter("is_answer")
+        usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id")
+        facts = answers.drop("prompt_id").join(usable, on="key", how="inner", maintain_order="left")
+        pairs = self._work.decide(facts.select(*FACTS, "at"), prompts, answers.height)
+        pairs = pairs.join(prompts.select("prompt_id", "at"), on="prompt_id", how="left", maintain_order="left")
+        buckets = range_buckets(pairs["prompt_id"], self._work.edges)
+        self._work.pairs.add(pairs, buckets)
+        marks = buckets.to_numpy().astype(np.uint8) + 1
+        for name in ("at_chosen", "at_rejected"):
+            self._wanted[0][pairs[name].to_numpy()] = marks
+        self._wanted[1][pairs["at"].to_numpy()] = marks
+
+
+class _FirstRows:
+    """Which rows are the first of their prompt, over the frames of a table."""
+
+    def __init__(self) -> None:
+        self._sorted = np.zeros(0, np.uint64)
+        self._recent: list[np.ndarray] = []
+
+    def of(self, keys: np.ndarray, without: np.ndarray) -> np.ndarray:
+        """Returns True for the first row of each key; rows without a prompt count apart from those with one."""
+        keys = keys ^ without.astype(np.uint64)
+        names, first = np.unique(keys, return_index=True)
+        for known in (self._sorted, *self._recent):
+            if len(known):
+                place = np.minimum(np.searchsorted(known, names), len(known) - 1)
+                new = known[place] != names
+                names, first = names[new], first[new]
+        self._recent.append(names)
+        if sum(map(len, self._recent)) > len(self._sorted) // 4:
+            self._sorted = np.sort(np.concatenate([self._sorted, *self._recent]))
+            self._recent = []
+        is_first = np.zeros(len(keys), bool)
+        is_first[first] = True
+        return is_first
+
+
+def _sorted(frames: list[pl.DataFrame], schema: pa.Schema) -> pa.Table:
+    if not frames:
+        return schema.empty_table()
+    return pl.concat(frames).sort(pl.all(), nulls_last=False).to_arrow().cast(schema)

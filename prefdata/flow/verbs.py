@@ -1,0 +1,101 @@
+"""`build` and `check`, as the command line has them: a recipe by object, file or name, with profile and limit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prefdata.errors import UserError
+from prefdata.flow import build as building
+from prefdata.flow.build import Build
+from prefdata.flow.from_hub import fetch_recipe
+from prefdata.flow.plan import Plan, plan
+from prefdata.flow.progress import say
+from prefdata.flow.store import SHARD_SIZE
+from prefdata.publish import pushing
+from prefdata.recipe import Recipe, as_recipe, folder_of
+from prefdata.spec.code import allowing_code
+
+__all__ = ["build", "check"]
+
+
+def build(
+    recipe: Recipe | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    origin: str | Path | None = None,
+    profile: str | None = None,
+    limit: int | None = None,
+    relock: bool = False,
+    allow_code: bool = False,
+    push: bool = False,
+    shard_size: int = SHARD_SIZE,
+) -> Build:
+    """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
+
+    Args:
+        recipe: a recipe, a `.py` or `.json` file, or the name of a shipped recipe.
+        out: the build folder; left out, `builds/<name of the recipe>`.
+        origin: in place of a recipe: a published dataset (`owner/name`, or its folder), built with its lock.
+        profile: a profile of the recipe.
+        limit: at most this many different prompts, the first ones.
+        relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
+        allow_code: run Python parts that a JSON recipe names; their modules are looked for in its folder first.
+        push: publish the dataset where the recipe's `publish` says.
+        shard_size: prompts a shard. Changing it makes the stages anew; it never changes the dataset.
+
+    Raises:
+        UserError: something that the user can fix; what was finished so far is kept.
+        ConservationError: rows went missing between two stages, which is a bug.
+    """
+    if (recipe is None) == (origin is None):
+        raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")
+    with allowing_code(allow_code, folder_of(recipe)):
+        taken = fetch_recipe(origin, out) if origin is not None else as_recipe(recipe or "")
+        taken = taken.with_profile(profile).with_limit(limit)
+        publish = taken.publish
+        if push and publish.repo is None:
+            raise UserError(
+                f"recipe {taken.name!r} doesn't say where to publish",
+                valid='publish=Publish(repo="owner/name")',
+                hint="or build it, then: prefdata push FOLDER OWNER/NAME",
+            )
+        built = building.build(taken, out, relock=relock, shard_size=shard_size)
+    if not push:
+        return built
+    repo = publish.repo or ""
+    return replace(built, pushed=pushing.push(built.dataset, repo, public=publish.public, tag=publish.tag, log=say))
+
+
+def check(
+    recipe: Recipe | str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    origin: str | Path | None = None,
+    profile: str | None = None,
+    limit: int | None = None,
+    answer_tokens: int | None = None,
+    allow_code: bool = False,
+    shard_size: int = SHARD_SIZE,
+) -> Plan:
+    """Finds out what `build` would do, without spending anything: reads the prompts and starts no model.
+
+    Args:
+        recipe: see `build`.
+        out: see `build`.
+        origin: see `build`.
+        profile: see `build`.
+        limit: see `build`.
+        answer_tokens: how long answers are expected to be; None goes by those that the build has.
+        allow_code: see `build`.
+        shard_size: see `build`.
+
+    Raises:
+        UserError: an input can't be found.
+    """
+    if (recipe is None) == (origin is None):
+        raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")
+    with allowing_code(allow_code, folder_of(recipe)):
+        taken = fetch_recipe(origin, out) if origin is not None else as_recipe(recipe or "")
+        taken = taken.with_profile(profile).with_limit(limit)
+        return plan(taken, out, shard_size=shard_size, answer_tokens=answer_tokens)

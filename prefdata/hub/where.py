@@ -1,0 +1,90 @@
+"""One reading of "a folder, a build, a file, or a dataset of the Hub": what is here comes first."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from prefdata.errors import InputError
+from prefdata.hub.reading import download_dataset
+
+__all__ = ["Found", "find_dataset", "repo_and_revision"]
+
+_HUB = "hf:"
+_NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
+_ENDINGS = {".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz", ".zst", ".py", ".md", ".txt"}
+_VALID = "a file, a dataset folder, a build folder, or a dataset of the Hub: owner/name or owner/name@revision"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where something is on this machine."""
+
+    path: Path
+    commit: str | None
+    """The commit of a dataset that was downloaded; None for what was here already."""
+
+
+def repo_and_revision(name: str) -> tuple[str, str | None] | None:
+    """Reads `owner/name` or `owner/name@revision`, with or without `hf:` before it; None where it is neither."""
+    named = _NAME.fullmatch(name.removeprefix(_HUB))
+    return (named["repo"], named["revision"]) if named else None
+
+
+def find_dataset(where: str | PathLike[str], *, only: Sequence[str] | None = None) -> Found:
+    """Finds a file or folder of this machine, or downloads a dataset of the Hub.
+
+    A `Path` (or a build), a text with the ending of a file, and a text whose first part exists here are paths.
+    `hf:owner/name` is a dataset of the Hub. Any other `owner/name` is what is here under this path, or else a dataset
+    of the Hub.
+
+    Args:
+        where: the path, or the name of the dataset.
+        only: names of the files to download, where not all are needed.
+
+    Raises:
+        InputError: there is no such path, and no such dataset either.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    text = os.fspath(where)
+    named = repo_and_revision(text)
+    if isinstance(where, str) and text.startswith(_HUB):
+        if named is None:
+            raise InputError(
+                f"{text!r} is not a name of a dataset of the Hub", valid="hf:owner/name or hf:owner/name@revision"
+            )
+        return _downloaded(*named, only)
+    path = Path(text).expanduser()
+    if path.exists():
+        return Found(path, None)
+    if not isinstance(where, str) or _is_path(text):
+        raise InputError(
+            f"there is no file or folder {text!r}",
+            valid=_VALID,
+            hint="check the path; a relative one starts at the current folder"
+            + (f". For a dataset of the Hub: hf:{text}" if named and isinstance(where, str) else ""),
+        )
+    if named is None:
+        raise InputError(f"{text!r} is neither a file or folder here nor a name of a dataset of the Hub", valid=_VALID)
+    try:
+        return _downloaded(*named, only)
+    except InputError as error:
+        raise InputError(
+            f"{text!r} is neither a file or folder here nor a dataset of the Hub: {error.problem}",
+            valid=error.valid or _VALID,
+            hint=error.hint,
+        ) from error
+
+
+def _downloaded(repo: str, revision: str | None, only: Sequence[str] | None) -> Found:
+    return Found(*download_dataset(repo, revision, only=only))
+
+
+def _is_path(text: str) -> bool:
+    first = Path(text).parts[0] if Path(text).parts else ""
+    begins = text.startswith((".", "~", "/")) or Path(text).is_absolute()
+    return begins or Path(text).suffix.lower() in _ENDINGS or ("/" in text and Path(first).exists())

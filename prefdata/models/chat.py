@@ -1,0 +1,104 @@
+"""Reads conversations as token ids, by the model's own chat template; for sampling, scoring and training.
+
+Token ids and never a text are what an engine gets: a rendered template already begins with the BOS token where the
+model wants one, and a tokenizer that reads it again would put a second one before it.
+
+Runs in workers, next to a tokenizer of transformers. Loading this module loads no heavy package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from prefdata.errors import ModelError
+from prefdata.spec import JSON
+
+__all__ = ["ChatTemplate", "ItemError", "control_tokens"]
+
+_DETAIL_CHARACTERS = 500
+
+
+class ItemError(Exception):
+    """Reports one request or text that a worker can't process; the others go on.
+
+    Args:
+        reason: slug of a failure or of a score's absence: `control_tokens`, `template_failed`, `prompt_too_long`, ...
+        detail: what was wrong, for people; cut to 500 characters.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail[:_DETAIL_CHARACTERS]
+
+    def result(self, key: JSON) -> dict[str, JSON]:
+        """Returns the worker's result for the item `key`."""
+        return {"key": key, "failure": self.reason, "detail": self.detail}
+
+
+def control_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """Lists the texts that a tokenizer of transformers reads as control tokens, sorted."""
+    texts = {str(token) for token in tokenizer.all_special_tokens}
+    texts |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    return tuple(sorted(texts - {""}))
+
+
+class ChatTemplate:
+    """The chat template of one tokenizer.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        refuse_control_tokens: whether a message that spells out a control token is refused.
+        hint: what the user can do about a tokenizer without a template.
+
+    Raises:
+        ModelError: the tokenizer has no chat template.
+    """
+
+    def __init__(self, tokenizer: Any, *, refuse_control_tokens: bool, hint: str) -> None:
+        if not tokenizer.chat_template:
+            raise ModelError(f"the tokenizer in {tokenizer.name_or_path!r} has no chat template", hint=hint)
+        self._tokenizer = tokenizer
+        self._refused = control_tokens(tokenizer) if refuse_control_tokens else ()
+
+    def check(self, messages: Sequence[Mapping[str, JSON]]) -> None:
+        """Checks that no message spells out a refused control token, which could end its turn and begin another.
+
+        Raises:
+            ItemError: `control_tokens`.
+        """
+        for message in messages:
+            for token in self._refused:
+                if token in message["content"]:
+                    raise ItemError("control_tokens", f"a {message['role']} message contains {token!r}")
+
+    def ids(self, messages: Sequence[Mapping[str, JSON]], *, answer_follows: bool) -> list[int]:
+        """Returns the token ids of a conversation.
+
+        Args:
+            messages: objects with `role` and `content`.
+            answer_follows: ends with the beginning of the assistant's turn, which the model continues.
+
+        Raises:
+            ItemError: `control_tokens` or `template_failed`.
+        """
+        self.check(messages)
+        return [int(token) for token in self._render(messages, answer_follows=answer_follows, tokenize=True)]
+
+    def text(self, messages: Sequence[Mapping[str, JSON]]) -> str:
+        """Returns the text that the template writes for a complete conversation, unchecked for control tokens.
+
+        Raises:
+            ItemError: `template_failed`.
+        """
+        return str(self._render(messages, answer_follows=False, tokenize=False))
+
+    def _render(self, messages: Sequence[Mapping[str, JSON]], *, answer_follows: bool, tokenize: bool) -> Any:
+        # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
+        try:
+            return self._tokenizer.apply_chat_template(
+                list(messages), add_generation_prompt=answer_follows, tokenize=tokenize, return_dict=False
+            )
+        except Exception as error:
+            raise ItemError("template_failed", f"{type(error).__name__}: {error}") from error

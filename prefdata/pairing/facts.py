@@ -1,0 +1,101 @@
+"""Facts: one narrow row a candidate, which is all that a pair rule decides on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prefdata.errors import InputError, closest
+from prefdata.lazy import pl
+from prefdata.tables.digest import digest_series
+
+if TYPE_CHECKING:
+    from prefdata.pairing._rule import Rule
+
+__all__ = ["FACTS", "facts_of", "unsigned_zero"]
+
+FACTS = (
+    *("prompt_id", "source", "index", "digest", "score", "unscored", "model", "finish_reason"),
+    *("length", "characters", "n_bytes", "unfit"),
+)
+"""The columns of facts. `digest` hashes the text (64 bits), `length` is in the rule's unit, `characters` in code
+points, `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text)
+and `at` (a number that says where the row is)."""
+_GIVEN = ("prompt_id", "source", "index", "response", "score")
+_OPTIONAL = ("unscored", "model", "finish_reason")
+_BLANK = r"\A[\s\x1c-\x1f]*\z"
+"""White space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
+
+
+def facts_of(rule: Rule, candidates: pl.DataFrame, *, digests: pl.Series | None = None) -> pl.DataFrame:
+    """Measures the texts of candidates, once.
+
+    Args:
+        rule: says in which unit answers are measured, and which flawed ones it admits.
+        candidates: see `PairRule.pair`; further columns are kept.
+        digests: the digests of the texts, where they are known already: see `prefdata.tables.digest.text_digests`.
+
+    Returns:
+        The candidates with the columns `FACTS`, in the order given.
+
+    Raises:
+        InputError: a column is missing, a `prompt_id` is null, or a score is not a number, or is NaN or infinite.
+    """
+    _check(candidates)
+    absent = [pl.lit(None, pl.String).alias(name) for name in _OPTIONAL if name not in candidates.columns]
+    frame = candidates.with_columns(*absent, score=unsigned_zero(pl.col("score").cast(pl.Float64)))
+    frame = rule.rescored(frame)
+    text = pl.col("response")
+    frame = frame.with_columns(
+        characters=text.str.len_chars().cast(pl.Int64),
+        n_bytes=text.str.len_bytes().cast(pl.Int64),
+        digest=digest_series(frame["response"]) if digests is None else digests,
+        unfit=_unfit(rule),
+    )
+    words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
+    return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
+
+
+_COUNTED = {"characters": "characters", "bytes": "n_bytes"}
+
+
+def unsigned_zero(score: pl.Expr) -> pl.Expr:
+    """Gives 0.0 for -0.0: the two are equal, so which of two tied rows wins would show in the bytes."""
+    return pl.when(score == 0).then(0.0).otherwise(score)
+
+
+def _unfit(rule: Rule) -> pl.Expr:
+    text = pl.col("response")
+    blank = text.str.contains(_BLANK) if "blank" not in rule.admit else pl.lit(value=False)
+    cut_off = pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else pl.lit(value=False)
+    return (
+        pl.when(text.is_null())
+        .then(pl.lit("missing_response"))
+        .when(blank)
+        .then(pl.lit("blank"))
+        .when(cut_off)
+        .then(pl.lit("cut_off"))
+    )
+
+
+def _check(candidates: pl.DataFrame) -> None:
+    """Refuses a frame whose rows would be lost or misread further on."""
+    if missing := [name for name in _GIVEN if name not in candidates.columns]:
+        raise InputError(f"the candidates have no column {missing[0]!r}", valid=closest(missing[0], candidates.columns))
+    scores = candidates["score"]
+    if not (scores.dtype.is_numeric() or scores.dtype == pl.Null):
+        raise InputError(
+            f"the column 'score' is of type {scores.dtype}",
+            valid="numbers, and null for unscored",
+            hint="`prefdata.tables.cells.parse_score` reads texts",
+        )
+    if candidates["prompt_id"].null_count():
+        raise InputError(f"{candidates['prompt_id'].null_count()} candidates have no prompt_id")
+    unusable = ~scores.cast(pl.Float64).is_finite().fill_null(value=True)
+    if unusable.any():
+        rows = candidates.filter(unusable)
+        raise InputError(
+            f"{rows.height} candidates have a score that is not a finite number, the first of prompt "
+            f"{rows['prompt_id'][0]!r}",
+            valid="finite numbers, and null for unscored",
+            hint="turn such scores into null with a reason in `unscored`",
+        )

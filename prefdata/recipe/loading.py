@@ -1,0 +1,160 @@
+"""Loading recipes and rules: a local `.py` file, a JSON file, or the name of a shipped recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from prefdata.errors import RecipeError, UserError, closest
+from prefdata.pairing import PairRule, PythonRule, rule_named
+from prefdata.recipe.mistakes import explained
+from prefdata.recipe.recipe import Profile, Recipe
+from prefdata.records import LengthUnit
+from prefdata.spec import JSON
+from prefdata.spec.code import run_file
+
+__all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "shipped_recipes"]
+
+
+def load_recipe(where: str | Path) -> Recipe:
+    """Loads a recipe: a `.py` file that defines `recipe`, a `.json` file, or the name of a shipped recipe.
+
+    Only a local `.py` file is executed. A JSON recipe runs no code.
+
+    Raises:
+        RecipeError: there is no such file, or it doesn't hold a valid recipe.
+    """
+    path = _find(str(where))
+    if path.suffix == ".json":
+        return _from_json(path)
+    try:
+        found = run_file(path).get("recipe")
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+    except SyntaxError as error:
+        raise RecipeError(f"{error.filename or str(path)!r}, line {error.lineno}: {error.msg}") from error
+    if not isinstance(found, Recipe):
+        raise RecipeError(
+            f"{str(path)!r} does not define a recipe: the name `recipe` is {type(found).__name__}",
+            valid="a module-level `recipe = Recipe(...)`",
+        )
+    return found
+
+
+def load_rule(where: str | Path) -> PairRule:
+    """Loads a pair rule from a JSON file that holds what a recipe's `pairs` may be.
+
+    Raises:
+        RecipeError: there is no such file, or it doesn't hold a valid rule.
+    """
+    path = Path(where)
+    if not path.is_file():
+        raise RecipeError(f"there is no file {str(where)!r}", valid="a JSON file with a rule, as a recipe's `pairs`")
+    try:
+        rule = Profile.model_validate({"pairs": _read_json(path)}).pairs
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+    if rule is None:
+        raise RecipeError(f"{str(path)!r} does not hold a rule", valid="a JSON object with a `kind`")
+    return rule
+
+
+def as_recipe(recipe: Recipe | str | Path) -> Recipe:
+    """Gives the recipe itself, or loads it: see `load_recipe`.
+
+    Raises:
+        RecipeError: there is no such recipe, or it is not valid.
+    """
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
+def as_rule(rule: PairRule | str | Path, length: LengthUnit | None = None) -> PairRule:
+    """Gives the rule itself, or the one that a text names.
+
+    Args:
+        rule: a rule; the name of a published one (`wpo_hybrid_v2`); a Python function `module:function`; or a JSON file
+            that holds what a recipe's `pairs` may be, as a `Path` or a text that ends in `.json`.
+        length: the unit of length of a rule that is named; None is characters. Rules and files have their own.
+
+    Raises:
+        UserError: there is no such rule, it needs more than its name, or it has a unit of its own.
+    """
+    if isinstance(rule, str) and not rule.endswith(".json"):
+        return _named_rule(rule, length or "characters")
+    if length is not None:
+        what = f"the file {str(rule)!r}" if not isinstance(rule, PairRule) else f"the rule {rule.dump()['kind']!r}"
+        raise UserError(
+            f"a length cannot be combined with {what}, which has its own", hint=f'write "length": "{length}" into it'
+        )
+    return rule if isinstance(rule, PairRule) else load_rule(rule)
+
+
+def folder_of(file: object) -> Path:
+    """Gives the folder in which the modules that a recipe or rule names are looked for first: that of its file."""
+    named = isinstance(file, Path) or (isinstance(file, str) and file.endswith((".json", ".py")))
+    return Path(str(file)).parent if named else Path()
+
+
+def _named_rule(name: str, length: LengthUnit) -> PairRule:
+    if ":" in name:
+        try:
+            return PythonRule(path=name, length=length)
+        except ValidationError as error:
+            raise UserError(f"{name!r} is not an import path of a rule", valid="module:function") from error
+    kinds = rule_named()
+    if name in ("dno", "custom", "python"):
+        raise UserError(
+            f"the pair rule {name!r} needs more than its name",
+            hint=f'--rule-json FILE, with {{"kind": "{name}", ...}} (in Python: an object)',
+        )
+    if name not in kinds:
+        raise UserError(f"there is no pair rule {name!r}", valid=closest(name, kinds))
+    return kinds[name](length=length)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Lists the recipes that come with prefdata, by name."""
+    package = Path(__file__).parent.parent
+    for folder in (package / "_recipes", package.parent / "recipes"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.py")) if not path.stem.startswith("_")}
+    return {}
+
+
+def _find(where: str) -> Path:
+    path = Path(where)
+    if not path.exists() and where in shipped_recipes():
+        return shipped_recipes()[where]
+    if not path.exists():
+        raise RecipeError(
+            f"there is no recipe {where!r}",
+            valid=f"a .py or .json file, or a shipped recipe: {closest(path.stem, shipped_recipes())}",
+        )
+    if path.is_dir() or path.suffix not in {".py", ".json"}:
+        raise RecipeError(f"{where!r} is not a recipe file", valid="a .py file that defines `recipe`, or a .json file")
+    return path
+
+
+def _from_json(path: Path) -> Recipe:
+    data = _read_json(path)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
+
+
+def _read_json(path: Path) -> JSON:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
+
+
+def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
+    return found

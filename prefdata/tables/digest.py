@@ -1,0 +1,118 @@
+"""Digests of texts, and one number for all candidates of a table, the same in any order of its rows."""
+
+from __future__ import annotations
+
+import hashlib
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeAlias
+
+import xxhash
+
+from prefdata.lazy import np, pa, pl
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CandidateDigest", "digest_series", "mixed", "table_digest", "text_digests"]
+
+_Words: TypeAlias = "NDArray[np.uint64]"
+
+_LABELS = ("source", "model", "unscored", "finish_reason")
+_NULL = 0x9E3779B97F4A7C15
+_LANES = 4
+
+
+def text_digests(texts: pa.Array) -> _Words:
+    """Hashes each text to 64 bits (XXH3, the same on every machine); the entry of a null is undefined.
+
+    Args:
+        texts: `string` or `large_string`.
+    """
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    _, offsets, data = texts.buffers()
+    if offsets is None:
+        return np.zeros(len(texts), np.uint64)
+    ends = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    content = memoryview(data if data is not None else b"")
+    hash_of = xxhash.xxh3_64_intdigest
+    return np.fromiter((hash_of(content[start:end]) for start, end in pairwise(ends)), np.uint64, len(texts))
+
+
+def digest_series(texts: pl.Series) -> pl.Series:
+    """Hashes each text as `text_digests` does; null for a null."""
+    words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
+    digests = pl.Series(words, dtype=pl.UInt64)
+    if not texts.null_count():
+        return digests
+    return digests.zip_with(texts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
+
+
+def mixed(words: _Words) -> _Words:
+    """Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014) to each word."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
+
+
+class CandidateDigest:
+    """Adds up a number for each prompt, made of its id and of its candidates.
+
+    A candidate counts with source, index, model, digest and bytes of its text, score, reason without a score and finish
+    reason. The sums of 64-bit hashes detect tables that differ by mistake; they do not resist somebody who makes two
+    tables agree on purpose.
+    """
+
+    def __init__(self) -> None:
+        self._lanes, self._count = [0] * _LANES, 0
+        self._words: dict[str, int] = {}
+
+    def add(self, candidates: pl.DataFrame) -> None:
+        """Adds prompts with all their candidates; no prompt may come in two calls.
+
+        Args:
+            candidates: `prompt_id`, `source`, `index`, `model`, `score`, `unscored`, `finish_reason`, and of the text
+                `digest` (see `text_digests`) and `n_bytes`, both null without a text.
+        """
+        if not candidates.height:
+            return
+        frame = candidates if candidates["prompt_id"].is_sorted() else candidates.sort("prompt_id")
+        starts = np.flatnonzero(frame["prompt_id"].ne_missing(frame["prompt_id"].shift()).to_numpy())
+        starts[0] = 0
+        n_bytes = frame["n_bytes"].cast(pl.Int64).fill_null(-1).to_numpy()
+        empty = text_digests(pa.array([""], pa.string()))[0]
+        marks = mixed(frame["digest"].fill_null(int(empty)).to_numpy() + n_bytes.astype(np.uint64))
+        for number, name in enumerate(_LABELS, 1):
+            marks = mixed(marks + self._label_words(frame[name]) + np.uint64(number))
+        index = frame["index"].cast(pl.Int64)
+        place = np.where(index.is_null().to_numpy(), np.uint64(_NULL), index.fill_null(0).to_numpy().astype(np.uint64))
+        score = frame["score"].fill_null(np.nan).to_numpy()
+        score_words = np.where(np.isnan(score), np.uint64(_NULL), (score + 0.0).view(np.uint64))
+        marks = mixed(mixed(marks + place) + score_words)
+        ids = text_digests(frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string()))
+        prompts = mixed(ids + mixed(np.add.reduceat(marks, starts)))
+        self._count += len(prompts)
+        for lane in range(_LANES):
+            self._lanes[lane] += int(mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
+
+    def hexdigest(self) -> str:
+        """Returns 64 hex digits."""
+        total = [self._count, *(lane % 2**64 for lane in self._lanes)]
+        return hashlib.sha256(repr(total).encode()).hexdigest()
+
+    def _label_words(self, labels: pl.Series) -> _Words | np.uint64:
+        if labels.null_count() == len(labels):
+            return np.uint64(_NULL)
+        names = labels.drop_nulls().unique().to_list()
+        for name in names:
+            if name not in self._words:
+                self._words[name] = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        words = pl.Series([self._words[name] for name in names], dtype=pl.UInt64)
+        found: _Words = labels.replace_strict(names, words, default=None).fill_null(_NULL).to_numpy()
+        return found
+
+
+def table_digest(candidates: pl.DataFrame) -> str:
+    """Returns the digest of candidates that have `response`: see `CandidateDigest`."""
+    texts, digest = candidates["response"], CandidateDigest()
+    digest.add(candidates.with_columns(digest=digest_series(texts), n_bytes=texts.str.len_bytes().cast(pl.Int64)))
+    return digest.hexdigest()

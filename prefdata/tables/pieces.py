@@ -1,0 +1,141 @@
+"""Pieces of a table of scored answers, each with all rows of its prompts: as they come, or gathered through disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from prefdata.lazy import np, pl
+from prefdata.tables.scored_table import ScoredTableFile, with_keys
+from prefdata.tables.spill import Spill
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = [
+    "BUCKET_BYTES",
+    "PIECE_BYTES",
+    "ScatteredError",
+    "SeenKeys",
+    "ahead",
+    "buckets_for",
+    "clustered",
+    "gathered",
+    "key_buckets",
+]
+
+_T = TypeVar("_T")
+
+PIECE_BYTES = 24 << 20
+"""Decoded bytes read at a time."""
+BUCKET_BYTES = 512 << 20
+"""Decoded bytes of rows that wait together on disk."""
+_BUCKETS = 64
+"""Most buckets; each has a file open."""
+
+
+class ScatteredError(Exception):
+    """The rows of some prompt are not adjacent; the caller gathers them first."""
+
+
+def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
+    """Yields the rows as they come, with their keys; the last prompt of a frame waits for the next one.
+
+    Raises:
+        ScatteredError: rows of one prompt are not adjacent.
+    """
+    seen = SeenKeys()
+    rest: pl.DataFrame | None = None
+    for frame in ahead(table.frames(PIECE_BYTES)):
+        rows = with_keys(frame, has_ids=table.has_ids)
+        rows = rows if rest is None else pl.concat([rest, rows])
+        keys = rows["key"].to_numpy()
+        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        rest = rows[int(starts[-1]) :]
+        if starts[-1]:
+            seen.add(keys[starts[:-1]])
+            yield rows[: int(starts[-1])]
+    if rest is not None:
+        seen.add(rest["key"].to_numpy()[:1])
+        yield rest
+    seen.check()
+
+
+def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
+    """Yields the rows of a table in any order, with their keys, sorted by these.
+
+    Args:
+        table: the table; all of it is put on disk.
+        folder: for the rows that wait.
+    """
+    spill = Spill(folder / "rows", buckets_for(table.n_bytes, BUCKET_BYTES))
+    for frame in ahead(table.frames(PIECE_BYTES)):
+        rows = with_keys(frame, has_ids=table.has_ids)
+        spill.add(rows, key_buckets(rows["key"], spill.count))
+    for number in range(spill.count):
+        bucket = spill.read(number)
+        if bucket is None:
+            continue
+        order = bucket["key"].arg_sort()
+        keys = bucket["key"].gather(order).to_numpy()
+        ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
+        step = max(1, int(PIECE_BYTES * bucket.height // max(1, bucket.estimated_size())))
+        start = 0
+        while start < bucket.height:
+            end = int(ends[np.searchsorted(ends, min(start + step, bucket.height))])
+            yield bucket[order[start:end]]
+            start = end
+
+
+def buckets_for(n_bytes: float, bucket_bytes: int) -> int:
+    """Returns how many buckets hold about `bucket_bytes` each."""
+    return int(min(_BUCKETS, max(1, n_bytes // bucket_bytes)))
+
+
+def key_buckets(keys: pl.Series, count: int) -> pl.Series:
+    """Returns the bucket of each key, the same for all rows of a prompt."""
+    return keys % count
+
+
+class SeenKeys:
+    """Keys of prompts whose rows have come; looks for repeats whenever their number has doubled."""
+
+    def __init__(self) -> None:
+        self._parts: list[NDArray[np.uint64]] = []
+        self._count, self._next = 0, 10_000
+
+    def add(self, keys: NDArray[np.uint64]) -> None:
+        """Adds prompts.
+
+        Raises:
+            ScatteredError: a key came twice.
+        """
+        self._parts.append(keys)
+        self._count += len(keys)
+        if self._count > self._next:
+            self.check()
+            self._next = 2 * self._count
+
+    def check(self) -> None:
+        """Looks for repeats.
+
+        Raises:
+            ScatteredError: a key came twice.
+        """
+        keys = np.sort(np.concatenate(self._parts or [np.zeros(0, np.uint64)]))
+        if (keys[1:] == keys[:-1]).any():
+            raise ScatteredError
+        self._parts = [keys]
+
+
+def ahead(items: Iterable[_T]) -> Iterator[_T]:
+    """Yields the items, each made in a thread of its own while the one before it is in use."""
+    end = object()
+    with ThreadPoolExecutor(1) as thread:
+        waiting = iter(items)
+        result = thread.submit(next, waiting, end)
+        while (item := result.result()) is not end:
+            result = thread.submit(next, waiting, end)
+            yield item  # type: ignore[misc]
