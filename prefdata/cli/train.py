@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefdata.cli.options import print_json, profile_option
+from prefdata.cli.options import allow_code_option, print_json, profile_option
 from prefdata.errors import UserError
 from prefdata.spec import JSON
 
@@ -29,6 +29,7 @@ __all__ = ["command"]
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Processes; left out, one a GPU, or one.")
 @click.option("--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="Machines; see docs/train.md.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A field of the training: beta=0.1.")
+@allow_code_option
 @click.option("--plan", "only_plan", is_flag=True, help="Print steps, tokens, memory and command; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(
@@ -42,6 +43,7 @@ def command(
     processes: int | None,
     nodes: int,
     settings: tuple[str, ...],
+    allow_code: bool,
     only_plan: bool,
     as_json: bool,
 ) -> None:
@@ -52,6 +54,7 @@ def command(
     """
     from prefdata.flow.progress import say
     from prefdata.flow.train import plan_training, train
+    from prefdata.spec.code import allowing_code
 
     options = {
         "model": model,
@@ -65,13 +68,15 @@ def command(
         "log": say,
     }
     if only_plan:
-        plan = plan_training(what, dataset, **options)
+        with allowing_code(allow_code):
+            plan = plan_training(what, dataset, **options)
         if as_json:
             print_json(plan.dump())
         else:
             click.echo("\n".join(_plan_lines(plan)))
         return
-    trained = train(what, dataset, **options)
+    with allowing_code(allow_code):
+        trained = train(what, dataset, **options)
     if as_json:
         print_json({"folder": str(trained.folder), **trained.facts})
     else:

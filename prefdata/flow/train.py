@@ -18,6 +18,7 @@ from prefdata.publish.card.model import model_card
 from prefdata.recipe import Recipe, load_recipe, shipped_recipes
 from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.spec import JSON, fingerprint, sha256_of_file
+from prefdata.spec.code import allowing_code, file_of
 from prefdata.training import AnyTraining, Training
 from prefdata.training.launch import Trained, launch
 from prefdata.training.plan import TrainingPlan
@@ -201,13 +202,18 @@ def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -
         fields = {"kind": kind, "model": model or fields.get("model")}
     if model is not None:
         fields = {name: value for name, value in fields.items() if name != "revision"} | {"model": model}
+    own = source.training is not None and source.training.is_own()
     for path, value in settings.items():
         inner, names = fields, path.split(".")
+        if own and names[0] not in Training.model_fields:
+            names = ["options", *names]
         for name in names[:-1]:
             inner[name] = dict(inner.get(name) or {})
             inner = inner[name]
         inner[names[-1]] = value
-    return _training(fields)
+    # The class was loaded with the recipe: its module may be run.
+    with allowing_code(own, file_of(type(source.training)).parent if own else "."):
+        return _training(fields)
 
 
 def _training(dumped: JSON) -> Training:

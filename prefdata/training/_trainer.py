@@ -205,6 +205,8 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             self._precompute_engine = self._precompute_engine or prepare_deepspeed(self.model, self.accelerator)
             model = self._precompute_engine
         batches = batches_by_length(cache.missing(), list(dataset["length"]), self._reference_tokens)
+        ids = dataset.select_columns(["prompt_ids", "chosen_ids", "rejected_ids"])
+        zeros = dict.fromkeys(self.training.columns, 0.0)
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         for start in range(0, len(batches), _CHUNK * processes):
             chunk = batches[start : start + _CHUNK * processes]
@@ -212,7 +214,10 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]
             # With sharded weights each process must make every call, so those without a batch repeat one.
             for place in range(rank, -(-len(chunk) // processes) * processes, processes):
                 rows = chunk[min(place, len(chunk) - 1)]
-                examples = [dict(dataset[row], **dict.fromkeys(self.training.columns, 0.0)) for row in rows]
+                columns = ids[rows]
+                examples = [
+                    dict(zip(columns, values, strict=True), **zeros) for values in zip(*columns.values(), strict=True)
+                ]
                 batch = {key: value.to(self.accelerator.device) for key, value in self.data_collator(examples).items()}
                 chosen, rejected = self.compute_ref_log_probs(model, batch)
                 computed += zip(rows, chosen.float().tolist(), rejected.float().tolist(), strict=True)

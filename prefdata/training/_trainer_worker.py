@@ -50,7 +50,7 @@ def _run(job: dict[str, JSON]) -> None:
         PartialState(backend="gloo")
     from prefdata.training.base import Training
 
-    training = _training(job["training"])
+    training = _training(job)
     assert isinstance(training, Training)
     arguments = _arguments(job, training)
     state = arguments.distributed_state
@@ -67,12 +67,15 @@ def _run(job: dict[str, JSON]) -> None:
         (Path(job["work"]) / "result.json").write_text(json.dumps(result))
 
 
-def _training(dumped: JSON) -> Any:
+def _training(job: dict[str, JSON]) -> Any:
     from pydantic import TypeAdapter
 
+    from prefdata.spec.code import allowing_code
     from prefdata.training import AnyTraining
 
-    return TypeAdapter(AnyTraining).validate_python(dumped)
+    # An objective of the user's own was loaded by the parent already, from this folder.
+    with allowing_code(job["code_folder"] is not None, job["code_folder"] or "."):
+        return TypeAdapter(AnyTraining).validate_python(job["training"])
 
 
 def _arguments(job: dict[str, JSON], training: Any) -> Any:

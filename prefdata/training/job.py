@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prefdata.lazy import pq
 from prefdata.spec import JSON
+from prefdata.spec.code import file_of
 from prefdata.training.base import Training
 from prefdata.training.reference import hash_tokens, hash_weights, reference_key
 
@@ -55,6 +56,7 @@ def make_job(
         arguments["model_init_kwargs"] = model_arguments
     return {
         "training": training.dump(),
+        "code_folder": str(file_of(type(training)).parent) if training.is_own() else None,
         "model_folder": str(model),
         "model_arguments": model_arguments,
         "weights": hash_weights(model),

@@ -41,7 +41,7 @@ def training(shop, kind=DPOTraining, **changed):
         ("other", DPOTraining, {}, {}, "holds no pairs: text"),
         ("empty", DPOTraining, {}, {}, "has 0 rows"),
         ("nowhere", DPOTraining, {}, {}, "holds no finished dataset"),
-        ("data", DPOTraining, {"model": "./nowhere"}, {}, "neither a folder here nor a Hub id"),
+        ("data", DPOTraining, {"model": "./nowhere"}, {}, "is neither a local folder nor a Hub id"),
         ("data", DPOTraining, {"model": "SILENT"}, {}, "no generation prompt"),
         ("data", DPOTraining, {}, {"processes": 4096}, "4096 processes on this machine, which has no GPU"),
         ("data", DPOTraining, {}, {"processes": 3, "gpus": 2}, "3 processes on this machine, which has 2 GPUs"),
