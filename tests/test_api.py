@@ -17,9 +17,9 @@ from prefdata.pairing import BestVsWorst, WPOHybridV2
 
 ONLY_OF_THE_COMMAND = {"json", "dry-run", "help"}
 """Options that are about printing, or another function (`--dry-run` is `check`)."""
-OTHER_NAMES = {"from": "origin", "rule-json": "rule", "answer-tokens": "answer_tokens"}
-ELSEWHERE = {("what-if", "rule-json"), ("pair", "length"), ("pair", "allow-code")}
-"""`rules` takes files too; a rule object has its length, and `code_allowed` allows code for `pair`."""
+OTHER_NAMES = {"from": "origin", "rule-json": "rule", "answer-tokens": "answer_tokens", "set": "settings"}
+ELSEWHERE = {("what-if", "rule-json"), ("train", "plan")}
+"""`rules` takes files too; a plan is `prefdata.flow.train.plan_training`."""
 
 
 def test_every_command_is_a_function_and_dir_lists_it():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,7 +56,7 @@ def command(
     from prefdata.flow.train import plan_training, train
     from prefdata.spec.code import allowing_code
 
-    options = {
+    options: dict[str, Any] = {
         "model": model,
         "out": out,
         "profile": profile,
@@ -75,8 +75,7 @@ def command(
         else:
             click.echo("\n".join(_plan_lines(plan)))
         return
-    with allowing_code(allow_code):
-        trained = train(what, dataset, **options)
+    trained = train(what, dataset, allow_code=allow_code, **options)
     if as_json:
         print_json({"folder": str(trained.folder), **trained.facts})
     else:

@@ -52,21 +52,59 @@ class _Source:
     lineage: Mapping[str, JSON]
 
 
-def train(what: Recipe | str | Path, dataset: str | Path | None = None, **options: Any) -> TrainedModel:
+def train(
+    what: Recipe | str | Path,
+    dataset: str | Path | None = None,
+    *,
+    model: str | None = None,
+    out: str | Path | None = None,
+    profile: str | None = None,
+    limit: int | None = None,
+    processes: int | None = None,
+    nodes: int = 1,
+    split: str | None = None,
+    settings: Mapping[str, JSON] | None = None,
+    allow_code: bool = False,
+    cache: Path | None = None,
+    log: Callable[[str], None] = lambda _: None,
+) -> TrainedModel:
     """Trains a model, or goes on with a training that was stopped; the same call resumes.
 
     Args:
         what: a recipe, a recipe's file or name, a build or dataset folder, or `OWNER/NAME[@REVISION]` of the Hub.
         dataset: a build or dataset folder in place of the recipe's own build.
-        options: those of `plan_training`.
+        model: the model that training starts from, in place of the recipe's.
+        out: the folder of the model; without it, `models/NAME`.
+        profile: a profile of the recipe.
+        limit: train on this many rows at most, the first ones.
+        processes: number of processes; without it, one a GPU, or one.
+        nodes: number of machines.
+        split: the split to train on, where there are several.
+        settings: fields of the training, by name.
+        allow_code: run an objective that is Python code.
+        cache: the folder of the reference log-probabilities.
+        log: takes lines for the person who watches.
 
     Raises:
         UserError: something can't work, said before a model is loaded; or the training process failed.
     """
-    log = options.get("log", lambda _: None)
-    prepared, source = _prepared(what, dataset, **options)
-    trained = launch(prepared, lineage=source.lineage, log=log)
-    _write_card(trained, source)
+    with allowing_code(allow_code):
+        prepared, source = _prepared(
+            what,
+            dataset,
+            model=model,
+            out=out,
+            profile=profile,
+            limit=limit,
+            processes=processes,
+            nodes=nodes,
+            split=split,
+            settings=settings,
+            cache=cache,
+            log=log,
+        )
+        trained = launch(prepared, lineage=source.lineage, log=log)
+        _write_card(trained, source)
     return TrainedModel(trained.folder, trained.facts, trained.metrics)
 
 

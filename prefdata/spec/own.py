@@ -232,7 +232,8 @@ class Own:
         if not (issubclass(found, self.bases) and issubclass(found, Spec)):
             raise ValueError(f"{made.path} is not a subclass of {' or '.join(base.__name__ for base in self.bases)}")
         fields = {name: getattr(made, name) for name in type(made).model_fields if name not in OwnCode.model_fields}
-        known = {name: value for name, value in fields.items() if name in found.model_fields}
+        # What the JSON leaves out has the class's own default, which may differ from that of the base class.
+        known = {name: fields[name] for name in fields if name in found.model_fields and name in made.model_fields_set}
         try:
             return found(**{**known, **made.options})
         except ValidationError as error:

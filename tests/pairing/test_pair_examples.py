@@ -14,7 +14,6 @@ from prefdata.pairing import (
     BestVsWorst,
     CustomRule,
     Highest,
-    LengthUnit,
     Longest,
     Lowest,
     Paired,
@@ -27,6 +26,7 @@ from prefdata.pairing import (
     WPOHybridV1,
     WPOHybridV2,
 )
+from prefdata.records import LengthUnit
 
 EVERY_RULE = [WPOHybridV2(), WPOHybridV1(), BestVsWorst(), SnorkelPairRM(), UltraFeedbackBinarized()]
 

@@ -188,7 +188,7 @@ def test_a_changed_file_gives_new_keys_to_the_stages_of_its_parts_and_to_no_othe
 
     def keys() -> dict[str, str]:
         lock = make_lock(load_recipe(folder / "mine.py"), None)
-        return {key.name: key.key for key in lock.keys}
+        return {stage.name: stage.key for stage in lock.graph.parts}
 
     before = keys()
     assert keys() == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -15,7 +16,7 @@ from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request, Score
 from prefdata.scoring import AdditiveJudge, AnyScorer
 from prefdata.scoring.judges._judge_prompt import rubric_sha256
-from prefdata.spec import JSON, Context
+from prefdata.spec import JSON, Context, sha256_of_file
 
 
 class Scripted(Generator):
@@ -204,7 +205,10 @@ def test_the_same_prompt_twice_under_way_is_a_bug_of_the_caller() -> None:
 
 
 def test_pins_name_the_model_and_the_rubric() -> None:
-    assert Judge().pins() == {"generator": {"model": "scripted"}, "rubric_sha256": rubric_sha256()}
+    pins = Judge().pins()
+    # The class is one of this file, so the file is pinned as well.
+    assert pins.pop("sha256") == sha256_of_file(Path(__file__))
+    assert pins == {"generator": {"model": "scripted"}, "rubric_sha256": rubric_sha256()}
 
 
 def test_a_judge_is_data() -> None:
