@@ -239,7 +239,7 @@ def test_check_says_what_it_does_not_know_and_what_was_spent(
     assert said.code == 0, said.err
     assert "unknown speed" in said.out
     assert "`tokens_per_second` of a generator sets its speed" in said.out
-    assert "--answer-tokens N says how long answers are expected to be" in said.out
+    assert "--answer-tokens N sets the expected length of an answer" in said.out
     assert "counted on   200 of 260 prompts, scaled" in said.out
     assert f"spent so far {NOWHERE} m: 0.5000 USD" in said.out
 
