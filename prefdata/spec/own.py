@@ -256,7 +256,7 @@ def attempt(function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     """Calls a function of the user's own and returns its value, or `Raised`: one failure must not end a run."""
     try:
         return function(*arguments, **named)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001 - the user's code raises whatever it likes
         frames = traceback.extract_tb(error.__traceback__)
         where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
         return Raised(storable(f"{type(error).__name__}: {error}") + where)

@@ -132,10 +132,13 @@ class SeenKeys:
 
 def ahead(items: Iterable[_T]) -> Iterator[_T]:
     """Yields the items, each made in a thread of its own while the one before it is in use."""
-    end = object()
     with ThreadPoolExecutor(1) as thread:
         waiting = iter(items)
-        result = thread.submit(next, waiting, end)
-        while (item := result.result()) is not end:
-            result = thread.submit(next, waiting, end)
-            yield item  # type: ignore[misc]
+        result = thread.submit(next, waiting)
+        while True:
+            try:
+                item = result.result()
+            except StopIteration:
+                return
+            result = thread.submit(next, waiting)
+            yield item

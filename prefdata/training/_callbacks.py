@@ -17,7 +17,7 @@ COMPLETE = "prefdata.complete"
 """The file that says that a checkpoint was written to its end."""
 
 
-class MetricsFile(TrainerCallback):  # type: ignore[misc]
+class MetricsFile(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here
     """Keeps every logged number as one JSON object a line; a resumed training drops what it does again."""
 
     def __init__(self, file: Path) -> None:
@@ -34,7 +34,7 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]
                 file.write(json.dumps(_finite(state.log_history[-1])) + "\n")
 
 
-class StopAt(TrainerCallback):  # type: ignore[misc]
+class StopAt(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here
     """Stops after a number of steps, and saves then."""
 
     def __init__(self, step: int) -> None:
@@ -45,7 +45,7 @@ class StopAt(TrainerCallback):  # type: ignore[misc]
             control.should_training_stop = control.should_save = True
 
 
-class MarkComplete(TrainerCallback):  # type: ignore[misc]
+class MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here
     """Marks a checkpoint when every process has written its part."""
 
     def __init__(self, folder: Path) -> None:

@@ -16,7 +16,7 @@ from prefdata.training.base import Training
 __all__ = ["AnswerTrainer", "ReferenceFreeTrainer"]
 
 
-class ReferenceFreeTrainer(CPOTrainer):  # type: ignore[misc]
+class ReferenceFreeTrainer(CPOTrainer):  # type: ignore[misc]  # TRL has no types
     """Trains on files of tokens by CPO or SimPO: the public `tokenize_row` hands on the ids that are there."""
 
     def __init__(self, *, training: Training, **arguments: Any) -> None:
@@ -46,7 +46,7 @@ class ReferenceFreeTrainer(CPOTrainer):  # type: ignore[misc]
         return grouped_sampler(self)
 
 
-class AnswerTrainer(KTOTrainer):  # type: ignore[misc]
+class AnswerTrainer(KTOTrainer):  # type: ignore[misc]  # TRL has no types
     """Trains on files of tokens by KTO."""
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:

@@ -29,7 +29,7 @@ _TOLERANCE = {"fp32": 2e-4, "bf16": 5e-2}
 """Nats a token by which one model may differ from itself, through batching and rounding."""
 
 
-class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
+class PairCollator(DataCollatorForPreference):  # type: ignore[misc]  # torch, accelerate and TRL are not type-checked here
     """Pads pairs, and brings along the numbers that an objective reads. Counts computed and real tokens."""
 
     columns: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class PairCollator(DataCollatorForPreference):  # type: ignore[misc]
         return batch
 
 
-class GroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]
+class GroupedSampler(torch.utils.data.Sampler):  # type: ignore[misc]  # torch, accelerate and TRL are not type-checked here
     """Yields rows in the order of `grouped_order`, another one each epoch."""
 
     def __init__(self, lengths: list[int], batch: int, seed: int) -> None:
@@ -75,7 +75,7 @@ class _Once:
         return out
 
 
-class PairTrainer(DPOTrainer):  # type: ignore[misc]
+class PairTrainer(DPOTrainer):  # type: ignore[misc]  # torch, accelerate and TRL are not type-checked here
     """Trains on files of tokens, by the objective of a `Training`.
 
     Args:

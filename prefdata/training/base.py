@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import Field
 
+from prefdata.errors import RecipeError
 from prefdata.spec import JSON, Operational, Spec
 from prefdata.training.options import Limits, LoRA
 
@@ -126,8 +127,15 @@ class Training(Spec):
         return False
 
     def loss(self, pairs: PairLogProbs) -> torch.Tensor:
-        """Returns the batch's loss, shape (). Only called where `own_loss` is true."""
-        raise NotImplementedError(f"{type(self).__name__} uses TRL's own loss")
+        """Returns the batch's loss, shape (). Only called where `own_loss` is true.
+
+        Raises:
+            RecipeError: the class sets `own_loss` and defines no loss.
+        """
+        raise RecipeError(
+            f"the objective {type(self).__name__!r} has no loss of its own",
+            hint="define `loss(self, pairs)`, or leave `own_loss` out to take a loss of TRL",
+        )
 
     def on_a_laptop(self, model: str) -> Self:
         """Returns the same objective with a small model, small batches, one device and float32, for the profile `cpu`.

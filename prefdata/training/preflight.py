@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from prefdata.errors import ConservationError, InputError
 from prefdata.spec import JSON
@@ -112,10 +113,11 @@ class Preflight:
         counted = [f"{reason} {self.counts[reason]:,}" for reason in reasons if self.counts.get(reason)]
         return ", ".join(counted) or "none dropped"
 
-    def _stop(self, reason: str, count: int, share: float) -> None:
-        reasons = [name for name in DROPPED if self.counts.get(name)] if reason == "dropped" else [reason]
-        ids = [row for name in reasons for row in self.ids.get(name, [])[:5]]  # type: ignore[call-overload]
-        meanings = [MEANINGS[name] for name in reasons]  # type: ignore[index]
+    def _stop(self, reason: Reason | Literal[dropped], count: int, share: float) -> None:
+        dropped = [name for name in DROPPED if self.counts.get(name)]
+        reasons: list[Reason] = dropped if reason == "dropped" else [reason]
+        ids = [row for name in reasons for row in self.ids.get(name, [])[:5]]
+        meanings = [MEANINGS[name] for name in reasons]
         raise InputError(
             f"{count:,} of {self.rows_in:,} rows of the split {self.split!r} are {reason}: {'; '.join(meanings)}",
             valid=f"at most a share of {share:g}, as `training.limits` says; first rows: {', '.join(ids)}",

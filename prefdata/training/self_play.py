@@ -82,7 +82,7 @@ class SPPOTraining(_SelfPlay):
 class SPPOSingleTraining(SPPOTraining):
     """SPPO's loss `sppo_single`: targets from the probability that the chosen answer beats the rejected one."""
 
-    kind: Literal["sppo_single"] = "sppo_single"  # type: ignore[assignment]
+    kind: Literal["sppo_single"] = "sppo_single"  # type: ignore[assignment]  # a kind of its own
 
     columns: ClassVar[tuple[str, ...]] = ("chosen_probs",)
 
