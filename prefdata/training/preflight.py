@@ -113,7 +113,7 @@ class Preflight:
         counted = [f"{reason} {self.counts[reason]:,}" for reason in reasons if self.counts.get(reason)]
         return ", ".join(counted) or "none dropped"
 
-    def _stop(self, reason: Reason | Literal[dropped], count: int, share: float) -> None:
+    def _stop(self, reason: Reason | Literal["dropped"], count: int, share: float) -> None:
         dropped = [name for name in DROPPED if self.counts.get(name)]
         reasons: list[Reason] = dropped if reason == "dropped" else [reason]
         ids = [row for name in reasons for row in self.ids.get(name, [])[:5]]
