@@ -116,44 +116,51 @@ class _Work:
     def decide_piece(self, piece: pl.DataFrame) -> None:
         """Decides the prompts of a piece, whose texts are in hand."""
         prompts = prompts_of(piece)
-        answers = piece.filter("is_answer")
-        usable = prompts.filter(pl.col("reason").is_null())
+        facts, pairs = self.decide(piece, prompts, "response", "messages")
+        self._put(self.pairs, pairs)
+        if self._answers is not None and self._asked is not None:
+            self._put(self._answers, facts.select(*_ANSWER, "digest"))
+            self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
+
+    def decide(
+        self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: str, of_prompt: str
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Decides prompts, and counts what became of them.
+
+        Args:
+            rows: all rows of the prompts, as they were read or as facts.
+            prompts: see `prefdata.tables.scored_table.prompts_of`.
+            of_answer: the column of `rows` that pairs have for both answers.
+            of_prompt: the column of `prompts` that pairs have.
+
+        Returns:
+            The facts of the candidates of all prompts that can be paired, and the pairs.
+        """
+        is_usable = pl.col("reason").is_null()
+        usable, refused = prompts.filter(is_usable), prompts.filter(~is_usable)
+        answers = rows.filter("is_answer")
         candidates = answers.drop("prompt_id").join(
             usable.select("key", "prompt_id"), on="key", how="inner", maintain_order="left"
         )
-        facts = facts_of(self.rule, candidates).select(*FACTS, "response")
-        pairs = self.decide(facts, prompts, answers.height)
-        pairs = pairs.join(usable.select("prompt_id", "messages"), on="prompt_id", how="left", maintain_order="left")
-        self.pairs.add(pairs, range_buckets(pairs["prompt_id"], self.edges))
-        if self._answers is not None and self._asked is not None:
-            kept = facts.select(*_ANSWER, "digest")
-            self._answers.add(kept, range_buckets(kept["prompt_id"], self.edges))
-            asked = usable.select("prompt_id", "messages")
-            self._asked.add(asked, range_buckets(asked["prompt_id"], self.edges))
-
-    def decide(self, facts: pl.DataFrame, prompts: pl.DataFrame, n_answers: int) -> pl.DataFrame:
-        """Decides on facts, counts, and returns the pairs.
-
-        Args:
-            facts: of the candidates of all prompts that can be paired.
-            prompts: see `prefdata.tables.scored_table.prompts_of`.
-            n_answers: answers to all prompts.
-        """
-        usable = prompts.filter(pl.col("reason").is_null())["prompt_id"]
-        paired = self.rule.pair(facts, usable)
+        facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
+        facts = facts.select(*FACTS, of_answer)
+        paired = self.rule.pair(facts, usable["prompt_id"])
         self._digest.add(facts)
         self._auditor.add(facts, paired.pairs)
-        refused = prompts.filter(pl.col("reason").is_not_null())
         self._drops += [refused.select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail"), paired.drops]
         self._ineligible.append(paired.ineligible)
         self._counts.update(
             prompts=prompts.height,
-            candidates=n_answers,
+            candidates=answers.height,
             usable=facts.height,
             pairs=paired.pairs.height,
             paired_prompts=paired.pairs["prompt_id"].n_unique(),
         )
-        return paired.pairs
+        asked = usable.select("prompt_id", of_prompt)
+        return facts, paired.pairs.join(asked, on="prompt_id", how="left", maintain_order="left")
+
+    def _put(self, spill: Spill, rows: pl.DataFrame) -> None:
+        spill.add(rows, range_buckets(rows["prompt_id"], self.edges))
 
     def rows(self) -> Iterator[pl.DataFrame]:
         """Yields the pairs with their texts and `messages`, a bucket at a time, in the order of their ids."""
@@ -274,12 +281,7 @@ class _TwoReadings:
         described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
-        prompts = prompts_of(rows, described)
-        answers = rows.filter("is_answer")
-        usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id")
-        facts = answers.drop("prompt_id").join(usable, on="key", how="inner", maintain_order="left")
-        pairs = self._work.decide(facts.select(*FACTS, "at"), prompts, answers.height)
-        pairs = pairs.join(prompts.select("prompt_id", "at"), on="prompt_id", how="left", maintain_order="left")
+        _, pairs = self._work.decide(rows, prompts_of(rows, described), "at", "at")
         buckets = range_buckets(pairs["prompt_id"], self._work.edges)
         self._work.pairs.add(pairs, buckets)
         marks = buckets.to_numpy().astype(np.uint8) + 1

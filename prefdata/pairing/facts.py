@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
+from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import digest_series
 
 if TYPE_CHECKING:
@@ -22,17 +23,15 @@ points, `unfit` says why the candidate can't be picked whatever its score. Facts
 and `at` (a number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
-_BLANK = r"\A[\s\x1c-\x1f]*\z"
-"""White space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 
 
-def facts_of(rule: Rule, candidates: pl.DataFrame, *, digests: pl.Series | None = None) -> pl.DataFrame:
+def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     """Measures the texts of candidates, once.
 
     Args:
         rule: says in which unit answers are measured, and which flawed ones it admits.
-        candidates: see `PairRule.pair`; further columns are kept.
-        digests: the digests of the texts, where they are known already: see `prefdata.tables.digest.text_digests`.
+        candidates: see `PairRule.pair`; further columns are kept. `digest` is taken as it is, where the reader of a
+            table has computed it.
 
     Returns:
         The candidates with the columns `FACTS`, in the order given.
@@ -48,9 +47,10 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, digests: pl.Series | None 
     frame = frame.with_columns(
         characters=text.str.len_chars().cast(pl.Int64),
         n_bytes=text.str.len_bytes().cast(pl.Int64),
-        digest=digest_series(frame["response"]) if digests is None else digests,
         unfit=_unfit(rule),
     )
+    if "digest" not in frame.columns:
+        frame = frame.with_columns(digest=digest_series(frame["response"]))
     words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
     return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
 
@@ -65,7 +65,7 @@ def unsigned_zero(score: pl.Expr) -> pl.Expr:
 
 def _unfit(rule: Rule) -> pl.Expr:
     text = pl.col("response")
-    blank = text.str.contains(_BLANK) if "blank" not in rule.admit else pl.lit(value=False)
+    blank = text.str.contains(BLANK) if "blank" not in rule.admit else pl.lit(value=False)
     cut_off = pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else pl.lit(value=False)
     return (
         pl.when(text.is_null())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from prefdata.errors import InputError, closest
-from prefdata.records import Candidate, Drop, FinishReason, prompt_id_of
+from prefdata.records import Candidate, Drop, prompt_id_of
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
 from prefdata.tables.row_answers import answers_of_row, finish_reason_of, whole_number
 
@@ -133,7 +133,7 @@ def _add(
             index=index,
             response=response,
             model=None if model is None else str(model),
-            finish_reason=cast("FinishReason", finish_reason_of(answer.get("finish_reason"))),
+            finish_reason=finish_reason_of(answer.get("finish_reason")),
             n_tokens=whole_number(answer.get("n_tokens")),
             given_score=parse_score(answer.get("score")),
         )

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.records import Message, as_messages
 
-__all__ = ["ANSWERABLE", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
+__all__ = ["ANSWERABLE", "BLANK", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
@@ -22,6 +22,8 @@ of objects that all have `role` and `content`."""
 
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
+BLANK = r"\A[\s\x1c-\x1f]*\z"
+"""Texts of white space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 ROLES_OF_TURNS = ("system", "user", "assistant", "tool")
 ANSWERABLE = ("user", "tool")
 

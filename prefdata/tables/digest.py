@@ -13,7 +13,7 @@ from prefdata.lazy import np, pa, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "digest_series", "mixed", "table_digest", "text_digests"]
+__all__ = ["CandidateDigest", "digest_array", "digest_series", "table_digest", "text_digests"]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
 
@@ -38,6 +38,26 @@ def text_digests(texts: pa.Array) -> _Words:
     return np.fromiter((hash_of(content[start:end]) for start, end in pairwise(ends)), np.uint64, len(texts))
 
 
+def digest_array(texts: pa.Array) -> pa.Array | None:
+    """Hashes each text of a column, or of its lists, where it is; null for a null.
+
+    Args:
+        texts: texts, or lists of texts.
+
+    Returns:
+        `uint64`, or lists of them; None for a column of another type.
+    """
+    kind = texts.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        values = digest_array(texts.values)
+        of_lists = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
+        return None if values is None else of_lists.from_arrays(texts.offsets, values, mask=texts.is_null())
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return None
+    nulls = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
+    return pa.array(text_digests(texts), mask=nulls)
+
+
 def digest_series(texts: pl.Series) -> pl.Series:
     """Hashes each text as `text_digests` does; null for a null."""
     words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
@@ -47,7 +67,7 @@ def digest_series(texts: pl.Series) -> pl.Series:
     return digests.zip_with(texts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
 
 
-def mixed(words: _Words) -> _Words:
+def _mixed(words: _Words) -> _Words:
     """Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014) to each word."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -80,19 +100,19 @@ class CandidateDigest:
         starts[0] = 0
         n_bytes = frame["n_bytes"].cast(pl.Int64).fill_null(-1).to_numpy()
         empty = text_digests(pa.array([""], pa.string()))[0]
-        marks = mixed(frame["digest"].fill_null(int(empty)).to_numpy() + n_bytes.astype(np.uint64))
+        marks = _mixed(frame["digest"].fill_null(int(empty)).to_numpy() + n_bytes.astype(np.uint64))
         for number, name in enumerate(_LABELS, 1):
-            marks = mixed(marks + self._label_words(frame[name]) + np.uint64(number))
+            marks = _mixed(marks + self._label_words(frame[name]) + np.uint64(number))
         index = frame["index"].cast(pl.Int64)
         place = np.where(index.is_null().to_numpy(), np.uint64(_NULL), index.fill_null(0).to_numpy().astype(np.uint64))
         score = frame["score"].fill_null(np.nan).to_numpy()
         score_words = np.where(np.isnan(score), np.uint64(_NULL), (score + 0.0).view(np.uint64))
-        marks = mixed(mixed(marks + place) + score_words)
+        marks = _mixed(_mixed(marks + place) + score_words)
         ids = text_digests(frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string()))
-        prompts = mixed(ids + mixed(np.add.reduceat(marks, starts)))
+        prompts = _mixed(ids + _mixed(np.add.reduceat(marks, starts)))
         self._count += len(prompts)
         for lane in range(_LANES):
-            self._lanes[lane] += int(mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
+            self._lanes[lane] += int(_mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
 
     def hexdigest(self) -> str:
         """Returns 64 hex digits."""

@@ -100,7 +100,7 @@ def key_buckets(keys: pl.Series, count: int) -> pl.Series:
 
 
 class SeenKeys:
-    """Keys of prompts whose rows have come; looks for repeats whenever their number has doubled."""
+    """Keys of prompts whose rows have come; looks for repeats in each piece, and whenever their number has doubled."""
 
     def __init__(self) -> None:
         self._parts: list[NDArray[np.uint64]] = []
@@ -112,6 +112,8 @@ class SeenKeys:
         Raises:
             ScatteredError: a key came twice.
         """
+        if len(np.unique(keys)) < len(keys):
+            raise ScatteredError
         self._parts.append(keys)
         self._count += len(keys)
         if self._count > self._next:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prefdata.records import FinishReason
 from prefdata.tables.cells import parse_score
 
 __all__ = ["ANSWER_ROLES", "answers_of_row", "finish_reason_of", "last_turn", "whole_number"]
@@ -12,7 +13,7 @@ __all__ = ["ANSWER_ROLES", "answers_of_row", "finish_reason_of", "last_turn", "w
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
 
-_FINISHED = {
+_FINISHED: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",
     "end_turn": "stop",
@@ -55,7 +56,7 @@ def answers_of_row(
     ]
 
 
-def finish_reason_of(word: object) -> str:
+def finish_reason_of(word: object) -> FinishReason:
     """Returns `stop`, `length` or `unknown` for the word of a provider or engine, in any case."""
     return _FINISHED.get(str(word or "").lower(), "unknown")
 

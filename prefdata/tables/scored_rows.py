@@ -34,8 +34,9 @@ def long_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
         frame: a column for each role of `named`, called by it; long or wide.
 
     Returns:
-        `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt) and
-        `misaligned` (its lists of answers and scores differ in length). `prompt` holds texts or lists of messages.
+        `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt),
+        `misaligned` (its lists of answers and scores differ in length), and `digest` where the frame has it. `prompt`
+        holds texts or lists of messages.
 
     Raises:
         InputError: a column holds something else than it should.
@@ -63,7 +64,8 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
     """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
-    lists = [name for name in ANSWER_ROLES if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
+    names = (*ANSWER_ROLES, "digest")
+    lists = [name for name in names if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
     n_answers = pl.col("response").list.len().fill_null(0)
     apart = [
         n_answers != pl.col(name).list.len().fill_null(0)
@@ -235,7 +237,8 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
                 valid="0, 1, 2, ..." if role == "index" else "texts or numbers",
                 hint=f"name another column: --columns {role}=NAME",
             ) from error
-    return frame.select(*ROLES, "unscored", "is_answer", "misaligned").with_columns(
+    computed = ["digest"] if "digest" in frame.columns else []
+    return frame.select(*ROLES, "unscored", "is_answer", "misaligned", *computed).with_columns(
         source=pl.coalesce("source", "model")
     )
 

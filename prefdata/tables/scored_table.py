@@ -16,6 +16,7 @@ from pathlib import Path
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pl, pq
 from prefdata.tables import files
+from prefdata.tables.digest import digest_array
 from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
@@ -112,8 +113,10 @@ class ScoredTableFile:
         size = int(min(_ROWS, max(1, n_bytes // max(1.0, sum(self._row_bytes[name] for name in names)))))
         with self._parquet() as file:
             for batch in file.iter_batches(size, columns=names, use_threads=False):
-                table = pa.Table.from_arrays([batch.column(name) for name in named.values()], names=list(named))
-                frame = pl.from_arrow(table)
+                columns = {role: batch.column(name) for role, name in named.items()}
+                if (digests := digest_array(columns["response"])) is not None:
+                    columns["digest"] = digests
+                frame = pl.from_arrow(pa.table(columns))
                 assert isinstance(frame, pl.DataFrame)
                 yield long_frame(self.path, named, frame)
 
@@ -211,21 +214,24 @@ def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.
         One row for each prompt, in the order of the rows: `key`, `prompt_id`, `messages`, `reason` (null for a prompt
         that can be paired), `detail`, and `at`, the number of a row that has the prompt.
     """
-    runs = rows.group_by("key", maintain_order=True).agg(
-        rows=pl.len(),
-        misaligned=pl.col("misaligned").any(),
-        apart=pl.col("content").min() != pl.col("content").max(),
-        given=pl.col("prompt_id").first(),
-        at=pl.col("at").sort_by(pl.col("content").is_null(), maintain_order=True).first(),
+    runs = (
+        rows.with_row_index("_row")
+        .group_by("key", maintain_order=True)
+        .agg(
+            rows=pl.len(),
+            misaligned=pl.col("misaligned").any(),
+            apart=pl.col("content").min() != pl.col("content").max(),
+            given=pl.col("prompt_id").first(),
+            row=pl.coalesce(pl.col("_row").filter(pl.col("content").is_not_null()).first(), pl.col("_row").first()),
+        )
     )
     if described is None:
-        some_row = rows.with_row_index("_row").select("at", "_row")
-        places = runs.join(some_row, on="at", how="left", maintain_order="left")["_row"]
-        of_rows = described_prompts(rows["prompt"].gather(places), with_ids=bool(runs["given"].null_count()))
+        of_rows = described_prompts(rows["prompt"].gather(runs["row"]), with_ids=bool(runs["given"].null_count()))
+        runs = runs.with_columns(at=rows["at"].gather(runs["row"]))
         runs = pl.concat([runs, of_rows.rename({"prompt_id": "made"})], how="horizontal")
     else:
-        columns = described.select("key", "messages", "reason", "detail", made="prompt_id", of="at")
-        runs = runs.join(columns, on="key", how="left", maintain_order="left").with_columns(at="of").drop("of")
+        columns = described.select("key", "messages", "reason", "detail", "at", made="prompt_id")
+        runs = runs.join(columns, on="key", how="left", maintain_order="left")
     runs = runs.with_columns(prompt_id=pl.coalesce("given", "made").fill_null(""))
     if not (runs["misaligned"].any() or runs["apart"].any() or (runs["prompt_id"] == "").any()):
         return runs.select("key", "prompt_id", "messages", "reason", "detail", "at")

@@ -11,7 +11,7 @@ from prefdata.errors import RecipeError
 from prefdata.lazy import pl
 from prefdata.records import Message, as_messages, prompt_id_of
 from prefdata.spec import canonical_json
-from prefdata.tables.cells import ANSWERABLE, ROLES_OF_TURNS, Unusable, read_conversation
+from prefdata.tables.cells import ANSWERABLE, BLANK, ROLES_OF_TURNS, Unusable, read_conversation
 
 __all__ = ["STRUCTURE", "described_prompts", "prompt_hashes", "prompt_text"]
 
@@ -20,7 +20,6 @@ STRUCTURE = "\0"
 _DOUBTFUL = r"\A(?:[\s\x1c-\x1f]*\[|\x00)"
 """Texts that may be the JSON of messages; any other text is one user turn."""
 _PLAIN_START = r"[^\s\x1c-\x1f\[\0]"
-_BLANK = r"\A[\s\x1c-\x1f]*\z"
 _DESCRIPTION = ("prompt_id", "messages", "reason", "detail")
 
 
@@ -82,7 +81,7 @@ def described_prompts(prompts: pl.Series, *, with_ids: bool) -> pl.DataFrame:
 
 
 def _plain_texts(prompts: pl.Series) -> pl.Series:
-    return ~prompts.str.contains(f"{_DOUBTFUL}|{_BLANK}").fill_null(value=True)
+    return ~prompts.str.contains(f"{_DOUBTFUL}|{BLANK}").fill_null(value=True)
 
 
 def _plain_lists(prompts: pl.Series) -> pl.Series:
@@ -90,7 +89,7 @@ def _plain_lists(prompts: pl.Series) -> pl.Series:
     rows = pl.DataFrame({"list": prompts}).with_row_index("row")
     turns = rows.filter(pl.col("list").list.len() > 0).explode("list").unnest("list")
     sound = pl.col("role").is_in(ROLES_OF_TURNS) & pl.col("content").is_not_null()
-    last = pl.col("role").last().is_in(ANSWERABLE) & ~pl.col("content").last().str.contains(_BLANK)
+    last = pl.col("role").last().is_in(ANSWERABLE) & ~pl.col("content").last().str.contains(BLANK)
     user = (pl.col("role") == "user").any()
     plain = turns.group_by("row", maintain_order=True).agg(plain=sound.all() & last & user)
     return rows.join(plain, on="row", how="left", maintain_order="left")["plain"].fill_null(value=False)
