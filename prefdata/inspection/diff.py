@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import find_dataset
+from prefdata.hub import Found, find_dataset
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables.documents import ABSENT, json_differences
@@ -81,11 +81,11 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     Raises:
         InputError: there is no such dataset.
     """
-    folders = find_dataset(before).path, find_dataset(after).path
-    first, second = map(_read, folders)
+    one, other = find_dataset(before), find_dataset(after)
+    first, second = map(_read, (one, other))
     difference = Difference(
-        str(folders[0]),
-        str(folders[1]),
+        str(one.path),
+        str(other.path),
         {
             "prompts": [len(first.outcomes), len(second.outcomes)],
             "pairs": [first.pairs.height, second.pairs.height],
@@ -109,13 +109,13 @@ class _Dataset:
     """Prompt → `pair` or the reason of its drop."""
 
 
-def _read(folder: Path) -> _Dataset:
-    dataset = folder if (folder / "data").is_dir() else folder / "dataset"
+def _read(found: Found) -> _Dataset:
+    dataset = found.dataset
     if not any(dataset.glob("data/*.parquet")):
         raise InputError(
-            f"{str(folder)!r} holds no dataset",
+            f"{str(found.path)!r} holds no dataset",
             valid="a build folder or a dataset folder, with data/*.parquet",
-            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped",
         )
     frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
     try:

@@ -32,9 +32,7 @@ def load(where: str | PathLike[str]) -> Loaded:
         InputError: there is no such dataset.
     """
     found = find_dataset(where)
-    path = found.path
-    if path.is_dir() and not (path / "data").is_dir() and (path / "dataset" / "data").is_dir():
-        path = path / "dataset"
+    path = found.dataset
     if path.is_dir() and not any(path.glob("data/*.parquet")):
         raise InputError(
             f"{str(where)!r} holds no dataset",

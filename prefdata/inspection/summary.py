@@ -66,14 +66,13 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
     Raises:
         InputError: there is no finished dataset.
     """
-    folder = find_dataset(where).path
-    dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
-    files = sorted(dataset.glob("data/*.parquet"))
-    if not files or not (dataset / "ledger.json").exists():
+    found = find_dataset(where)
+    dataset = found.dataset
+    if not any(dataset.glob("data/*.parquet")) or not (dataset / "ledger.json").exists():
         raise InputError(
-            f"{str(folder)!r} holds no finished dataset",
+            f"{str(found.path)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped",
         )
     ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
     frames = pair_frames(dataset)
