@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.hub import Found, find_dataset
+from prefdata.inspection._files import read_json, read_table
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables.documents import ABSENT, json_differences
@@ -96,7 +96,7 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     _compare_pairs(difference, first.pairs, second.pairs)
     for name in ("recipe", "lock", "audit", "ledger"):
         file = "prefdata.lock.json" if name == "lock" else f"{name}.json"
-        setattr(difference, name, _json_changes(_json(first.folder / file), _json(second.folder / file)))
+        setattr(difference, name, _json_changes(read_json(first.folder / file), read_json(second.folder / file)))
     return difference
 
 
@@ -124,27 +124,11 @@ def _read(found: Found) -> _Dataset:
     except pl.exceptions.PolarsError as error:
         raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
-    drops = _table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
+    drops = read_table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
     if drops.height:
         # A prompt that was read twice has a drop (`duplicate`) and a pair; its outcome is the pair.
         outcomes = {**dict(drops.select("prompt_id", "reason").iter_rows()), **outcomes}
     return _Dataset(dataset, pairs, outcomes)
-
-
-def _table(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{str(path)!r} is not a whole Parquet file: {error}", hint="copy the file again") from error
-
-
-def _json(path: Path) -> Any:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is not JSON: {error}") from error
 
 
 def _compare_prompts(difference: Difference, first: _Dataset, second: _Dataset) -> None:
