@@ -9,10 +9,10 @@ import click
 
 from prefdata.cli.options import allow_code_option, print_json, profile_option
 from prefdata.errors import UserError
-from prefdata.spec import JSON
 
 if TYPE_CHECKING:
     from prefdata.flow.train import TrainedModel
+    from prefdata.spec import JSON
     from prefdata.training.plan import TrainingPlan
 
 __all__ = ["command"]
