@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("train", short_help="Train a model on a dataset.")
+@click.command("train")
 @click.argument("what", metavar="RECIPE|FOLDER|REPO_ID")
 @click.option("--dataset", metavar="FOLDER", help="A build or dataset folder in place of the recipe's own build.")
 @click.option("--model", metavar="M", help="The model that training starts from; left out, the recipe's.")
