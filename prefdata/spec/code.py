@@ -193,8 +193,8 @@ class Code:
     def _file(self) -> Path:
         module = self.path.partition(":")[0]
         for folder in _folders.get() or ():
-            if "." not in module and (beside := Path(folder) / f"{module}.py").is_file():
-                return beside
+            if "." not in module and (file := Path(folder) / f"{module}.py").is_file():
+                return file
         try:
             found = importlib.util.find_spec(module)
         except (ModuleNotFoundError, ValueError):
