@@ -8,9 +8,10 @@
     built.pairs.to_pandas()
     inspect(built).drops
 
-Every command is a function here, with the options of the command: `build`, `check`, `pair`, `push`, `load`, `inspect`,
-`verify`, `diff`, `what_if`, `replay`. The parts that a recipe names are in the rooms: `prefdata.prompts`,
-`prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`, `inspect`,
+`verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in the rooms:
+`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
+`prefdata.training`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from prefdata.cli.options import allow_code_option, limit_option, out_option, pr
 __all__ = ["command"]
 
 
-@click.command("build", short_help="Build the dataset of a recipe.")
+@click.command("build")
 @click.argument("recipe", required=False)
 @click.option(
     "--from",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "show_plan"]
 
 
-@click.command("check", short_help="Show what a build would do.")
+@click.command("check")
 @recipe_argument
 @profile_option
 @limit_option

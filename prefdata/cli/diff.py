@@ -18,7 +18,7 @@ __all__ = ["command"]
 _LINES = 20
 
 
-@click.command("diff", short_help="Show what differs between two datasets.")
+@click.command("diff")
 @click.argument("before")
 @click.argument("after")
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as one JSON object.")

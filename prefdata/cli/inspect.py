@@ -9,7 +9,7 @@ from prefdata.cli.options import print_json
 __all__ = ["command"]
 
 
-@click.command("inspect", short_help="Summarise a build, a dataset folder or a dataset of the Hub.")
+@click.command("inspect")
 @click.argument("folder")
 @click.option("--pairs", "show", type=click.IntRange(min=0), default=3, metavar="N", help="How many pairs to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")

@@ -18,7 +18,7 @@ _COMMANDS = {
     "train": "Train a model on a dataset; resumes where an earlier run stopped.",
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
-    "inspect": "Summarise a build or a dataset folder.",
+    "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",
     "replay": "Find out whether a rule makes the pairs of a published dataset.",

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
 from prefdata.errors import InputError, UserError
 from prefdata.records import LengthUnit
-from prefdata.spec import JSON
+
+if TYPE_CHECKING:
+    from prefdata.spec import JSON
 
 __all__ = [
     "allow_code_option",

@@ -20,7 +20,7 @@ from prefdata.records import LengthUnit
 __all__ = ["command"]
 
 
-@click.command("pair", short_help="Make pairs from a table of scored answers.")
+@click.command("pair")
 @click.argument("table")
 @click.option(
     "--rule",

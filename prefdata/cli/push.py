@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["command", "push_lines"]
 
 
-@click.command("push", short_help="Publish a dataset on the Hub.")
+@click.command("push")
 @click.argument("folder")
 @click.argument("repo_id")
 @click.option("--public", is_flag=True, help="Let everybody read it; otherwise the repository is private.")

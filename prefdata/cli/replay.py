@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("replay", short_help="Find out whether a rule makes the pairs of a published dataset.")
+@click.command("replay")
 @click.argument("table")
 @click.option("--rule", metavar="NAME", help="A named pair rule, for instance best_vs_worst.")
 @rule_json_option

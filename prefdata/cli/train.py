@@ -9,16 +9,16 @@ import click
 
 from prefdata.cli.options import allow_code_option, print_json, profile_option
 from prefdata.errors import UserError
-from prefdata.spec import JSON
 
 if TYPE_CHECKING:
     from prefdata.flow.train import TrainedModel
+    from prefdata.spec import JSON
     from prefdata.training.plan import TrainingPlan
 
 __all__ = ["command"]
 
 
-@click.command("train", short_help="Train a model on a dataset.")
+@click.command("train")
 @click.argument("what", metavar="RECIPE|FOLDER|REPO_ID")
 @click.option("--dataset", metavar="FOLDER", help="A build or dataset folder in place of the recipe's own build.")
 @click.option("--model", metavar="M", help="The model that training starts from; left out, the recipe's.")

@@ -17,7 +17,7 @@ __all__ = ["command"]
 _SHOWN = 20
 
 
-@click.command("verify", short_help="Rebuild a dataset from its answers and report every difference.")
+@click.command("verify")
 @click.argument("folder")
 @click.option("--table", metavar="TABLE", help="The table that `prefdata pair` read.")
 @allow_code_option

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-@click.command("what-if", short_help="Compare pair rules on the same scored answers.")
+@click.command("what-if")
 @click.argument("where", metavar="TABLE|BUILD|DATASET")
 @click.option("--rules", metavar="NAME,...", default="", help="Named rules; the first is what the others differ from.")
 @click.option("--rule-json", "files", multiple=True, metavar="FILE", help="A rule as JSON, as a recipe's `pairs`.")

@@ -37,7 +37,7 @@ class Build:
     """What was published, where the build was to be."""
 
     def __fspath__(self) -> str:
-        """The build folder, so that a build stands for its path."""
+        """Gives the build folder, so that a build can be given wherever a path can."""
         return str(self.folder)
 
     @property

@@ -43,8 +43,7 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
         InputError: there is no such dataset, or `prefdata build` has not made it.
         RecipeError: its recipe is not valid, or would act in the name of the user who builds it.
     """
-    folder = hub.find_dataset(where, only=[_RECIPE, _LOCK]).path
-    folder, where = folder / "dataset" if (folder / "dataset" / _RECIPE).is_file() else folder, str(where)
+    folder, where = hub.find_dataset(where, only=[_RECIPE, _LOCK]).dataset, str(where)
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(

@@ -33,4 +33,4 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, key: Sequence[st
         StoreError: the file can't be written.
     """
     sound = checked(table, schema, key, stage)
-    write_atomically(path, lambda beside: write_parquet(beside, sound))
+    write_atomically(path, lambda partial: write_parquet(partial, sound))

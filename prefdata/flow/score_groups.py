@@ -115,8 +115,7 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
 
     def write(self, shard: int, results: Sequence[tuple[Scored, ...]]) -> None:
         """Writes the comparisons, then the scores."""
-        expected = sum(len(answers.candidates) for answers in self.tables.scorer_tasks(shard))
-        write_scores(self._scores, shard, list(chain.from_iterable(results)), expected)
+        write_scores(self._scores, shard, list(chain.from_iterable(results)), self.tables.n_candidates(shard))
 
     def report(self) -> JSON:
         """Counts scored and unscored candidates."""

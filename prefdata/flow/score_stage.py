@@ -63,8 +63,7 @@ class ScoreJob(TaskJob[Answers, Scored]):
 
     def write(self, shard: int, results: Sequence[Scored]) -> None:
         """Writes the comparisons, then the scores."""
-        expected = sum(len(answers.candidates) for answers in self.tables.scorer_tasks(shard))
-        write_scores(_tables_of(self), shard, results, expected)
+        write_scores(_tables_of(self), shard, results, self.tables.n_candidates(shard))
 
     def report(self) -> JSON:
         """Counts scored and unscored candidates."""

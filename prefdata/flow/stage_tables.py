@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from prefdata.errors import InputError
+from prefdata.flow.balance import count_rows
 from prefdata.flow.store import StageFolder
 from prefdata.lazy import pa, pl
 from prefdata.records import Answers, Candidate, Comparison, Prompt, Score, Scored, as_messages
@@ -114,6 +115,10 @@ class StageTables:
                 hint='give the table\'s sampler `source="name"`, or leave one of the two out',
             )
         return checked(table, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+    def n_candidates(self, shard: int) -> int:
+        """Counts the candidates of a shard that are scored, without reading them."""
+        return count_rows(folder.shard(shard) for folder in self.candidate_folders)
 
     def scorer_tasks(self, shard: int) -> list[Answers]:
         """Reads the prompts of a shard that have candidates, with these, as a scorer takes them."""

@@ -42,25 +42,22 @@ def build(
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         allow_code: run Python parts that a JSON recipe names; their modules are looked for in its folder first.
         push: publish the dataset where the recipe's `publish` says.
-        shard_size: prompts a shard. Changing it makes the stages anew; it never changes the dataset.
+        shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
         UserError: something that the user can fix; what was finished so far is kept.
         ConservationError: rows went missing between two stages, which is a bug.
     """
-    if (recipe is None) == (origin is None):
-        raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")
     with allowing_code(allow_code, folder_of(recipe)):
-        taken = fetch_recipe(origin, out) if origin is not None else as_recipe(recipe or "")
-        taken = taken.with_profile(profile).with_limit(limit)
-        publish = taken.publish
+        variant = _one_recipe(recipe, origin, out).with_profile(profile).with_limit(limit)
+        publish = variant.publish
         if push and publish.repo is None:
             raise UserError(
-                f"recipe {taken.name!r} doesn't say where to publish",
+                f"recipe {variant.name!r} doesn't say where to publish",
                 valid='publish=Publish(repo="owner/name")',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(taken, out, relock=relock, shard_size=shard_size)
+        built = building.build(variant, out, relock=relock, shard_size=shard_size)
     if not push:
         return built
     repo = publish.repo or ""
@@ -93,9 +90,14 @@ def check(
     Raises:
         UserError: an input can't be found.
     """
-    if (recipe is None) == (origin is None):
-        raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")
     with allowing_code(allow_code, folder_of(recipe)):
-        taken = fetch_recipe(origin, out) if origin is not None else as_recipe(recipe or "")
-        taken = taken.with_profile(profile).with_limit(limit)
-        return plan(taken, out, shard_size=shard_size, answer_tokens=answer_tokens)
+        variant = _one_recipe(recipe, origin, out).with_profile(profile).with_limit(limit)
+        return plan(variant, out, shard_size=shard_size, answer_tokens=answer_tokens)
+
+
+def _one_recipe(recipe: Recipe | str | Path | None, origin: str | Path | None, out: str | Path | None) -> Recipe:
+    if recipe is not None and origin is None:
+        return as_recipe(recipe)
+    if recipe is None and origin is not None:
+        return fetch_recipe(origin, out)
+    raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")

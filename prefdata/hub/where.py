@@ -28,6 +28,12 @@ class Found:
     commit: str | None
     """The commit of a dataset that was downloaded; None for what was here already."""
 
+    @property
+    def dataset(self) -> Path:
+        """The dataset folder: within `path` where that is a build folder, otherwise `path` itself."""
+        inner = self.path / "dataset"
+        return inner if inner.is_dir() and not (self.path / "data").is_dir() else self.path
+
 
 def repo_and_revision(name: str) -> tuple[str, str | None] | None:
     """Reads `owner/name` or `owner/name@revision`, with or without `hf:` before it; None where it is neither."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import find_dataset
+from prefdata.hub import Found, find_dataset
+from prefdata.inspection._files import read_json, read_table
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables.documents import ABSENT, json_differences
@@ -81,11 +81,11 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     Raises:
         InputError: there is no such dataset.
     """
-    folders = find_dataset(before).path, find_dataset(after).path
-    first, second = map(_read, folders)
+    one, other = find_dataset(before), find_dataset(after)
+    first, second = map(_read, (one, other))
     difference = Difference(
-        str(folders[0]),
-        str(folders[1]),
+        str(one.path),
+        str(other.path),
         {
             "prompts": [len(first.outcomes), len(second.outcomes)],
             "pairs": [first.pairs.height, second.pairs.height],
@@ -96,7 +96,7 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     _compare_pairs(difference, first.pairs, second.pairs)
     for name in ("recipe", "lock", "audit", "ledger"):
         file = "prefdata.lock.json" if name == "lock" else f"{name}.json"
-        setattr(difference, name, _json_changes(_json(first.folder / file), _json(second.folder / file)))
+        setattr(difference, name, _json_changes(read_json(first.folder / file), read_json(second.folder / file)))
     return difference
 
 
@@ -109,13 +109,13 @@ class _Dataset:
     """Prompt → `pair` or the reason of its drop."""
 
 
-def _read(folder: Path) -> _Dataset:
-    dataset = folder if (folder / "data").is_dir() else folder / "dataset"
+def _read(found: Found) -> _Dataset:
+    dataset = found.dataset
     if not any(dataset.glob("data/*.parquet")):
         raise InputError(
-            f"{str(folder)!r} holds no dataset",
+            f"{str(found.path)!r} holds no dataset",
             valid="a build folder or a dataset folder, with data/*.parquet",
-            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped",
         )
     frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
     try:
@@ -124,27 +124,11 @@ def _read(folder: Path) -> _Dataset:
     except pl.exceptions.PolarsError as error:
         raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
-    drops = _table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
+    drops = read_table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
     if drops.height:
         # A prompt that was read twice has a drop (`duplicate`) and a pair; its outcome is the pair.
         outcomes = {**dict(drops.select("prompt_id", "reason").iter_rows()), **outcomes}
     return _Dataset(dataset, pairs, outcomes)
-
-
-def _table(path: Path) -> pl.DataFrame:
-    try:
-        return pl.read_parquet(path, glob=False)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{str(path)!r} is not a whole Parquet file: {error}", hint="copy the file again") from error
-
-
-def _json(path: Path) -> Any:
-    if not path.exists():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is not JSON: {error}") from error
 
 
 def _compare_prompts(difference: Difference, first: _Dataset, second: _Dataset) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.errors import InputError, MissingExtraError
 from prefdata.hub import find_dataset
+from prefdata.inspection._files import read_json, read_table
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables import files
@@ -32,9 +32,7 @@ def load(where: str | PathLike[str]) -> Loaded:
         InputError: there is no such dataset.
     """
     found = find_dataset(where)
-    path = found.path
-    if path.is_dir() and not (path / "data").is_dir() and (path / "dataset" / "data").is_dir():
-        path = path / "dataset"
+    path = found.dataset
     if path.is_dir() and not any(path.glob("data/*.parquet")):
         raise InputError(
             f"{str(where)!r} holds no dataset",
@@ -110,14 +108,13 @@ class Loaded:
     @cached_property
     def drops(self) -> Any:
         """Every dropped prompt: prompt_id, stage, reason, detail."""
-        return self._as(self._read(self._folder("drops") / "drops.parquet"))
+        return self._as(read_table(self._folder("drops") / "drops.parquet"))
 
     @cached_property
     def audit(self) -> dict[str, Any]:
         """The measures of the dataset's biases, and the recipe's limits."""
-        file = self._folder("audit") / "audit.json"
-        found: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.exists() else {}
-        return found
+        measures: dict[str, Any] = read_json(self._folder("audit") / "audit.json")
+        return measures
 
     @cached_property
     def _by_split(self) -> dict[str, pl.DataFrame]:
@@ -125,7 +122,7 @@ class Loaded:
             found = pair_frames(self.path)
             return dict(sorted(found.items(), key=lambda each: (not each[0].startswith("train"), each[0])))
         if self.path.suffix == ".parquet":
-            return {"train": self._read(self.path)}
+            return {"train": read_table(self.path)}
         return {"train": pl.DataFrame(list(files.rows(self.path)), infer_schema_length=None)}
 
     @cached_property
@@ -136,7 +133,7 @@ class Loaded:
         found = sorted(self._folder(folder).glob(f"{folder}/*.parquet"))
         if not found:
             raise InputError(f"{str(self.path)!r} has no {lacks}", valid="a dataset that holds them")
-        return pl.concat([self._read(file) for file in found])
+        return pl.concat([read_table(file) for file in found])
 
     def _folder(self, what: str) -> Path:
         if not self.path.is_dir():
@@ -144,15 +141,6 @@ class Loaded:
                 f"{str(self.path)!r} is a file, which has pairs and no {what}", valid="a build or a dataset folder"
             )
         return self.path
-
-    @staticmethod
-    def _read(file: Path) -> pl.DataFrame:
-        try:
-            return pl.read_parquet(file, glob=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise InputError(
-                f"{str(file)!r} is not a whole Parquet file: {error}", hint="copy the file again"
-            ) from error
 
     def _as(self, frame: pl.DataFrame) -> Any:
         if self.frames == "polars":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefdata.errors import InputError
+from prefdata.inspection._files import read_table
 from prefdata.lazy import pl
 
 __all__ = ["pair_frames"]
@@ -19,11 +20,7 @@ def pair_frames(dataset: Path) -> dict[str, pl.DataFrame]:
     tables: dict[str, dict[str, pl.DataFrame]] = {}
     for folder in ("data", "trace"):
         for file in sorted(dataset.glob(f"{folder}/*.parquet")):
-            try:
-                frame = pl.read_parquet(file, glob=False)
-            except (pl.exceptions.PolarsError, OSError) as error:
-                hint = "copy the file again"
-                raise InputError(f"{str(file)!r} is not a whole Parquet file: {error}", hint=hint) from error
+            frame = read_table(file)
             split_tables = tables.setdefault(file.name.partition("-")[0], {})
             split_tables[folder] = pl.concat([split_tables[folder], frame]) if folder in split_tables else frame
     frames: dict[str, pl.DataFrame] = {}

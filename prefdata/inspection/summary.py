@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.hub import find_dataset
+from prefdata.inspection._files import read_json
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 
@@ -66,16 +65,15 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
     Raises:
         InputError: there is no finished dataset.
     """
-    folder = find_dataset(where).path
-    dataset = folder if (folder / "ledger.json").exists() else folder / "dataset"
-    files = sorted(dataset.glob("data/*.parquet"))
-    if not files or not (dataset / "ledger.json").exists():
+    found = find_dataset(where)
+    dataset = found.dataset
+    if not any(dataset.glob("data/*.parquet")) or not (dataset / "ledger.json").exists():
         raise InputError(
-            f"{str(folder)!r} holds no finished dataset",
+            f"{str(found.path)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it continues where it stopped" if folder.exists() else "check the path",
+            hint="run the build again: it continues where it stopped",
         )
-    ledger = json.loads((dataset / "ledger.json").read_text(encoding="utf-8"))
+    ledger = read_json(dataset / "ledger.json")
     frames = pair_frames(dataset)
     table = pl.concat(frames.values())
     splits = {split: frame.height for split, frame in frames.items()}
@@ -106,7 +104,7 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
             ),
             "source_chosen",
         ),
-        audit=_audit(dataset / "audit.json"),
+        audit=read_json(dataset / "audit.json"),
         examples=_examples(table, pairs),
     )
 
@@ -125,11 +123,6 @@ def _spread(values: pl.Series) -> dict[str, float]:
         return {}
     points = {"mean": values.mean(), **{f"p{q}": values.quantile(q / 100, "nearest") for q in (10, 50, 90)}}
     return {name: round(float(str(value)), 3) for name, value in points.items()}
-
-
-def _audit(path: Path) -> dict[str, Any]:
-    audit: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return audit
 
 
 def _examples(pairs: pl.DataFrame, count: int) -> list[dict[str, Any]]:

@@ -17,15 +17,13 @@ from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.recipe import as_rule, folder_of
-from prefdata.records import LengthUnit
+from prefdata.records import SIDES, LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
 from prefdata.tables.schemas import read_parquet
 from prefdata.tables.scored_table import read_scored_table
 
 __all__ = ["Outcome", "what_if"]
-
-_SIDES = ("chosen", "rejected")
 
 
 @dataclass
@@ -80,7 +78,9 @@ def what_if(
     named = [name.strip() for name in rules.split(",") if name.strip()] if isinstance(rules, str) else rules
     if not named:
         raise InputError("no rule to try", valid="--rules NAME,NAME or --rule-json FILE (in Python: `rules`)")
-    with allowing_code(allow_code, next((folder for rule in named if (folder := folder_of(rule)) != Path()), Path())):
+    # The folder of a name is the current one, where the module of a rule's file is looked for last.
+    folders = sorted(dict.fromkeys(map(folder_of, named)), key=lambda folder: folder == Path())
+    with allowing_code(allow_code, *folders):
         return _outcomes(where, [_taken(rule, length) for rule in named], columns or {})
 
 
@@ -175,7 +175,7 @@ class _Tally:
         self.rule = rule
         self._auditor = Auditor()
         self._prompts = 0
-        self._lengths = dict.fromkeys(_SIDES, 0)
+        self._lengths = dict.fromkeys(SIDES, 0)
         self._drops: dict[str, int] = {}
         self._picks: list[pl.DataFrame] = []
 
@@ -184,9 +184,9 @@ class _Tally:
         self._prompts += prompts + sum(dropped.values())
         for reason, count in [*dropped.items(), *paired.drops.group_by("reason").len().iter_rows()]:
             self._drops[reason] = self._drops.get(reason, 0) + count
-        for side in _SIDES:
+        for side in SIDES:
             self._lengths[side] += int(paired.pairs[f"length_{side}"].sum())
-        texts = [pl.col(f"response_{side}").hash().alias(side) for side in _SIDES]
+        texts = [pl.col(f"response_{side}").hash().alias(side) for side in SIDES]
         self._picks.append(paired.pairs.select("prompt_id", "score_margin", *texts))
 
     def picks(self) -> pl.DataFrame:
@@ -196,7 +196,7 @@ class _Tally:
     def outcome(self, first: _Tally) -> Outcome:
         audit, picks = self._auditor.result(), self.picks()
         pairs = picks.height
-        means = {side: _mean(self._lengths[side], pairs) for side in _SIDES}
+        means = {side: _mean(self._lengths[side], pairs) for side in SIDES}
         return Outcome(
             rule=_words(self.rule),
             prompts=self._prompts,
@@ -206,7 +206,7 @@ class _Tally:
             mean_margin=_mean(math.fsum(picks["score_margin"]), pairs),
             length={**means, "difference": audit["measures"]["length_difference"]},
             chosen_longer=audit["measures"]["chosen_longer"],
-            tied={side: audit["measures"][f"tied_{side}"] for side in _SIDES},
+            tied={side: audit["measures"][f"tied_{side}"] for side in SIDES},
             sources=audit["sources"],
             differs=_differs(picks, first.picks()),
         )
@@ -214,11 +214,11 @@ class _Tally:
 
 def _differs(mine: pl.DataFrame, first: pl.DataFrame) -> dict[str, float | int | None]:
     # Several pairs of a prompt are compared as a set, whatever their order.
-    sides = [pl.col(side).unique().sort() for side in _SIDES]
-    pair = pl.struct(*_SIDES).hash().unique().sort().alias("pair")
+    sides = [pl.col(side).unique().sort() for side in SIDES]
+    pair = pl.struct(*SIDES).hash().unique().sort().alias("pair")
     ours, theirs = (frame.group_by("prompt_id").agg(*sides, pair) for frame in (mine, first))
     both = ours.join(theirs, on="prompt_id", how="inner", suffix="_first")
-    changed = {name: int((both[name] != both[f"{name}_first"]).sum()) for name in (*_SIDES, "pair")}
+    changed = {name: int((both[name] != both[f"{name}_first"]).sum()) for name in (*SIDES, "pair")}
     return {
         "both": both.height,
         **{name: _mean(count, both.height) for name, count in changed.items()},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,6 +13,7 @@ from prefdata.recipe.recipe import Profile, Recipe
 from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import run_file
+from prefdata.tables.documents import parse_json
 
 __all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "shipped_recipes"]
 
@@ -147,14 +147,6 @@ def _from_json(path: Path) -> Recipe:
 
 def _read_json(path: Path) -> JSON:
     try:
-        return json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        return parse_json(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RecipeError(f"{str(path)!r} is not JSON: {error}") from error
-
-
-def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice in one object")
-    return found

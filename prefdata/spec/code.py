@@ -59,9 +59,14 @@ def code_allowed(*folders: str | Path) -> Iterator[None]:
         _folders.reset(token)
 
 
-def allowing_code(allowed: bool, folder: str | Path = ".") -> AbstractContextManager[None]:
-    """Allows code within the block if `allowed` is set, with modules of `folder` first; otherwise changes nothing."""
-    return code_allowed(folder) if allowed else nullcontext()
+def allowing_code(allowed: bool, *folders: str | Path) -> AbstractContextManager[None]:
+    """Allows code within the block if `allowed` is set; otherwise changes nothing.
+
+    Args:
+        allowed: whether the user allows code.
+        folders: see `code_allowed`; without any, the current folder.
+    """
+    return code_allowed(*(folders or (".",))) if allowed else nullcontext()
 
 
 def code_is_allowed() -> bool:
@@ -188,8 +193,8 @@ class Code:
     def _file(self) -> Path:
         module = self.path.partition(":")[0]
         for folder in _folders.get() or ():
-            if "." not in module and (beside := Path(folder) / f"{module}.py").is_file():
-                return beside
+            if "." not in module and (file := Path(folder) / f"{module}.py").is_file():
+                return file
         try:
             found = importlib.util.find_spec(module)
         except (ModuleNotFoundError, ValueError):

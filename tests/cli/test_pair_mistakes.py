@@ -1,4 +1,4 @@
-"""`prefdata pair`: what the user can mend is one message, exit code 2, and nothing is harmed."""
+"""`prefdata pair`: what the user can fix is one message, exit code 2, and nothing is harmed."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_a_recipe_with_own_code_is_built_only_where_it_is_allowed(prefdata, writ
     said = prefdata("build", recipe, "--allow-code", "--json")
     ledger = json.loads(said.out)
     assert (ledger["prompts"], ledger["paired_prompts"], ledger["drops"]) == (3, 2, {"no_contrast": 1})
-    # Other code is another rule, so the pairs are made anew.
+    # Other code is another rule, so the pairs are computed again.
     (tmp_path / "recipes/own_rules.py").write_text(CODE)
     said = prefdata("build", recipe, "--allow-code", "--json")
     assert json.loads(said.out)["paired_prompts"] == 0

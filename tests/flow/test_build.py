@@ -1,4 +1,4 @@
-"""Whole builds over replayed answers: what is counted, what is kept, what is made again."""
+"""Whole builds over replayed answers: what is counted, what is kept, what is rerun."""
 
 from __future__ import annotations
 

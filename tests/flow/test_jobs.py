@@ -52,7 +52,7 @@ def made() -> Recipe:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The folder of `made`, built in this process, with its tables and its tiny reward model beside it."""
+    """The folder of `made`, built in this process, with its tables and its tiny reward model."""
     work = tmp_path_factory.mktemp("jobs")
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(Path(__file__).parents[1] / "scoring"))

@@ -73,6 +73,9 @@ class Prompts(StageTables):
     def scorer_tasks(self, shard: int) -> list[Answers]:
         return self.answers_of(self.prompt_ids(shard))
 
+    def n_candidates(self, shard: int) -> int:
+        return sum(len(answers.candidates) for answers in self.scorer_tasks(shard))
+
     def answers_of(self, ids: Sequence[str]) -> list[Answers]:
         return [
             Answers(

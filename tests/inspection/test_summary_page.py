@@ -145,3 +145,12 @@ def test_a_folder_without_a_dataset_is_refused(tmp_path, files):
         (tmp_path / name).write_text("{}")
     with pytest.raises(InputError, match="holds no finished dataset"):
         inspect(tmp_path)
+
+
+@pytest.mark.parametrize("file", ["ledger.json", "audit.json"])
+def test_a_damaged_document_is_a_message(tmp_path, file):
+    folder = dataset(tmp_path, HAND_MADE)
+    (folder / file).write_bytes((folder / file).read_bytes()[:40])
+    with pytest.raises(InputError, match=f"{file}' is not JSON") as caught:
+        inspect(folder)
+    assert caught.value.hint == "copy the file again"

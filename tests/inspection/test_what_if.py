@@ -227,3 +227,14 @@ class TestCommand:
         (tmp_path / "rule.json").write_text('{"kind": "wpo_hybrid_v2", "length": "words"}')
         said = prefdata("what-if", table, "--rules", "wpo_hybrid_v2", "--rule-json", tmp_path / "rule.json")
         assert '2  wpo_hybrid_v2 {"length": "words"}' in said.out
+
+
+def test_each_rule_of_code_is_found_in_the_folder_of_its_file(table, tmp_path):
+    for name in ("first", "second"):
+        code = 'import polars as pl\n\n\ndef best(candidates):\n    return -pl.col("score"), pl.col("score")\n'
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}_rule.py").write_text(code)
+        (tmp_path / name / "rule.json").write_text(json.dumps({"kind": "python", "path": f"{name}_rule:best"}))
+    files = [tmp_path / name / "rule.json" for name in ("first", "second")]
+    named, first, second = what_if(table, ["best_vs_worst", *files], allow_code=True)
+    assert named.pairs == first.pairs == second.pairs > 0

@@ -1,4 +1,4 @@
-"""Shards are written beside the work, not between: a slow disk keeps no engine waiting, and what it refuses is told."""
+"""Shards are written while tasks go on: a slow disk keeps no engine waiting, and what it refuses is an error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WHOLE = {number: [task.upper() for task in tasks] for number, tasks in SHARDS.it
 
 
 class Disk:
-    """Writes shards, and waits or fails where it is told to."""
+    """Writes shards, and waits or fails where a test wants it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = StageFolder(folder)
