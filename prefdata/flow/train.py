@@ -90,16 +90,11 @@ def train(
     """
     with allowing_code(allow_code):
         prepared, source = _prepared(
-            what,
-            dataset,
-            model=model,
-            out=out,
-            profile=profile,
+            *(what, dataset, model, out, profile, settings),
             limit=limit,
             processes=processes,
             nodes=nodes,
             split=split,
-            settings=settings,
             cache=cache,
             log=log,
         )
@@ -127,32 +122,17 @@ def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, 
 def _prepared(
     what: Recipe | str | Path,
     dataset: str | Path | None = None,
-    *,
     model: str | None = None,
     out: str | Path | None = None,
     profile: str | None = None,
-    limit: int | None = None,
-    processes: int | None = None,
-    nodes: int = 1,
-    split: str | None = None,
     settings: Mapping[str, JSON] | None = None,
-    cache: Path | None = None,
-    log: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> tuple[Prepared, _Source]:
+    """Finds training and dataset, and prepares them; further options are those of `prepare`."""
     source = _source(what, dataset, profile)
     training = _changed(source, model, settings or {})
-    prepared = prepare(
-        training,
-        source.dataset,
-        Path(out) if out is not None else Path("models") / source.name,
-        limit=limit,
-        processes=processes,
-        nodes=nodes,
-        split=split,
-        cache=cache,
-        log=log,
-    )
-    return prepared, source
+    folder = Path(out) if out is not None else Path("models") / source.name
+    return prepare(training, source.dataset, folder, **options), source
 
 
 def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str | None) -> _Source:
