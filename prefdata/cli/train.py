@@ -12,7 +12,7 @@ from prefdata.errors import UserError
 from prefdata.spec import JSON
 
 if TYPE_CHECKING:
-    from prefdata.flow.train import TrainedModel
+    from prefdata.training.launch import TrainedModel
     from prefdata.training.plan import TrainingPlan
 
 __all__ = ["command"]

@@ -20,25 +20,14 @@ from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
 from prefdata.training import AnyTraining, Training
-from prefdata.training.launch import Trained, launch
+from prefdata.training.launch import TrainedModel, launch
 from prefdata.training.plan import TrainingPlan
 from prefdata.training.preflight import MEANINGS
 from prefdata.training.prepare import Prepared, prepare
 
-__all__ = ["TrainedModel", "plan_training", "train"]
+__all__ = ["plan_training", "train"]
 
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model folder, and what is known of its training."""
-
-    folder: Path
-    facts: dict[str, JSON]
-    """`training.json`."""
-    metrics: list[dict[str, JSON]]
-    """Every logged number, in order."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +89,7 @@ def train(
         )
         trained = launch(prepared, lineage=source.lineage, log=log)
         _write_card(trained, source)
-    return TrainedModel(trained.folder, trained.facts, trained.metrics)
+    return trained
 
 
 def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, **options: Any) -> TrainingPlan:
@@ -246,7 +235,7 @@ def _training(dumped: JSON) -> Training:
     return training
 
 
-def _write_card(trained: Trained, source: _Source) -> None:
+def _write_card(trained: TrainedModel, source: _Source) -> None:
     (trained.folder / "curves.svg").write_text(curves_svg(trained.metrics), encoding="utf-8")
     card = model_card(
         trained.folder.resolve().name,

@@ -21,7 +21,7 @@ from prefdata.spec import JSON
 from prefdata.training.base import Training
 from prefdata.training.prepare import Prepared
 
-__all__ = ["Trained", "environment", "launch"]
+__all__ = ["TrainedModel", "environment", "launch"]
 
 _COMPLETE = "prefdata.complete"
 _MISTAKE = 2
@@ -34,7 +34,7 @@ _VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspee
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What a training left."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Trained:
 
 def launch(
     prepared: Prepared, *, lineage: Mapping[str, JSON] | None = None, log: Callable[[str], None] = lambda _: None
-) -> Trained:
+) -> TrainedModel:
     """Runs a training, or goes on with it where it was stopped, and puts the model into its folder.
 
     Args:
@@ -69,7 +69,7 @@ def launch(
             _collect(prepared, dict(lineage or {}))
     lines = (prepared.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     facts: dict[str, JSON] = json.loads(finished.read_text(encoding="utf-8"))
-    return Trained(prepared.folder, facts, [json.loads(line) for line in lines])
+    return TrainedModel(prepared.folder, facts, [json.loads(line) for line in lines])
 
 
 def environment() -> dict[str, str]:
