@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
+from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
 from prefdata.recipe import Recipe, load_recipe, shipped_recipes
@@ -26,8 +26,6 @@ from prefdata.training.preflight import MEANINGS
 from prefdata.training.prepare import Prepared, prepare
 
 __all__ = ["plan_training", "train"]
-
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 
 
 @dataclass(frozen=True)
@@ -129,18 +127,20 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
         recipe = what if isinstance(what, Recipe) else load_recipe(what)
         own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
         recipe = recipe.with_profile(profile)
-        folder = Path(dataset) if dataset is not None else Path("builds") / recipe.name
-        if not folder.is_dir():
+        root = build_folder(recipe.name, dataset).root
+        if not root.is_dir():
             raise InputError(
-                f"the dataset of recipe {recipe.name!r} is not in {str(folder)!r}",
+                f"the dataset of recipe {recipe.name!r} is not in {str(root)!r}",
                 hint=f"prefdata build {'RECIPE' if isinstance(what, Recipe) else what}"
                 + (f" --profile {profile}" if profile else ""),
             )
         training: Training | None = recipe.training
         if profile == "cpu" and training is not None and own is None:
             training = training.on_a_laptop(EMBEDDED_MODEL)
-        return _Source(recipe.name, training, _inside(folder), recipe.dump(), _lineage(_inside(folder)))
-    folder, lineage = _folder(str(what))
+        folder = _inside(root)
+        return _Source(recipe.name, training, folder, recipe.dump(), _lineage(folder, _recipe_of(folder)))
+    root, repo = _folder(what)
+    folder = _inside(root)
     dumped = _recipe_of(folder)
     training = _training(dumped["training"]) if dumped and dumped.get("training") else None
     if profile == "cpu" and training is not None:
@@ -148,7 +148,7 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
     elif profile not in (None, "full", "cpu"):
         raise RecipeError(f"a dataset has no profile {profile!r}", valid="cpu, full", hint="name the recipe instead")
     name = str((dumped or {}).get("name") or folder.resolve().name)
-    return _Source(name, training, folder, dumped, {**_lineage(folder), **lineage})
+    return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo})
 
 
 def _is_recipe(what: str) -> bool:
@@ -156,18 +156,17 @@ def _is_recipe(what: str) -> bool:
     return not path.is_dir() and (path.suffix in (".py", ".json") or what in shipped_recipes())
 
 
-def _folder(what: str) -> tuple[Path, dict[str, JSON]]:
-    repo = _REPO.fullmatch(what)
-    if Path(what).is_dir():
-        return _inside(Path(what)), {}
-    if not repo or what.startswith("."):
+def _folder(what: str | Path) -> tuple[Path, dict[str, JSON]]:
+    """The folder of a build or dataset, and the repository and commit of one that was downloaded."""
+    repo = hub.repo_and_revision(str(what))
+    if repo is None and not Path(what).expanduser().is_dir():
         raise InputError(
-            f"there is no recipe, build or dataset {what!r}",
+            f"there is no recipe, build or dataset {str(what)!r}",
             valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",
-            hint=f"shipped recipes: {closest(what, shipped_recipes())}",
+            hint=f"shipped recipes: {closest(str(what), shipped_recipes())}",
         )
-    folder, sha = hub.download_dataset(repo["repo"], repo["revision"])
-    return folder, {"repo": repo["repo"], "revision": sha}
+    dataset = hub.find_dataset(what)
+    return dataset.path, {"repo": repo[0], "revision": dataset.commit} if repo and dataset.commit else {}
 
 
 def _inside(folder: Path) -> Path:
@@ -185,8 +184,7 @@ def _recipe_of(folder: Path) -> Mapping[str, JSON] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def _lineage(folder: Path) -> dict[str, JSON]:
-    recipe = _recipe_of(folder)
+def _lineage(folder: Path, recipe: Mapping[str, JSON] | None) -> dict[str, JSON]:
     files = {"lock_sha256": "prefdata.lock.json", "manifest_sha256": "prefdata.manifest.json"}
     return {
         "name": None if recipe is None else recipe.get("name"),

@@ -61,7 +61,7 @@ def prepare(
 
     Args:
         training: objective and hyper-parameters.
-        dataset: a dataset folder, or a build that holds one.
+        dataset: a dataset folder.
         out: where the model will be.
         limit: at most this many rows of the train split.
         processes: on all nodes together; left out, one a GPU, at most as many as the recipe's devices, or one.
@@ -73,8 +73,7 @@ def prepare(
     Raises:
         UserError: something can't work; nothing was loaded yet.
     """
-    folder = dataset if (dataset / "data").is_dir() or not (dataset / "dataset").is_dir() else dataset / "dataset"
-    splits = _splits(folder, split, training)
+    splits = _splits(dataset, split, training)
     _check_ours(out)
     checks.check_packages(training)
     checks.check_arguments(training)
