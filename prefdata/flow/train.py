@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
-from prefdata.recipe import Recipe, load_recipe, shipped_recipes
+from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
+from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
-from prefdata.training import AnyTraining, Training
+from prefdata.training import Training
 from prefdata.training.launch import TrainedModel, launch
 from prefdata.training.plan import TrainingPlan
 from prefdata.training.preflight import MEANINGS
@@ -223,13 +224,13 @@ def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -
 
 def _training(dumped: JSON) -> Training:
     try:
-        training: Training = TypeAdapter(AnyTraining).validate_python(dumped)
+        training = Profile.model_validate({"training": dumped}).training
     except ValidationError as error:
-        problems = "; ".join(
-            f"training.{'.'.join(str(step) for step in problem['loc'][1:])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
-        raise RecipeError(f"this is not a training: {problems}", hint="docs/train.md lists every field") from error
+        problems = explained(error).replace("Profile.training", "training")
+        raise RecipeError(
+            f"this is not a training: {problems}", hint="docs/reference/training.md lists every field"
+        ) from error
+    assert training is not None
     return training
 
 
