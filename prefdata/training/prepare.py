@@ -94,10 +94,10 @@ def prepare(
     job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
-    job["references"] = reference_keys(job, training, pins)
+    hashes = {role: hash_tokens(file) for role, file in tokens.items()}
+    job["references"] = reference_keys(job, training, pins, hashes)
     job["cache"] = str(cache or cache_folder() / "references")
-    hashes = [hash_tokens(file) for file in tokens.values()]
-    depends_on = [training.identity(), training.strategy, hashes, job["weights"], processes, device]
+    depends_on = [training.identity(), training.strategy, list(hashes.values()), job["weights"], processes, device]
     job["identity"] = fingerprint(depends_on)
     _check_same(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
