@@ -10,11 +10,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from prefdata.spec import JSON
+from prefdata.training.job import COMPLETE
 
 __all__ = ["MarkComplete", "MetricsFile", "StopAt"]
-
-COMPLETE = "prefdata.complete"
-"""The file that says that a checkpoint was written to its end."""
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here

@@ -1,6 +1,6 @@
 """One process of a training: `python -m prefdata.training._trainer_worker JOB.json`, under torchrun or alone.
 
-The job is plain JSON, written by `prefdata.training.launch`. What comes of it is a checkpoint that is marked complete,
+The job is plain JSON, written by `prefdata.training.prepare`. What comes of it is a checkpoint that is marked complete,
 `metrics.jsonl` and `result.json` in the job's folder.
 """
 
@@ -189,7 +189,7 @@ def _quantization(training: Any) -> Any:
 
 def _last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
-    from prefdata.training._callbacks import COMPLETE
+    from prefdata.training.job import COMPLETE
 
     complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
     return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

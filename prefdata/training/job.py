@@ -13,10 +13,12 @@ from prefdata.spec.code import file_of
 from prefdata.training.base import Training
 from prefdata.training.reference import hash_weights, reference_key
 
-__all__ = ["frequencies", "launch_command", "make_job", "reference_keys"]
+__all__ = ["COMPLETE", "frequencies", "launch_command", "make_job", "reference_keys"]
 
 _TOKENS_A_BATCH = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of a batch of the reference's pass."""
+COMPLETE = "prefdata.complete"
+"""The file that says that a checkpoint was written to its end."""
 _BUNDLED = Path(__file__).parent / "deepspeed"
 
 

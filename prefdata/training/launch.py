@@ -19,12 +19,11 @@ from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 from prefdata.training.base import Training
+from prefdata.training.job import COMPLETE
 from prefdata.training.prepare import Prepared
 
 __all__ = ["TrainedModel", "environment", "launch"]
 
-_COMPLETE = "prefdata.complete"
-_MISTAKE = 2
 _MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
@@ -123,7 +122,7 @@ def _has_fileno() -> bool:
 def _trained(prepared: Prepared) -> Path | None:
     """The complete checkpoint of the last step; None where training is not done."""
     folder = prepared.work / "checkpoints" / f"checkpoint-{prepared.plan.stop_step}"
-    return folder if (folder / _COMPLETE).is_file() and (prepared.work / "result.json").is_file() else None
+    return folder if (folder / COMPLETE).is_file() and (prepared.work / "result.json").is_file() else None
 
 
 def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
