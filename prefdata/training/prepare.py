@@ -11,7 +11,8 @@ from prefdata.errors import InputError, StoreError
 from prefdata.lazy import np, pq
 from prefdata.models.embedded import cache_folder
 from prefdata.models.folders import model_folder, model_pins
-from prefdata.spec import JSON, fingerprint
+from prefdata.spec import JSON, fingerprint, sha256_of_file
+from prefdata.spec.own import pins_of
 from prefdata.training import checks
 from prefdata.training.base import Training
 from prefdata.training.batches import grouped_order, padding_ratio
@@ -97,7 +98,10 @@ def prepare(
     hashes = {role: hash_tokens(file) for role, file in tokens.items()}
     job["references"] = reference_keys(job, training, pins, hashes)
     job["cache"] = str(cache or cache_folder() / "references")
-    depends_on = [training.identity(), training.strategy, list(hashes.values()), job["weights"], processes, device]
+    # The whole files: an objective's numbers and the labels count as well as the ids.
+    files = [sha256_of_file(file) for file in tokens.values()]
+    code = pins_of(training)
+    depends_on = [training.identity(), training.strategy, files, code, job["weights"], processes, device]
     job["identity"] = fingerprint(depends_on)
     _check_same(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
