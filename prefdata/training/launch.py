@@ -153,9 +153,9 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
         "versions": {name: number for name in _VERSIONS if (number := _version(name))},
     }
     # Written last: it says that the folder is whole.
-    beside = folder / ".training.json"
-    beside.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    beside.replace(folder / "training.json")
+    partial = folder / ".training.json"
+    partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
 
