@@ -10,10 +10,7 @@ that nothing stopped, to the last bit.
 from __future__ import annotations
 
 import argparse
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,20 +19,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from trainings import command, environment, losses, run, weights, workshop
+from trainings import command, kill, losses, run, start, weights, workshop
 
 STEPS = 60
-
-
-def start(folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        words,
-        cwd=folder,
-        env=environment(folder),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
 
 
 def main() -> None:
@@ -64,8 +50,7 @@ def main() -> None:
             time.sleep(draw.uniform(0, 0.5))
             if process.poll() is not None:
                 break
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            kill(process)
             kills += 1
             steps = [int(path.parent.name.rpartition("-")[2]) for path in work.glob("checkpoints/*/prefdata.complete")]
             where.append(max(steps, default=0))

@@ -11,8 +11,8 @@ from prefdata.cli.options import allow_code_option, print_json, profile_option
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
-    from prefdata.flow.train import TrainedModel
     from prefdata.spec import JSON
+    from prefdata.training.launch import TrainedModel
     from prefdata.training.plan import TrainingPlan
 
 __all__ = ["command"]

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
+from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
-from prefdata.recipe import Recipe, load_recipe, shipped_recipes
+from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
+from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
-from prefdata.training import AnyTraining, Training
-from prefdata.training.launch import Trained, launch
+from prefdata.training import Training
+from prefdata.training.launch import TrainedModel, launch
 from prefdata.training.plan import TrainingPlan
 from prefdata.training.preflight import MEANINGS
 from prefdata.training.prepare import Prepared, prepare
 
-__all__ = ["TrainedModel", "plan_training", "train"]
-
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model folder, and what is known of its training."""
-
-    folder: Path
-    facts: dict[str, JSON]
-    """`training.json`."""
-    metrics: list[dict[str, JSON]]
-    """Every logged number, in order."""
+__all__ = ["plan_training", "train"]
 
 
 @dataclass(frozen=True)
@@ -90,22 +78,17 @@ def train(
     """
     with allowing_code(allow_code):
         prepared, source = _prepared(
-            what,
-            dataset,
-            model=model,
-            out=out,
-            profile=profile,
+            *(what, dataset, model, out, profile, settings),
             limit=limit,
             processes=processes,
             nodes=nodes,
             split=split,
-            settings=settings,
             cache=cache,
             log=log,
         )
         trained = launch(prepared, lineage=source.lineage, log=log)
         _write_card(trained, source)
-    return TrainedModel(trained.folder, trained.facts, trained.metrics)
+    return trained
 
 
 def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, **options: Any) -> TrainingPlan:
@@ -127,32 +110,17 @@ def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, 
 def _prepared(
     what: Recipe | str | Path,
     dataset: str | Path | None = None,
-    *,
     model: str | None = None,
     out: str | Path | None = None,
     profile: str | None = None,
-    limit: int | None = None,
-    processes: int | None = None,
-    nodes: int = 1,
-    split: str | None = None,
     settings: Mapping[str, JSON] | None = None,
-    cache: Path | None = None,
-    log: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> tuple[Prepared, _Source]:
+    """Finds training and dataset, and prepares them; further options are those of `prepare`."""
     source = _source(what, dataset, profile)
     training = _changed(source, model, settings or {})
-    prepared = prepare(
-        training,
-        source.dataset,
-        Path(out) if out is not None else Path("models") / source.name,
-        limit=limit,
-        processes=processes,
-        nodes=nodes,
-        split=split,
-        cache=cache,
-        log=log,
-    )
-    return prepared, source
+    folder = Path(out) if out is not None else Path("models") / source.name
+    return prepare(training, source.dataset, folder, **options), source
 
 
 def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str | None) -> _Source:
@@ -160,18 +128,20 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
         recipe = what if isinstance(what, Recipe) else load_recipe(what)
         own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
         recipe = recipe.with_profile(profile)
-        folder = Path(dataset) if dataset is not None else Path("builds") / recipe.name
-        if not folder.is_dir():
+        root = build_folder(recipe.name, dataset).root
+        if not root.is_dir():
             raise InputError(
-                f"the dataset of recipe {recipe.name!r} is not in {str(folder)!r}",
+                f"the dataset of recipe {recipe.name!r} is not in {str(root)!r}",
                 hint=f"prefdata build {'RECIPE' if isinstance(what, Recipe) else what}"
                 + (f" --profile {profile}" if profile else ""),
             )
         training: Training | None = recipe.training
         if profile == "cpu" and training is not None and own is None:
             training = training.on_a_laptop(EMBEDDED_MODEL)
-        return _Source(recipe.name, training, _inside(folder), recipe.dump(), _lineage(_inside(folder)))
-    folder, lineage = _folder(str(what))
+        folder = _inside(root)
+        return _Source(recipe.name, training, folder, recipe.dump(), _lineage(folder, _recipe_of(folder)))
+    root, repo = _folder(what)
+    folder = _inside(root)
     dumped = _recipe_of(folder)
     training = _training(dumped["training"]) if dumped and dumped.get("training") else None
     if profile == "cpu" and training is not None:
@@ -179,7 +149,7 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
     elif profile not in (None, "full", "cpu"):
         raise RecipeError(f"a dataset has no profile {profile!r}", valid="cpu, full", hint="name the recipe instead")
     name = str((dumped or {}).get("name") or folder.resolve().name)
-    return _Source(name, training, folder, dumped, {**_lineage(folder), **lineage})
+    return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo})
 
 
 def _is_recipe(what: str) -> bool:
@@ -187,18 +157,17 @@ def _is_recipe(what: str) -> bool:
     return not path.is_dir() and (path.suffix in (".py", ".json") or what in shipped_recipes())
 
 
-def _folder(what: str) -> tuple[Path, dict[str, JSON]]:
-    repo = _REPO.fullmatch(what)
-    if Path(what).is_dir():
-        return _inside(Path(what)), {}
-    if not repo or what.startswith("."):
+def _folder(what: str | Path) -> tuple[Path, dict[str, JSON]]:
+    """The folder of a build or dataset, and the repository and commit of one that was downloaded."""
+    repo = hub.repo_and_revision(str(what))
+    if repo is None and not Path(what).expanduser().is_dir():
         raise InputError(
-            f"there is no recipe, build or dataset {what!r}",
+            f"there is no recipe, build or dataset {str(what)!r}",
             valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",
-            hint=f"shipped recipes: {closest(what, shipped_recipes())}",
+            hint=f"shipped recipes: {closest(str(what), shipped_recipes())}",
         )
-    folder, sha = hub.download_dataset(repo["repo"], repo["revision"])
-    return folder, {"repo": repo["repo"], "revision": sha}
+    dataset = hub.find_dataset(what)
+    return dataset.path, {"repo": repo[0], "revision": dataset.commit} if repo and dataset.commit else {}
 
 
 def _inside(folder: Path) -> Path:
@@ -216,8 +185,7 @@ def _recipe_of(folder: Path) -> Mapping[str, JSON] | None:
     return recipe if isinstance(recipe, dict) else None
 
 
-def _lineage(folder: Path) -> dict[str, JSON]:
-    recipe = _recipe_of(folder)
+def _lineage(folder: Path, recipe: Mapping[str, JSON] | None) -> dict[str, JSON]:
     files = {"lock_sha256": "prefdata.lock.json", "manifest_sha256": "prefdata.manifest.json"}
     return {
         "name": None if recipe is None else recipe.get("name"),
@@ -256,17 +224,17 @@ def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -
 
 def _training(dumped: JSON) -> Training:
     try:
-        training: Training = TypeAdapter(AnyTraining).validate_python(dumped)
+        training = Profile.model_validate({"training": dumped}).training
     except ValidationError as error:
-        problems = "; ".join(
-            f"training.{'.'.join(str(step) for step in problem['loc'][1:])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
-        raise RecipeError(f"this is not a training: {problems}", hint="docs/train.md lists every field") from error
+        problems = explained(error).replace("Profile.training", "training")
+        raise RecipeError(
+            f"this is not a training: {problems}", hint="docs/reference/training.md lists every field"
+        ) from error
+    assert training is not None
     return training
 
 
-def _write_card(trained: Trained, source: _Source) -> None:
+def _write_card(trained: TrainedModel, source: _Source) -> None:
     (trained.folder / "curves.svg").write_text(curves_svg(trained.metrics), encoding="utf-8")
     card = model_card(
         trained.folder.resolve().name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from prefdata.spec import JSON
+from prefdata.training.job import COMPLETE
 
 __all__ = ["MarkComplete", "MetricsFile", "StopAt"]
-
-COMPLETE = "prefdata.complete"
-"""The file that says that a checkpoint was written to its end."""
 
 
 class MetricsFile(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here
@@ -25,13 +24,13 @@ class MetricsFile(TrainerCallback):  # type: ignore[misc]  # transformers is not
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.is_world_process_zero:
-            self._file.write_text("".join(f"{json.dumps(entry)}\n" for entry in state.log_history), encoding="utf-8")
+            self._file.write_text("".join(map(_line, state.log_history)), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         # Only the trainer's own entry has the step.
         if state.is_world_process_zero and state.log_history:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(_finite(state.log_history[-1])) + "\n")
+                file.write(_line(state.log_history[-1]))
 
 
 class StopAt(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked here
@@ -58,9 +57,9 @@ class MarkComplete(TrainerCallback):  # type: ignore[misc]  # transformers is no
             (self._folder / f"checkpoint-{state.global_step}" / COMPLETE).touch()
 
 
-def _finite(entry: Mapping[str, JSON]) -> dict[str, JSON]:
-    """JSON has no NaN and no infinity: they become null."""
-    return {
-        key: None if isinstance(value, float) and (value != value or abs(value) == float("inf")) else value
-        for key, value in entry.items()
+def _line(entry: Mapping[str, JSON]) -> str:
+    """A line of JSON, which has no NaN and no infinity: they become null."""
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
     }
+    return json.dumps(finite) + "\n"

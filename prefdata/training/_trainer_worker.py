@@ -1,6 +1,6 @@
 """One process of a training: `python -m prefdata.training._trainer_worker JOB.json`, under torchrun or alone.
 
-The job is plain JSON, written by `prefdata.training.launch`. What comes of it is a checkpoint that is marked complete,
+The job is plain JSON, written by `prefdata.training.prepare`. What comes of it is a checkpoint that is marked complete,
 `metrics.jsonl` and `result.json` in the job's folder.
 """
 
@@ -48,10 +48,7 @@ def _run(job: dict[str, JSON]) -> None:
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # accelerate chooses no backend for DeepSpeed on a CPU, so the state is made before any arguments are.
         PartialState(backend="gloo")
-    from prefdata.training.base import Training
-
     training = _training(job)
-    assert isinstance(training, Training)
     arguments = _arguments(job, training)
     state = arguments.distributed_state
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and (state.num_processes < 2 or state.distributed_type == "NO"):
@@ -60,10 +57,13 @@ def _run(job: dict[str, JSON]) -> None:
     trainer = _trainer(job, training, arguments)
     prepared = time.monotonic()
     resumed = _last_checkpoint(Path(job["checkpoints"]))
-    if resumed is None or int(resumed.name.rpartition("-")[2]) < job["stop_step"]:
+    # A kill may have come after the last checkpoint and before the result.
+    steps = 0 if resumed is None else _step_of(resumed)
+    if steps < job["stop_step"]:
         trainer.train(resume_from_checkpoint=None if resumed is None else str(resumed))
+        steps = trainer.state.global_step
     if trainer.is_world_process_zero():
-        result = _result(job, trainer, prepared - started, time.monotonic() - prepared)
+        result = _result(job, trainer, steps, prepared - started, time.monotonic() - prepared)
         (Path(job["work"]) / "result.json").write_text(json.dumps(result))
 
 
@@ -189,19 +189,23 @@ def _quantization(training: Any) -> Any:
 
 def _last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that was written to its end."""
-    from prefdata.training._callbacks import COMPLETE
+    from prefdata.training.job import COMPLETE
 
     complete = [path.parent for path in folder.glob(f"checkpoint-*/{COMPLETE}")]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    return max(complete, key=_step_of, default=None)
 
 
-def _result(job: dict[str, JSON], trainer: Any, preparing: float, training: float) -> dict[str, JSON]:
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _result(job: dict[str, JSON], trainer: Any, steps: int, preparing: float, training: float) -> dict[str, JSON]:
     import torch
 
     collator = trainer.data_collator
     memory = torch.cuda.max_memory_allocated() if job["device"] == "cuda" else None
     return {
-        "steps": trainer.state.global_step,
+        "steps": steps,
         "device": torch.cuda.get_device_name() if job["device"] == "cuda" else "cpu",
         "seconds_preparing": round(preparing, 3),
         "seconds_training": round(training, 3),

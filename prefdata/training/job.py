@@ -11,12 +11,14 @@ from prefdata.lazy import pq
 from prefdata.spec import JSON
 from prefdata.spec.code import file_of
 from prefdata.training.base import Training
-from prefdata.training.reference import hash_tokens, hash_weights, reference_key
+from prefdata.training.reference import hash_weights, reference_key
 
-__all__ = ["frequencies", "launch_command", "make_job", "reference_keys"]
+__all__ = ["COMPLETE", "frequencies", "launch_command", "make_job", "reference_keys"]
 
 _TOKENS_A_BATCH = {"cpu": 8192, "cuda": 65536}
 """Padded tokens of a batch of the reference's pass."""
+COMPLETE = "prefdata.complete"
+"""The file that says that a checkpoint was written to its end."""
 _BUNDLED = Path(__file__).parent / "deepspeed"
 
 
@@ -108,8 +110,17 @@ def frequencies(steps: int) -> dict[str, JSON]:
     }
 
 
-def reference_keys(job: Mapping[str, JSON], training: Training, pins: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Returns role of a split → key of its reference and number of rows; empty where nothing is cached."""
+def reference_keys(
+    job: Mapping[str, JSON], training: Training, pins: Mapping[str, JSON], token_hashes: Mapping[str, str]
+) -> dict[str, JSON]:
+    """Returns role of a split → key of its reference and number of rows; empty where nothing is cached.
+
+    Args:
+        job: from `make_job`.
+        training: objective and hyper-parameters.
+        pins: of the model.
+        token_hashes: role of a split → SHA-256 of its ids, from `hash_tokens`.
+    """
     if not training.cache_reference or training.trainer != "dpo":
         return {}
     shared = {
@@ -126,7 +137,7 @@ def reference_keys(job: Mapping[str, JSON], training: Training, pins: Mapping[st
     }
     keys = {}
     for role, file in job["tokens"].items():
-        key = reference_key({**shared, "tokens": hash_tokens(Path(file))})
+        key = reference_key({**shared, "tokens": token_hashes[role]})
         keys[role] = {"key": key, "rows": pq.read_metadata(file).num_rows}
     return keys
 

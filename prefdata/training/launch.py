@@ -19,12 +19,11 @@ from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 from prefdata.training.base import Training
+from prefdata.training.job import COMPLETE
 from prefdata.training.prepare import Prepared
 
-__all__ = ["Trained", "environment", "launch"]
+__all__ = ["TrainedModel", "environment", "launch"]
 
-_COMPLETE = "prefdata.complete"
-_MISTAKE = 2
 _MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
@@ -34,7 +33,7 @@ _VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspee
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """What a training left."""
 
     folder: Path
@@ -47,7 +46,7 @@ class Trained:
 
 def launch(
     prepared: Prepared, *, lineage: Mapping[str, JSON] | None = None, log: Callable[[str], None] = lambda _: None
-) -> Trained:
+) -> TrainedModel:
     """Runs a training, or goes on with it where it was stopped, and puts the model into its folder.
 
     Args:
@@ -69,7 +68,7 @@ def launch(
             _collect(prepared, dict(lineage or {}))
     lines = (prepared.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     facts: dict[str, JSON] = json.loads(finished.read_text(encoding="utf-8"))
-    return Trained(prepared.folder, facts, [json.loads(line) for line in lines])
+    return TrainedModel(prepared.folder, facts, [json.loads(line) for line in lines])
 
 
 def environment() -> dict[str, str]:
@@ -123,7 +122,7 @@ def _has_fileno() -> bool:
 def _trained(prepared: Prepared) -> Path | None:
     """The complete checkpoint of the last step; None where training is not done."""
     folder = prepared.work / "checkpoints" / f"checkpoint-{prepared.plan.stop_step}"
-    return folder if (folder / _COMPLETE).is_file() and (prepared.work / "result.json").is_file() else None
+    return folder if (folder / COMPLETE).is_file() and (prepared.work / "result.json").is_file() else None
 
 
 def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
@@ -154,9 +153,9 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
         "versions": {name: number for name in _VERSIONS if (number := _version(name))},
     }
     # Written last: it says that the folder is whole.
-    beside = folder / ".training.json"
-    beside.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    beside.replace(folder / "training.json")
+    partial = folder / ".training.json"
+    partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    partial.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
 

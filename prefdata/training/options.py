@@ -9,7 +9,7 @@ from pydantic import Field
 
 from prefdata.spec import Spec
 
-__all__ = ["DROPPED", "FLAGGED", "Limits", "LoRA", "Reason"]
+__all__ = ["DROPPED", "Limits", "LoRA", "Reason"]
 
 Reason = Literal[
     "unknown_role",
@@ -28,9 +28,7 @@ Reason = Literal[
 ]
 """What the preflight counts: see `docs/train.md`."""
 DROPPED: tuple[Reason, ...] = get_args(Reason)[:7]
-"""Reasons for which a row is not trained on."""
-FLAGGED: tuple[Reason, ...] = get_args(Reason)[7:]
-"""Reasons that are counted while the row is trained on."""
+"""Reasons for which a row is not trained on; of the others a row is counted and trained on."""
 
 _Share = Annotated[float, Field(ge=0, le=1)]
 

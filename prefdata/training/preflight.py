@@ -76,7 +76,7 @@ class Preflight:
             raise ConservationError(f"{self.split}: {self.rows_in} in, {self.rows_trained} trained, {self.dropped} out")
         if not self.rows_trained:
             raise InputError(
-                f"no row of the split {self.split!r} can be trained on: {self.rows_in:,} in, {self._told(DROPPED)}",
+                f"no row of the split {self.split!r} can be trained on: {self.rows_in:,} in, {self._counted(DROPPED)}",
                 hint="look at the rows named above" if self.counts else "name a dataset that has rows",
             )
         for reason, share in limits.stop.items():
@@ -109,7 +109,7 @@ class Preflight:
         """Returns the counts of a dump."""
         return cls(**{name: value for name, value in dumped.items() if name != "rows_dropped"})
 
-    def _told(self, reasons: Sequence[Reason]) -> str:
+    def _counted(self, reasons: Sequence[Reason]) -> str:
         counted = [f"{reason} {self.counts[reason]:,}" for reason in reasons if self.counts.get(reason)]
         return ", ".join(counted) or "none dropped"
 

@@ -11,7 +11,8 @@ from prefdata.errors import InputError, StoreError
 from prefdata.lazy import np, pq
 from prefdata.models.embedded import cache_folder
 from prefdata.models.folders import model_folder, model_pins
-from prefdata.spec import JSON, fingerprint
+from prefdata.spec import JSON, fingerprint, sha256_of_file
+from prefdata.spec.own import pins_of
 from prefdata.training import checks
 from prefdata.training.base import Training
 from prefdata.training.batches import grouped_order, padding_ratio
@@ -61,7 +62,7 @@ def prepare(
 
     Args:
         training: objective and hyper-parameters.
-        dataset: a dataset folder, or a build that holds one.
+        dataset: a dataset folder.
         out: where the model will be.
         limit: at most this many rows of the train split.
         processes: on all nodes together; left out, one a GPU, at most as many as the recipe's devices, or one.
@@ -73,8 +74,7 @@ def prepare(
     Raises:
         UserError: something can't work; nothing was loaded yet.
     """
-    folder = dataset if (dataset / "data").is_dir() or not (dataset / "dataset").is_dir() else dataset / "dataset"
-    splits = _splits(folder, split, training)
+    splits = _splits(dataset, split, training)
     _check_ours(out)
     checks.check_packages(training)
     checks.check_arguments(training)
@@ -95,10 +95,13 @@ def prepare(
     job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
-    job["references"] = reference_keys(job, training, pins)
+    hashes = {role: hash_tokens(file) for role, file in tokens.items()}
+    job["references"] = reference_keys(job, training, pins, hashes)
     job["cache"] = str(cache or cache_folder() / "references")
-    hashes = [hash_tokens(file) for file in tokens.values()]
-    depends_on = [training.identity(), training.strategy, hashes, job["weights"], processes, device]
+    # The whole files: an objective's numbers and the labels count as well as the ids.
+    files = [sha256_of_file(file) for file in tokens.values()]
+    code = pins_of(training)
+    depends_on = [training.identity(), training.strategy, files, code, job["weights"], processes, device]
     job["identity"] = fingerprint(depends_on)
     _check_same(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")

@@ -87,7 +87,7 @@ class SplitFiles:
         """
         wanted = ("prompt_id", "prompt", "chosen", "rejected", "completion", "label", *columns)
         names = [name for name in wanted if name in self.schema.names]
-        # A text beside whole conversations is not the prompt's messages.
+        # A text next to whole conversations is not the prompt's messages.
         implicit = self.paired and _is_messages(self.schema, "chosen") and not _is_messages(self.schema, "prompt")
         position = 0
         for file in self.files:

@@ -42,7 +42,7 @@ class _SelfPlay(Training):
     own_loss: ClassVar[bool] = True
     columns: ClassVar[tuple[str, ...]] = ("chosen_probs_win", "chosen_probs_lose")
 
-    def _not_told(self) -> tuple[str, ...]:
+    def _lacks(self) -> tuple[str, ...]:
         if self.stop_after is None:
             return (_LENGTH,)
         stop = (
@@ -72,7 +72,7 @@ class SPPOTraining(_SelfPlay):
             "The soft targets in `chosen_probs_win` and `chosen_probs_lose`: TRL's loss `sppo_hard` takes 1 and 0 "
             "for them, and has no factor 1/2."
         )
-        return (loss, *self._not_told())
+        return (loss, *self._lacks())
 
     def trl_arguments(self) -> dict[str, JSON]:
         """See `Training.trl_arguments`; the loss is `sppo_hard`, the nearest that TRL has."""
@@ -125,7 +125,7 @@ class GPOTraining(_SelfPlay):
             "The loss: a squared error whose targets stand in `chosen_probs_win` and `chosen_probs_lose`. TRL's "
             "`sppo_hard` has its form, with targets of ±1/2 that know nothing of the scores."
         )
-        return (loss, *self._not_told())
+        return (loss, *self._lacks())
 
     def trl_arguments(self) -> dict[str, JSON]:
         """See `Training.trl_arguments`; the loss is `sppo_hard`, the nearest that TRL has."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
 from prefdata.lazy import pa
+from prefdata.models.chat import control_tokens
 from prefdata.training.base import Training
 from prefdata.training.options import Reason
 from prefdata.training.preflight import Preflight
@@ -84,9 +85,7 @@ class Encoder:
                 valid="a template that acts on `add_generation_prompt`",
                 hint="fix chat_template.jinja in the model's folder",
             )
-        special = {str(token) for token in tokenizer.all_special_tokens}
-        special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        self._control = tuple(sorted(special))
+        self._control = control_tokens(tokenizer)
 
     @property
     def reads_the_date(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -55,10 +56,30 @@ def command(
 
 def run(folder: Path, arguments: list[str], *, shared_cache: bool = False) -> subprocess.CompletedProcess:
     """Runs a command to its end."""
-    told = environment(folder)
+    variables = environment(folder)
     if shared_cache:
-        told.pop("XDG_CACHE_HOME")
-    return subprocess.run(arguments, cwd=folder, env=told, capture_output=True, text=True, timeout=500, check=False)
+        variables.pop("XDG_CACHE_HOME")
+    return subprocess.run(
+        arguments, cwd=folder, env=variables, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+def start(folder: Path, arguments: list[str]) -> subprocess.Popen[bytes]:
+    """Starts a command in a process group of its own, without its output."""
+    return subprocess.Popen(
+        arguments,
+        cwd=folder,
+        env=environment(folder),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process group of `start` at once, and waits for its end."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def metrics(folder: Path) -> list[dict]:

@@ -92,6 +92,30 @@ def test_a_folder_of_something_else_is_not_written_into(shop, tmp_path):
         prepare(training(shop), shop / "data", tmp_path / "out", cache=tmp_path / "cache")
 
 
+def test_a_training_that_has_begun_is_not_continued_with_other_numbers(shop, tmp_path):
+    fields = {"cache": tmp_path / "cache"}
+    write_dataset(tmp_path / "data", pair_rows(8))
+    first = prepare(training(shop, SPPOTraining), tmp_path / "data", tmp_path / "out", **fields)
+    (first.work / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    again = prepare(training(shop, SPPOTraining), tmp_path / "data", tmp_path / "out", **fields)
+    assert again.job == first.job
+    write_dataset(tmp_path / "other", [{**row, "chosen_probs_win": 0.51} for row in pair_rows(8)])
+    with pytest.raises(UserError, match="holds another training"):
+        prepare(training(shop, SPPOTraining), tmp_path / "other", tmp_path / "out", **fields)
+
+
+def test_an_objective_that_reads_another_column_gets_its_own_tokens(shop, tmp_path):
+    def prepared(columns):
+        class Reading(DPOTraining):
+            pass
+
+        Reading.columns = columns
+        Reading.__module__ = "prefdata.training.dpo"
+        return prepare(training(shop, Reading), shop / "data", tmp_path / "out", cache=tmp_path / "cache").job
+
+    assert prepared(())["tokens"] != prepared(("chosen_probs_win",))["tokens"]
+
+
 def test_a_published_recipe_without_new_fields_loads_and_keeps_its_fingerprint():
     """Fields added later are not dumped at their defaults."""
     old = {

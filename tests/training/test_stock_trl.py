@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+from trainings import run_script
 
 COMPARE = """
 import json, sys
@@ -108,24 +107,7 @@ print("\\n" + json.dumps(report))
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
-    import os
-    import subprocess
-    import sys
-    from pathlib import Path
-
-    folder = tmp_path_factory.mktemp("stock")
-    support = str(Path(__file__).parents[1] / "support")
-    path = os.pathsep.join([support, str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", COMPARE],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stderr[-6000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return run_script(tmp_path_factory.mktemp("stock"), COMPARE)
 
 
 @pytest.mark.parametrize("name", ["online", "cached", "accumulated", "lora", "checkpointing"])

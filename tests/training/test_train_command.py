@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
-import subprocess
 import time
 
 import numpy as np
 import pytest
-from trainings import command, environment, losses, metrics, run, weights, workshop
+from trainings import command, kill, losses, metrics, run, start, weights, workshop
 
 pytestmark = pytest.mark.model
 
@@ -67,14 +64,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(shop
     workshop(tmp_path)
     draw, kills = random.Random(7), 0
     for _ in range(4):
-        process = subprocess.Popen(
-            command("wpo", "killed", **fields),
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = start(tmp_path, command("wpo", "killed", **fields))
         # Killed when a file of the work appears, or a while later: before, in and after the reference's pass.
         seen = {str(path) for path in tmp_path.rglob("*")}
         while process.poll() is None and {str(path) for path in tmp_path.glob("killed/training/**/*")} <= seen:
@@ -82,8 +72,7 @@ def test_killed_at_random_moments_and_resumed_it_ends_with_the_same_weights(shop
         time.sleep(draw.uniform(0, 1.5))
         if process.poll() is not None:
             break
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill(process)
         kills += 1
     last = run(tmp_path, command("wpo", "killed", **fields))
     assert last.returncode == 0, last.stderr[-4000:]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import os
-import signal
-import subprocess
 import time
 
 import numpy as np
 import pytest
 from tiny_model import write_model
-from trainings import command, environment, losses, metrics, run, weights, workshop
+from trainings import command, kill, losses, metrics, run, start, weights, workshop
 
 pytestmark = pytest.mark.model
 
@@ -24,19 +22,11 @@ def test_zero3_equals_one_process_also_when_killed_and_never_takes_another_model
     one = run(tmp_path, command("wpo", "one", **fields))
     assert one.returncode == 0, one.stderr[-4000:]
     sharded = command("wpo", "sharded", "--processes", "2", **SHARDED, **fields)
-    process = subprocess.Popen(
-        sharded,
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        start_new_session=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = start(tmp_path, sharded)
     saved = tmp_path / "sharded" / "training" / "checkpoints" / "checkpoint-3" / "prefdata.complete"
     while not saved.exists() and process.poll() is None:
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    kill(process)
     assert saved.exists()
     assert not (tmp_path / "sharded" / "training.json").exists()
     resumed = run(tmp_path, sharded)
