@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from prefdata.spec import JSON, sha256_of_file
 
-__all__ = ["LAYOUTS", "MANIFEST", "OWN_LAYOUTS", "TABLES", "manifest_entry", "write_manifest"]
+__all__ = [
+    "LAYOUTS",
+    "MANIFEST",
+    "MANIFEST_BYTES",
+    "OWN_LAYOUTS",
+    "TABLES",
+    "manifest_entry",
+    "manifest_text",
+    "write_manifest",
+]
 
 MANIFEST = "prefdata.manifest.json"
 """Name of the manifest, which does not list itself."""
+MANIFEST_BYTES = 64 << 20
+"""Size of the largest manifest that is read."""
 LAYOUTS = ("axolotl", "full_conversation", "kto", "llamafactory", "snorkel", "trl")
 """Folders of the pairs in further layouts, named by their kinds."""
 OWN_LAYOUTS = "own_[a-z0-9_]+"
@@ -24,11 +36,15 @@ def manifest_entry(path: Path) -> JSON:
     return {"sha256": sha256_of_file(path), "size": path.stat().st_size}
 
 
+def manifest_text(entries: Mapping[str, JSON]) -> str:
+    """Writes a manifest, given the entry of each file by its name."""
+    return json.dumps({"format": 1, "files": dict(entries)}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+
+
 def write_manifest(folder: Path) -> None:
     """Writes the manifest of a finished folder; the last file to be written."""
     # Only the folders of a dataset: the caller may keep temporary files in others.
     paths = (path for pattern in ("*", *(f"{name}/*" for name in TABLES)) for path in folder.glob(pattern))
     files = sorted(path for path in paths if path.is_file() and path != folder / MANIFEST)
     entries = {path.relative_to(folder).as_posix(): manifest_entry(path) for path in files}
-    text = json.dumps({"format": 1, "files": entries}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-    (folder / MANIFEST).write_text(text, "utf-8")
+    (folder / MANIFEST).write_text(manifest_text(entries), "utf-8")

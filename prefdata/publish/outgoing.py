@@ -13,14 +13,13 @@ from pathlib import Path
 from prefdata.errors import PublishError
 from prefdata.lazy import pa, pq
 from prefdata.publish.card.text import card_header
-from prefdata.publish.manifest import MANIFEST, manifest_entry
+from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES, manifest_entry, manifest_text
 from prefdata.spec import JSON
 
 __all__ = ["CARD", "Outgoing", "git_digest", "is_name", "read_outgoing"]
 
 CARD = "README.md"
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*")
-_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,7 @@ class Outgoing:
     @cached_property
     def manifest(self) -> bytes:
         """The manifest with this card."""
-        text = json.dumps({"format": 1, "files": dict(self.entries)}, ensure_ascii=False, indent=2, sort_keys=True)
-        return f"{text}\n".encode()
+        return manifest_text(self.entries).encode()
 
     def files(self) -> dict[str, Path | bytes]:
         """Returns name → content of every published file."""
@@ -109,7 +107,7 @@ def read_outgoing(where: str | Path) -> Outgoing:
 
 def _read_manifest(folder: Path) -> bytes:
     path = folder / MANIFEST
-    if path.is_symlink() or path.stat().st_size > _MANIFEST_BYTES:
+    if path.is_symlink() or path.stat().st_size > MANIFEST_BYTES:
         raise PublishError(f"the manifest of {str(folder)!r} is a link or far too large", hint="build it again")
     text = path.read_bytes()
     try:

@@ -12,14 +12,13 @@ from prefdata.errors import PublishError
 from prefdata.hub import HubDataset, HubFile
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
-from prefdata.publish.manifest import MANIFEST
+from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES
 from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name
 from prefdata.spec import JSON
 
 __all__ = ["PushPlan", "by_split", "plan_push", "refuse_problems", "same_file"]
 
 _CARD_BYTES = 8 << 20
-_MANIFEST_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -92,7 +91,7 @@ def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -
     if MANIFEST not in remote:
         return set()
     try:
-        files = json.loads(repo.read(head, MANIFEST, _MANIFEST_BYTES))["files"]
+        files = json.loads(repo.read(head, MANIFEST, MANIFEST_BYTES))["files"]
         return {MANIFEST, *(name for name in files if is_name(name))}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {MANIFEST}

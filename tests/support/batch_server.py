@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from email import message_from_bytes
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from chat_server import completion
+from loopback import LoopbackHandler, LoopbackServer, running
 
 Line = Callable[[str, int], dict[str, Any] | bytes | None]
 """(text of the last message, how often it was asked before) -> what a line says besides its id; None leaves it out."""
@@ -27,19 +26,15 @@ def refused(status: int, code: str = "", message: str = "no") -> dict[str, Any]:
     return {"response": {"status_code": status, "body": {"error": {"code": code, "message": message}}}, "error": None}
 
 
-class Provider(ThreadingHTTPServer):
+class Provider(LoopbackServer):
     """Batches end when they have been looked at `looks` times, with the status that `ends` says of each in turn."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, line: Line, looks: int = 1) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.line, self.looks = line, looks
         self.ends: Callable[[int], str] = lambda _: "completed"
         self.fault: Callable[[str, str, int], int | None] = lambda _method, _path, _before: None
         """(method, path, how often) -> a status to fail with; 0 answers the call and then cuts the connection."""
-        self.lock = threading.Lock()
         self.files: dict[str, bytes] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.looked: Counter[str] = Counter()
@@ -47,10 +42,6 @@ class Provider(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.paid: Counter[str] = Counter()
         """Text of the last message -> how often it was computed."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""
@@ -102,15 +93,11 @@ class Provider(ThreadingHTTPServer):
                 batch[f"{what}_file_id"] = f"{what}_{batch['id']}"
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: Provider
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers["content-length"])))
+        self._answer(self.body())
 
     def do_GET(self) -> None:
         self._answer(b"")
@@ -129,12 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.close()
             return
-        payload = reply if isinstance(reply, bytes) else json.dumps(reply).encode()
-        self.send_response(status or 200)
-        self.send_header("content-type", "application/octet-stream" if isinstance(reply, bytes) else "application/json")
-        self.send_header("content-length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
+        self.send(reply, status or 200)
 
     def _reply(self, path: str, query: str, content: bytes) -> Any:
         server, parts = self.server, path.strip("/").split("/")
@@ -159,14 +141,5 @@ class _Handler(BaseHTTPRequestHandler):
         return server.look(server.batches[parts[1]])
 
 
-@contextmanager
-def providing(line: Line = answered, looks: int = 1) -> Iterator[Provider]:
-    server = Provider(line, looks)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def providing(line: Line = answered, looks: int = 1) -> AbstractContextManager[Provider]:
+    return running(Provider(line, looks))

@@ -9,11 +9,12 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from loopback import LoopbackHandler, LoopbackServer, running
 
 from prefdata.models.endpoint.spending import Spending
 from prefdata.records import Message, Request
@@ -54,14 +55,10 @@ Script = Callable[[str, int, dict[str, Any]], Reply]
 """(text of the last message, how often it was asked before, request body) -> reply."""
 
 
-class Endpoint(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
+class Endpoint(LoopbackServer):
     def __init__(self, script: Script) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.script = script
-        self.lock = threading.Lock()
         self.asked: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
         self.authorizations: set[str | None] = set()
@@ -74,23 +71,15 @@ class Endpoint(ThreadingHTTPServer):
         self.hung_up = threading.Semaphore(0)
         """Released by each client that gave up waiting for an answer that never comes."""
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hangs up is part of the tests."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: Endpoint
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.body())
         text = body["messages"][-1]["content"]
         server = self.server
         with server.lock:
@@ -111,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.status == HANG:
             self._hang()
         else:
-            self._send(reply)
+            self._reply(reply)
 
     def _hang(self) -> None:
         self.close_connection = True
@@ -120,34 +109,18 @@ class _Handler(BaseHTTPRequestHandler):
             assert self.connection.recv(1) == b""
         self.server.hung_up.release()
 
-    def _send(self, reply: Reply) -> None:
+    def _reply(self, reply: Reply) -> None:
         if reply.status == CUT:
             # Linger 0 makes the kernel reset the connection, as a dying server does.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             self.connection.close()
             return
-        payload = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(payload)))
-        for name, value in reply.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(payload)
+        self.send(reply.body, reply.status, reply.headers)
 
 
-@contextmanager
-def serving(script: Script) -> Iterator[Endpoint]:
-    server = Endpoint(script)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def serving(script: Script) -> AbstractContextManager[Endpoint]:
+    return running(Endpoint(script))
 
 
 @dataclass

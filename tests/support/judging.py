@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from loopback import LoopbackHandler, LoopbackServer, running
 
 from prefdata.recipe import Recipe
 
@@ -51,49 +50,28 @@ BROKEN = [
 REASONS = ["unparsed", "refused", "cut_off"]
 
 
-class Judge(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-    lock: threading.Lock
-    broken: dict[int, dict[str, Any]]
-    asked: Counter[int]
+class Judge(LoopbackServer):
+    def __init__(self, broken: dict[int, dict[str, Any]]) -> None:
+        super().__init__(Handler)
+        self.broken = broken
+        self.asked: Counter[int] = Counter()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class Handler(LoopbackHandler):
     server: Judge
 
-    def log_message(self, *_: Any) -> None:
-        pass
-
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.body())
         text = body["messages"][-1]["content"]
         [number] = re.findall(r"^question (\d+)$", text, re.MULTILINE)
         with self.server.lock:
             self.server.asked[int(number)] += 1
-        said = self.server.broken.get(int(number)) or sane(text, body.get("logprobs", False))
-        reply = {"id": "x", "object": "chat.completion", "created": 1, "model": "judge", "choices": [said]}
-        payload = json.dumps(reply).encode()
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
+        choices = [self.server.broken.get(int(number)) or sane(text, body.get("logprobs", False))]
+        self.send({"id": "x", "object": "chat.completion", "created": 1, "model": "judge", "choices": choices})
 
 
-@contextmanager
-def judging(broken: dict[int, dict[str, Any]]) -> Iterator[Judge]:
-    server = Judge(("127.0.0.1", 0), Handler)
-    server.lock, server.broken, server.asked = threading.Lock(), broken, Counter()
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+def judging(broken: dict[int, dict[str, Any]]) -> AbstractContextManager[Judge]:
+    return running(Judge(broken))
 
 
 def recipe(folder: Path, scorer: dict[str, Any], server: Judge) -> Recipe:
@@ -103,8 +81,7 @@ def recipe(folder: Path, scorer: dict[str, Any], server: Judge) -> Recipe:
     )
     rows = [{"id": f"p{p:02d}", "response": f"worth {worth}, no. {a}"} for (p, a), worth in WORTHS.items()]
     answers.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    generator = {"kind": "chat_endpoint", "model": "judge", "base_url": url, "concurrency": 4}
+    generator = {"kind": "chat_endpoint", "model": "judge", "base_url": server.url, "concurrency": 4}
     return Recipe.model_validate(
         {
             "name": "judged",

@@ -7,16 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
-from prefdata.records import Answers, Candidate, Comparison, Generation, Message, Prompt, Request, Score, Scored
+from prefdata.records import Answers, Candidate, Comparison, Generation, Request, Score, Scored
 from prefdata.scoring.judges._base import RubricJudge
 from prefdata.scoring.judges._judge_prompt import JudgePrompt, render
-from prefdata.scoring.judges._questions import Questions, ask, key_of, one_turn
+from prefdata.scoring.judges._questions import Questions, ask
 from prefdata.scoring.judges._reply import (
-    TOP_LOGPROBS,
     UnreadableError,
     closed,
     first_word,
@@ -27,7 +26,7 @@ from prefdata.scoring.judges._reply import (
     text_of,
     value_of,
 )
-from prefdata.spec import JSON, Context, derive_seed, fingerprint
+from prefdata.spec import JSON, Context, derive_seed
 
 __all__ = ["PairwiseJudge"]
 
@@ -73,6 +72,7 @@ class PairwiseJudge(RubricJudge):
     cancels a preference for a position. A candidate's score is its win rate over the pairs that are decided.
     """
 
+    n_shown: ClassVar[int] = 2
     kind: Literal["pairwise_judge"] = "pairwise_judge"
     rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
     """Criteria for the better of two answers, as instructions for the judge. The form of the reply is added."""
@@ -103,15 +103,6 @@ class PairwiseJudge(RubricJudge):
     def compares(self) -> Literal["probability", "log_odds"]:
         """`log_odds` with `expected`, else `probability`: the log-odds of verdicts are not finite."""
         return "log_odds" if self.expected else "probability"
-
-    def pins(self) -> dict[str, JSON]:
-        """Returns the generator's pins, and the hash of the judge's instructions."""
-        prompt = Prompt("example", (Message(role="user", content="question"),))
-        shown = tuple(Candidate("example", "source", index, "answer") for index in range(2))
-        return {
-            **super().pins(),
-            "rubric_sha256": fingerprint([self._text(JudgePrompt(prompt, shown, "fence")), self._schema()]),
-        }
 
     def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
         """Returns the requests that compare one prompt's candidates: both orders of each pair, one after the other."""
@@ -186,17 +177,6 @@ class PairwiseJudge(RubricJudge):
         steps = [abs(position[_name(match.a)] - position[_name(match.b)]) for match in matches]
         near = [min(distance, len(ring) - distance) <= self.neighbours for distance in steps]
         return [match for match, kept in zip(matches, near, strict=True) if kept]
-
-    def _request(self, prompt: Prompt, order: tuple[Candidate, Candidate], context: Context) -> Request:
-        judge_prompt = JudgePrompt.of(prompt, order, context.seed, shuffle=False)
-        names = [part for candidate in order for part in _name(candidate)]
-        return Request(
-            key=key_of(*order),
-            messages=one_turn(self._text(judge_prompt)),
-            seed=derive_seed(context.seed, prompt.prompt_id, "judge", *names),
-            json_schema=self._schema() if self.enforce_schema else None,
-            top_logprobs=TOP_LOGPROBS if self.expected else 0,
-        )
 
     def _text(self, judge_prompt: JudgePrompt) -> str:
         if self.expected:

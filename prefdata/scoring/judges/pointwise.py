@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from prefdata.records import Answers, Candidate, Generation, Message, Prompt, Request, Score, Scored
+from prefdata.records import Answers, Candidate, Generation, Request, Score, Scored
 from prefdata.scoring.judges._base import RubricJudge
 from prefdata.scoring.judges._judge_prompt import JudgePrompt, render
-from prefdata.scoring.judges._questions import Questions, ask, key_of, one_turn
+from prefdata.scoring.judges._questions import Questions, ask
 from prefdata.scoring.judges._reply import (
-    TOP_LOGPROBS,
     UnreadableError,
     closed,
     first_word,
@@ -24,7 +23,7 @@ from prefdata.scoring.judges._reply import (
     value_of,
     whole_number,
 )
-from prefdata.spec import JSON, Context, derive_seed, fingerprint
+from prefdata.spec import JSON, Context
 
 __all__ = ["PointwiseJudge"]
 
@@ -58,6 +57,7 @@ class PointwiseJudge(RubricJudge):
     A reply that can't be read leaves its answer unscored, with its own reason, and never gives the lowest grade.
     """
 
+    n_shown: ClassVar[int] = 1
     kind: Literal["pointwise_judge"] = "pointwise_judge"
     rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
     """Criteria for a good answer, as instructions for the judge. The scale and the form of the reply are added."""
@@ -84,15 +84,9 @@ class PointwiseJudge(RubricJudge):
             raise ValueError("expected scores are read from a bare digit, drawn greedily: no justify, temperature 0")
         return self
 
-    def pins(self) -> dict[str, JSON]:
-        """Returns the generator's pins, and the hash of the judge's instructions."""
-        prompt = Prompt("example", (Message(role="user", content="question"),))
-        judge_prompt = JudgePrompt(prompt, (Candidate("example", "source", 0, "answer"),), "fence")
-        return {**super().pins(), "rubric_sha256": fingerprint([self._text(judge_prompt), self._schema()])}
-
     def requests(self, answers: Answers, context: Context) -> tuple[Request, ...]:
         """Returns the requests that ask for the grades of one prompt's candidates, in their order."""
-        return tuple(self._request(answers.prompt, candidate, context) for candidate in answers.candidates)
+        return tuple(self._request(answers.prompt, (candidate,), context) for candidate in answers.candidates)
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:
         """Grades each candidate; see `Scorer.score`.
@@ -112,16 +106,6 @@ class PointwiseJudge(RubricJudge):
             return Questions(answers.prompt.prompt_id, self.requests(answers, context), read)
 
         return ask(map(questions, tasks), self.generator, self._decoding(), context)
-
-    def _request(self, prompt: Prompt, candidate: Candidate, context: Context) -> Request:
-        judge_prompt = JudgePrompt.of(prompt, (candidate,), context.seed, shuffle=False)
-        return Request(
-            key=key_of(candidate),
-            messages=one_turn(self._text(judge_prompt)),
-            seed=derive_seed(context.seed, prompt.prompt_id, "judge", candidate.source, candidate.index),
-            json_schema=self._schema() if self.enforce_schema else None,
-            top_logprobs=TOP_LOGPROBS if self.expected else 0,
-        )
 
     def _text(self, judge_prompt: JudgePrompt) -> str:
         scale = _SCALE.format(lowest=self.lowest, highest=self.highest)
