@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import click
 
-from prefdata.cli.options import allow_code_option, limit_option, out_option, profile_option
+from prefdata.cli.options import allow_code_option, allow_option, from_option, limit_option, out_option, profile_option
 
 __all__ = ["command"]
 
 
 @click.command("build")
 @click.argument("recipe", required=False)
-@click.option(
-    "--from",
-    "origin",
-    metavar="REPO_ID",
-    help="Build the recipe of a published dataset (or of its folder), with its lock.",
-)
+@from_option
 @profile_option
 @limit_option
 @out_option
 @click.option("--relock", is_flag=True, help="Resolve branches and tags anew instead of keeping the lock's commits.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
+@allow_option
 @click.option("--push", "publishes", is_flag=True, help="Publish it where the recipe's `publish` says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the ledger as one JSON object.")
 def command(
@@ -34,12 +30,14 @@ def command(
     relock: bool,
     dry_run: bool,
     allow_code: bool,
+    allow: tuple[str, ...],
     publishes: bool,
     as_json: bool,
 ) -> None:
     """Build the dataset of RECIPE: a .py or .json file, or the name of a shipped recipe.
 
-    Resumes where it stopped: what is finished is kept.
+    Resumes where it stopped: what is finished is kept. A recipe from elsewhere (`--from`, or a .json file outside the
+    current folder) may only do what `--allow` grants.
     """
     from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
@@ -47,7 +45,7 @@ def command(
     if dry_run:
         from prefdata.cli.check import show_plan
 
-        planned = check(recipe, out, origin=origin, profile=profile, limit=limit, allow_code=allow_code)
+        planned = check(recipe, out, origin=origin, profile=profile, limit=limit, allow_code=allow_code, allow=allow)
         show_plan(planned, as_json)
         return
     built = build(
@@ -58,6 +56,7 @@ def command(
         limit=limit,
         relock=relock,
         allow_code=allow_code,
+        allow=allow,
         push=publishes,
     )
     if as_json:

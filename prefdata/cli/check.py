@@ -8,11 +8,12 @@ import click
 
 from prefdata.cli.options import (
     allow_code_option,
+    allow_option,
+    from_option,
     limit_option,
     out_option,
     print_json,
     profile_option,
-    recipe_argument,
 )
 from prefdata.errors import UserError
 
@@ -24,7 +25,8 @@ __all__ = ["command", "show_plan"]
 
 
 @click.command("check")
-@recipe_argument
+@click.argument("recipe", required=False)
+@from_option
 @profile_option
 @limit_option
 @out_option
@@ -35,26 +37,38 @@ __all__ = ["command", "show_plan"]
     help="Tokens that an answer is expected to have; left out, those of the answers that the build has, or 400.",
 )
 @allow_code_option
+@allow_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
 def command(
-    recipe: str,
+    recipe: str | None,
+    origin: str | None,
     profile: str | None,
     limit: int | None,
     out: str | None,
     answer_tokens: int | None,
     allow_code: bool,
+    allow: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Show what `prefdata build RECIPE` would do, before anything is spent.
 
     Reads the prompts and resolves every input; starts no model and asks no endpoint. For every stage that asks a
-    language model it reports requests, tokens, cost and hours that are left, counted on 200 of the prompts.
+    language model it reports requests, tokens, cost and hours that are left, counted on 200 of the prompts. Of a recipe
+    from elsewhere it first lists what the recipe wants, each with the `--allow` that grants it.
     """
     from prefdata.flow.verbs import check
 
-    show_plan(
-        check(recipe, out, profile=profile, limit=limit, answer_tokens=answer_tokens, allow_code=allow_code), as_json
+    planned = check(
+        recipe,
+        out,
+        origin=origin,
+        profile=profile,
+        limit=limit,
+        answer_tokens=answer_tokens,
+        allow_code=allow_code,
+        allow=allow,
     )
+    show_plan(planned, as_json)
 
 
 def show_plan(planned: Plan, as_json: bool) -> None:

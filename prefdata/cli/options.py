@@ -16,24 +16,36 @@ if TYPE_CHECKING:
 
 __all__ = [
     "allow_code_option",
+    "allow_option",
     "columns_given",
+    "from_option",
     "length_option",
     "limit_option",
     "one_rule",
     "out_option",
     "print_json",
     "profile_option",
-    "recipe_argument",
     "rule_json_option",
 ]
 
-recipe_argument = click.argument("recipe")
 profile_option = click.option("--profile", metavar="NAME", help="A profile of the recipe, for instance `cpu`.")
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N different prompts."
 )
 allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Run parts and pair rules that are Python code; refused otherwise."
+)
+allow_option = click.option(
+    "--allow",
+    multiple=True,
+    metavar="WHAT,...",
+    help="What a recipe from elsewhere may do: paths, env, engine, endpoint=URL, ...; `prefdata check` lists all.",
+)
+from_option = click.option(
+    "--from",
+    "origin",
+    metavar="REPO_ID",
+    help="Take the recipe of a published dataset (or of its folder), with its lock.",
 )
 rule_json_option = click.option(
     "--rule-json", metavar="FILE", help="A rule as JSON, as in a recipe; instead of --rule."

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefdata.cli.options import allow_code_option, print_json, profile_option
+from prefdata.cli.options import allow_code_option, allow_option, print_json, profile_option
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["command"]
 @click.option("--nodes", type=click.IntRange(min=1), default=1, metavar="N", help="Machines; see docs/train.md.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="A field of the training: beta=0.1.")
 @allow_code_option
+@allow_option
 @click.option("--plan", "only_plan", is_flag=True, help="Print steps, tokens, memory and command; train nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(
@@ -44,6 +45,7 @@ def command(
     nodes: int,
     settings: tuple[str, ...],
     allow_code: bool,
+    allow: tuple[str, ...],
     only_plan: bool,
     as_json: bool,
 ) -> None:
@@ -65,6 +67,7 @@ def command(
         "processes": processes,
         "nodes": nodes,
         "settings": _settings(settings),
+        "allow": allow,
         "log": say,
     }
     if only_plan:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import model_validator
 
 from prefdata.errors import AuditError
 from prefdata.spec import JSON, Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Audit", "Limit", "Measure"]
 
@@ -34,13 +35,13 @@ Measure = Literal[
 class Limit(Spec):
     """A bound of one measure, and what happens when it is crossed. A measure without a value crosses no bound."""
 
-    measure: Measure
+    measure: Annotated[Measure, Harmless]
     """Which number is bounded."""
-    at_most: float | None = None
+    at_most: Annotated[float | None, Harmless] = None
     """The greatest allowed value."""
-    at_least: float | None = None
+    at_least: Annotated[float | None, Harmless] = None
     """The least allowed value."""
-    then: Literal["warn", "fail"] = "warn"
+    then: Annotated[Literal["warn", "fail"], Harmless] = "warn"
     """`warn` says so on stderr and on the card; `fail` stops the build before a dataset is written."""
 
     @model_validator(mode="after")
@@ -66,7 +67,7 @@ class Limit(Spec):
 class Audit(Spec):
     """Limits of the audit of a build. Its numbers are computed for every build, also without limits."""
 
-    limits: tuple[Limit, ...] = ()
+    limits: Annotated[tuple[Limit, ...], Harmless] = ()
     """Bounds of measures. They change no stage: after a change of limits the build continues where it stopped."""
 
     def with_outcomes(self, audit: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from prefdata.lazy import pa
 from prefdata.spec import JSON, Part
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Layout"]
 
@@ -24,7 +25,7 @@ class Layout(Part):
 
     room: ClassVar[str] = "layout"
 
-    test_size: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] = 0
+    test_size: Annotated[Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)], Harmless] = 0
     """Prompts held out as the test split: a number of prompts, or a share of them. 0 makes no test split."""
 
     @property

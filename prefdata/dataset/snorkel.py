@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefdata.dataset.base import Layout
 from prefdata.errors import ConservationError
 from prefdata.lazy import pa
 from prefdata.records import Message
+from prefdata.spec.marks import Harmless
 
 __all__ = ["SnorkelLayout", "prompt_text"]
 
@@ -28,7 +29,7 @@ class SnorkelLayout(Layout):
     """
 
     kind: Literal["snorkel"] = "snorkel"
-    iteration: Literal[1, 2, 3] = 1
+    iteration: Annotated[Literal[1, 2, 3], Harmless] = 1
     """Names the splits: `train_iteration_1` and `test_iteration_1`, and so on."""
 
     @property

@@ -1,47 +1,52 @@
 """`fetch_recipe`: reads the recipe and the lock of a published dataset, to rebuild it here.
 
-Another person's recipe is data: it is JSON, and no file of its repository is ever executed. What would still act in
-the name of the user who builds it is refused: code of a model's repository, requests with a key to an address of the
-recipe's choice, files of this machine. A user who has read the recipe can build it as a file of their own.
+Another person's recipe is data, and so is the lock. The recipe may do what is harmless and what the user grants; the
+lock may pin commits that lie in the history of the branches that it names.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Literal
 
 from prefdata import hub
-from prefdata.errors import InputError, RecipeError
+from prefdata.errors import InputError
 from prefdata.flow.disk import store_errors, write_json
 from prefdata.flow.graph import FORMAT
+from prefdata.flow.progress import say
 from prefdata.flow.store import build_folder
-from prefdata.recipe import Recipe, load_recipe
+from prefdata.recipe import Recipe, read_recipe
+from prefdata.recipe.trust import check_wants
 from prefdata.spec import JSON
+from prefdata.spec.trust import specs_of
 
 __all__ = ["fetch_recipe"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LOOPBACK = re.compile(r"https?://(127\.0\.0\.1|localhost|\[::1\])(:\d+)?(/|$)")
-_KEY = "OPENAI_API_KEY"
+_PIN = re.compile(r"(?P<kind>dataset|model):(?P<repo>[\w./-]+)@(?P<revision>[^@]+)")
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _BYTES = 32 << 20
+_MOST_PINS = 500
 
 
-def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
+def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterable[str] = ()) -> Recipe:
     """Reads the recipe of a published dataset, and writes its lock into the build folder unless there is one already.
 
     Args:
         where: a dataset of the Hub (`owner/name` or `owner/name@revision`), a dataset folder or a build folder.
         out: the build folder; left out, `builds/<name of the recipe>`.
+        allow: what the recipe may do: see `prefdata.spec.trust.GRANTS`.
 
     Returns:
         The recipe, which `prefdata.build` with the same `out` builds from the same commits.
 
     Raises:
-        InputError: there is no such dataset, or `prefdata build` has not made it.
-        RecipeError: its recipe is not valid, or would act in the name of the user who builds it.
+        InputError: there is no such dataset, `prefdata build` has not made it, or its lock pins a commit that is not
+            in the history of its branch.
+        RecipeError: its recipe is not valid, or wants what is not granted.
     """
     folder, where = hub.find_dataset(where, only=[_RECIPE, _LOCK]).dataset, str(where)
     data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
@@ -50,18 +55,15 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None) -> Recipe:
             f"{where!r} was made from a table by `prefdata pair`, which is not published with it",
             valid="a dataset of `prefdata build`",
         )
-    for problem in _acting(data):
-        raise RecipeError(
-            f"the recipe of {where!r} {problem}",
-            hint="download its recipe.json, read it, and build it as a file: prefdata build recipe.json",
-        )
-    recipe = load_recipe(folder / _RECIPE)
+    recipe = read_recipe(folder / _RECIPE)
+    check_wants(recipe, f"the recipe of {where!r}", allow)
     build = build_folder(recipe.name, out)
-    commits = _commits(lock, where)
+    pins = _commits(lock, where)
     if not build.lock_file.exists():
+        _check_history({**_named_by_commit(recipe), **pins})
         with store_errors(build.root):
             build.root.mkdir(parents=True, exist_ok=True)
-        write_json(build.lock_file, commits)
+        write_json(build.lock_file, {"format": FORMAT, "commits": pins})
     return recipe
 
 
@@ -77,33 +79,47 @@ def _document(path: Path, where: str) -> dict[str, JSON]:
     return value
 
 
-def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, JSON]:
-    """Makes a lock that pins the same commits, and nothing else."""
+def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, str]:
+    """Reads the commits that a lock pins, and nothing else of it: `kind:repo@revision` → SHA."""
     commits = lock.get("commits", {})
     if lock.get("format") != FORMAT or not isinstance(commits, dict):
         raise InputError(
             f"the lock of {where!r} is of another version of prefdata", hint="build it with the version that made it"
         )
-    if not all(isinstance(sha, str) and _COMMIT.fullmatch(sha) for sha in commits.values()):
+    pinned = all(isinstance(sha, str) and _COMMIT.fullmatch(sha) for sha in commits.values())
+    if not pinned or not all(map(_PIN.fullmatch, commits)) or len(commits) > _MOST_PINS:
         raise InputError(f"the lock of {where!r} pins more than commits")
-    return {"format": FORMAT, "commits": commits}
+    return commits
 
 
-def _acting(value: JSON) -> Iterator[str]:
-    """Yields what a recipe would do in the name of the user who builds it, at any depth."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _acting(item)
-    elif isinstance(value, dict):
-        if value.get("trust_remote_code"):
-            yield f"runs code of the repository {value.get('model')!r}"
-        address, key = value.get("base_url"), value.get("api_key_env", _KEY)
-        if isinstance(address, str) and not _LOOPBACK.match(address):
-            yield f"sends requests with a key of yours ({key!r}) to {address!r}"
-        elif address is None and key != _KEY:
-            yield f"sends {key!r} of your environment as a key to the endpoint"
-        path = value.get("path")
-        if value.get("kind") != "python" and isinstance(path, str):
-            yield f"reads the file {path!r} of this machine"
-        for item in value.values():
-            yield from _acting(item)
+def _named_by_commit(recipe: Recipe) -> dict[str, str]:
+    """Lists what a recipe itself names by a full commit, as a lock would."""
+    return dict(_full_commits(recipe))
+
+
+def _full_commits(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    fields: tuple[tuple[Literal["dataset", "model"], str, str], ...] = (
+        *(("dataset", "dataset", "revision"), ("model", "model", "revision")),
+        ("model", "lora", "lora_revision"),
+    )
+    for _, part in specs_of(recipe):
+        for kind, name, revision in fields:
+            repo, sha = getattr(part, name, None), getattr(part, revision, None)
+            if isinstance(repo, str) and isinstance(sha, str) and _COMMIT.fullmatch(sha):
+                yield f"{kind}:{repo}@{sha}", sha
+
+
+def _check_history(pins: Mapping[str, str]) -> None:
+    """Checks that every pinned commit is of the branch or tag that it is pinned for; says which are not the newest.
+
+    Raises:
+        UserError: one is not.
+    """
+    for name, sha in sorted(pins.items()):
+        pin = _PIN.fullmatch(name)
+        assert pin is not None
+        kind: Literal["dataset", "model"] = "dataset" if pin["kind"] == "dataset" else "model"
+        behind = hub.commits_behind(kind, pin["repo"], pin["revision"], sha)
+        if behind:
+            newer = "1 commit is" if behind == 1 else f"{behind:,} commits are"
+            say(f"lock: {kind} {pin['repo']} is pinned at {sha[:12]}; {newer} newer in {pin['revision']!r}")

@@ -15,7 +15,7 @@ from prefdata.flow.stage_tables import COMPARED, ScoreTables, StageTables
 from prefdata.flow.store import SHARD_SIZE, BuildFolder, StageFolder
 from prefdata.lazy import pa, pc, pl
 from prefdata.models.endpoint.spending import Spending
-from prefdata.recipe import Recipe, load_recipe
+from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import Scorer
 from prefdata.spec import JSON
 from prefdata.tables.schemas import SPLITS, read_parquet
@@ -233,7 +233,7 @@ def _recorded_recipe(folder: BuildFolder, lock: dict[str, JSON]) -> Recipe:
     # Builds of earlier versions have the recipe in their dataset only.
     files = [file for file in (folder.recipe_file, folder.dataset / "recipe.json") if file.exists()]
     for file in files:
-        recipe = load_recipe(file)
+        recipe = read_recipe(file)
         if recipe.fingerprint() == lock.get("recipe"):
             return recipe
     problem = "another recipe than its lock" if files else "no recipe"

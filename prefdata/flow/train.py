@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from prefdata.publish.card.model import model_card
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
+from prefdata.recipe.trust import check_wants, is_trusted
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
 from prefdata.training import Training
@@ -38,6 +39,8 @@ class _Source:
     dataset: Path
     recipe: Mapping[str, JSON] | None
     lineage: Mapping[str, JSON]
+    foreign: bool = False
+    """Whether the training is of a dataset from elsewhere, and its recipe not checked yet."""
 
 
 def train(
@@ -53,6 +56,7 @@ def train(
     split: str | None = None,
     settings: Mapping[str, JSON] | None = None,
     allow_code: bool = False,
+    allow: Iterable[str] = (),
     cache: Path | None = None,
     log: Callable[[str], None] = lambda _: None,
 ) -> TrainedModel:
@@ -70,6 +74,7 @@ def train(
         split: the split to train on, where there are several.
         settings: fields of the training, by name.
         allow_code: run an objective that is Python code.
+        allow: what a recipe or dataset from elsewhere may do: see `prefdata.spec.trust.GRANTS`.
         cache: the folder of the reference log-probabilities.
         log: takes lines for the person who watches.
 
@@ -78,7 +83,7 @@ def train(
     """
     with allowing_code(allow_code):
         prepared, source = _prepared(
-            *(what, dataset, model, out, profile, settings),
+            *(what, dataset, model, out, profile, settings, allow),
             limit=limit,
             processes=processes,
             nodes=nodes,
@@ -99,7 +104,8 @@ def plan_training(what: Recipe | str | Path, dataset: str | Path | None = None, 
         dataset: as for `train`.
         options: `model` in place of the recipe's; `out`, the folder of the model, else `models/NAME`; `profile`;
             `limit` of rows; `processes`; `nodes`; `split` of the dataset; `settings`, fields of the training by name;
-            `cache` of reference log-probabilities; `log`, which takes lines for the person who watches.
+            `allow`, what a recipe from elsewhere may do; `cache` of reference log-probabilities; `log`, which takes
+            lines for the person who watches.
 
     Raises:
         UserError: something can't work.
@@ -114,18 +120,25 @@ def _prepared(
     out: str | Path | None = None,
     profile: str | None = None,
     settings: Mapping[str, JSON] | None = None,
+    allow: Iterable[str] = (),
     **options: Any,
 ) -> tuple[Prepared, _Source]:
     """Finds training and dataset, and prepares them; further options are those of `prepare`."""
-    source = _source(what, dataset, profile)
+    source = _source(what, dataset, profile, allow)
+    if source.foreign and source.training is not None:
+        # The model that the user names takes the place of the dataset's own.
+        judged = source.training if model is None else source.training.replace(model=EMBEDDED_MODEL, revision=None)
+        check_wants(judged, f"the dataset {source.name!r}", allow)
     training = _changed(source, model, settings or {})
     folder = Path(out) if out is not None else Path("models") / source.name
     return prepare(training, source.dataset, folder, **options), source
 
 
-def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str | None) -> _Source:
+def _source(
+    what: Recipe | str | Path, dataset: str | Path | None, profile: str | None, allow: Iterable[str]
+) -> _Source:
     if isinstance(what, Recipe) or _is_recipe(str(what)):
-        recipe = what if isinstance(what, Recipe) else load_recipe(what)
+        recipe = what if isinstance(what, Recipe) else load_recipe(what, allow)
         own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
         recipe = recipe.with_profile(profile)
         root = build_folder(recipe.name, dataset).root
@@ -149,7 +162,8 @@ def _source(what: Recipe | str | Path, dataset: str | Path | None, profile: str 
     elif profile not in (None, "full", "cpu"):
         raise RecipeError(f"a dataset has no profile {profile!r}", valid="cpu, full", hint="name the recipe instead")
     name = str((dumped or {}).get("name") or folder.resolve().name)
-    return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo})
+    foreign = bool(repo) or not is_trusted(folder)
+    return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo}, foreign)
 
 
 def _is_recipe(what: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def build(
     limit: int | None = None,
     relock: bool = False,
     allow_code: bool = False,
+    allow: Iterable[str] = (),
     push: bool = False,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
@@ -41,7 +43,8 @@ def build(
         limit: at most this many different prompts, the first ones.
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         allow_code: run Python parts that a JSON recipe names; their modules are looked for in its folder first.
-        push: publish the dataset where the recipe's `publish` says.
+        allow: what a recipe from elsewhere may do, one group at a time: see `prefdata.spec.trust.GRANTS`.
+        push: publish the dataset where the recipe's `publish` says; a recipe from elsewhere says nothing of it.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -49,12 +52,17 @@ def build(
         ConservationError: rows went missing between two stages, which is a bug.
     """
     with allowing_code(allow_code, folder_of(recipe)):
-        variant = _one_recipe(recipe, origin, out).with_profile(profile).with_limit(limit)
+        variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         publish = variant.publish
+        if push and origin is not None:
+            raise UserError(
+                "where to publish a dataset of somebody else's recipe is for you to say, not for the recipe",
+                hint="build it without --push, then: prefdata push FOLDER OWNER/NAME",
+            )
         if push and publish.repo is None:
             raise UserError(
                 f"recipe {variant.name!r} doesn't say where to publish",
-                valid='publish=Publish(repo="owner/name")',
+                valid='publish=Publish(repo="owner/name") in a recipe of your own',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
         built = building.build(variant, out, relock=relock, shard_size=shard_size)
@@ -73,6 +81,7 @@ def check(
     limit: int | None = None,
     answer_tokens: int | None = None,
     allow_code: bool = False,
+    allow: Iterable[str] = (),
     shard_size: int = SHARD_SIZE,
 ) -> Plan:
     """Finds out what `build` would do, without spending anything: reads the prompts and starts no model.
@@ -85,19 +94,22 @@ def check(
         limit: see `build`.
         answer_tokens: how long answers are expected to be; None goes by those that the build has.
         allow_code: see `build`.
+        allow: see `build`.
         shard_size: see `build`.
 
     Raises:
         UserError: an input can't be found.
     """
     with allowing_code(allow_code, folder_of(recipe)):
-        variant = _one_recipe(recipe, origin, out).with_profile(profile).with_limit(limit)
+        variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         return plan(variant, out, shard_size=shard_size, answer_tokens=answer_tokens)
 
 
-def _one_recipe(recipe: Recipe | str | Path | None, origin: str | Path | None, out: str | Path | None) -> Recipe:
+def _one_recipe(
+    recipe: Recipe | str | Path | None, origin: str | Path | None, out: str | Path | None, allow: Iterable[str]
+) -> Recipe:
     if recipe is not None and origin is None:
-        return as_recipe(recipe)
+        return as_recipe(recipe, allow)
     if recipe is None and origin is not None:
-        return fetch_recipe(origin, out)
+        return fetch_recipe(origin, out, allow)
     raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")

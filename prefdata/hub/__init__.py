@@ -6,6 +6,7 @@ The clients take the endpoint, the token and the cache folder from their own env
 
 from __future__ import annotations
 
+from prefdata.hub.history import commits_behind
 from prefdata.hub.reading import (
     REPO_ID,
     dataset_rows,
@@ -25,6 +26,7 @@ __all__ = [
     "HubDataset",
     "HubFile",
     "UndecidedError",
+    "commits_behind",
     "dataset_rows",
     "download_dataset",
     "download_model",

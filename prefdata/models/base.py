@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prefdata.records import Generation, Request
 from prefdata.spec import Context, Operational, Part, Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Decoding", "Generator"]
 
@@ -17,20 +18,20 @@ __all__ = ["Decoding", "Generator"]
 class Decoding(Spec):
     """How tokens are drawn."""
 
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    temperature: Annotated[float, Harmless, Field(ge=0, le=2)] = 1.0
     """Divides the logits before tokens are drawn; 0 takes the most likely token every time."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Harmless, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: draws from the smallest set of tokens whose probability reaches this; 1 draws from all."""
-    max_tokens: Annotated[int, Field(ge=1)] = 2048
+    max_tokens: Annotated[int, Harmless, Field(ge=1)] = 2048
     """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], Harmless] = ()
     """Texts that end an answer and are not part of it."""
 
 
 class Generator(Part):
     """A language model behind one method."""
 
-    tokens_per_second: Annotated[float | None, Operational, Field(gt=0, allow_inf_nan=False)] = None
+    tokens_per_second: Annotated[float | None, Harmless, Operational, Field(gt=0, allow_inf_nan=False)] = None
     """Answer tokens a second, over all requests under way, from which `prefdata check` estimates hours; None gives no
     estimate of time."""
 

@@ -19,6 +19,7 @@ from pydantic import Field
 from prefdata.lazy import pl
 from prefdata.pairing.filters import AnyFilter
 from prefdata.spec import Spec, derive_seed
+from prefdata.spec.marks import Harmless
 
 __all__ = [
     "AnyKey",
@@ -120,7 +121,7 @@ class Random(Key):
     """One candidate drawn by seed and `prompt_id`: the same in any row order, on any machine."""
 
     kind: Literal["random"] = "random"
-    seed: int = 0
+    seed: Annotated[int, Harmless] = 0
     """Another seed draws other candidates."""
 
     def values(self, pool: pl.DataFrame) -> pl.Series:
@@ -147,9 +148,9 @@ AnyKey = Annotated[Highest | Lowest | Shortest | Longest | NearestLength | First
 class Selection(Spec):
     """Picks candidates of each prompt: among those that every filter admits, by the keys in order."""
 
-    among: tuple[AnyFilter, ...] = ()
+    among: Annotated[tuple[AnyFilter, ...], Harmless] = ()
     """All of them must admit the candidate."""
-    by: Annotated[tuple[AnyKey, ...], Field(min_length=1)]
+    by: Annotated[tuple[AnyKey, ...], Harmless, Field(min_length=1)]
     """The first key decides; the next one only among what is tied so far."""
 
     def standing_alone(self) -> Selection:

@@ -17,6 +17,7 @@ from prefdata.pairing.labels import AnyLabel
 from prefdata.pairing.paired import Paired, Proposal
 from prefdata.records import LengthUnit
 from prefdata.spec import Part
+from prefdata.spec.marks import Harmless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,12 +43,12 @@ class PairRule(Part):
       chosen candidate in its selection, then by the rejected one's.
     """
 
-    length: LengthUnit = "characters"
+    length: Annotated[LengthUnit, Harmless] = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
-    admit: tuple[Literal["blank", "cut_off"], ...] = ()
+    admit: Annotated[tuple[Literal["blank", "cut_off"], ...], Harmless] = ()
     """Answers that are eligible although they are blank, or were cut off by the token limit."""
 
-    label: Annotated[AnyLabel | None, Field(exclude_if=lambda label: label is None)] = None
+    label: Annotated[AnyLabel | None, Harmless, Field(exclude_if=lambda label: label is None)] = None
     """Adds the soft label `label_chosen` to each pair; left out, there is none."""
 
     @field_validator("admit")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import field_validator
 
@@ -10,6 +10,7 @@ from prefdata.lazy import pl
 from prefdata.pairing.algebra import Highest, Lowest, Selection
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.comparisons import DECIMALS, borda_counts, bradley_terry, mean_scores, win_rates
+from prefdata.spec.marks import Harmless
 
 __all__ = ["GPO", "SPPO", "ByComparisons"]
 
@@ -28,10 +29,10 @@ class SPPO(PairRule):
     """
 
     kind: Literal["sppo"] = "sppo"
-    probabilities: Literal["aggregated", "pairwise"] = "aggregated"
+    probabilities: Annotated[Literal["aggregated", "pairwise"], Harmless] = "aggregated"
     """`aggregated` (code): P(i beats j) = sigmoid(score of i - score of j), where the scores given are the mean over j
     of s_ij - s_ji. `pairwise` (paper): P(i beats j) as compared; the score of an answer is then its win rate."""
-    self_term: bool = True
+    self_term: Annotated[bool, Harmless] = True
     """Count an answer's 0.5 against itself in its win rate, as the code does: the best of five has at most 0.9."""
 
     def selections(self) -> tuple[Selection, Selection]:
@@ -87,10 +88,10 @@ class GPO(PairRule):
     """
 
     kind: Literal["gpo"] = "gpo"
-    preferences: Literal["aggregated", "pairwise"] = "aggregated"
+    preferences: Annotated[Literal["aggregated", "pairwise"], Harmless] = "aggregated"
     """`aggregated`: the scores given are mean preference scores s/τ, and the score of a pair is their difference, which
     it is exactly where preferences are transitive. `pairwise`: all of it from comparisons."""
-    doubled: bool = False
+    doubled: Annotated[bool, Harmless] = False
     """False (paper): s/τ once. True (code): the table minus its transpose, 2 s/τ, in the three columns."""
 
     def selections(self) -> tuple[Selection, Selection]:
@@ -132,11 +133,11 @@ class ByComparisons(PairRule):
     """
 
     kind: Literal["by_comparisons"] = "by_comparisons"
-    ranking: Literal["win_rate", "mean_score", "borda", "bradley_terry"]
+    ranking: Annotated[Literal["win_rate", "mean_score", "borda", "bradley_terry"], Harmless]
     """What makes one score a candidate: mean P(it beats j), mean log-odds, candidates beaten, or log-strength."""
-    chosen: Selection = Selection(by=(Highest(),))
+    chosen: Annotated[Selection, Harmless] = Selection(by=(Highest(),))
     """How the chosen answer is picked."""
-    rejected: Selection = Selection(by=(Lowest(),))
+    rejected: Annotated[Selection, Harmless] = Selection(by=(Lowest(),))
     """How the rejected answer is picked, among those with another text and a lower score."""
 
     @field_validator("chosen")

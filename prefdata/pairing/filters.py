@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from prefdata.lazy import pl
 from prefdata.spec import Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = [
     "AnyFilter",
@@ -46,7 +47,7 @@ class ScoreAtLeast(Filter):
     """Scores of at least `value`."""
 
     kind: Literal["score_at_least"] = "score_at_least"
-    value: float
+    value: Annotated[float, Harmless]
     """The lowest score that is admitted."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -58,7 +59,7 @@ class ScoreAtMost(Filter):
     """Scores of at most `value`."""
 
     kind: Literal["score_at_most"] = "score_at_most"
-    value: float
+    value: Annotated[float, Harmless]
     """The highest score that is admitted."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -71,7 +72,7 @@ class BelowChosen(Filter):
 
     sees_chosen: ClassVar[bool] = True
     kind: Literal["below_chosen"] = "below_chosen"
-    margin: Annotated[float, Field(ge=0)]
+    margin: Annotated[float, Harmless, Field(ge=0)]
     """The least difference of the scores."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -87,11 +88,11 @@ class BelowChosenBySource(Filter):
 
     sees_chosen: ClassVar[bool] = True
     kind: Literal["below_chosen_by_source"] = "below_chosen_by_source"
-    sources: tuple[str, ...]
+    sources: Annotated[tuple[str, ...], Harmless]
     """Sources of chosen answers that `margin` holds for."""
-    margin: Annotated[float, Field(ge=0)]
+    margin: Annotated[float, Harmless, Field(ge=0)]
     """The least difference of the scores where the chosen answer is of one of `sources`."""
-    margin_of_others: Annotated[float, Field(ge=0)]
+    margin_of_others: Annotated[float, Harmless, Field(ge=0)]
     """The least difference of the scores where it is of any other source."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -105,7 +106,7 @@ class FromSource(Filter):
     """Answers of the named sources. A candidate without a source is of none of them."""
 
     kind: Literal["from_source"] = "from_source"
-    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    sources: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
     """Names of sources, as in the column `source`."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -117,7 +118,7 @@ class NotFromSource(Filter):
     """Answers of all sources but the named ones. A candidate without a source is of none of them."""
 
     kind: Literal["not_from_source"] = "not_from_source"
-    sources: Annotated[tuple[str, ...], Field(min_length=1)]
+    sources: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
     """Names of sources, as in the column `source`."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -129,7 +130,7 @@ class FinishReason(Filter):
     """Answers that ended for one of the reasons. A null finish reason is `unknown`."""
 
     kind: Literal["finish_reason"] = "finish_reason"
-    reasons: Annotated[tuple[str, ...], Field(min_length=1)]
+    reasons: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
     """Such as `stop`, `length`, `unknown`. `length` needs the rule to admit answers that were cut off as well."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -142,9 +143,9 @@ class LengthRatio(Filter):
 
     sees_chosen: ClassVar[bool] = True
     kind: Literal["length_ratio"] = "length_ratio"
-    at_least: Annotated[float, Field(ge=0)] | None = None
+    at_least: Annotated[Annotated[float, Field(ge=0)] | None, Harmless] = None
     """The least length, as a multiple of the chosen one's; left out, there is none."""
-    at_most: Annotated[float, Field(ge=0)] | None = None
+    at_most: Annotated[Annotated[float, Field(ge=0)] | None, Harmless] = None
     """The greatest length, as a multiple of the chosen one's; left out, there is none."""
 
     @model_validator(mode="after")
@@ -169,7 +170,7 @@ class NotIdentical(Filter):
     sees_chosen: ClassVar[bool] = True
     sees_texts: ClassVar[bool] = True
     kind: Literal["not_identical"] = "not_identical"
-    how: Literal["exact", "white_space"] = "white_space"
+    how: Annotated[Literal["exact", "white_space"], Harmless] = "white_space"
     """Compare the texts as they are, or stripped and with every run of white space as one space."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
@@ -188,9 +189,9 @@ class Quantile(Filter):
     """
 
     kind: Literal["quantile"] = "quantile"
-    at_least: Annotated[float, Field(ge=0, le=1)] | None = None
+    at_least: Annotated[Annotated[float, Field(ge=0, le=1)] | None, Harmless] = None
     """The lowest quantile that is admitted; left out, there is no such bound."""
-    at_most: Annotated[float, Field(ge=0, le=1)] | None = None
+    at_most: Annotated[Annotated[float, Field(ge=0, le=1)] | None, Harmless] = None
     """The highest quantile that is admitted; left out, there is no such bound."""
 
     @model_validator(mode="after")

@@ -10,6 +10,7 @@ from pydantic import Field
 from prefdata.lazy import pl
 from prefdata.pairing.comparisons import DECIMALS
 from prefdata.spec import Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = ["AnyLabel", "ComparisonLabel", "MarginLabel", "SoftLabel"]
 
@@ -36,7 +37,7 @@ class MarginLabel(SoftLabel):
     """
 
     kind: Literal["margin"] = "margin"
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Harmless, Field(gt=0)] = 1.0
     """The score difference that makes the odds e to 1."""
 
     def values(self, pairs: pl.DataFrame) -> pl.Series:

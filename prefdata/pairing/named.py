@@ -14,6 +14,7 @@ from prefdata.pairing.algebra import Highest, Lowest, NearestLength, PairLimits,
 from prefdata.pairing.base import PairRule
 from prefdata.pairing.filters import BelowChosen, BelowChosenBySource, ScoreAtLeast
 from prefdata.pairing.repetition import Repetition
+from prefdata.spec.marks import Harmless
 
 __all__ = [
     "DNO",
@@ -53,11 +54,11 @@ class WPOHybridV1(PairRule):
     """
 
     kind: Literal["wpo_hybrid_v1"] = "wpo_hybrid_v1"
-    threshold: float = 5.0
+    threshold: Annotated[float, Harmless] = 5.0
     """The least score of a chosen answer."""
-    margin: Annotated[float, Field(ge=0)] = 1.0
+    margin: Annotated[float, Harmless, Field(ge=0)] = 1.0
     """The least difference between chosen and rejected."""
-    seed: int = 0
+    seed: Annotated[int, Harmless] = 0
     """Seed of the random rejected answer."""
 
     def selections(self) -> tuple[Selection, Selection]:
@@ -102,7 +103,7 @@ class UltraFeedbackBinarized(PairRule):
     """
 
     kind: Literal["ultrafeedback_binarized"] = "ultrafeedback_binarized"
-    seed: int = 0
+    seed: Annotated[int, Harmless] = 0
     """Seed of the random rejected answer."""
 
     def selections(self) -> tuple[Selection, Selection]:
@@ -119,15 +120,15 @@ class DNO(PairRule):
     """
 
     kind: Literal["dno"] = "dno"
-    teacher: tuple[str, ...]
+    teacher: Annotated[tuple[str, ...], Harmless]
     """Sources whose answers count as the teacher's; `()` if there is none."""
-    threshold: float = 5.0
+    threshold: Annotated[float, Harmless] = 5.0
     """The least score of a chosen answer."""
-    margin_teacher: Annotated[float, Field(ge=0)] = 2.0
+    margin_teacher: Annotated[float, Harmless, Field(ge=0)] = 2.0
     """The least difference where the chosen answer is the teacher's."""
-    margin_student: Annotated[float, Field(ge=0)] = 1.0
+    margin_student: Annotated[float, Harmless, Field(ge=0)] = 1.0
     """The least difference where it is not."""
-    repetition: Annotated[Repetition | None, Field(exclude_if=lambda repetition: repetition is None)] = None
+    repetition: Annotated[Repetition | None, Harmless, Field(exclude_if=lambda repetition: repetition is None)] = None
     """Makes negatives of answers that repeat themselves, by a score in place of their own; left out, of none."""
 
     @model_validator(mode="after")
@@ -164,9 +165,9 @@ class TopKVsBottomK(PairRule):
     """
 
     kind: Literal["top_k_vs_bottom_k"] = "top_k_vs_bottom_k"
-    k: Annotated[int, Field(ge=1)] = 2
+    k: Annotated[int, Harmless, Field(ge=1)] = 2
     """How many at each end."""
-    matched: bool = False
+    matched: Annotated[bool, Harmless] = False
     """Only the best against the worst, the second best against the second worst, and so on."""
 
     def selections(self) -> tuple[Selection, Selection]:
@@ -182,14 +183,14 @@ class CustomRule(PairRule):
     """Any two selections, written in the recipe."""
 
     kind: Literal["custom"] = "custom"
-    chosen: Selection
+    chosen: Annotated[Selection, Harmless]
     """How the chosen answer is picked."""
-    rejected: Selection
+    rejected: Annotated[Selection, Harmless]
     """How the rejected answer is picked, among those with another text and a lower score."""
 
-    n_chosen: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    n_chosen: Annotated[Count, Harmless, Field(exclude_if=lambda take: take == 1)] = 1
     """How many chosen answers, from the top of their selection."""
-    n_rejected: Annotated[Count, Field(exclude_if=lambda take: take == 1)] = 1
+    n_rejected: Annotated[Count, Harmless, Field(exclude_if=lambda take: take == 1)] = 1
     """How many rejected answers for each chosen one, from the top of their selection."""
 
     @field_validator("chosen")

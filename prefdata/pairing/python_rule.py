@@ -17,6 +17,7 @@ from prefdata.pairing.base import PairRule
 from prefdata.pairing.paired import Proposal
 from prefdata.spec import JSON
 from prefdata.spec.code import IMPORT_PATH, Code
+from prefdata.spec.marks import CODE
 
 __all__ = ["PythonRule"]
 
@@ -37,7 +38,7 @@ class PythonRule(PairRule):
     """
 
     kind: Literal["python"] = "python"
-    path: Annotated[str, Field(pattern=IMPORT_PATH)]
+    path: Annotated[str, CODE, Field(pattern=IMPORT_PATH)]
     """`module:function`. The module is looked for in the recipe's folder, then where Python looks."""
 
     def selections(self) -> tuple[Selection, Selection]:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from prefdata.lazy import pl
 from prefdata.spec import Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Repetition", "repeated_share"]
 
@@ -19,13 +20,13 @@ class Repetition(Spec):
     neither what `n` is nor what is heavy, so both have to be given.
     """
 
-    n: Annotated[int, Field(ge=1)]
+    n: Annotated[int, Harmless, Field(ge=1)]
     """Units of an n-gram."""
-    share: Annotated[float, Field(gt=0, lt=1)]
+    share: Annotated[float, Harmless, Field(gt=0, lt=1)]
     """The least share of the answer's n-grams that repeat an earlier one: see `repeated_share`."""
-    unit: Literal["words", "characters"] = "words"
+    unit: Annotated[Literal["words", "characters"], Harmless] = "words"
     """Runs of non-white-space, or Unicode code points, for scripts without spaces."""
-    score: float = 0.0
+    score: Annotated[float, Harmless] = 0.0
     """The score that the rule gives such an answer, in place of its own."""
 
     def rescored(self, candidates: pl.DataFrame) -> pl.DataFrame:

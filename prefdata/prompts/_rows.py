@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 from prefdata.prompts.base import PromptSource
 from prefdata.records import Drop, Prompt, prompt_id_of
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 from prefdata.tables.cells import PromptFormat, Unusable, read_conversation
 
 __all__ = ["TablePrompts"]
@@ -17,11 +18,11 @@ __all__ = ["TablePrompts"]
 class TablePrompts(PromptSource):
     """Prompts in a column of a table; a subclass says where the table is."""
 
-    prompt_column: str = "prompt"
+    prompt_column: Annotated[str, Harmless] = "prompt"
     """Column of the prompt: a text, a list of messages, or the JSON text of such a list."""
-    prompt_id_column: str | None = None
+    prompt_id_column: Annotated[str | None, Harmless] = None
     """Column of the prompt id; None computes it from the prompt (SHA-256, see `records.prompt_id_of`)."""
-    prompt_format: PromptFormat = "auto"
+    prompt_format: Annotated[PromptFormat, Harmless] = "auto"
     """How a text is read: `text`, `messages` (JSON), or `auto`: as messages if it is a JSON list of messages."""
 
     @abstractmethod

@@ -10,6 +10,7 @@ from pydantic import Field
 from prefdata import hub
 from prefdata.prompts._rows import TablePrompts
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import DATASET, REVISION, Harmless
 
 __all__ = ["HubPrompts"]
 
@@ -18,13 +19,13 @@ class HubPrompts(TablePrompts):
     """Reads one split of a dataset on the Hub, always at a commit."""
 
     kind: Literal["hub"] = "hub"
-    dataset: Annotated[str, Field(pattern=hub.REPO_ID)]
+    dataset: Annotated[str, DATASET, Field(pattern=hub.REPO_ID)]
     """Repository, for example `HuggingFaceH4/ultrafeedback_binarized`."""
-    config: str | None = None
+    config: Annotated[str | None, Harmless] = None
     """Named configuration; None takes the dataset's default."""
-    split: str = "train"
+    split: Annotated[str, Harmless] = "train"
     """Split, or an expression of splits in the syntax of `datasets` (`train[:1000]`)."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit SHA; None takes the main branch. The lock keeps the commit."""
 
     def pins(self) -> dict[str, JSON]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from prefdata.prompts._rows import TablePrompts
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import FILE
 from prefdata.tables import files
 
 __all__ = ["FilePrompts"]
@@ -17,7 +18,7 @@ class FilePrompts(TablePrompts):
     """Reads prompts from Parquet, JSON lines or CSV (the text formats also as `.gz` or `.zst`)."""
 
     kind: Literal["file"] = "file"
-    path: Path
+    path: Annotated[Path, FILE]
     """The file; a relative path starts at the current folder."""
 
     def pins(self) -> dict[str, JSON]:

@@ -11,6 +11,7 @@ from prefdata.prompts.base import PromptSource
 from prefdata.prompts.local_file import FilePrompts
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 from prefdata.tables import files
 
 __all__ = ["SamplePrompts"]
@@ -20,7 +21,7 @@ class SamplePrompts(PromptSource):
     """Prompts written for this project: short questions, code, maths, several languages and turns."""
 
     kind: Literal["sample"] = "sample"
-    scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
+    scored: Annotated[bool, Harmless, Field(exclude_if=lambda scored: not scored)] = False
     """True: the 20 prompts for which `SampleAnswers(scored=True)` has answers, instead of the 260 others."""
 
     def pins(self) -> dict[str, JSON]:

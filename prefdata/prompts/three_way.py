@@ -18,6 +18,7 @@ from prefdata.prompts.local_file import FilePrompts
 from prefdata.prompts.sample import SamplePrompts
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.spec.marks import FILE, REVISION, Harmless
 from prefdata.tables import files
 
 __all__ = ["SnorkelThreeWay"]
@@ -43,22 +44,22 @@ class SnorkelThreeWay(PromptSource):
     """
 
     kind: Literal["snorkel_three_way"] = "snorkel_three_way"
-    source: _OneSource
+    source: Annotated[_OneSource, Harmless]
     """Source of all prompts."""
-    iteration: Literal[1, 2, 3]
+    iteration: Annotated[Literal[1, 2, 3], Harmless]
     """The iteration whose prompts are read."""
-    split: Literal["published", "seeded"] = "published"
+    split: Annotated[Literal["published", "seeded"], Harmless] = "published"
     """`published`: the split of the published dataset. `seeded`: prefdata's own."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit of the published dataset; None takes the main branch. The lock keeps the commit."""
-    ids: Path | None = None
+    ids: Annotated[Path | None, FILE] = None
     """A local table of the published ids, with the columns `prompt_id` and `split` (`train_iteration_1`, ...); None
     reads them from the Hub."""
-    train_size: Annotated[int, Field(ge=1)] = 20_000
+    train_size: Annotated[int, Harmless, Field(ge=1)] = 20_000
     """Number of train prompts in each iteration of the seeded split."""
-    test_size: Annotated[int, Field(ge=0)] = 1_000
+    test_size: Annotated[int, Harmless, Field(ge=0)] = 1_000
     """Number of test prompts in each iteration of the seeded split."""
-    seed: int = 0
+    seed: Annotated[int, Harmless] = 0
     """Seed of the seeded split; must be the same in all iterations."""
 
     @model_validator(mode="after")

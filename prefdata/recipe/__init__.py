@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
-from prefdata.recipe.loading import as_recipe, as_rule, folder_of, load_recipe, load_rule, shipped_recipes
+from prefdata.recipe.loading import (
+    as_recipe,
+    as_rule,
+    folder_of,
+    load_recipe,
+    load_rule,
+    read_recipe,
+    shipped_recipes,
+)
 from prefdata.recipe.recipe import Profile, Recipe
 
-__all__ = ["Profile", "Recipe", "as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "shipped_recipes"]
+__all__ = [
+    "Profile",
+    "Recipe",
+    "as_recipe",
+    "as_rule",
+    "folder_of",
+    "load_recipe",
+    "load_rule",
+    "read_recipe",
+    "shipped_recipes",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -10,25 +11,32 @@ from prefdata.errors import RecipeError, UserError, closest
 from prefdata.pairing import PairRule, PythonRule, rule_named
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.recipe import Profile, Recipe
+from prefdata.recipe.trust import is_trusted, of_a_stranger
 from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import run_file
 from prefdata.tables.documents import parse_json
 
-__all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "shipped_recipes"]
+__all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "read_recipe", "shipped_recipes"]
 
 
-def load_recipe(where: str | Path) -> Recipe:
+def load_recipe(where: str | Path, allow: Iterable[str] = ()) -> Recipe:
     """Loads a recipe: a `.py` file that defines `recipe`, a `.json` file, or the name of a shipped recipe.
 
-    Only a local `.py` file is executed. A JSON recipe runs no code.
+    Only a local `.py` file is executed. A JSON recipe runs no code. One that does not lie below the current folder
+    counts as somebody else's: it may only do what `allow` grants.
+
+    Args:
+        where: the file or the name.
+        allow: what a recipe of somebody else's may do: see `prefdata.spec.trust.GRANTS`.
 
     Raises:
-        RecipeError: there is no such file, or it doesn't hold a valid recipe.
+        RecipeError: there is no such file, it doesn't hold a valid recipe, or the recipe wants what is not granted.
     """
     path = _find(str(where))
     if path.suffix == ".json":
-        return _from_json(path)
+        recipe = read_recipe(path)
+        return recipe if is_trusted(path) else of_a_stranger(recipe, f"the recipe {str(path)!r}", allow)
     try:
         found = run_file(path).get("recipe")
     except ValidationError as error:
@@ -41,6 +49,19 @@ def load_recipe(where: str | Path) -> Recipe:
             valid="a module-level `recipe = Recipe(...)`",
         )
     return found
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a JSON recipe, to look at and not to build it: it may say anything.
+
+    Raises:
+        RecipeError: it is not JSON, or not a valid recipe.
+    """
+    data = _read_json(path)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
 
 
 def load_rule(where: str | Path) -> PairRule:
@@ -61,13 +82,13 @@ def load_rule(where: str | Path) -> PairRule:
     return rule
 
 
-def as_recipe(recipe: Recipe | str | Path) -> Recipe:
+def as_recipe(recipe: Recipe | str | Path, allow: Iterable[str] = ()) -> Recipe:
     """Gives the recipe itself, or loads it: see `load_recipe`.
 
     Raises:
         RecipeError: there is no such recipe, or it is not valid.
     """
-    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe, allow)
 
 
 def as_rule(rule: PairRule | str | Path, length: LengthUnit | None = None) -> PairRule:
@@ -135,14 +156,6 @@ def _find(where: str) -> Path:
     if path.is_dir() or path.suffix not in {".py", ".json"}:
         raise RecipeError(f"{where!r} is not a recipe file", valid="a .py file that defines `recipe`, or a .json file")
     return path
-
-
-def _from_json(path: Path) -> Recipe:
-    data = _read_json(path)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
 
 
 def _read_json(path: Path) -> JSON:

@@ -17,6 +17,7 @@ from prefdata.recipe.mistakes import explained
 from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
 from prefdata.spec import Spec
+from prefdata.spec.marks import Harmless
 from prefdata.training import AnyTraining
 
 __all__ = ["Profile", "Recipe"]
@@ -32,29 +33,31 @@ def _named_apart(candidates: tuple[Sampler, ...]) -> tuple[Sampler, ...]:
 class Profile(Spec):
     """The same recipe with named parts swapped. A field that is left out keeps the recipe's part."""
 
-    prompts: AnyPrompts | None = None
+    prompts: Annotated[AnyPrompts | None, Harmless] = None
     """Instead of the recipe's prompts."""
-    filters: Annotated[tuple[AnyPromptFilter, ...] | None, Field(exclude_if=lambda filters: filters is None)] = None
+    filters: Annotated[
+        tuple[AnyPromptFilter, ...] | None, Harmless, Field(exclude_if=lambda filters: filters is None)
+    ] = None
     """Instead of the recipe's filters."""
-    candidates: Annotated[tuple[AnySampler, ...], Field(min_length=1)] | None = None
+    candidates: Annotated[Annotated[tuple[AnySampler, ...], Field(min_length=1)] | None, Harmless] = None
     """Instead of the recipe's candidates."""
-    scores: AnyScorer | None = None
+    scores: Annotated[AnyScorer | None, Harmless] = None
     """Instead of the recipe's scorer."""
-    pairs: AnyRule | None = None
+    pairs: Annotated[AnyRule | None, Harmless] = None
     """Instead of the recipe's pair rule."""
-    backfill: PublishedPairs | None = None
+    backfill: Annotated[PublishedPairs | None, Harmless] = None
     """Instead of the recipe's dataset of pairs for prompts that give none."""
-    audit: Audit | None = None
+    audit: Annotated[Audit | None, Harmless] = None
     """Instead of the recipe's limits."""
-    dataset: AnyMainLayout | None = None
+    dataset: Annotated[AnyMainLayout | None, Harmless] = None
     """Instead of the recipe's layout."""
-    also: Annotated[tuple[AnyLayout, ...] | None, Field(exclude_if=lambda also: also is None)] = None
+    also: Annotated[tuple[AnyLayout, ...] | None, Harmless, Field(exclude_if=lambda also: also is None)] = None
     """Instead of the recipe's further layouts."""
-    publish: Publish | None = None
+    publish: Annotated[Publish | None, Harmless] = None
     """Instead of the recipe's `publish`."""
-    training: AnyTraining | None = None
+    training: Annotated[AnyTraining | None, Harmless] = None
     """Instead of the recipe's training."""
-    without: tuple[Literal["backfill", "training"], ...] = ()
+    without: Annotated[tuple[Literal["backfill", "training"], ...], Harmless] = ()
     """Parts of the recipe that the profile leaves out."""
 
     @field_validator("candidates")
@@ -66,37 +69,37 @@ class Profile(Spec):
 class Recipe(Spec):
     """How one preference dataset is made, and what is trained on it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
+    name: Annotated[str, Harmless, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=96)]
     """Names the dataset; letters, digits, dots, dashes and underscores."""
-    description: str = ""
+    description: Annotated[str, Harmless] = ""
     """What the dataset is, for its card."""
-    seed: int = 0
+    seed: Annotated[int, Harmless] = 0
     """Every random choice of the build derives from it."""
-    limit: Annotated[int, Field(ge=1)] | None = None
+    limit: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None
     """At most this many different prompts, the first ones of their source. `--limit N` sets it."""
-    prompts: AnyPrompts
+    prompts: Annotated[AnyPrompts, Harmless]
     """Where the prompts come from."""
-    filters: Annotated[tuple[AnyPromptFilter, ...], Field(exclude_if=lambda filters: not filters)] = ()
+    filters: Annotated[tuple[AnyPromptFilter, ...], Harmless, Field(exclude_if=lambda filters: not filters)] = ()
     """What a prompt must pass, one filter after the other; each drops with a reason. `limit` counts what has passed."""
-    candidates: Annotated[tuple[AnySampler, ...], Field(min_length=1)]
+    candidates: Annotated[tuple[AnySampler, ...], Harmless, Field(min_length=1)]
     """Who answers; the names differ."""
-    scores: AnyScorer
+    scores: Annotated[AnyScorer, Harmless]
     """Who scores."""
-    pairs: AnyRule
+    pairs: Annotated[AnyRule, Harmless]
     """Which answer is chosen and which rejected."""
-    backfill: PublishedPairs | None = None
+    backfill: Annotated[PublishedPairs | None, Harmless] = None
     """Prompts that the rule gives no pair take the one that this dataset has for them, marked by its name as source."""
-    audit: Audit = Audit()
+    audit: Annotated[Audit, Harmless] = Audit()
     """Which biases of the dataset warn, or stop the build."""
-    dataset: AnyMainLayout = TRLPairs()
+    dataset: Annotated[AnyMainLayout, Harmless] = TRLPairs()
     """Columns and splits of what is published."""
-    also: Annotated[tuple[AnyLayout, ...], Field(exclude_if=lambda also: not also)] = ()
+    also: Annotated[tuple[AnyLayout, ...], Harmless, Field(exclude_if=lambda also: not also)] = ()
     """Further layouts of the same pairs, each a configuration named by its kind; the splits are those of `dataset`."""
-    publish: Publish = Publish()
+    publish: Annotated[Publish, Harmless] = Publish()
     """What the card says beyond what the build knows."""
-    training: AnyTraining | None = None
+    training: Annotated[AnyTraining | None, Harmless] = None
     """Hyper-parameters of the training that the dataset is made for."""
-    profiles: Mapping[str, Profile] = Field(default_factory=dict)
+    profiles: Annotated[Mapping[str, Profile], Harmless] = Field(default_factory=dict)
     """Named variants, `--profile NAME`."""
 
     @field_validator("candidates")

@@ -17,6 +17,7 @@ from prefdata.records import Drop
 from prefdata.sampling._completions import PromptAnswers
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import DATASET, FILE, REVISION, Harmless
 from prefdata.tables import files
 from prefdata.tables.cells import PromptFormat
 
@@ -26,21 +27,21 @@ __all__ = ["TableAnswers", "joined"]
 class TableAnswers(Sampler):
     """Answers in a file or in a dataset of the Hub, joined to the prompts by prompt id."""
 
-    path: Path | None = None
+    path: Annotated[Path | None, FILE] = None
     """A file of Parquet, JSON lines or CSV; give either this or `dataset`."""
-    dataset: Annotated[str, Field(pattern=hub.REPO_ID)] | None = None
+    dataset: Annotated[Annotated[str, Field(pattern=hub.REPO_ID)] | None, DATASET] = None
     """A dataset's repository on the Hub."""
-    config: str | None = None
+    config: Annotated[str | None, Harmless] = None
     """Configuration of the dataset; None takes its default."""
-    split: str | None = None
+    split: Annotated[str | None, Harmless] = None
     """Split of the dataset; None is `train`."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit SHA of the dataset; None takes the main branch. The lock keeps the commit."""
-    prompt_column: str = "prompt"
+    prompt_column: Annotated[str, Harmless] = "prompt"
     """Holds the prompt as the prompt source reads it; not read when `prompt_id_column` is named."""
-    prompt_id_column: str | None = None
+    prompt_id_column: Annotated[str | None, Harmless] = None
     """Holds the prompt id."""
-    prompt_format: PromptFormat = "auto"
+    prompt_format: Annotated[PromptFormat, Harmless] = "auto"
     """How a text in `prompt_column` is read; the same as in the prompt source."""
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from prefdata.records import Candidate, Drop, Prompt
 from prefdata.spec import Context, Part
+from prefdata.spec.marks import Harmless
 
 __all__ = ["SampleResult", "SampleTask", "Sampler"]
 
@@ -43,7 +44,7 @@ class Sampler(Part):
 
     room: ClassVar[str] = "sampler"
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    name: Annotated[str, Harmless, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     """Name of this sampler, which is the `source` of its candidates; unique in the recipe."""
 
     @property

@@ -11,6 +11,7 @@ from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 from prefdata.tables import files
 from prefdata.tables.row_answers import ANSWER_ROLES
 
@@ -26,23 +27,23 @@ class ExistingCompletions(TableAnswers):
     """
 
     kind: Literal["existing"] = "existing"
-    completions_column: str | None = None
+    completions_column: Annotated[str | None, Harmless] = None
     """Column of a list of objects, one for each answer; the columns below are then keys of these objects. None reads
     the columns below from the row."""
-    response_column: str = "response"
+    response_column: Annotated[str, Harmless] = "response"
     """Column of the answer's text, or of a list of texts."""
-    model_column: str | None = None
+    model_column: Annotated[str | None, Harmless] = None
     """Column of the name of the model that answered; None leaves it unknown."""
-    score_column: str | None = None
+    score_column: Annotated[str | None, Harmless] = None
     """Column of the answer's score: a number, its text, or a list of one. Only the scorer `given` uses it; None reads
     no score."""
-    finish_reason_column: str | None = None
+    finish_reason_column: Annotated[str | None, Harmless] = None
     """Column of the finish reason: `stop` or `length`, or a provider's word for these; None leaves it `unknown`."""
-    n_tokens_column: str | None = None
+    n_tokens_column: Annotated[str | None, Harmless] = None
     """Column of the answer's number of tokens; None leaves it unknown."""
-    index_column: str | None = None
+    index_column: Annotated[str | None, Harmless] = None
     """Column of the answer's number; None numbers the answers of a source in the table's order."""
-    source: Literal["name", "model"] = "name"
+    source: Annotated[Literal["name", "model"], Harmless] = "name"
     """The `source` of the candidates: `name` is this part's name, `model` is the row's model."""
 
     @model_validator(mode="after")
@@ -75,7 +76,7 @@ class SampleAnswers(Sampler):
     """Recorded answers that are installed with prefdata, one to each prompt of `SamplePrompts`."""
 
     kind: Literal["sample_answers"] = "sample_answers"
-    scored: Annotated[bool, Field(exclude_if=lambda scored: not scored)] = False
+    scored: Annotated[bool, Harmless, Field(exclude_if=lambda scored: not scored)] = False
     """True: four answers of differing quality to each prompt of `SamplePrompts(scored=True)`, with the points that
     their authors gave them, in the layout of UltraFeedback."""
 

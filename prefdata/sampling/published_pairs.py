@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefdata.sampling._completions import Columns, by_prompt
 from prefdata.sampling._table import TableAnswers, joined
 from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 from prefdata.tables.row_answers import last_turn
 
 __all__ = ["PublishedPairs"]
@@ -21,13 +22,13 @@ class PublishedPairs(TableAnswers):
     """
 
     kind: Literal["published_pairs"] = "published_pairs"
-    chosen_column: str = "chosen"
+    chosen_column: Annotated[str, Harmless] = "chosen"
     """Column of the chosen answer: a text, or a conversation whose last message is the answer."""
-    rejected_column: str = "rejected"
+    rejected_column: Annotated[str, Harmless] = "rejected"
     """Column of the rejected answer, in the form of `chosen_column`."""
-    chosen_score_column: str = "score_chosen"
+    chosen_score_column: Annotated[str, Harmless] = "score_chosen"
     """Column of the chosen answer's score."""
-    rejected_score_column: str = "score_rejected"
+    rejected_score_column: Annotated[str, Harmless] = "score_rejected"
     """Column of the rejected answer's score."""
 
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from prefdata.records import Candidate, Drop
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.spec.marks import Harmless
 from prefdata.spec.own import OwnPart, PromptText, Raised, attempt, storable
 
 __all__ = ["PythonSampler"]
@@ -26,7 +27,7 @@ class PythonSampler(OwnPart, Sampler):
 
     takes_functions: ClassVar[bool] = True
 
-    n: Annotated[int, Field(ge=1, exclude_if=lambda n: n == 1)] = 1
+    n: Annotated[int, Harmless, Field(ge=1, exclude_if=lambda n: n == 1)] = 1
     """Answers for each prompt."""
 
     @classmethod

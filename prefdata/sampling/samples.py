@@ -12,27 +12,35 @@ from prefdata.models import AnyGenerator, Decoding
 from prefdata.records import Candidate, Drop, Generation, Request
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.spec.marks import Acts, Harmless, is_self_contained
 
 __all__ = ["Samples"]
+
+
+_SCHEMA = Acts("engine", "refers to a schema elsewhere", unless=is_self_contained)
 
 
 class Samples(Sampler):
     """Draws `n` answers to each prompt, each with a seed that no other prompt or sample can change."""
 
     kind: Literal["samples"] = "samples"
-    generator: AnyGenerator
+    generator: Annotated[AnyGenerator, Harmless]
     """The model that answers."""
-    n: Annotated[int, Field(ge=1)] = 5
+    n: Annotated[int, Harmless, Field(ge=1)] = 5
     """Number of answers to each prompt."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 1.0
+    temperature: Annotated[float, Harmless, Field(ge=0, le=2)] = 1.0
     """Divides the logits before tokens are drawn; 0 takes the most likely token every time."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    top_p: Annotated[float, Harmless, Field(gt=0, le=1)] = 1.0
     """Nucleus sampling: draws from the smallest set of tokens whose probability reaches this; 1 draws from all."""
-    max_tokens: Annotated[int, Field(ge=1)] = 2048
+    max_tokens: Annotated[int, Harmless, Field(ge=1)] = 2048
     """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
-    stop: tuple[str, ...] = ()
+    stop: Annotated[tuple[str, ...], Harmless] = ()
     """Texts that end an answer and are not part of it."""
-    json_schema: Annotated[dict[str, JSON] | None, Field(exclude_if=lambda schema: schema is None)] = None
+    json_schema: Annotated[
+        dict[str, JSON] | None,
+        _SCHEMA,
+        Field(exclude_if=lambda schema: schema is None),
+    ] = None
     """JSON schema of every answer, as far as the generator can enforce it; None allows any text."""
 
     @property

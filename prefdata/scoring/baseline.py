@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefdata.records import Answers, Candidate, Comparison, Score, Scored
 from prefdata.scoring._surface import Question, features
 from prefdata.scoring.base import Scorer
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["BLANK", "WEIGHTS", "BaselineScorer"]
 
@@ -47,7 +48,7 @@ class BaselineScorer(Scorer):
     """
 
     kind: Literal["baseline"] = "baseline"
-    comparisons: bool = False
+    comparisons: Annotated[bool, Harmless] = False
     """Also compares every two answers of a prompt, with the difference of their scores as log-odds."""
 
     @property

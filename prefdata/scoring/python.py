@@ -11,6 +11,7 @@ from pydantic import Field
 from prefdata.records import Answers, Candidate, Score, Scored
 from prefdata.scoring.base import Scorer
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 from prefdata.spec.own import OwnPart, PromptText, Raised, attempt, storable
 
 __all__ = ["PythonScorer"]
@@ -28,7 +29,7 @@ class PythonScorer(OwnPart, Scorer):
 
     takes_functions: ClassVar[bool] = True
 
-    batched: Annotated[bool, Field(exclude_if=lambda batched: not batched)] = False
+    batched: Annotated[bool, Harmless, Field(exclude_if=lambda batched: not batched)] = False
     """The function takes lists and returns a list."""
 
     def score(self, tasks: Iterable[Answers], context: Context) -> Iterator[Scored]:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import prefdata.spec.code as own_code
 from prefdata.errors import RecipeError, UserError, closest
+from prefdata.spec.marks import unmarked
 
 __all__ = [
     "JSON",
@@ -96,6 +97,19 @@ class Spec(BaseModel):
 
     room: ClassVar[str] = ""
     """What a part is in a recipe, in words. Set by the base class of each kind of part that a user may subclass."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuses to define a class of prefdata with a field that is marked neither `Harmless` nor `Acts`.
+
+        Raises:
+            TypeError: there is such a field; see `prefdata.spec.marks`.
+        """
+        super().__pydantic_init_subclass__(**kwargs)
+        # A field whose type is defined later has no mark yet; it gets it when the class is rebuilt.
+        ours = cls.__module__.partition(".")[0] == "prefdata" and cls.__pydantic_fields_complete__
+        if ours and (names := unmarked(cls)):
+            raise TypeError(f"{cls.__name__}: mark {', '.join(names)} as Harmless or Acts: see prefdata.spec.marks")
 
     @model_validator(mode="before")
     @classmethod

@@ -21,6 +21,7 @@ from prefdata.errors import RecipeError, UserError
 from prefdata.records import Message, Prompt
 from prefdata.spec import JSON, Part, Spec, sha256_of_file
 from prefdata.spec.code import IMPORT_PATH, Code, code_is_allowed, file_of, is_importable, load_from, path_of
+from prefdata.spec.marks import CODE
 
 __all__ = [
     "Own",
@@ -68,9 +69,9 @@ class OwnCode(Spec):
     """Whether a function may take the place of a class."""
 
     kind: Literal["python"] = "python"
-    path: Annotated[str, Field(pattern=IMPORT_PATH)]
+    path: Annotated[str, CODE, Field(pattern=IMPORT_PATH)]
     """`module:name`. The module is looked for in the recipe's folder, then where Python looks."""
-    options: Annotated[Mapping[str, Any], Field(exclude_if=lambda options: not options)] = {}
+    options: Annotated[Mapping[str, Any], CODE, Field(exclude_if=lambda options: not options)] = {}
     """Fields of a class besides those of its base class."""
 
     @model_validator(mode="wrap")

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from prefdata.errors import RecipeError
 from prefdata.spec import JSON, Operational, Spec
+from prefdata.spec.marks import MODEL, REVISION, Acts, Harmless
 from prefdata.training.options import Limits, LoRA
 
 if TYPE_CHECKING:
@@ -23,6 +24,19 @@ Strategy = Literal["none", "zero2", "zero3", "zero3_offload", "fsdp2"]
 """How a model is spread over devices: DeepSpeed ZeRO stages (arXiv 1910.02054), PyTorch's FSDP2, or whole on each."""
 
 
+_TRL = Acts(
+    "trl",
+    "sets arguments of the trainer beyond the optimiser and the loss",
+    harmless_keys=frozenset(
+        {"adam_beta1", "adam_beta2", "adam_epsilon", "data_seed", "disable_dropout", "discopop_tau"}
+        | {"f_alpha_divergence_coef", "f_divergence_type", "gradient_checkpointing", "label_smoothing", "ld_alpha"}
+        | {"logging_steps", "loss_type", "loss_weights", "max_grad_norm", "max_steps", "neftune_noise_alpha"}
+        | {"padding_free", "ref_model_mixup_alpha", "ref_model_sync_steps", "save_steps", "sync_ref_model"}
+        | {"use_weighting", "warmup_ratio", "weight_decay"}
+    ),
+)
+
+
 def unless(default: object) -> object:
     """Returns a `Field` that is not dumped at its default, so that adding the field changes no fingerprint."""
     return Field(exclude_if=lambda value: value == default)
@@ -33,35 +47,35 @@ class Training(Spec):
 
     room: ClassVar[str] = "training objective"
 
-    model: str
+    model: Annotated[str, MODEL]
     """The model that training starts from: Hub id or folder. Where there is a reference model, it is this one."""
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-7
+    learning_rate: Annotated[float, Harmless, Field(gt=0)] = 5e-7
     """Peak learning rate."""
-    beta: Annotated[float, Field(gt=0)] = 0.01
+    beta: Annotated[float, Harmless, Field(gt=0)] = 0.01
     """Strength of the pull towards the reference; in SimPO the scale of the rewards."""
-    epochs: Annotated[float, Field(gt=0)] = 1.0
+    epochs: Annotated[float, Harmless, Field(gt=0)] = 1.0
     """Passes over the train split for which the schedule is made."""
-    per_device_batch_size: Annotated[int, Field(ge=1)] = 8
+    per_device_batch_size: Annotated[int, Harmless, Field(ge=1)] = 8
     """Pairs a device and forward pass."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 1
     """Forward passes an optimiser step."""
-    devices: Annotated[int, Field(ge=1)] = 8
+    devices: Annotated[int, Harmless, Field(ge=1)] = 8
     """Devices of the published run; with the two above this gives the batch."""
-    optimizer: str = "adamw_torch"
+    optimizer: Annotated[str, Harmless] = "adamw_torch"
     """A transformers optimizer name."""
-    schedule: str = "linear"
+    schedule: Annotated[str, Harmless] = "linear"
     """A transformers scheduler name."""
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    warmup: Annotated[float, Harmless, Field(ge=0, lt=1)] = 0.1
     """Share of the steps in which the rate rises."""
-    max_length: Annotated[int, Field(ge=1)] = 1024
+    max_length: Annotated[int, Harmless, Field(ge=1)] = 1024
     """Tokens of prompt and answer together."""
-    seed: int = 42
+    seed: Annotated[int, Harmless] = 42
     """Seed of the trainer."""
-    revision: Annotated[str | None, unless(None)] = None
+    revision: Annotated[str | None, REVISION, unless(None)] = None
     """Branch, tag or commit of a Hub model."""
-    max_prompt_length: Annotated[int | None, Field(ge=1), unless(None)] = None
+    max_prompt_length: Annotated[int | None, Harmless, Field(ge=1), unless(None)] = None
     """Tokens of the prompt alone; how the limit acts depends on `truncation`. None: no limit of its own."""
-    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("answer_start")] = (
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], Harmless, unless("answer_start")] = (
         "answer_start"
     )
     """What is kept of a pair that is too long.
@@ -70,28 +84,28 @@ class Training(Spec):
     `prompt_end`: the answers, and the end of the prompt in the room that they leave. `as_published`: the rule of TRL
     0.9.6 and of the published SPPO trainer, which cuts long answers to `max_length` - `max_prompt_length` tokens.
     """
-    add_marks: Annotated[Literal["none", "where_missing", "always"], unless("none")] = "none"
+    add_marks: Annotated[Literal["none", "where_missing", "always"], Harmless, unless("none")] = "none"
     """Whether BOS and EOS are added to what the chat template gives: `where_missing` as TRL 0.9.6 did, `always` as the
     published SPPO trainer does, which gives two of each."""
-    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), unless("2024-07-26")] = "2024-07-26"
+    template_date: Annotated[str, Harmless, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), unless("2024-07-26")] = "2024-07-26"
     """The day that a chat template sees which asks for today: the clock is no input."""
-    group_by_length: Annotated[bool, unless(True)] = True
+    group_by_length: Annotated[bool, Harmless, unless(True)] = True
     """Whether a batch holds pairs of nearly the same length, which spares padding; the order stays random, by seed."""
-    cache_reference: Annotated[bool, unless(True)] = True
+    cache_reference: Annotated[bool, Harmless, unless(True)] = True
     """Whether the reference's log-probabilities are computed once and kept; otherwise a second model runs along."""
-    stop_after: Annotated[float | None, Field(gt=0), unless(None)] = None
+    stop_after: Annotated[float | None, Harmless, Field(gt=0), unless(None)] = None
     """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
-    lora: Annotated[LoRA | None, unless(None)] = None
+    lora: Annotated[LoRA | None, Harmless, unless(None)] = None
     """Trains an adapter in place of all weights."""
-    limits: Annotated[Limits, unless(Limits())] = Limits()
+    limits: Annotated[Limits, Harmless, unless(Limits())] = Limits()
     """When the preflight warns and when it stops."""
-    precision: Annotated[Literal["auto", "bf16", "fp32"], unless("auto")] = "auto"
+    precision: Annotated[Literal["auto", "bf16", "fp32"], Harmless, unless("auto")] = "auto"
     """What the model computes in; auto is bfloat16 on a GPU and float32 on a CPU."""
-    attention: Annotated[Literal["sdpa", "eager", "flash_attention_2"], unless("sdpa")] = "sdpa"
+    attention: Annotated[Literal["sdpa", "eager", "flash_attention_2"], Harmless, unless("sdpa")] = "sdpa"
     """The attention kernel, as transformers names it."""
-    strategy: Annotated[Strategy, Operational, unless("none")] = "none"
+    strategy: Annotated[Strategy, Harmless, Operational, unless("none")] = "none"
     """How the model is spread over the devices."""
-    trl: Annotated[Mapping[str, JSON], unless({})] = {}
+    trl: Annotated[Mapping[str, JSON], _TRL, unless({})] = {}
     """Further arguments of `trl_config`, by TRL's own names; checked against its fields before anything is loaded."""
 
     own_loss: ClassVar[bool] = False

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from prefdata.spec import JSON
+from prefdata.spec.marks import Harmless
 from prefdata.training.base import Training, unless
 
 __all__ = ["DPOTraining", "NormalisedDPOTraining"]
@@ -22,13 +23,13 @@ class DPOTraining(Training):
     """
 
     kind: Literal["dpo"] = "dpo"
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 2
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 2
     """Forward passes an optimiser step."""
-    schedule: str = "cosine"
+    schedule: Annotated[str, Harmless] = "cosine"
     """A transformers scheduler name."""
-    max_prompt_length: Annotated[int | None, Field(ge=1), unless(512)] = 512
+    max_prompt_length: Annotated[int | None, Harmless, Field(ge=1), unless(512)] = 512
     """Tokens of the prompt alone; how the limit acts depends on `truncation`."""
-    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("as_published")] = (
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], Harmless, unless("as_published")] = (
         "as_published"
     )
     """What is kept of a pair that is too long: see `Training.truncation`."""
@@ -50,13 +51,13 @@ class NormalisedDPOTraining(Training):
     """
 
     kind: Literal["dpo_norm"] = "dpo_norm"
-    beta: Annotated[float, Field(gt=0)] = 5.0
+    beta: Annotated[float, Harmless, Field(gt=0)] = 5.0
     """Strength of the pull towards the reference; large, since log-ratios are means over tokens."""
-    per_device_batch_size: Annotated[int, Field(ge=1)] = 1
+    per_device_batch_size: Annotated[int, Harmless, Field(ge=1)] = 1
     """Pairs a device and forward pass."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 16
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 16
     """Forward passes an optimiser step."""
-    max_length: Annotated[int, Field(ge=1)] = 2048
+    max_length: Annotated[int, Harmless, Field(ge=1)] = 2048
     """Tokens of prompt and answer together."""
 
     def trl_arguments(self) -> dict[str, JSON]:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.spec import JSON
+from prefdata.spec.marks import Harmless
 from prefdata.training.base import Training, unless
 
 __all__ = ["KTOTraining"]
@@ -20,19 +21,19 @@ class KTOTraining(Training):
     """
 
     kind: Literal["kto"] = "kto"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    learning_rate: Annotated[float, Harmless, Field(gt=0)] = 1e-6
     """Peak learning rate."""
-    beta: Annotated[float, Field(gt=0)] = 0.1
+    beta: Annotated[float, Harmless, Field(gt=0)] = 0.1
     """Strength of the pull towards the reference."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 2
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 2
     """Forward passes an optimiser step."""
-    desirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    desirable_weight: Annotated[float, Harmless, Field(gt=0)] = 1.0
     """Weight of the chosen answers' losses."""
-    undesirable_weight: Annotated[float, Field(gt=0)] = 1.0
+    undesirable_weight: Annotated[float, Harmless, Field(gt=0)] = 1.0
     """Weight of the rejected answers' losses."""
-    per_device_batch_size: Annotated[int, Field(ge=2)] = 8
+    per_device_batch_size: Annotated[int, Harmless, Field(ge=2)] = 8
     """Answers a device and forward pass; one alone gives no KL term."""
-    group_by_length: Annotated[Literal[False], unless(False)] = False
+    group_by_length: Annotated[Literal[False], Harmless, unless(False)] = False
     """Never: the order of the rows belongs to the objective."""
 
     trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "kto"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.spec import JSON, Operational
+from prefdata.spec.marks import Harmless
 from prefdata.training.base import Strategy, Training, unless
 from prefdata.training.objectives import PairLogProbs, squared_loss
 
@@ -24,19 +25,19 @@ _LENGTH = (
 class _SelfPlay(Training):
     """What the two have in common: scripts and cards of SPPO and GPO have the same optimiser, batch and lengths."""
 
-    beta: Annotated[float, Field(gt=0)] = 0.001
+    beta: Annotated[float, Harmless, Field(gt=0)] = 0.001
     """1/eta of the papers: the target of the log-ratios is divided by it."""
-    optimizer: str = "rmsprop"
+    optimizer: Annotated[str, Harmless] = "rmsprop"
     """A transformers optimizer name."""
-    stop_after: Annotated[float, Field(gt=0)] | None = None
+    stop_after: Annotated[Annotated[float, Field(gt=0)] | None, Harmless] = None
     """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
-    max_prompt_length: Annotated[int | None, Field(ge=1), unless(512)] = 512
+    max_prompt_length: Annotated[int | None, Harmless, Field(ge=1), unless(512)] = 512
     """Tokens of the prompt alone; how the limit acts depends on `truncation`."""
-    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("as_published")] = (
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], Harmless, unless("as_published")] = (
         "as_published"
     )
     """What is kept of a pair that is too long: see `Training.truncation`."""
-    strategy: Annotated[Strategy, Operational, unless("zero3")] = "zero3"
+    strategy: Annotated[Strategy, Harmless, Operational, unless("zero3")] = "zero3"
     """How the model is spread over the devices."""
 
     own_loss: ClassVar[bool] = True
@@ -100,16 +101,16 @@ class GPOTraining(_SelfPlay):
     """
 
     kind: Literal["gpo"] = "gpo"
-    epochs: Annotated[float, Field(gt=0)] = 6.0
+    epochs: Annotated[float, Harmless, Field(gt=0)] = 6.0
     """Passes over the train split for which the schedule is made."""
-    stop_after: Annotated[float, Field(gt=0)] | None = 1.0
+    stop_after: Annotated[Annotated[float, Field(gt=0)] | None, Harmless] = 1.0
     """Epochs after which training stops although the schedule is made for `epochs`; None: where the schedule ends."""
-    doubled: Annotated[bool, unless(False)] = False
+    doubled: Annotated[bool, Harmless, unless(False)] = False
     """Whether a target is twice the column's score, as the published data script writes it; False is the paper's form.
 
     Leave it off for a dataset whose pair rule doubled the scores already.
     """
-    clamp_target: Annotated[float | None, Field(gt=0), unless(None)] = None
+    clamp_target: Annotated[float | None, Harmless, Field(gt=0), unless(None)] = None
     """Bound of score / beta on both sides. The authors' script sets CLAMP_THRES=1000; its meaning is not published."""
 
     def loss(self, pairs: PairLogProbs) -> torch.Tensor:

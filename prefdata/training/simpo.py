@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.spec import JSON
+from prefdata.spec.marks import Harmless
 from prefdata.training.base import Training
 
 __all__ = ["CPOTraining", "SimPOTraining"]
@@ -20,21 +21,21 @@ class SimPOTraining(Training):
     """
 
     kind: Literal["simpo"] = "simpo"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    learning_rate: Annotated[float, Harmless, Field(gt=0)] = 1e-6
     """Peak learning rate."""
-    beta: Annotated[float, Field(gt=0)] = 10.0
+    beta: Annotated[float, Harmless, Field(gt=0)] = 10.0
     """Scale of the rewards."""
-    gamma_beta_ratio: Annotated[float, Field(ge=0)] = 0.3
+    gamma_beta_ratio: Annotated[float, Harmless, Field(ge=0)] = 0.3
     """The margin that chosen should have over rejected, divided by beta."""
-    per_device_batch_size: Annotated[int, Field(ge=1)] = 2
+    per_device_batch_size: Annotated[int, Harmless, Field(ge=1)] = 2
     """Pairs a device and forward pass."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 16
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 16
     """Forward passes an optimiser step."""
-    devices: Annotated[int, Field(ge=1)] = 4
+    devices: Annotated[int, Harmless, Field(ge=1)] = 4
     """Devices of the published run; with the two above this gives the batch."""
-    schedule: str = "cosine"
+    schedule: Annotated[str, Harmless] = "cosine"
     """A transformers scheduler name."""
-    max_length: Annotated[int, Field(ge=1)] = 2048
+    max_length: Annotated[int, Harmless, Field(ge=1)] = 2048
     """Tokens of prompt and answer together."""
 
     trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "cpo"
@@ -57,13 +58,13 @@ class CPOTraining(Training):
     """
 
     kind: Literal["cpo"] = "cpo"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    learning_rate: Annotated[float, Harmless, Field(gt=0)] = 1e-6
     """Peak learning rate."""
-    beta: Annotated[float, Field(gt=0)] = 0.1
+    beta: Annotated[float, Harmless, Field(gt=0)] = 0.1
     """Scale of the rewards."""
-    alpha: Annotated[float, Field(ge=0)] = 1.0
+    alpha: Annotated[float, Harmless, Field(ge=0)] = 1.0
     """Weight of the term that imitates the chosen answer."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 2
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 2
     """Forward passes an optimiser step."""
 
     trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "cpo"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from prefdata.spec import JSON
+from prefdata.spec.marks import Harmless
 from prefdata.training.base import Training, unless
 from prefdata.training.objectives import Alignment, PairLogProbs, pair_weights, sigmoid_loss
 
@@ -23,31 +24,31 @@ class WPOTraining(Training):
     """
 
     kind: Literal["wpo"] = "wpo"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    learning_rate: Annotated[float, Harmless, Field(gt=0)] = 1e-6
     """Peak learning rate."""
-    epochs: Annotated[float, Field(gt=0)] = 2.0
+    epochs: Annotated[float, Harmless, Field(gt=0)] = 2.0
     """Passes over the train split."""
-    per_device_batch_size: Annotated[int, Field(ge=1)] = 2
+    per_device_batch_size: Annotated[int, Harmless, Field(ge=1)] = 2
     """Pairs a device and forward pass."""
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 8
+    gradient_accumulation_steps: Annotated[int, Harmless, Field(ge=1)] = 8
     """Forward passes an optimiser step."""
-    schedule: str = "cosine"
+    schedule: Annotated[str, Harmless] = "cosine"
     """A transformers scheduler name."""
-    max_length: Annotated[int, Field(ge=1)] = 2048
+    max_length: Annotated[int, Harmless, Field(ge=1)] = 2048
     """Tokens of prompt and answer together."""
-    seed: int = 1
+    seed: Annotated[int, Harmless] = 1
     """Seed of the trainer."""
-    max_prompt_length: Annotated[int | None, Field(ge=1), unless(1800)] = 1800
+    max_prompt_length: Annotated[int | None, Harmless, Field(ge=1), unless(1800)] = 1800
     """Tokens of the prompt alone; how the limit acts depends on `truncation`."""
-    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], unless("as_published")] = (
+    truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], Harmless, unless("as_published")] = (
         "as_published"
     )
     """What is kept of a pair that is too long: see `Training.truncation`."""
-    alignment: Annotated[Alignment, unless("sampled")] = "sampled"
+    alignment: Annotated[Alignment, Harmless, unless("sampled")] = "sampled"
     """What a token's log-probability is compared with in the weights; `greedy` costs a forward pass more."""
-    clamp: Annotated[bool, unless(True)] = True
+    clamp: Annotated[bool, Harmless, unless(True)] = True
     """Whether the weight of a pair is at most 1, as in the published code; TRL's own WPO has no such bound."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=0.5), unless(0.0)] = 0.0
+    label_smoothing: Annotated[float, Harmless, Field(ge=0, lt=0.5), unless(0.0)] = 0.0
     """Probability that the labels of a pair are the wrong way round."""
 
     own_loss: ClassVar[bool] = True

@@ -12,7 +12,7 @@ from prefdata.errors import RecipeError
 from prefdata.flow.graph import FORMAT
 from prefdata.flow.lock import locked_parts, packages
 from prefdata.pairing import AnyRule, PairRule
-from prefdata.recipe import Recipe, load_recipe
+from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import BaselineScorer
 from prefdata.spec import JSON, Context
 from prefdata.verification._derive import Rules
@@ -57,7 +57,7 @@ def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
 
 def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
     try:
-        recipe = load_recipe(path)
+        recipe = read_recipe(path)
     except (RecipeError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a recipe", found=str(error))
         return None

@@ -116,49 +116,10 @@ result = [command("build", "--from", "alice/made@v1.0", "--out", "again"), comma
     assert {name: data for name, data in files(hub, "v1.0", "alice/made").items() if name in made} == made
 
 
-HOSTILE = [
-    ({"candidates": [{"kind": "existing", "name": "r", "path": "/etc/passwd"}]}, "reads the file '/etc/passwd'"),
-    ({"prompts": {"kind": "file", "path": "secrets.jsonl"}}, "reads the file 'secrets.jsonl'"),
-    (
-        {"candidates": [{"kind": "samples", "name": "r", "generator": {"kind": "vllm", "model": "a/b"}}]},
-        "runs code of the repository 'a/b'",
-    ),
-    (
-        {"candidates": [{"kind": "samples", "name": "r", "generator": {"kind": "chat_endpoint", "model": "m"}}]},
-        "to 'https://collector.example/v1'",
-    ),
-]
-
-
-def test_an_address_that_only_looks_like_this_machine_is_refused():
-    from prefdata.flow.from_hub import _acting
-
-    def refusals(**endpoint):
-        return list(_acting({"scores": {"generator": {"kind": "chat_endpoint", "model": "m", **endpoint}}}))
-
-    assert refusals() == refusals(base_url=None, api_key_env="OPENAI_API_KEY") == []
-    assert (
-        refusals(base_url="http://127.0.0.1:8000/v1", api_key_env="MINE")
-        == refusals(base_url="http://localhost/v1")
-        == []
-    )
-    assert "'HF_TOKEN'" in refusals(api_key_env="HF_TOKEN")[0]
-    for address in ("http://127.0.0.1.evil/v1", "http://localhost@evil/v1", "http://localhost:1@evil", "//x", ""):
-        assert address in refusals(base_url=address)[0]
-
-
-def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
-    HOSTILE[2][0]["candidates"][0]["generator"]["trust_remote_code"] = True
-    HOSTILE[3][0]["candidates"][0]["generator"] |= {
-        "base_url": "https://collector.example/v1",
-        "api_key_env": "HF_TOKEN",
-    }
+def test_the_code_of_a_recipe_from_elsewhere_is_not_run(hub, client, sources):
     base = {"name": "x", "scores": {"kind": "given"}, "pairs": {"kind": "best_vs_worst"}}
     base["prompts"] = {"kind": "hub", "dataset": "alice/questions"}
     base["candidates"] = [{"kind": "existing", "name": "r", "dataset": "alice/answers"}]
-    for number, (changes, _) in enumerate(HOSTILE):
-        content = json.dumps({**base, **changes}).encode()
-        hub.put("dataset", f"alice/x{number}", {"recipe.json": content, "prefdata.lock.json": b'{"format": 2}'})
     python = {**base, "pairs": {"kind": "python", "path": "evil:rule"}}
     python["scores"] = {"kind": "python", "path": "evil:Scorer", "options": {"most": 3}}
     python["filters"] = [{"kind": "python", "path": "evil:keep"}]
@@ -172,12 +133,8 @@ def test_a_recipe_from_elsewhere_acts_in_nobodys_name(hub, client, sources):
     hub.put("dataset", "alice/pins", {"evil.py": b"open('ran', 'w')", "prefdata.py": b"open('ran', 'w')"})
     result = client.run(
         f"""{RECIPE}
-from prefdata.flow.graph import FORMAT
-import prefdata.flow.from_hub
 from prefdata.flow.from_hub import fetch_recipe
-prefdata.flow.from_hub.FORMAT = 2
-names = [f"alice/x{{n}}" for n in range({len(HOSTILE)})] + ["alice/pins", "../x", "alice/nothing"]
-told = [refused(lambda: fetch_recipe(name)) for name in names]
+told = [refused(lambda: fetch_recipe(name)) for name in ("alice/pins", "../x", "alice/nothing")]
 Path("evil.py").write_text("open('ran', 'w')")
 told.append(refused(lambda: __import__("prefdata").build(fetch_recipe("alice/code", "b"), "b")))
 result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("ran", "builds"))]
@@ -185,11 +142,8 @@ result = [told, sorted(path.name for path in Path().iterdir() if path.name in ("
         token="secret-of-alice",
     )
     refusals, made = result
-    for (kind, message), (_, expected) in zip(refusals, HOSTILE, strict=False):
-        assert kind == "RecipeError"
-        assert expected in message
-    assert "pins more than commits" in refusals[len(HOSTILE)][1]
-    assert refusals[-1][0] in ("RecipeError", "UserError", "InputError")
+    assert "pins more than commits" in refusals[0][1]
+    assert [kind for kind, _ in refusals] == ["InputError", "InputError", "InputError", "RecipeError"]
     assert made == []
 
 

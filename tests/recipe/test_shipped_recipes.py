@@ -38,7 +38,7 @@ def test_a_recipe_and_its_profiles_survive_the_json_round_trip(name, tmp_path):
     for profile in ("full", *recipe.profiles):
         applied = recipe.with_profile(profile)
         (tmp_path / "recipe.json").write_text(json.dumps(applied.dump()))
-        again = load_recipe(tmp_path / "recipe.json")
+        again = load_recipe(tmp_path / "recipe.json", allow=["paths"])
         assert again == applied
         assert again.fingerprint() == applied.fingerprint()
         assert applied.training is not None
@@ -92,7 +92,7 @@ def test_filters_of_a_recipe_drop_prompts_of_a_build_and_every_drop_says_what_it
         },
     ]
     (tmp_path / "recipe.json").write_text(json.dumps(recipe))
-    said = prefdata("build", tmp_path / "recipe.json", "--out", tmp_path / "build", "--json")
+    said = prefdata("build", tmp_path / "recipe.json", "--allow", "paths", "--out", tmp_path / "build", "--json")
     assert said.code == 0, said.err
     ledger = json.loads(said.out)
     assert ledger["stages"][0] == {"stage": "prompts", "in": 20, "out": 18, "drops": {"contaminated": 1, "too_long": 1}}

@@ -28,6 +28,7 @@ from prefdata.models.endpoint.prices import Prices
 from prefdata.models.endpoint.spending import Spending
 from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational, fingerprint
+from prefdata.spec.marks import Acts, Harmless
 
 __all__ = ["ChatEndpoint", "can_be_strict"]
 
@@ -36,6 +37,16 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OURS = frozenset(
     {"max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format", "seed", "stop", "stream"}
     | {"logprobs", "temperature", "top_logprobs", "top_p"}
+)
+_ADDRESS = Acts("endpoint", "sends requests to this address, with the key in `api_key_env`")
+_KEY = Acts("keys", "sends this variable of your environment as a key")
+_BODY = Acts(
+    "body",
+    "puts keys of its own into requests",
+    harmless_keys=frozenset(
+        {"enable_thinking", "frequency_penalty", "length_penalty", "min_p", "min_tokens"}
+        | {"presence_penalty", "reasoning_effort", "repetition_penalty", "top_k", "verbosity"}
+    ),
 )
 _AHEAD = 4
 """Requests pulled beyond the concurrency, so that a free slot never waits for the caller."""
@@ -49,43 +60,48 @@ class ChatEndpoint(Generator):
     """
 
     kind: Literal["chat_endpoint"] = "chat_endpoint"
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, Harmless, Field(min_length=1)]
     """The model's name at the provider."""
-    base_url: str | None = None
+    base_url: Annotated[str | None, _ADDRESS] = None
     """Address without `/chat/completions`, for example `https://api.example.com/v1`; None is OpenAI's."""
-    api_key_env: Annotated[str, Operational, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "OPENAI_API_KEY"
+    api_key_env: Annotated[
+        str,
+        _KEY,
+        Operational,
+        Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
+    ] = "OPENAI_API_KEY"
     """Name of the environment variable that holds the API key. A `base_url` on this machine needs no key."""
-    structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    structured: Annotated[Literal["json_schema", "json_object", "none"], Harmless] = "json_schema"
     """How a JSON answer is requested, as `response_format`: `json_schema` sends the schema, `json_object` asks for any
     JSON object (all that models older than structured outputs take, such as gpt-4-turbo), `none` sends nothing."""
-    token_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    token_limit: Annotated[Literal["max_tokens", "max_completion_tokens"], Harmless] = "max_tokens"
     """Name of the token limit in the endpoint's API: OpenAI's reasoning models take `max_completion_tokens` only."""
-    leave_out: tuple[Literal["seed", "temperature", "top_p", "stop"], ...] = ()
+    leave_out: Annotated[tuple[Literal["seed", "temperature", "top_p", "stop"], ...], Harmless] = ()
     """Parameters that the endpoint refuses and that are therefore not sent."""
-    extra_body: dict[str, JSON] = Field(default_factory=dict)
+    extra_body: Annotated[dict[str, JSON], _BODY] = Field(default_factory=dict)
     """Further keys of the request body, such as options of one provider."""
-    concurrency: Annotated[int, Operational, Field(ge=1)] = 16
+    concurrency: Annotated[int, Harmless, Operational, Field(ge=1)] = 16
     """Most requests under way at once. The actual number begins at 4, grows while the endpoint keeps up, and is halved
     after status 429 or 503 or a time-out."""
-    timeout_s: Annotated[float, Operational, Field(gt=0)] = 120.0
+    timeout_s: Annotated[float, Harmless, Operational, Field(gt=0)] = 120.0
     """Seconds until one try of a request is given up."""
-    deadline_s: Annotated[float, Operational, Field(gt=0)] = 1800.0
+    deadline_s: Annotated[float, Harmless, Operational, Field(gt=0)] = 1800.0
     """Seconds until a request is given up, over all its tries and the waits between them, from its first try."""
-    max_retries: Annotated[int, Operational, Field(ge=0)] = 6
+    max_retries: Annotated[int, Harmless, Operational, Field(ge=0)] = 6
     """Further tries after a time-out, a lost connection, an unreadable answer, or status 408, 409, 429 or 5xx."""
-    backoff_s: Annotated[float, Operational, Field(ge=0)] = 0.5
+    backoff_s: Annotated[float, Harmless, Operational, Field(ge=0)] = 0.5
     """Upper bound of the first random wait, in seconds; it doubles with every try, up to 30 s."""
-    max_wait_s: Annotated[float, Operational, Field(ge=0)] = 300.0
+    max_wait_s: Annotated[float, Harmless, Operational, Field(ge=0)] = 300.0
     """Longest wait in seconds that a `Retry-After` header may ask for; a longer one fails the request."""
-    give_up_after: Annotated[int, Operational, Field(ge=1)] = 64
+    give_up_after: Annotated[int, Harmless, Operational, Field(ge=1)] = 64
     """The run is given up after this many consecutive requests that fail after all their retries, or that are refused
     before any request is answered."""
-    prices: Annotated[Prices | None, Operational] = None
+    prices: Annotated[Prices | None, Harmless, Operational] = None
     """Prices of tokens, for the plan's estimate and the report of what was spent; None counts tokens only."""
-    budget: Annotated[float | None, Operational, Field(ge=0, allow_inf_nan=False)] = None
+    budget: Annotated[float | None, Harmless, Operational, Field(ge=0, allow_inf_nan=False)] = None
     """Most money, in the currency of `prices`, that this account (`base_url` and `model`) may be paid over all runs of
     a build. A request that could exceed it at its token limit is not sent. None sets no limit."""
-    batch: Annotated[Batch | None, Operational] = None
+    batch: Annotated[Batch | None, Harmless, Operational] = None
     """Sends the requests through the provider's batch API; None sends each request by itself."""
 
     @model_validator(mode="after")
@@ -100,6 +116,9 @@ class ChatEndpoint(Generator):
             parts = urlsplit(self.base_url)
             if parts.scheme not in ("http", "https") or not parts.hostname:
                 raise ValueError(f"base_url {self.base_url!r} is not an http or https address")
+            if "?" in self.base_url or "#" in self.base_url:
+                # What is appended would become part of the query: the request would go to another path.
+                raise ValueError(f"base_url {self.base_url!r} holds a query or a fragment")
             if parts.username or parts.password:
                 # Not a ValueError: pydantic would print the whole address in its message.
                 raise RecipeError(

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from prefdata.spec import Spec
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Prices"]
 
@@ -16,13 +17,13 @@ _Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 class Prices(Spec):
     """Prices for a million tokens, as in a provider's price list. With `batch`, the prices of batches."""
 
-    prompt: _Price
+    prompt: Annotated[_Price, Harmless]
     """Price of a million prompt tokens, in `currency`."""
-    completion: _Price
+    completion: Annotated[_Price, Harmless]
     """Price of a million answer tokens, reasoning included, in `currency`."""
-    cached_prompt: _Price | None = None
+    cached_prompt: Annotated[_Price | None, Harmless] = None
     """Price of a million prompt tokens that the provider had in its cache, in `currency`; None is the full price."""
-    currency: Annotated[str, Field(pattern=r"^\S{1,12}$")] = "USD"
+    currency: Annotated[str, Harmless, Field(pattern=r"^\S{1,12}$")] = "USD"
     """Name of the currency, for messages; a build has one."""
 
     def cost(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:

@@ -15,10 +15,13 @@ from prefdata.models.folders import model_folder, model_name, model_pins
 from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
 from prefdata.spec import JSON, Context, Operational
+from prefdata.spec.marks import MODEL, REVISION, Acts, Harmless
 
 __all__ = ["HostedModel", "cpu_environment"]
 
 _SECRET = re.compile(r"token|secret|password|passwd|credential|api_?key|access_?key", re.IGNORECASE)
+_ENV = Acts("env", "sets environment variables of a process on this machine")
+_REMOTE_CODE = Acts("remote_code", "runs Python code that comes with the model")
 _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 """Environment variables for passive waiting: spinning threads bring a busy machine to a standstill."""
 
@@ -26,22 +29,22 @@ _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 class HostedModel(Generator):
     """A language model whose weights this machine runs, in a worker process of its own."""
 
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, MODEL, Field(min_length=1)]
     """`embedded:NAME`, a local Hugging Face folder, or a Hub id."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit of a Hub model; None takes the main branch. The lock keeps the commit."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], Harmless] = "auto"
     """Number format in which the model computes; `auto` takes that of its weights."""
-    max_model_len: Annotated[int, Field(ge=2)] | None = None
+    max_model_len: Annotated[Annotated[int, Field(ge=2)] | None, Harmless] = None
     """Most tokens of prompt and answer together; None is the model's own limit."""
-    trust_remote_code: bool = False
+    trust_remote_code: Annotated[bool, _REMOTE_CODE] = False
     """Runs Python code that comes with the model."""
-    control_tokens: Literal["refuse", "allow"] = "refuse"
+    control_tokens: Annotated[Literal["refuse", "allow"], Harmless] = "refuse"
     """Whether a message may spell out one of the model's control tokens, such as `<|im_start|>`.
 
     The tokenizer reads it as the real token, so the message's author could end the turn and speak for another role.
     """
-    env: Annotated[dict[str, str], Operational] = Field(default_factory=dict)
+    env: Annotated[dict[str, str], _ENV, Operational] = Field(default_factory=dict)
     """Environment variables of the worker process. Not for secrets: these belong in the environment itself."""
 
     @field_validator("env")

@@ -16,6 +16,7 @@ from prefdata.models.hosted.transformers import Transformers
 from prefdata.models.hosted.vllm import VLLM
 from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Local"]
 
@@ -32,7 +33,7 @@ class Local(HostedModel):
     """
 
     kind: Literal["local"] = "local"
-    concurrency: Annotated[int | None, Operational, Field(ge=1)] = None
+    concurrency: Annotated[int | None, Harmless, Operational, Field(ge=1)] = None
     """Number of answers computed at once; None takes the engine's default: 128 in vLLM, 16 in transformers."""
 
     def pins(self) -> dict[str, JSON]:

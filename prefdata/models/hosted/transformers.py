@@ -12,6 +12,7 @@ from prefdata.models.base import Decoding
 from prefdata.models.hosted.base import HostedModel, cpu_environment
 from prefdata.records import Generation, Request
 from prefdata.spec import Context, Operational
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Transformers"]
 
@@ -29,7 +30,7 @@ class Transformers(HostedModel):
     """
 
     kind: Literal["transformers"] = "transformers"
-    batch_size: Annotated[int, Operational, Field(ge=1)] = 16
+    batch_size: Annotated[int, Harmless, Operational, Field(ge=1)] = 16
     """Number of answers that are computed at once."""
 
     def problems(self) -> list[UserError]:

@@ -19,6 +19,7 @@ from prefdata.models.folders import adapter_folder, adapter_pins, model_name
 from prefdata.models.hosted.base import HostedModel, cpu_environment
 from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational
+from prefdata.spec.marks import MODEL, REVISION, Acts, Harmless, is_self_contained
 
 __all__ = ["VLLM"]
 
@@ -27,6 +28,16 @@ _OURS = frozenset(
     {"model", "tokenizer", "revision", "tokenizer_revision", "dtype", "max_model_len", "trust_remote_code"}
     | {"max_num_seqs", "gpu_memory_utilization"}
 )
+_ENGINE = Acts(
+    "engine",
+    "sets options of vLLM beyond sizes and quantisation",
+    harmless_keys=frozenset(
+        {"block_size", "disable_cascade_attn", "enable_chunked_prefill", "enable_prefix_caching", "enforce_eager"}
+        | {"kv_cache_dtype", "max_logprobs", "max_num_batched_tokens", "pipeline_parallel_size", "quantization"}
+        | {"seed", "tensor_parallel_size"}
+    ),
+)
+_STRUCTURE = Acts("engine", "sets options of vLLM", unless=lambda options: _is_structure(options))
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 _ALL_DEVICES = Path("/proc/driver/nvidia/gpus")
 
@@ -53,23 +64,25 @@ class VLLM(HostedModel):
     """
 
     kind: Literal["vllm"] = "vllm"
-    engine: dict[str, JSON] = Field(default_factory=dict)
+    engine: Annotated[dict[str, JSON], _ENGINE] = Field(default_factory=dict)
     """vLLM's own engine options, by their names there: `tensor_parallel_size`, `quantization`, ..."""
-    lora: Annotated[str | None, Field(exclude_if=lambda lora: lora is None)] = None
+    lora: Annotated[str | None, MODEL, Field(exclude_if=lambda lora: lora is None)] = None
     """A LoRA adapter for the model: a local folder in PEFT's layout, or a Hub id. The tokenizer stays the model's."""
-    lora_revision: Annotated[str | None, Field(exclude_if=lambda revision: revision is None)] = None
+    lora_revision: Annotated[str | None, REVISION, Field(exclude_if=lambda revision: revision is None)] = None
     """Branch, tag or commit of an adapter on the Hub; None takes the main branch. The lock keeps the commit."""
     structured_outputs: Annotated[
-        dict[str, JSON] | None, Field(exclude_if=lambda structured_outputs: structured_outputs is None)
+        dict[str, JSON] | None,
+        _STRUCTURE,
+        Field(exclude_if=lambda structured_outputs: structured_outputs is None),
     ] = None
     """Constrains every answer, by vLLM's own names: `regex`, `choice`, `grammar`, `json`, ...; None leaves answers
     free."""
-    replicas: Annotated[int, Operational, Field(ge=1)] = 1
+    replicas: Annotated[int, Harmless, Operational, Field(ge=1)] = 1
     """Number of engines. Each takes the next GPUs in `CUDA_VISIBLE_DEVICES`, as many as its tensor and pipeline
     parallelism need. On a CPU each takes its share of the cores."""
-    max_num_seqs: Annotated[int, Operational, Field(ge=1)] = 128
+    max_num_seqs: Annotated[int, Harmless, Operational, Field(ge=1)] = 128
     """Most answers under way at once, in each engine."""
-    gpu_memory_utilization: Annotated[float, Operational, Field(gt=0, le=1)] = 0.9
+    gpu_memory_utilization: Annotated[float, Harmless, Operational, Field(gt=0, le=1)] = 0.9
     """Share of a GPU's memory for weights and cache; has no effect on a CPU."""
 
     @field_validator("engine")
@@ -170,6 +183,12 @@ class VLLM(HostedModel):
             replicas=self._replicas(),
             answers_as=name,
         )
+
+
+def _is_structure(options: dict[str, JSON]) -> bool:
+    """Tells whether options only describe the form of an answer, within themselves."""
+    forms = {"json", "regex", "choice", "grammar", "json_object", "disable_any_whitespace", "whitespace_pattern"}
+    return options.keys() <= forms and is_self_contained(options)
 
 
 def _is_cpu_build() -> bool:

@@ -15,6 +15,7 @@ from prefdata.prompts.base import PromptFilter
 from prefdata.prompts.filters._overlap import Overlap
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, Part
+from prefdata.spec.marks import DATASET, FILE, REVISION, Acts, Harmless, is_inside
 from prefdata.tables import files
 
 __all__ = ["ALPACA_EVAL", "MT_BENCH", "TRUTHFUL_QA", "Decontaminate", "EvalSet"]
@@ -24,21 +25,21 @@ class EvalSet(Part):
     """The texts in one column of a dataset on the Hub or of a file: a cell is a text, a list of texts, or messages."""
 
     kind: Literal["eval_set"] = "eval_set"
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Harmless, Field(min_length=1)]
     """Name of the set in the details of drops."""
-    column: str
+    column: Annotated[str, Harmless]
     """Column of the questions. Of a list of messages, those of the user are read."""
-    dataset: Annotated[str, Field(pattern=hub.REPO_ID)] | None = None
+    dataset: Annotated[Annotated[str, Field(pattern=hub.REPO_ID)] | None, DATASET] = None
     """A dataset's repository on the Hub; give either this or `path`."""
-    config: str | None = None
+    config: Annotated[str | None, Harmless] = None
     """Configuration of the dataset; None takes its default."""
-    split: str | None = None
+    split: Annotated[str | None, Harmless] = None
     """Split of the dataset; give either this or `file` with a `dataset`."""
-    file: str | None = None
+    file: Annotated[str | None, Acts("paths", "reads a file outside its repository", unless=is_inside)] = None
     """Path of a file in the repository, read instead of a split: for datasets that consist of a script and data."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit SHA of the dataset; None takes the main branch. The lock keeps the commit."""
-    path: Path | None = None
+    path: Annotated[Path | None, FILE] = None
     """A local file: Parquet, JSON lines, JSON or CSV."""
 
     @model_validator(mode="after")
@@ -109,13 +110,13 @@ class Decontaminate(PromptFilter):
     """
 
     kind: Literal["decontaminate"] = "decontaminate"
-    sets: Annotated[tuple[EvalSet, ...], Field(min_length=1)] = (ALPACA_EVAL, MT_BENCH, TRUTHFUL_QA)
+    sets: Annotated[tuple[EvalSet, ...], Harmless, Field(min_length=1)] = (ALPACA_EVAL, MT_BENCH, TRUTHFUL_QA)
     """The evaluation sets; each has a name of its own."""
-    n: Annotated[int, Field(ge=2)] = 13
+    n: Annotated[int, Harmless, Field(ge=2)] = 13
     """Number of words in a run."""
-    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    share: Annotated[float, Harmless, Field(ge=0, le=1)] = 0.0
     """Least share of a text's words that must be in shared runs, from 0 to 1; with 0, one run is enough."""
-    short: Annotated[int, Field(ge=1)] = 5
+    short: Annotated[int, Harmless, Field(ge=1)] = 5
     """A text with fewer words than this (and fewer than `n`) matches only a whole message."""
 
     @model_validator(mode="after")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefdata.prompts.base import PromptFilter
 from prefdata.records import Drop, Prompt
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["ExactDuplicates"]
 
@@ -25,13 +26,13 @@ class ExactDuplicates(PromptFilter):
     """
 
     kind: Literal["exact_duplicates"] = "exact_duplicates"
-    nfkc: bool = True
+    nfkc: Annotated[bool, Harmless] = True
     """Treats compatible characters as equal: full width and half width, ligatures, superscripts and digits."""
-    case: bool = True
+    case: Annotated[bool, Harmless] = True
     """Treats capitals and small letters as equal."""
-    white_space: bool = True
+    white_space: Annotated[bool, Harmless] = True
     """Replaces any run of white space by one space, and removes it at the ends."""
-    punctuation: bool = True
+    punctuation: Annotated[bool, Harmless] = True
     """Ignores punctuation at the ends of words; `3.5`, `don't` and operators are kept."""
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:

@@ -13,6 +13,7 @@ from prefdata.prompts.filters._each import EachPrompt, Refusal
 from prefdata.prompts.filters._text import Scope, text_of
 from prefdata.records import Prompt
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Language"]
 
@@ -37,13 +38,13 @@ class Language(EachPrompt):
     """
 
     kind: Literal["language"] = "language"
-    languages: Annotated[tuple[str, ...], Field(min_length=1)]
+    languages: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
     """ISO 639 codes of the languages that are kept, for example `en`."""
-    confidence: Annotated[float, Field(ge=0, le=1)] = 0.5
+    confidence: Annotated[float, Harmless, Field(ge=0, le=1)] = 0.5
     """Least probability, from 0 to 1, at which a language counts as detected."""
-    unsure: Literal["keep", "drop"] = "keep"
+    unsure: Annotated[Literal["keep", "drop"], Harmless] = "keep"
     """Whether a prompt without a detected language is kept, or dropped with the reason `unsure_language`."""
-    of: Scope = "conversation"
+    of: Annotated[Scope, Harmless] = "conversation"
     """Text that is read: all messages of the prompt, or its last user message."""
 
     @field_validator("languages")

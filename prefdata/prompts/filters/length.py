@@ -11,6 +11,7 @@ from prefdata.prompts.filters._each import EachPrompt, Refusal
 from prefdata.prompts.filters._text import Scope, text_of
 from prefdata.records import Prompt, text_length
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Length"]
 
@@ -19,13 +20,13 @@ class Length(EachPrompt):
     """Drops `too_short` and `too_long` prompts."""
 
     kind: Literal["length"] = "length"
-    at_least: Annotated[int, Field(ge=0)] | None = None
+    at_least: Annotated[Annotated[int, Field(ge=0)] | None, Harmless] = None
     """Length of the shortest prompt that is kept, in `unit`; None sets no lower limit."""
-    at_most: Annotated[int, Field(ge=0)] | None = None
+    at_most: Annotated[Annotated[int, Field(ge=0)] | None, Harmless] = None
     """Length of the longest prompt that is kept, in `unit`; None sets no upper limit."""
-    unit: Literal["characters", "words"] = "characters"
+    unit: Annotated[Literal["characters", "words"], Harmless] = "characters"
     """Unit of length: `characters` (Unicode code points) or `words` (runs of non-white-space)."""
-    of: Scope = "conversation"
+    of: Annotated[Scope, Harmless] = "conversation"
     """Text that is measured: all messages of the prompt, or its last user message."""
 
     @model_validator(mode="after")

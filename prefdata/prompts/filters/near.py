@@ -11,6 +11,7 @@ from prefdata.prompts.base import PromptFilter
 from prefdata.prompts.filters._text import Scope, text_of
 from prefdata.records import Drop, Prompt
 from prefdata.spec import Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["NearDuplicates"]
 
@@ -27,11 +28,11 @@ class NearDuplicates(PromptFilter):
     """
 
     kind: Literal["near_duplicates"] = "near_duplicates"
-    threshold: Annotated[float, Field(ge=0.3, le=1)] = 0.8
+    threshold: Annotated[float, Harmless, Field(ge=0.3, le=1)] = 0.8
     """Least Jaccard similarity, from 0.3 to 1, at which the later prompt is dropped."""
-    n: Annotated[int, Field(ge=1)] = 3
+    n: Annotated[int, Harmless, Field(ge=1)] = 3
     """Number of words in a shingle."""
-    of: Scope = "conversation"
+    of: Annotated[Scope, Harmless] = "conversation"
     """Text that is compared: all messages of each prompt, or its last user message."""
 
     def filter(self, prompts: Sequence[Prompt], context: Context) -> Iterator[Prompt | Drop]:

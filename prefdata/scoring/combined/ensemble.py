@@ -13,6 +13,7 @@ from prefdata.records import Answers, Comparison, Score, Scored
 from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.scoring.combined._members import Name, Preferences, by_comparisons, by_scores, facts_of_members, z_score
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 
 if TYPE_CHECKING:
     from prefdata.scoring import AnyScorer
@@ -37,14 +38,14 @@ class Ensemble(CompositeScorer):
     """
 
     kind: Literal["ensemble"] = "ensemble"
-    scorers: Annotated[tuple[AnyScorer, ...], Field(min_length=2)]
+    scorers: Annotated[tuple[AnyScorer, ...], Harmless, Field(min_length=2)]
     """The members."""
-    combine_by: Literal["mean", "z_mean", "minimum", "majority"] = "z_mean"
+    combine_by: Annotated[Literal["mean", "z_mean", "minimum", "majority"], Harmless] = "z_mean"
     """How scores are combined. `mean`: the mean of the members' scores, for members of one scale. `z_mean`: the mean of
     their z-scores, each member's over all candidates of the dataset; a member whose scores are all equal adds 0.
     `minimum`: the least z-score, that of the strictest member. `majority`: the share of members for which the
     candidate is the best of its prompt; candidates that tie share the vote."""
-    at_least: Annotated[int, Field(ge=1)] | None = None
+    at_least: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None
     """Number of members that must have scored a candidate; with fewer it is unscored (`member_unscored`). None requires
     all members."""
 

@@ -13,6 +13,7 @@ from prefdata.errors import InputError
 from prefdata.records import Answers, Candidate, Score, Scored, text_length
 from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.spec import JSON
+from prefdata.spec.marks import Harmless
 
 if TYPE_CHECKING:
     from prefdata.scoring import AnyScorer
@@ -40,14 +41,14 @@ class LengthDebiased(CompositeScorer):
     """
 
     kind: Literal["length_debiased"] = "length_debiased"
-    scorer: AnyScorer
+    scorer: Annotated[AnyScorer, Harmless]
     """The scorer whose scores are corrected."""
-    unit: Literal["characters", "words"] = "characters"
+    unit: Annotated[Literal["characters", "words"], Harmless] = "characters"
     """Unit of length: `characters` (Unicode code points) or `words` (runs of non-white-space)."""
-    of: Literal["log", "length"] = "log"
+    of: Annotated[Literal["log", "length"], Harmless] = "log"
     """`log`: regresses on the logarithm of the length, so a doubling counts the same for short and long answers.
     `length`: regresses on the length itself."""
-    strength: Annotated[float, Field(ge=0, le=1)] = 1.0
+    strength: Annotated[float, Harmless, Field(ge=0, le=1)] = 1.0
     """Share of the effect that is removed, from 0 to 1."""
 
     def members(self) -> Mapping[str, Scorer]:

@@ -14,6 +14,7 @@ from prefdata.scoring.judges._judge_prompt import JudgePrompt
 from prefdata.scoring.judges._questions import key_of, one_turn
 from prefdata.scoring.judges._reply import BARE_TOKENS, TOP_LOGPROBS
 from prefdata.spec import JSON, Context, derive_seed, fingerprint
+from prefdata.spec.marks import Harmless
 
 __all__ = ["Judge", "RubricJudge"]
 
@@ -21,15 +22,15 @@ __all__ = ["Judge", "RubricJudge"]
 class Judge(Scorer):
     """A language model that grades or compares answers."""
 
-    generator: AnyGenerator
+    generator: Annotated[AnyGenerator, Harmless]
     """The model that judges."""
-    temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
+    temperature: Annotated[float, Harmless, Field(ge=0, le=2)] = 0.0
     """Temperature of the judge's reply; 0 takes the most likely reply."""
-    max_tokens: Annotated[int, Field(ge=1)] = 512
+    max_tokens: Annotated[int, Harmless, Field(ge=1)] = 512
     """Token limit of a reply; a reply that reaches it is not read (`cut_off`)."""
-    justify: bool = False
+    justify: Annotated[bool, Harmless] = False
     """Asks for one short justification before each verdict; it is stored as the detail of the score or comparison."""
-    enforce_schema: bool = True
+    enforce_schema: Annotated[bool, Harmless] = True
     """Sends the reply's JSON schema with each request, so that an engine that supports schemas enforces it."""
 
     def _decoding(self) -> Decoding:
@@ -41,12 +42,12 @@ class RubricJudge(Judge):
 
     n_shown: ClassVar[int]
     """Number of answers in each request."""
-    rubric: Annotated[str, Field(pattern=r"\S")]
+    rubric: Annotated[str, Harmless, Field(pattern=r"\S")]
     """Instructions for the judge. The form of the reply is added to it."""
-    expected: bool = False
+    expected: Annotated[bool, Harmless] = False
     """Reads the probability of each label as the reply's first token, instead of one label; needs an engine that gives
     log-probabilities."""
-    min_mass: Annotated[float, Field(gt=0, le=1)] = 0.5
+    min_mass: Annotated[float, Harmless, Field(gt=0, le=1)] = 0.5
     """With `expected`: least probability that all labels together must have; a reply below it is not read
     (`low_mass`)."""
 

@@ -20,6 +20,7 @@ from prefdata.scoring.judges._judge_prompt import (
 from prefdata.scoring.judges._questions import Questions, ask, one_turn
 from prefdata.scoring.judges._reply import UnreadableError, text_of
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.spec.marks import Harmless
 
 __all__ = ["AdditiveJudge"]
 
@@ -32,9 +33,9 @@ class AdditiveJudge(Judge):
     """
 
     kind: Literal["additive_judge"] = "additive_judge"
-    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    max_tokens: Annotated[int, Harmless, Field(ge=1)] = 1024
     """Token limit of a reply, for all answers of a prompt together. A reply that reaches it is not read (`cut_off`)."""
-    shuffle: bool = True
+    shuffle: Annotated[bool, Harmless] = True
     """Shows the answers in an order drawn from the seed, the prompt and each candidate's name; False shows them in
     total order."""
 

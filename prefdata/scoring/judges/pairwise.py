@@ -27,6 +27,7 @@ from prefdata.scoring.judges._reply import (
     value_of,
 )
 from prefdata.spec import JSON, Context, derive_seed
+from prefdata.spec.marks import Harmless
 
 __all__ = ["PairwiseJudge"]
 
@@ -74,20 +75,20 @@ class PairwiseJudge(RubricJudge):
 
     n_shown: ClassVar[int] = 2
     kind: Literal["pairwise_judge"] = "pairwise_judge"
-    rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
+    rubric: Annotated[str, Harmless, Field(pattern=r"\S")] = _RUBRIC
     """Criteria for the better of two answers, as instructions for the judge. The form of the reply is added."""
-    ties: bool = True
+    ties: Annotated[bool, Harmless] = True
     """Whether the judge may call a tie."""
-    against: str | None = None
+    against: Annotated[str | None, Harmless] = None
     """The source of a baseline: every other answer is compared with that source's answers only. None compares with all
     answers."""
-    neighbours: Annotated[int, Field(ge=1)] | None = None
+    neighbours: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None
     """The answers are put into a ring drawn from the seed, and each is compared with this many next to it on either
     side: 2 K requests a neighbour for K answers. None compares all pairs: K (K - 1) requests."""
-    self_term: bool = True
+    self_term: Annotated[bool, Harmless] = True
     """Counts half a win against itself in each win rate, as `win_rates` and SPPO do, so of two perfect records the
     longer one is better."""
-    expected: bool = False
+    expected: Annotated[bool, Harmless] = False
     """Compares by the probabilities of the labels as the reply's first token; needs an engine that gives
     log-probabilities. A reply is then one letter."""
 

@@ -24,6 +24,7 @@ from prefdata.scoring.judges._reply import (
     whole_number,
 )
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["PointwiseJudge"]
 
@@ -59,13 +60,13 @@ class PointwiseJudge(RubricJudge):
 
     n_shown: ClassVar[int] = 1
     kind: Literal["pointwise_judge"] = "pointwise_judge"
-    rubric: Annotated[str, Field(pattern=r"\S")] = _RUBRIC
+    rubric: Annotated[str, Harmless, Field(pattern=r"\S")] = _RUBRIC
     """Criteria for a good answer, as instructions for the judge. The scale and the form of the reply are added."""
-    lowest: int = 1
+    lowest: Annotated[int, Harmless] = 1
     """The worst grade."""
-    highest: int = 9
+    highest: Annotated[int, Harmless] = 9
     """The best grade. One digit by default, so that `expected` can read it from one token."""
-    expected: bool = False
+    expected: Annotated[bool, Harmless] = False
     """Scores by the expected grade instead of the grade; needs an engine that gives log-probabilities. A reply is then
     one digit."""
 

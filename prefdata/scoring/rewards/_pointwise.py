@@ -11,6 +11,7 @@ from pydantic import Field
 from prefdata.records import Answers, Candidate, Score, Scored
 from prefdata.scoring.rewards._worker_model import WorkerModel, cut_detail
 from prefdata.spec import JSON, Context, Operational
+from prefdata.spec.marks import Harmless
 
 __all__ = ["PointwiseModel"]
 
@@ -22,9 +23,9 @@ class PointwiseModel(WorkerModel):
     model adds. Counts `truncated` texts.
     """
 
-    max_length: Annotated[int, Field(ge=1)] | None = None
+    max_length: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None
     """Most tokens of conversation and answer together; None is the model's own limit."""
-    batch_tokens: Annotated[int, Operational, Field(ge=1)] = 4096
+    batch_tokens: Annotated[int, Harmless, Operational, Field(ge=1)] = 4096
     """Tokens of a batch, padding included; a longer text is a batch by itself. Changing it changes the last digits of
     scores computed from then on, and recomputes no score. vLLM ignores it and makes its own batches."""
 

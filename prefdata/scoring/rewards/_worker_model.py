@@ -16,6 +16,7 @@ from prefdata.models.worker import stream
 from prefdata.records import Answers, Scored
 from prefdata.scoring.base import GroupScorer
 from prefdata.spec import JSON, Context, Operational
+from prefdata.spec.marks import MODEL, REVISION, Harmless
 
 __all__ = ["Ranker", "WorkerModel", "cut_detail"]
 
@@ -29,18 +30,18 @@ class WorkerModel(GroupScorer):
     group: ClassVar[int] = 32
     what: ClassVar[str] = "reward model"
     """Kind of the model, for messages."""
-    model: Annotated[str, Field(min_length=1)]
+    model: Annotated[str, MODEL, Field(min_length=1)]
     """A local Hugging Face folder or a Hub id."""
-    revision: str | None = None
+    revision: Annotated[str | None, REVISION] = None
     """Branch, tag or commit of a Hub model; None takes the main branch. The lock keeps the commit."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "float32"
+    dtype: Annotated[Literal["auto", "bfloat16", "float16", "float32"], Harmless] = "float32"
     """Number format in which the model computes; `auto` takes that of its weights."""
-    too_long: Literal["truncate", "unscored"] = "truncate"
+    too_long: Annotated[Literal["truncate", "unscored"], Harmless] = "truncate"
     """`truncate`: scores the beginning of a text over the limit, and counts the text. `unscored`: gives it no score."""
-    control_tokens: Literal["refuse", "allow"] = "refuse"
+    control_tokens: Annotated[Literal["refuse", "allow"], Harmless] = "refuse"
     """Whether a text may spell out a control token such as `<|im_end|>`, with which its author could end the turn.
     `refuse` leaves it unscored: `control_tokens`."""
-    batch_tokens: Annotated[int, Operational, Field(ge=1)] = 8192
+    batch_tokens: Annotated[int, Harmless, Operational, Field(ge=1)] = 8192
     """Tokens of a batch, padding included; a longer row is a batch by itself. Changing it changes the last digits of
     scores computed from then on, and recomputes no score."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from prefdata.scoring.rewards._pointwise import PointwiseModel
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import MODEL, Harmless
 
 __all__ = ["ArmoRM"]
 
@@ -26,9 +27,9 @@ class ArmoRM(PointwiseModel):
     """
 
     kind: Literal["armorm"] = "armorm"
-    model: Annotated[str, Field(min_length=1)] = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
+    model: Annotated[str, MODEL, Field(min_length=1)] = "RLHFlow/ArmoRM-Llama3-8B-v0.1"
     """A local Hugging Face folder or a Hub id, with the published names of tensors."""
-    objectives: bool = False
+    objectives: Annotated[bool, Harmless] = False
     """Stores the reward of each objective, before the transformation, as JSON in the detail of a score."""
 
     def _worker(self) -> str:

@@ -13,6 +13,7 @@ from prefdata.records import Answers, Scored
 from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
 from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import Harmless
 
 __all__ = ["GPM", "preference_score"]
 
@@ -37,14 +38,14 @@ class GPM(Ranker):
 
     what: ClassVar[str] = "preference model"
     kind: Literal["gpm"] = "gpm"
-    tau: Annotated[float, Field(gt=0)] = 0.1
+    tau: Annotated[float, Harmless, Field(gt=0)] = 0.1
     """τ, the temperature of training: log-odds are s / τ."""
-    max_length: Annotated[int, Field(ge=1)] = 4096
+    max_length: Annotated[int, Harmless, Field(ge=1)] = 4096
     """Most tokens of conversation and answer together."""
-    bos: Literal["as_trained", "once", "none"] = "as_trained"
+    bos: Annotated[Literal["as_trained", "once", "none"], Harmless] = "as_trained"
     """BOS tokens at the beginning of a text. `as_trained`: the one that the tokenizer adds to any text, and the one of
     the chat template, so Llama and Gemma see two. `once`: one. `none`: none, as in GPO's scripts."""
-    gate_at: Literal["first_message", "prompt"] = "first_message"
+    gate_at: Annotated[Literal["first_message", "prompt"], Harmless] = "first_message"
     """Where the weights g are computed: at the end of the prompt's first message, as in training, or of its last."""
 
     def _worker(self) -> str:

@@ -12,6 +12,7 @@ from prefdata.records import Answers, Message, Scored
 from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
 from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
 from prefdata.spec import JSON, Context
+from prefdata.spec.marks import MODEL, Harmless
 
 __all__ = ["PairRM", "conversation_texts"]
 
@@ -37,13 +38,13 @@ class PairRM(Ranker):
 
     group: ClassVar[int] = 16
     kind: Literal["pair_rm"] = "pair_rm"
-    model: Annotated[str, Field(min_length=1)] = "llm-blender/PairRM-hf"
+    model: Annotated[str, MODEL, Field(min_length=1)] = "llm-blender/PairRM-hf"
     """A local folder or a Hub id with the tensors of llm-blender/PairRM-hf and a tokenizer.json."""
-    source_max_length: Annotated[int, Field(ge=4)] = 1224
+    source_max_length: Annotated[int, Harmless, Field(ge=4)] = 1224
     """Most tokens of the prompt, its three special ones included; tokens that it leaves unused go to the answers."""
-    candidate_max_length: Annotated[int, Field(ge=4)] = 412
+    candidate_max_length: Annotated[int, Harmless, Field(ge=4)] = 412
     """Most tokens of each answer, its three special ones included, if the prompt has its full length."""
-    prompt_form: str = "{prompt}"
+    prompt_form: Annotated[str, Harmless] = "{prompt}"
     """How a prompt of one turn is written; holds `{prompt}` once. SPPO used the text of the policy's chat template, for
     Mistral `<s>[INST] {prompt} [/INST]`; Snorkel used the prompt itself."""
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import Literal
+from typing import Annotated, Literal
 
 from prefdata.errors import MissingExtraError, UserError
 from prefdata.scoring.rewards._pointwise import PointwiseModel
+from prefdata.spec.marks import Harmless
 
 __all__ = ["RewardModel"]
 
@@ -21,7 +22,7 @@ class RewardModel(PointwiseModel):
     """
 
     kind: Literal["reward_model"] = "reward_model"
-    backend: Literal["transformers", "vllm"] = "transformers"
+    backend: Annotated[Literal["transformers", "vllm"], Harmless] = "transformers"
     """The engine: transformers, or the pooling runner of vLLM."""
 
     def problems(self) -> list[UserError]:

@@ -1,0 +1,207 @@
+"""A dataset of a stranger, built by a user who has read nothing of it: it runs, reads, sends and publishes nothing."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from minihub import User
+from minihub.store import Entry
+
+BASE = {
+    "name": "nice",
+    "limit": 2,
+    "prompts": {"kind": "sample"},
+    "candidates": [{"kind": "sample_answers", "name": "teacher"}],
+    "scores": {"kind": "baseline"},
+    "pairs": {"kind": "best_vs_worst"},
+}
+COMMAND = """
+import sys
+from prefdata.cli.main import main
+
+def command(*arguments):
+    sys.argv = ["prefdata", *arguments]
+    try:
+        main()
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+"""
+
+
+def publish(hub, changes: dict, commits: dict | None = None, **files: bytes) -> str:
+    """Puts a dataset of the attacker's on the Hub, and returns its commit."""
+    return hub.put(
+        "dataset",
+        "attacker/nice-pairs",
+        {
+            "recipe.json": json.dumps({**BASE, **changes}).encode(),
+            "prefdata.lock.json": json.dumps({"format": 2, "commits": commits or {}}).encode(),
+            **files,
+        },
+    )
+
+
+def asked(hub) -> set[str]:
+    """What was asked of the Hub."""
+    return {entry[1] for entry in hub.log}
+
+
+EVIL = "import os; open({canary!r}, 'w').write(os.environ.get('HF_TOKEN', ''))"
+SETS = {"kind": "decontaminate", "sets": [{"name": "e", "column": "q", "dataset": "attacker/nice-pairs"}]}
+
+
+@pytest.mark.parametrize("way", ["PYTHONPATH", "reasoning_parser_plugin"])
+def test_code_of_the_repository_never_runs(hub, client, tmp_path, way):
+    canary = tmp_path / "ran"
+    evil = EVIL.format(canary=str(canary)).encode()
+    files = {"eval.jsonl": b'{"q": "a text of an evaluation"}\n', "sitecustomize.py": evil, "plugin.py": evil}
+    sha = publish(hub, {}, **files)
+    snapshot = client.home / "hub" / "datasets--attacker--nice-pairs" / "snapshots"
+    model = "embedded:smollm2-135m-instruct"
+    # The second commit names the folder of the first one, whose files the filter brings into the cache.
+    generator = {
+        "PYTHONPATH": {"kind": "transformers", "model": model, "env": {"PYTHONPATH": str(snapshot / sha)}},
+        "reasoning_parser_plugin": {
+            "kind": "vllm",
+            "model": model,
+            "max_model_len": 512,
+            "engine": {"structured_outputs_config": {"reasoning_parser_plugin": str(snapshot / sha / "plugin.py")}},
+        },
+    }[way]
+    sets = [{**SETS["sets"][0], "file": "eval.jsonl", "revision": sha}]
+    sampler = {"kind": "samples", "name": "policy", "generator": generator, "n": 2, "max_tokens": 4}
+    publish(hub, {"filters": [{**SETS, "sets": sets}], "candidates": [sampler]})
+    result = client.run(
+        f"""{COMMAND}
+result = [command("check", "--from", "attacker/nice-pairs"), command("build", "--from", "attacker/nice-pairs")]
+""",
+        token="secret-of-alice",
+    )
+    assert not canary.exists()
+    assert result == [2, 2]
+    fetched = {path.rpartition("/")[2] for path in asked(hub) if "/resolve/" in path}
+    assert fetched == {"recipe.json", "prefdata.lock.json"}
+    assert not (client.home / "builds").exists()
+
+
+class Listener(BaseHTTPRequestHandler):
+    heard: list[str] = []  # noqa: RUF012 - replaced by each test
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        self.heard.append(f"{self.path} {self.headers.get('Authorization')}")
+        self.send_response(500)
+        self.end_headers()
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """A service of this machine that takes whatever is posted to it."""
+    monkeypatch.setattr(Listener, "heard", [])
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("path", ["/containers/create", "/containers/create?name=evil&x="])
+def test_nothing_is_posted_to_a_service_of_this_machine(near, prefdata, service, monkeypatch, tmp_path, path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CLOUD_SECRET_KEY", "the-key-of-the-cloud")
+    generator = {"kind": "chat_endpoint", "model": "m", "base_url": service + path, "api_key_env": "CLOUD_SECRET_KEY"}
+    generator |= {"extra_body": {"Image": "evil", "Cmd": ["sh"]}, "max_retries": 0}
+    publish(near.hub, {"candidates": [{"kind": "samples", "name": "policy", "generator": generator}]})
+    said = prefdata("build", "--from", "attacker/nice-pairs", "--allow", "paths,env,engine,body,keys=OPENAI_API_KEY")
+    assert said.code == 2
+    assert Listener.heard == []
+    assert "the-key-of-the-cloud" not in said.out + said.err
+    if "?" in path:
+        assert "holds a query or a fragment" in said.err
+        return
+    assert f"base_url sends requests to this address, with the key in `api_key_env`: '{service}{path}'" in said.err
+    assert "keys=CLOUD_SECRET_KEY" in said.err
+    allow = ("--allow", f"body,endpoint={service}{path}", "--allow", "keys=CLOUD_SECRET_KEY")
+    # What the user has named is asked.
+    prefdata("build", "--from", "attacker/nice-pairs", *allow)
+    assert Listener.heard[0] == f"{path}/chat/completions Bearer the-key-of-the-cloud"
+
+
+def poisoned(hub, name: str, files: dict[str, bytes]) -> str:
+    """Opens a pull request as anybody may; returns its commit."""
+    repo = hub.repos["dataset", name]
+    repo.refs["refs/pr/1"] = repo.refs["main"]
+    tree = {path: hub.put_regular(data) for path, data in files.items()}
+    assert all(isinstance(entry, Entry) for entry in tree.values())
+    return repo.commit("refs/pr/1", tree, "improve", "", "attacker").id
+
+
+def rows(word: str) -> bytes:
+    return "".join(json.dumps({"id": f"{word}{n}", "prompt": f"{word} {n}?"}) + "\n" for n in range(3)).encode()
+
+
+SOURCE = {"prompts": {"kind": "hub", "dataset": "trusted/prompts", "prompt_id_column": "id"}}
+
+
+@pytest.mark.parametrize("revision", ["main", "v1", "by its commit"])
+def test_a_lock_pins_only_commits_of_the_branch_that_it_names(near, prefdata, monkeypatch, tmp_path, revision):
+    monkeypatch.chdir(tmp_path)
+    near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("old")})
+    near.hub.repos["dataset", "trusted/prompts"].tags["v1"] = near.hub.repos["dataset", "trusted/prompts"].refs["main"]
+    sha = poisoned(near.hub, "trusted/prompts", {"train.jsonl": rows("poisoned")})
+    revision = sha if revision == "by its commit" else revision
+    source = {"prompts": {**SOURCE["prompts"], "revision": revision}}
+    # A recipe that names the commit itself needs no lock for it.
+    commits = {} if revision == sha else {f"dataset:trusted/prompts@{revision}": sha}
+    publish(near.hub, source, commits)
+    said = prefdata("build", "--from", "attacker/nice-pairs")
+    assert said.code == 2
+    assert f"the commit {sha[:12]} is not in the history of" in said.err
+    assert "the dataset 'trusted/prompts'" in said.err
+    assert not (tmp_path / "builds").exists()
+
+
+def test_a_pin_that_is_not_the_newest_commit_is_reported(near, prefdata, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    old = near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("old")})
+    publish(near.hub, SOURCE, {"dataset:trusted/prompts@main": old})
+    from prefdata.flow.from_hub import fetch_recipe
+
+    def fetched(out: str) -> str:
+        said = []
+        monkeypatch.setattr("prefdata.flow.from_hub.say", said.append)
+        assert fetch_recipe("attacker/nice-pairs", out).name == "nice"
+        return "\n".join(said)
+
+    assert fetched("one") == ""
+    near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("new")})
+    near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("newer")})
+    expected = f"lock: dataset trusted/prompts is pinned at {old[:12]}; 2 commits are newer in 'main'"
+    assert fetched("two") == expected
+    # What a build has pinned is the user's own from then on.
+    assert fetched("two") == ""
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+@pytest.mark.parametrize("path", [None, "recipe.json"])
+def test_where_to_publish_is_for_the_user_to_say(near, prefdata, monkeypatch, tmp_path, path):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    near.hub.users["secret-of-alice"] = User("alice", orgs=("bigcorp",))
+    target = {"publish": {"repo": "bigcorp/leak", "public": True, "tag": "v1"}}
+    publish(near.hub, target)
+    (tmp_path / "recipe.json").write_text(json.dumps({**BASE, **target}))
+    given = ("--from", "attacker/nice-pairs") if path is None else (tmp_path / path,)
+    said = prefdata("build", *given, "--push")
+    assert said.code == 2
+    assert "prefdata push FOLDER OWNER/NAME" in said.err
+    assert ("dataset", "bigcorp/leak") not in near.hub.repos
+    assert prefdata("build", *given).code == 0
+    assert prefdata("push", "builds/nice", "alice/nice").code == 0
+    assert near.hub.repos["dataset", "alice/nice"].private
+    assert ("dataset", "bigcorp/leak") not in near.hub.repos
