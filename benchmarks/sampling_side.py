@@ -110,7 +110,7 @@ def ours(
 
     vllm._WORKER = "sampling_side"
     out = Path(folder)
-    env = {"PYTHONPATH": str(Path(__file__).resolve().parent), _MARK: str(out)}
+    env = {_MARK: str(out)}
     table = out / "prompts.jsonl"
     rows = [{"prompt": list(prompt.messages)} for prompt in prompts(number)]
     table.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -1,7 +1,8 @@
 """Runs an engine in a process of its own, and streams items through it.
 
 Engines take over their process: they seed global generators, set thread counts, print to standard output and keep
-memory. So each runs as `python -m MODULE`. Two pipes of JSON lines lead to it: its standard input, and a private
+memory. So each runs as `python -m MODULE`, isolated from the user's
+keys and folders (`prefdata.models.environment`). Two pipes of JSON lines lead to it: its standard input, and a private
 pipe for results. Its standard output and standard error are read together, and their last lines are kept for the
 error message.
 
@@ -66,7 +67,7 @@ def stream(
         config: JSON object that the worker reads as `WorkerChannel.config`.
         items: JSON objects. Pulled when there is room for them; a finished result is yielded before the next pull.
         in_flight: most unanswered items of one worker. Must not be less than the `at_least` that a worker waits for.
-        env: environment variables of the workers; they override those of this process.
+        env: environment variables of the workers, besides the few that workers get of this process.
         name: name of the worker in error messages; None takes its module.
         replicas: one worker for each entry, which holds environment variables of that worker alone; they override
             `env`. Each item goes to the worker with the fewest unanswered items.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from prefdata import errors
 from prefdata.errors import ModelError, UserError
+from prefdata.models.environment import worker_command, worker_environment
 from prefdata.spec import JSON
 
 __all__ = ["PARENT", "RESULTS", "WorkerProcess"]
@@ -30,11 +31,11 @@ _PIPE_BYTES = 1 << 20
 
 
 class WorkerProcess:
-    """A process `python -m MODULE`, its two pipes, and its last log lines.
+    """A process that runs a module as `python -m MODULE` would, its two pipes, and its last log lines.
 
     Args:
         module: import path of the worker.
-        env: environment variables; they override those of this process.
+        env: environment variables besides those that workers get of this process: see `worker_environment`.
         name: name of the worker in messages.
 
     Raises:
@@ -56,9 +57,8 @@ class WorkerProcess:
         _widen(results_out)
         log, log_out = os.pipe()
         try:
-            # The safe path (-P) keeps files of the current folder from shadowing an engine's imports.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", module],
+                worker_command(module),
                 stdin=subprocess.PIPE,
                 stdout=log_out,
                 stderr=log_out,
@@ -184,9 +184,7 @@ def _widen(pipe: int) -> None:
 
 
 def _environment(env: Mapping[str, str], results: int) -> dict[str, str]:
-    here = str(Path(__file__).resolve().parents[2])
-    merged = {**os.environ, **env, RESULTS: str(results)}
-    merged["PYTHONPATH"] = os.pathsep.join(filter(None, (here, merged.get("PYTHONPATH", ""))))
+    merged = {**worker_environment(env), RESULTS: str(results)}
     # The kernel sends the death signal when the thread that started the child ends: a thread other than the first may
     # end long before the parent does.
     if sys.platform == "linux" and threading.current_thread() is threading.main_thread():

@@ -21,8 +21,8 @@ from typing import Any, ClassVar, NoReturn, Protocol, Self, SupportsIndex, TypeA
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import prefdata.spec.code as own_code
+import prefdata.spec.marks as field_marks
 from prefdata.errors import RecipeError, UserError, closest
-from prefdata.spec.marks import unmarked
 
 __all__ = [
     "JSON",
@@ -108,7 +108,7 @@ class Spec(BaseModel):
         super().__pydantic_init_subclass__(**kwargs)
         # A field whose type is defined later has no mark yet; it gets it when the class is rebuilt.
         ours = cls.__module__.partition(".")[0] == "prefdata" and cls.__pydantic_fields_complete__
-        if ours and (names := unmarked(cls)):
+        if ours and (names := field_marks.unmarked(cls)):
             raise TypeError(f"{cls.__name__}: mark {', '.join(names)} as Harmless or Acts: see prefdata.spec.marks")
 
     @model_validator(mode="before")

@@ -14,7 +14,7 @@ from prefdata.spec import Spec
 from prefdata.spec import code as own_code
 from prefdata.spec.marks import CODE, GROUPS, Acts, Group, mark_of
 
-__all__ = ["GRANTS", "Grants", "Want", "specs_of", "wants"]
+__all__ = ["GRANTS", "Grants", "Want", "option_of", "specs_of", "wants"]
 
 _NAMED: tuple[Group, ...] = ("endpoint", "keys")
 """Groups of which each value is granted by itself."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError, StoreError, UserError
+from prefdata.models.environment import import_folders, worker_environment
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 from prefdata.training.base import Training
@@ -29,6 +30,8 @@ _MODEL_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
 )
 _PATHS = ("output_dir", "fsdp_config", "deepspeed")
+_TRACKERS = {"wandb": "WANDB_", "comet": "COMET_", "mlflow": "MLFLOW_", "neptune": "NEPTUNE_", "swanlab": "SWANLAB_"}
+"""`report_to` of a training → beginning of the names of its variables, keys among them."""
 _VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
 
 
@@ -71,17 +74,24 @@ def launch(
     return TrainedModel(prepared.folder, facts, [json.loads(line) for line in lines])
 
 
-def environment() -> dict[str, str]:
-    """Returns the environment of a training process: this one's, with what keeps threads and telemetry quiet."""
+def environment(training: Training) -> dict[str, str]:
+    """Returns the environment of a training process: that of every worker, and the keys of the tracker that it uses."""
     bin_folder = str(Path(sys.executable).parent)
-    return {
+    quiet = {
         # Threads that wait by spinning bring a busy machine to a standstill.
         **{"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"},
         "HF_HUB_DISABLE_TELEMETRY": "1",
-        **os.environ,
+    }
+    tracked = str(training.trl.get("report_to", ""))
+    trackers = tuple(prefix for name, prefix in _TRACKERS.items() if name in tracked)
+    ours, given = import_folders(__name__)
+    own = {
+        **{name: os.environ.get(name, value) for name, value in quiet.items()},
         # DeepSpeed looks for ninja on the PATH.
         "PATH": os.pathsep.join([bin_folder, os.environ.get("PATH", "")]),
     }
+    # Launchers start the processes, so no start code can say where the package is.
+    return {**worker_environment(own, with_prefixes=trackers), "PYTHONPATH": os.pathsep.join([*ours, *given])}
 
 
 def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
@@ -95,7 +105,7 @@ def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
     mistake.unlink(missing_ok=True)
     log(f"training: {' '.join(command)}")
     # The processes' stdout is not this command's data.
-    variables = environment()
+    variables = environment(prepared.training)
     if prepared.job["device"] == "cuda" and "torch.distributed.run" not in command:
         # One process that sees several GPUs would spread each batch over them, which TRL refuses.
         variables["CUDA_VISIBLE_DEVICES"] = variables.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]

@@ -87,9 +87,11 @@ else:
 
 
 @pytest.fixture
-def toy(tmp_path: Path) -> dict[str, str]:
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Makes the toy worker importable here, and gives the environment of its workers."""
     (tmp_path / "toy_worker.py").write_text(TOY)
-    return {"PYTHONPATH": str(tmp_path)}
+    monkeypatch.syspath_prepend(tmp_path)
+    return {}
 
 
 def gone(pid: int) -> bool:
@@ -207,7 +209,7 @@ def test_closing_early_ends_the_worker(toy):
 )
 def test_a_worker_does_not_outlive_its_parent(toy, tmp_path, where, sign):
     (tmp_path / "parent.py").write_text(PARENT)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join((ROOT, toy["PYTHONPATH"]))}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join((ROOT, str(tmp_path)))}
     with subprocess.Popen(
         [sys.executable, str(tmp_path / "parent.py"), where],
         env=env,

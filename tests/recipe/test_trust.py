@@ -156,7 +156,7 @@ WAYS: list[tuple[dict[str, Any], str, str]] = [
     (chat(extra_body={"Image": "evil", "Cmd": ["sh"]}), "candidates.0.generator.extra_body", "body"),
     (chat(extra_body={"top_k": {"$where": "x"}}), "candidates.0.generator.extra_body", "body"),
     # The environment, options and code of processes.
-    (vllm(env={"PYTHONPATH": "../x"}), "candidates.0.generator.env", "env"),
+    (vllm(env={"PATH": "../x"}), "candidates.0.generator.env", "env"),
     (sampled(kind="local", env={"LD_PRELOAD": "x.so"}), "candidates.0.generator.env", "env"),
     (judged(kind="transformers", env={"OMP_NUM_THREADS": "1"}), "scores.generator.env", "env"),
     (vllm(engine={"structured_outputs_config": PLUGIN}), "candidates.0.generator.engine", "engine"),

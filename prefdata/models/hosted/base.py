@@ -11,6 +11,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from prefdata.models.base import Decoding, Generator
+from prefdata.models.environment import PASS_ON
 from prefdata.models.folders import model_folder, model_name, model_pins
 from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
@@ -45,15 +46,18 @@ class HostedModel(Generator):
     The tokenizer reads it as the real token, so the message's author could end the turn and speak for another role.
     """
     env: Annotated[dict[str, str], _ENV, Operational] = Field(default_factory=dict)
-    """Environment variables of the worker process. Not for secrets: these belong in the environment itself."""
+    """Environment variables of the worker process, besides the few that it gets of yours. Not for secrets."""
 
     @field_validator("env")
     @classmethod
     def _no_secrets(cls, env: dict[str, str]) -> dict[str, str]:
         if secrets := sorted(name for name in env if _SECRET.search(name)):
             raise ValueError(
-                f"env may not hold {', '.join(secrets)}: set it in the environment, the worker inherits it"
+                f"env may not hold {', '.join(secrets)}: a worker needs no key; set one that it does need in the "
+                f"environment, and its name in {PASS_ON}"
             )
+        if python := sorted(name for name in env if name.upper().startswith("PYTHON")):
+            raise ValueError(f"env may not hold {', '.join(python)}: a worker imports installed packages only")
         return env
 
     def pins(self) -> dict[str, JSON]:
