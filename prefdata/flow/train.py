@@ -30,6 +30,9 @@ from prefdata.training.prepare import Prepared, prepare
 __all__ = ["plan_training", "train"]
 
 
+_FILES = ("recipe.json", "prefdata.lock.json", "prefdata.manifest.json", "data/*.parquet")
+
+
 @dataclass(frozen=True)
 class _Source:
     """Where training and dataset come from."""
@@ -180,7 +183,7 @@ def _folder(what: str | Path) -> tuple[Path, dict[str, JSON]]:
             valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",
             hint=f"shipped recipes: {closest(str(what), shipped_recipes())}",
         )
-    dataset = hub.find_dataset(what)
+    dataset = hub.find_dataset(what, only=_FILES)
     return dataset.path, {"repo": repo[0], "revision": dataset.commit} if repo and dataset.commit else {}
 
 

@@ -7,6 +7,7 @@ The clients take the endpoint, the token and the cache folder from their own env
 from __future__ import annotations
 
 from prefdata.hub.history import commits_behind
+from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
     REPO_ID,
     dataset_rows,
@@ -26,10 +27,12 @@ __all__ = [
     "HubDataset",
     "HubFile",
     "UndecidedError",
+    "Wanted",
     "commits_behind",
     "dataset_rows",
     "download_dataset",
     "download_model",
+    "one_file",
     "find_dataset",
     "locked_commits",
     "repo_and_revision",

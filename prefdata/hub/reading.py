@@ -20,6 +20,8 @@ from prefdata.hub._client import (
     translated_errors,
     with_retries,
 )
+from prefdata.hub.cards import CARDS, check_card, check_features
+from prefdata.hub.named_files import Wanted, fetch_named
 from prefdata.tables.files import check_columns
 
 __all__ = [
@@ -80,6 +82,7 @@ def dataset_rows(
         MissingExtraError: `datasets` is not installed.
     """
     datasets = _datasets()
+    _check_card(repo, sha)
     with translated_errors("dataset", repo, sha):
         builder = with_retries(lambda: _builder(datasets, repo, config, sha))
         _check_commit(builder, repo, sha)
@@ -94,6 +97,7 @@ def dataset_rows(
     if only is not None:
         check_columns(f"the dataset {repo!r}", only, table.column_names)
         table = table.select_columns(list(only))
+    check_features(repo, table.features)
     return iter(table)
 
 
@@ -128,13 +132,13 @@ def download_model(
     return folder
 
 
-def download_dataset(repo: str, revision: str | None = None, *, only: Sequence[str] | None = None) -> tuple[Path, str]:
-    """Downloads every file of a dataset at one commit; returns the folder in the client's cache and the commit's SHA.
+def download_dataset(repo: str, revision: str | None = None, *, only: Wanted) -> tuple[Path, str]:
+    """Downloads named files of a dataset at one commit; returns the folder in the client's cache and the commit's SHA.
 
     Args:
         repo: the dataset's repository.
         revision: a branch, tag or commit; None is the main branch.
-        only: names of the files to fetch, where not all are needed.
+        only: which files.
 
     Raises:
         InputError: no such repository or revision, no access to it, or the files can't be fetched.
@@ -143,8 +147,23 @@ def download_dataset(repo: str, revision: str | None = None, *, only: Sequence[s
     api = client()
     sha = resolve_dataset(repo, revision)
     with translated_errors("dataset", repo, sha):
-        path = with_retries(lambda: api.snapshot_download(repo, repo_type="dataset", revision=sha, allow_patterns=only))
-    return Path(path), sha
+        return Path(fetch_named(api, repo, sha, only)), sha
+
+
+def _check_card(repo: str, sha: str) -> None:
+    """Checks what a dataset's own files tell `datasets` to open.
+
+    Raises:
+        InputError: something outside the repository.
+    """
+    try:
+        folder, _ = download_dataset(repo, sha, only=CARDS)
+    except DatasetOutOfReachError:
+        # Without the Hub `datasets` reads the tables that it has made before, and follows no card.
+        return
+    for name in CARDS:
+        if (folder / name).is_file():
+            check_card(client(), repo, (folder / name).read_text(encoding="utf-8", errors="replace"), name)
 
 
 def _datasets() -> ModuleType:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from prefdata.errors import InputError
+from prefdata.hub.named_files import Wanted
 from prefdata.hub.reading import download_dataset
 
 __all__ = ["Found", "find_dataset", "repo_and_revision"]
@@ -41,7 +41,7 @@ def repo_and_revision(name: str) -> tuple[str, str | None] | None:
     return (named["repo"], named["revision"]) if named else None
 
 
-def find_dataset(where: str | PathLike[str], *, only: Sequence[str] | None = None) -> Found:
+def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
     """Finds a file or folder of this machine, or downloads a dataset of the Hub.
 
     A `Path` (or a build), a text with the ending of a file, and a text whose first part exists here are paths.
@@ -50,7 +50,7 @@ def find_dataset(where: str | PathLike[str], *, only: Sequence[str] | None = Non
 
     Args:
         where: the path, or the name of the dataset.
-        only: names of the files to download, where not all are needed.
+        only: which files of a dataset of the Hub to download.
 
     Raises:
         InputError: there is no such path, and no such dataset either.
@@ -86,7 +86,7 @@ def find_dataset(where: str | PathLike[str], *, only: Sequence[str] | None = Non
         ) from error
 
 
-def _downloaded(repo: str, revision: str | None, only: Sequence[str] | None) -> Found:
+def _downloaded(repo: str, revision: str | None, only: Wanted) -> Found:
     return Found(*download_dataset(repo, revision, only=only))
 
 

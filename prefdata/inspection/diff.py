@@ -69,6 +69,12 @@ class Difference:
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in context)
 
 
+_FILES = (
+    *("README.md", "recipe.json", "prefdata.lock.json", "audit.json", "ledger.json", "drops.parquet"),
+    *("data/*.parquet", "trace/*.parquet"),
+)
+
+
 def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     """Compares two datasets: builds, dataset folders, or `owner/name` or `owner/name@revision` of the Hub.
 
@@ -81,7 +87,7 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     Raises:
         InputError: there is no such dataset.
     """
-    one, other = find_dataset(before), find_dataset(after)
+    one, other = find_dataset(before, only=_FILES), find_dataset(after, only=_FILES)
     first, second = map(_read, (one, other))
     difference = Difference(
         str(one.path),

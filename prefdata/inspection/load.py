@@ -21,6 +21,12 @@ Frames: TypeAlias = Literal["pandas", "polars", "arrow"]
 """Kinds of frames."""
 
 
+_FILES = (
+    *("README.md", "*.json", "drops.parquet", "drops_candidates.parquet", "splits.parquet", "data/*.parquet"),
+    *("trace/*.parquet", "candidates/*.parquet", "comparisons/*.parquet"),
+)
+
+
 def load(where: str | PathLike[str]) -> Loaded:
     """Opens a dataset; its tables are read when they are first used.
 
@@ -31,7 +37,7 @@ def load(where: str | PathLike[str]) -> Loaded:
     Raises:
         InputError: there is no such dataset.
     """
-    found = find_dataset(where)
+    found = find_dataset(where, only=_FILES)
     path = found.dataset
     if path.is_dir() and not any(path.glob("data/*.parquet")):
         raise InputError(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def read_published(
     Raises:
         InputError: the table can't be read as such a dataset.
     """
-    paths = _tables(find_dataset(where).path, split)
+    paths = _tables(find_dataset(where, only=partial(_of_split, split=split)).path, split)
     count = 0
     for path in paths:
         named = _columns(path, columns or {})
@@ -84,21 +85,45 @@ def _tables(path: Path, split: str | None) -> list[Path]:
         if split is not None:
             raise InputError(f"{str(path)!r} is not a folder, so it has no split {split!r}", hint="leave --split out")
         return [path]
-    splits: dict[str, list[Path]] = {}
-    for file in sorted(path.rglob("*.parquet")):
-        name = _SPLIT.fullmatch(file.name)
-        if name and file.parent.name != "candidates" and not file.name.startswith("drops"):
-            splits.setdefault(name[1], []).append(file)
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.parquet"))
+    splits = {name: [path / file for file in files_of] for name, files_of in _splits(names).items()}
     if not splits:
         raise InputError(
             f"{str(path)!r} holds no Parquet file",
             valid="a dataset folder as the Hub has it, or one table",
             hint="a folder of `save_to_disk`: datasets.load_from_disk(FOLDER).to_parquet(FILE)",
         )
-    taken = split or ("train" if "train" in splits else min(splits))
+    taken = _taken(splits, split)
     if taken not in splits:
         raise InputError(f"{str(path)!r} has no split {taken!r}", valid=closest(taken, splits))
     return splits[taken]
+
+
+def _splits(names: Sequence[str]) -> dict[str, list[str]]:
+    """Sorts the tables of a dataset by the split that their names say."""
+    splits: dict[str, list[str]] = {}
+    for name in names:
+        *folders, file = name.split("/")
+        match = _SPLIT.fullmatch(file)
+        if match and folders[-1:] != ["candidates"] and not file.startswith("drops"):
+            splits.setdefault(match[1], []).append(name)
+    return splits
+
+
+def _taken(splits: Mapping[str, object], split: str | None) -> str:
+    return split or ("train" if "train" in splits else min(splits))
+
+
+def _of_split(names: Sequence[str], split: str | None) -> list[str]:
+    """Picks the files of one split.
+
+    Raises:
+        InputError: there is no such split.
+    """
+    splits = _splits(sorted(names))
+    if splits and _taken(splits, split) not in splits:
+        raise InputError(f"the dataset has no split {split!r}", valid=closest(str(split), splits))
+    return splits[_taken(splits, split)] if splits else []
 
 
 def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:

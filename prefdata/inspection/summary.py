@@ -55,6 +55,9 @@ class Summary:
     """A few pairs, spread evenly over the dataset."""
 
 
+_FILES = ("ledger.json", "audit.json", "data/*.parquet", "trace/*.parquet")
+
+
 def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
     """Summarises a dataset.
 
@@ -65,7 +68,7 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
     Raises:
         InputError: there is no finished dataset.
     """
-    found = find_dataset(where)
+    found = find_dataset(where, only=_FILES)
     dataset = found.dataset
     if not any(dataset.glob("data/*.parquet")) or not (dataset / "ledger.json").exists():
         raise InputError(

@@ -84,6 +84,9 @@ def what_if(
         return _outcomes(where, [_taken(rule, length) for rule in named], columns or {})
 
 
+_FILES = ("recipe.json", "drops.parquet", "candidates/*.parquet", "comparisons/*.parquet")
+
+
 def _taken(rule: PairRule | str | Path, length: LengthUnit) -> PairRule:
     own = not isinstance(rule, str) or rule.endswith(".json")
     return as_rule(rule, None if own else length)
@@ -91,7 +94,7 @@ def _taken(rule: PairRule | str | Path, length: LengthUnit) -> PairRule:
 
 def _outcomes(where: str | PathLike[str], rules: Sequence[PairRule], columns: Mapping[str, str]) -> list[Outcome]:
     tallies = [_Tally(rule) for rule in rules]
-    path = find_dataset(where).path
+    path = find_dataset(where, only=_FILES).path
     if (path / "candidates").is_dir():
         chunks = _of_dataset(path)
     else:

@@ -12,11 +12,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefdata.errors import ModelError
+from prefdata.models.bounded import LimitError, bounded, printable
 from prefdata.spec import JSON
 
 __all__ = ["ChatTemplate", "ItemError", "control_tokens"]
 
 _DETAIL_CHARACTERS = 500
+_MOST_CHARACTERS = 16_000_000
+_MOST_OVERRUNS = 3
+"""Renderings beyond their limits after which the template is given up."""
 
 
 class ItemError(Exception):
@@ -24,13 +28,13 @@ class ItemError(Exception):
 
     Args:
         reason: slug of a failure or of a score's absence: `control_tokens`, `template_failed`, `prompt_too_long`, ...
-        detail: what was wrong, for people; cut to 500 characters.
+        detail: what was wrong, for people; cut to 500 characters, and made printable.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
-        self.detail = detail[:_DETAIL_CHARACTERS]
+        self.detail = printable(detail[:_DETAIL_CHARACTERS])[:_DETAIL_CHARACTERS]
 
     def result(self, key: JSON) -> dict[str, JSON]:
         """Returns the worker's result for the item `key`."""
@@ -60,6 +64,7 @@ class ChatTemplate:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer in {tokenizer.name_or_path!r} has no chat template", hint=hint)
         self._tokenizer = tokenizer
+        self._overruns = 0
         self._refused = control_tokens(tokenizer) if refuse_control_tokens else ()
 
     def check(self, messages: Sequence[Mapping[str, JSON]]) -> None:
@@ -82,23 +87,42 @@ class ChatTemplate:
 
         Raises:
             ItemError: `control_tokens` or `template_failed`.
+            ModelError: the template has reached its limits of time or memory again and again.
         """
         self.check(messages)
-        return [int(token) for token in self._render(messages, answer_follows=answer_follows, tokenize=True)]
+        text = self._render(messages, answer_follows=answer_follows)
+        return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
     def text(self, messages: Sequence[Mapping[str, JSON]]) -> str:
         """Returns the text that the template writes for a complete conversation, unchecked for control tokens.
 
         Raises:
             ItemError: `template_failed`.
+            ModelError: see `ids`.
         """
-        return str(self._render(messages, answer_follows=False, tokenize=False))
+        return self._render(messages, answer_follows=False)
 
-    def _render(self, messages: Sequence[Mapping[str, JSON]], *, answer_follows: bool, tokenize: bool) -> Any:
+    def _render(self, messages: Sequence[Mapping[str, JSON]], *, answer_follows: bool) -> str:
         # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
         try:
-            return self._tokenizer.apply_chat_template(
-                list(messages), add_generation_prompt=answer_follows, tokenize=tokenize, return_dict=False
-            )
+            with bounded():
+                text = str(
+                    self._tokenizer.apply_chat_template(
+                        list(messages), add_generation_prompt=answer_follows, tokenize=False
+                    )
+                )
+        except LimitError as error:
+            self._overruns += 1
+            if self._overruns == _MOST_OVERRUNS:
+                raise ModelError(
+                    f"the chat template in {self._tokenizer.name_or_path!r} never ends: {error}",
+                    hint="name another model, or a local folder with a chat_template.jinja of your own",
+                ) from None
+            raise ItemError("template_failed", f"the chat template: {error}") from None
         except Exception as error:
             raise ItemError("template_failed", f"{type(error).__name__}: {error}") from error
+        if not text:
+            raise ItemError("template_failed", "the chat template writes nothing")
+        if len(text) > _MOST_CHARACTERS:
+            raise ItemError("template_failed", f"the chat template writes {len(text):,} characters")
+        return text

@@ -32,6 +32,7 @@ _ADAPTER = "adapter_config.json"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _VALID = "'embedded:NAME', a folder with a config.json, or a Hub id 'owner/name'"
 _SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"))
+_PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TRAINING = frozenset(("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"))
 """Files that a trainer leaves in a model's folder and that no engine reads."""
 _TOKENIZER = re.compile(
@@ -80,6 +81,7 @@ def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = No
         sha: str = pins.get("sha") or hub.resolve_model(model, revision)
         return hub.download_model(model, sha, code=code)
     _check_pinned(model, folder, pins)
+    _check_weights(model, folder)
     return folder
 
 
@@ -111,6 +113,7 @@ def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None 
 
         return hub.download_model(adapter, pins.get("sha") or hub.resolve_model(adapter, revision), config=_ADAPTER)
     _check_pinned(adapter, folder, pins)
+    _check_weights(adapter, folder)
     return folder
 
 
@@ -160,6 +163,22 @@ def _check_pinned(model: str, folder: Path, pins: Mapping[str, JSON]) -> None:
             f"{pinned[:12]}...)",
             valid="the folder as it was when the build was planned",
             hint="put the old files back, or build into a new folder with the model as it is now",
+        )
+
+
+def _check_weights(model: str, folder: Path) -> None:
+    """Checks that a model has safetensors weights: loading pickled ones runs whatever is written in them.
+
+    Raises:
+        ModelError: it has other weights only.
+    """
+    names = sorted(path.name for path in folder.iterdir() if path.is_file())
+    pickled = [name for name in names if name.endswith(_PICKLED) and name not in _TRAINING]
+    if pickled and not any(name.endswith(".safetensors") for name in names):
+        raise ModelError(
+            f"the weights of the model {model!r} are pickled ({pickled[0]}), and loading them would run code",
+            valid="weights as *.safetensors",
+            hint="convert them: load the model by transformers where you trust it, and save_pretrained it",
         )
 
 

@@ -125,7 +125,9 @@ def _built(job: dict[str, JSON], training: Any, shared: dict[str, Any]) -> Any:
 
         from prefdata.training._other_trainers import ReferenceFreeTrainer
 
-        model = AutoModelForCausalLM.from_pretrained(job["model_folder"], **job["model_arguments"])
+        model = AutoModelForCausalLM.from_pretrained(
+            job["model_folder"], use_safetensors=True, **job["model_arguments"]
+        )
         return ReferenceFreeTrainer(training=training, model=model, **shared)
     shared |= {"model": job["model_folder"], "quantization_config": _quantization(training)}
     if training.trainer == "kto":

@@ -15,6 +15,7 @@ from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
 from prefdata.lazy import pa
+from prefdata.models.bounded import LimitError, bounded
 from prefdata.models.chat import control_tokens
 from prefdata.training.base import Training
 from prefdata.training.options import Reason
@@ -100,6 +101,8 @@ class Encoder:
             if not token_row.reasons:
                 try:
                     texts += self._texts(token_row.answers)
+                except ModelError:
+                    raise
                 # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
                 except Exception:  # noqa: BLE001 - see above
                     token_row.reasons.append("template_failed")
@@ -111,9 +114,16 @@ class Encoder:
         return done
 
     def _render(self, messages: Sequence[Any], *, ask: bool) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=ask, strftime_now=self._today
-        )
+        try:
+            with bounded():
+                text: str = self._tokenizer.apply_chat_template(
+                    list(messages), tokenize=False, add_generation_prompt=ask, strftime_now=self._today
+                )
+        except LimitError as error:
+            raise ModelError(
+                f"the chat template of {self._training.model!r} never ends: {error}",
+                hint="train another model, or a local folder with a chat_template.jinja of your own",
+            ) from None
         return text
 
     def _texts(self, row: Answers) -> list[str]:

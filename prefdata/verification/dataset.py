@@ -74,9 +74,12 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
     return report
 
 
+_FILES = ("*.md", "*.json", "*.jsonl", "*.parquet", "*/*.parquet", "*/*.json", "*/*.jsonl")
+
+
 def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
     """Returns the dataset folder, the folder into which its links may lead, and the commit of a download."""
-    dataset = hub.find_dataset(where)
+    dataset = hub.find_dataset(where, only=_FILES)
     if dataset.commit is not None:
         # The client's cache has the files elsewhere in the repository's folder, and links to them.
         return dataset.path, dataset.path.parent.parent, dataset.commit

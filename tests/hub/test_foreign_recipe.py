@@ -205,3 +205,114 @@ def test_where_to_publish_is_for_the_user_to_say(near, prefdata, monkeypatch, tm
     assert prefdata("push", "builds/nice", "alice/nice").code == 0
     assert near.hub.repos["dataset", "alice/nice"].private
     assert ("dataset", "bigcorp/leak") not in near.hub.repos
+
+
+OUTSIDE = [
+    "/etc/passwd",
+    "~/.ssh/id_ed25519",
+    "file:///etc/passwd",
+    "../../secrets.jsonl",
+    "data/../../../x.jsonl",
+    "zip://x.jsonl::/home/me/x.zip",
+    "https://collector.example/x.jsonl",
+    "hf://datasets/victim/private/x.jsonl",
+    "C:\\x.jsonl",
+    "\\\\server\\share\\x.jsonl",
+]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
+@pytest.mark.parametrize("form", ["data_files: {path}", "data_files: [a.jsonl, {path}]", "data_dir: {path}"])
+def test_a_card_that_names_files_outside_its_repository_is_refused(path, form):
+    import huggingface_hub
+
+    from prefdata.errors import InputError
+    from prefdata.hub.cards import check_card
+
+    text = form.format(path=json.dumps(path))
+    for card in (
+        f"---\nconfigs:\n- config_name: default\n  {text}\n---\n# A\n",
+        f"---\nconfigs:\n- config_name: a\n  data_files: a.jsonl\n- config_name: b\n  {text}\n---\n",
+    ):
+        with pytest.raises(InputError, match="outside its repository"):
+            check_card(huggingface_hub, "a/b", card)
+        with pytest.raises(InputError, match="outside its repository"):
+            check_card(huggingface_hub, "a/b", card.strip("-\n").partition("\n---")[0], ".huggingface.yaml")
+    split = f"---\nconfigs:\n- config_name: a\n  data_files:\n  - split: train\n    path: {json.dumps(path)}\n---\n"
+    with pytest.raises(InputError, match="outside its repository"):
+        check_card(huggingface_hub, "a/b", split)
+
+
+def test_a_card_of_its_own_files_is_read():
+    import huggingface_hub
+
+    from prefdata.hub.cards import check_card
+
+    files = '{data_files: [{split: train, path: ["data/train-*.parquet", "x/**/*.jsonl.gz"]}], data_dir: data}'
+    check_card(huggingface_hub, "a/b", f"---\nlicense: mit\nconfigs:\n- {files}\n---\n# A\n")
+    check_card(huggingface_hub, "a/b", "# No header\n")
+
+
+SECRET = '{"id": "s", "prompt": "the secret of the user", "response": "r"}\n'
+CARD = "---\nconfigs:\n- config_name: default\n  data_files: {path}\n---\n"
+
+
+@pytest.mark.parametrize("part", ["prompts", "candidates", "evaluation set"])
+def test_a_dataset_whose_card_names_a_file_of_this_machine_is_not_opened(hub, client, tmp_path, part):
+    secret = tmp_path / "secret.jsonl"
+    secret.write_text(SECRET)
+    card = CARD.format(path=secret).encode()
+    hub.put("dataset", "attacker/prompts", {"README.md": card, "train.jsonl": b'{"id": "a", "prompt": "b"}\n'})
+    source = {"dataset": "attacker/prompts", "prompt_id_column": "id"}
+    publish(
+        hub,
+        {
+            "prompts": {"prompts": {"kind": "hub", **source}},
+            "candidates": {"candidates": [{"kind": "existing", "name": "r", **source}]},
+            "evaluation set": {
+                "filters": [{**SETS, "sets": [{**SETS["sets"][0], "dataset": "attacker/prompts", "split": "train"}]}]
+            },
+        }[part],
+    )
+    code, said = client.run(
+        f"""{COMMAND}
+import contextlib, io
+err = io.StringIO()
+with contextlib.redirect_stderr(err):
+    code = command("build", "--from", "attacker/nice-pairs")
+result = [code, err.getvalue()]
+""",
+        token="secret-of-alice",
+    )
+    assert code == 2
+    assert "outside its repository" in said
+    assert "the secret of the user" not in said
+    made = [path for path in client.home.rglob("*") if path.is_file() and b"secret of the user" in path.read_bytes()]
+    assert made == []
+
+
+@pytest.mark.parametrize("verb", ["inspect", "diff", "what-if", "replay", "verify", "load"])
+def test_no_command_fetches_a_file_that_it_does_not_need(near, prefdata, tmp_path, monkeypatch, verb):
+    import prefdata as package
+
+    monkeypatch.chdir(tmp_path)
+    scored = {"prompts": {"kind": "sample", "scored": True}, "scores": {"kind": "given"}, "limit": 20}
+    scored["candidates"] = [{"kind": "sample_answers", "name": "teacher", "scored": True}]
+    (tmp_path / "recipe.json").write_text(json.dumps({**BASE, **scored}))
+    made = package.build("recipe.json", "made").dataset
+    content = {path.relative_to(made).as_posix(): path.read_bytes() for path in made.rglob("*") if path.is_file()}
+    junk = ("junk.bin", "data/junk.bin", "sitecustomize.py", "data/train.pkl", "deep/er/x.safetensors")
+    near.hub.put("dataset", "bob/pairs", {**content, **dict.fromkeys(junk, str(tmp_path).encode())})
+    if verb == "load":
+        assert package.load("bob/pairs").to("polars").pairs.height
+    else:
+        arguments = {
+            "diff": ["bob/pairs"],
+            "what-if": ["--rules", "best_vs_worst"],
+            "replay": ["--rule", "best_vs_worst"],
+        }
+        said = prefdata(verb, "bob/pairs", *arguments.get(verb, []))
+        assert said.code == (2 if verb == "replay" else 0), said.out + said.err
+    fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in asked(near.hub)}
+    assert any(name.endswith(".parquet") for name in fetched)
+    assert fetched & set(junk) == set()

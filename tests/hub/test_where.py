@@ -30,7 +30,7 @@ def asked(tmp_path, monkeypatch) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("text", ["builds/one", "./builds/one", "builds", "owner/here", Path("builds/one")])
 def test_what_is_here_comes_first(asked, text):
-    found = find_dataset(text)
+    found = find_dataset(text, only=())
     assert (found.path, found.commit, asked) == (Path(text), None, [])
 
 
@@ -43,13 +43,13 @@ def test_what_is_here_comes_first(asked, text):
 )
 def test_a_path_that_is_not_there_asks_no_hub(asked, text):
     with pytest.raises(InputError, match="there is no file or folder"):
-        find_dataset(text)
+        find_dataset(text, only=())
     assert asked == []
 
 
 def test_a_typo_in_a_folder_names_the_way_to_the_hub(asked):
     with pytest.raises(InputError, match=r"For a dataset of the Hub: hf:builds/typo"):
-        find_dataset("builds/typo")
+        find_dataset("builds/typo", only=())
 
 
 @pytest.mark.parametrize(
@@ -63,18 +63,18 @@ def test_a_typo_in_a_folder_names_the_way_to_the_hub(asked):
     ],
 )
 def test_other_names_are_datasets_of_the_hub(asked, text, repo, revision):
-    assert find_dataset(text).commit == "0" * 40
+    assert find_dataset(text, only=()).commit == "0" * 40
     assert asked == [(repo, revision)]
     assert repo_and_revision(text) == (repo, revision)
 
 
 def test_what_is_nowhere_is_refused_with_both_readings(asked):
     with pytest.raises(InputError) as caught:
-        find_dataset("no/such")
+        find_dataset("no/such", only=())
     assert str(caught.value).startswith(
         "'no/such' is neither a file or folder here nor a dataset of the Hub: there is no dataset 'no/such'"
     )
     with pytest.raises(InputError, match="'plain' is neither a file or folder here nor a name of a dataset of the Hub"):
-        find_dataset("plain")
+        find_dataset("plain", only=())
     with pytest.raises(InputError, match="'hf:plain' is not a name of a dataset of the Hub"):
-        find_dataset("hf:plain")
+        find_dataset("hf:plain", only=())

@@ -177,6 +177,15 @@ def test_a_refused_key_or_model_ends_the_run_with_one_message(status: int) -> No
     assert len(server.bodies) <= 2 + 4 + 2
 
 
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_request_and_no_key_is_sent_on_to_another_address(status: int) -> None:
+    with serving(lambda *_: Reply(200, completion("stolen"))) as other:
+        reply = Reply(status, {}, {"location": f"{other.url}/chat/completions"})
+        with serving(lambda *_: reply) as server, pytest.raises(ModelError, match="sends requests on to another"):
+            run(endpoint(server), asks(1))
+        assert other.bodies == []
+
+
 def test_a_403_after_an_answer_concerns_that_request_only() -> None:
     def script(text: str, *_: Any) -> Reply:
         return Reply(403, {"error": {"message": "policy"}}) if text == "text 1" else Reply(200, completion("ok"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from transformers import AutoTokenizer
 
@@ -109,3 +111,40 @@ def test_the_likeliest_tokens_come_in_order_with_their_texts(tokenizer):
         ["\N{REPLACEMENT CHARACTER}", -9.0],
     ]
     assert told.likeliest(reversed(found), 2) == [[" capital", -0.5], ["<|im_end|>", -2.0]]
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ a * b }}{% endfor %}{% endfor %}"
+DOUBLES = (
+    "{% set ns = namespace(x='x' * 1000) %}{% for a in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}{{ ns.x }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "detail"),
+    [
+        (LOOPS, "takes longer than 0.2 s"),
+        (DOUBLES, "needs more than|takes longer"),
+        ("{{ 'x' * 17000000 }}", "writes 17,000,000 characters"),
+        ("{% if false %}x{% endif %}", "writes nothing"),
+        ("{{ raise_exception('\x1b[31mred\u202e') }}", r"\\x1b\[31mred\\u202e"),
+    ],
+)
+def test_what_a_template_does_to_its_machine_is_a_failure_within_bounds(tokenizer, monkeypatch, template, detail):
+    if template in (LOOPS, DOUBLES):
+        monkeypatch.setattr("prefdata.models.bounded.SECONDS", 0.2)
+    tokenizer.chat_template = template
+    with pytest.raises(ItemError, match="template_failed") as failed:
+        chat(tokenizer).render(user("Hello"))
+    assert re.search(detail, failed.value.detail)
+    assert failed.value.detail.isprintable()
+
+
+def test_a_template_that_never_ends_ends_the_run(tokenizer, monkeypatch):
+    monkeypatch.setattr("prefdata.models.bounded.SECONDS", 0.1)
+    tokenizer.chat_template = LOOPS
+    prompts = chat(tokenizer)
+    for _ in range(2):
+        with pytest.raises(ItemError):
+            prompts.render(user("Hello"))
+    with pytest.raises(ModelError, match="never ends"):
+        prompts.render(user("Hello"))

@@ -155,5 +155,5 @@ try:
 except UserError as error:
     result = str(error)
 """)
-    assert "evals.json' does not exist" in message
+    assert "no file 'evals.json'" in message
     assert "other.json" in message

@@ -61,6 +61,13 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             valid="a key of this provider that may use this model",
             hint="set the variable that `api_key_env` names, and run again: finished answers are kept",
         )
+    if 300 <= status < 400:
+        return ModelError(
+            f"{endpoint} sends requests on to another address (status {status}), which is not followed: the key and "
+            "the prompts would go there too",
+            valid="the address that answers",
+            hint="fix `base_url`",
+        )
     if status == 404 or code in _FATAL_CODES:
         return ModelError(
             f"{endpoint} does not know this model or address ({message})",

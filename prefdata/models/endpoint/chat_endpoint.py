@@ -187,7 +187,9 @@ class ChatEndpoint(Generator):
         assert self.batch is not None
         # Batches of another seed or decoding can't hold a request of this run: their marks differ.
         mark = fingerprint([self.account, decoding.dump(), context.seed])[:32]
-        with _openai().OpenAI(**self._client) as client:
+        openai = _openai()
+        http = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout_s)
+        with openai.OpenAI(**self._client, http_client=http) as client:
             secret = self._secret()
             api = BatchAPI(client, self.where, secret, self._policy)
             batches = Batches(api, self.batch, self.where, secret, self.max_retries, budget, context.log)
@@ -266,7 +268,11 @@ class ChatEndpoint(Generator):
         return body
 
     async def _connect(self, budget: Budget) -> ChatClient:
-        return ChatClient(_openai().AsyncOpenAI(**self._client), self.where, self._secret(), self._policy, budget)
+        openai = _openai()
+        http = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=self.timeout_s)
+        return ChatClient(
+            openai.AsyncOpenAI(**self._client, http_client=http), self.where, self._secret(), self._policy, budget
+        )
 
     @property
     def _url(self) -> str:

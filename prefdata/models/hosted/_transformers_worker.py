@@ -258,7 +258,8 @@ def _load(config: dict[str, JSON]) -> tuple[Any, Any]:
     dtype = config["dtype"] if config["dtype"] == "auto" else getattr(torch, config["dtype"])
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
-        return tokenizer, AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, trust_remote_code=trust, use_safetensors=True)
+        return tokenizer, model
     except (OSError, ValueError) as error:
         # Missing weights, an architecture that it does not know, or one that comes with its own code.
         raise ModelError(

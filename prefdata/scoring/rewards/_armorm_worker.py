@@ -159,7 +159,7 @@ def _load(folder: Path, dtype: str) -> tuple[Any, _Heads]:
             with _opened(files[name]) as weights:
                 tensors[name] = weights.get_tensor(name).float()
         # The heads are in the same files; transformers reads the backbone past them.
-        backbone = LlamaModel.from_pretrained(folder, config=config, dtype=dtype)
+        backbone = LlamaModel.from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)
     n_hidden = getattr(config, "gating_n_hidden", 3)
     return backbone, _Heads(tensors, n_hidden, float(getattr(config, "gating_temperature", 10)))
 

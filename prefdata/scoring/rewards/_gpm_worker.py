@@ -149,7 +149,7 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any, Any]:
     with loading(folder, _NAME):
         heads = _heads(folder)
         model, report = AutoModel.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            folder, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, use_safetensors=True
         )
     # The language model's own head may be there and is not used.
     unexpected = set(report["unexpected_keys"]) - {*_HEADS, "lm_head.weight"}

@@ -92,7 +92,7 @@ def _load(folder: str, dtype: str) -> tuple[Any, Any]:
     check_head(folder)
     with loading(folder):
         model, report = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True
+            folder, dtype=dtype, output_loading_info=True, use_safetensors=True
         )
     if missing := sorted(report["missing_keys"]):
         # transformers fills these with random numbers without an error.

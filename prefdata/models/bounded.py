@@ -1,0 +1,81 @@
+"""`bounded`: limits the time and the memory of a short piece of somebody else's program, such as a chat template."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+__all__ = ["SECONDS", "LimitError", "bounded", "printable"]
+
+SECONDS = 10.0
+"""Most seconds of one rendering; an honest one takes milliseconds."""
+_SPARE = 2 << 30
+"""Bytes of memory that it may take."""
+
+
+class LimitError(Exception):
+    """Reports that a limit was reached."""
+
+
+@contextlib.contextmanager
+def bounded(seconds: float | None = None, spare: int = _SPARE) -> Iterator[None]:
+    """Limits the block to some seconds and some memory besides what the process has.
+
+    The time is limited in the main thread only, where Python handles signals; the memory on Linux only.
+
+    Args:
+        seconds: most seconds; left out, `SECONDS`.
+        spare: most bytes.
+
+    Raises:
+        LimitError: the block took longer, or needed more.
+    """
+    with contextlib.ExitStack() as stack:
+        if threading.current_thread() is threading.main_thread():
+            stack.enter_context(_timed(SECONDS if seconds is None else seconds))
+        if sys.platform.startswith("linux"):
+            stack.enter_context(_small(spare))
+        try:
+            yield
+        except MemoryError:
+            raise LimitError(f"it needs more than {spare >> 20:,} MiB of memory") from None
+
+
+def printable(text: str) -> str:
+    """Spells out what a terminal would act on: control characters, escape sequences, marks of direction."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+@contextlib.contextmanager
+def _timed(seconds: float) -> Iterator[None]:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise LimitError(f"it takes longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def _small(spare: int) -> Iterator[None]:
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    if soft != resource.RLIM_INFINITY and soft <= used + spare:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (used + spare, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
