@@ -15,7 +15,9 @@ from prefdata.flow.progress import say
 from prefdata.flow.store import SHARD_SIZE
 from prefdata.publish import pushing
 from prefdata.recipe import Recipe, as_recipe, folder_of
+from prefdata.recipe.trust import is_trusted
 from prefdata.spec.code import allowing_code
+from prefdata.spec.quoting import for_a_stranger
 
 __all__ = ["build", "check"]
 
@@ -51,7 +53,7 @@ def build(
         UserError: something that the user can fix; what was finished so far is kept.
         ConservationError: rows went missing between two stages, which is a bug.
     """
-    with allowing_code(allow_code, folder_of(recipe)):
+    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         publish = variant.publish
         if push and origin is not None:
@@ -100,9 +102,14 @@ def check(
     Raises:
         UserError: an input can't be found.
     """
-    with allowing_code(allow_code, folder_of(recipe)):
+    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         return plan(variant, out, shard_size=shard_size, answer_tokens=answer_tokens)
+
+
+def _is_foreign(recipe: Recipe | str | Path | None, origin: str | Path | None) -> bool:
+    given = recipe is not None and not isinstance(recipe, Recipe)
+    return origin is not None or (given and str(recipe).endswith(".json") and not is_trusted(str(recipe)))
 
 
 def _one_recipe(

@@ -10,6 +10,7 @@ from prefdata.prompts.base import PromptSource
 from prefdata.records import Drop, Prompt, prompt_id_of
 from prefdata.spec import Context
 from prefdata.spec.marks import Harmless
+from prefdata.spec.quoting import quoted
 from prefdata.tables.cells import PromptFormat, Unusable, read_conversation
 
 __all__ = ["TablePrompts"]
@@ -42,7 +43,7 @@ class TablePrompts(PromptSource):
         own_id = row.get(self.prompt_id_column) if self.prompt_id_column else None
         messages = read_conversation(row.get(self.prompt_column), self.prompt_format)
         if own_id is not None and not _is_id(own_id):
-            messages = Unusable("bad_prompt_id", f"the prompt id is {own_id!r}")
+            messages = Unusable("bad_prompt_id", f"the prompt id is {quoted(own_id, 300)}")
             own_id = None
         if isinstance(messages, Unusable):
             # A row without an id still needs a name of its own in the table of drops.

@@ -19,6 +19,7 @@ from prefdata.prompts.sample import SamplePrompts
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, derive_seed
 from prefdata.spec.marks import FILE, REVISION, Harmless
+from prefdata.spec.quoting import quoted
 from prefdata.tables import files
 
 __all__ = ["SnorkelThreeWay"]
@@ -155,7 +156,8 @@ class SnorkelThreeWay(PromptSource):
         for number, row in enumerate(files.rows(path, only=["prompt_id", "split"]), 1):
             if row["split"] not in names or not row["prompt_id"]:
                 raise InputError(
-                    f"{str(self.ids)!r}, row {number}: prompt_id {row['prompt_id']!r}, split {row['split']!r}",
+                    f"{str(self.ids)!r}, row {number}: "
+                    f"prompt_id {quoted(row['prompt_id'])}, split {quoted(row['split'])}",
                     valid=f"a prompt id, and one of {', '.join(sorted(names))}",
                 )
             ids_of[names[row["split"]]].append(str(row["prompt_id"]))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefdata.errors import InputError, closest
+from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, prompt_id_of
+from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
 from prefdata.tables.row_answers import answers_of_row, finish_reason_of, whole_number
 
@@ -93,7 +94,7 @@ def by_prompt(
         if keys and key not in keys:
             raise InputError(
                 f"no object in the column {columns.completions!r} has the key {key!r}",
-                valid=closest(key, keys),
+                valid=closest_of(key, keys),
             )
     return prompts
 
@@ -116,7 +117,7 @@ def _add(
         return drop("missing_model", "the source is to be the model, and the row names none")
     number = whole_number(answer.get("index"))
     if "index" in columns.named and number is None:
-        return drop("bad_index", f"the index is {answer.get('index')!r}")
+        return drop("bad_index", f"the index is {quoted(answer.get('index'), 300)}")
     index = prompt.free_index(source, number)
     if index is None:
         return drop("duplicate_candidate", "an earlier row has the same prompt, source and index", number)

@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
 from prefdata.records import Message, as_messages
+from prefdata.spec.quoting import quoted
 
 __all__ = ["ANSWERABLE", "BLANK", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
 
@@ -101,7 +102,7 @@ def _message(turn: object) -> Message | Unusable:
         return Unusable("unsupported_message", f"has {', '.join(extra)} besides role and content")
     role, content = turn.get("role"), turn.get("content")
     if role not in ROLES_OF_TURNS:
-        return Unusable("bad_messages", f"the role is {role!r}, valid: {', '.join(ROLES_OF_TURNS)}")
+        return Unusable("bad_messages", f"the role is {quoted(role)}, valid: {', '.join(ROLES_OF_TURNS)}")
     if isinstance(content, list | dict):
         return Unusable("unsupported_message", "the content is not plain text")
     if not isinstance(content, str):

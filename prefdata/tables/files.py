@@ -16,9 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from prefdata.errors import InputError, closest
+from prefdata.errors import InputError
 from prefdata.lazy import pa, pq
 from prefdata.spec import JSON, sha256_of_file
+from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.documents import parse_json
 
 __all__ = ["bundled_sample", "check_columns", "columns", "pin", "pinned", "rows", "sha256"]
@@ -84,7 +85,7 @@ def check_columns(where: str, wanted: Iterable[str], have: Iterable[str]) -> Non
         if name not in names:
             raise InputError(
                 f"{where} has no column {name!r}",
-                valid=closest(name, names),
+                valid=closest_of(name, names),
                 hint="name the column as the table has it",
             )
 
@@ -188,7 +189,7 @@ def _require(path: Path, kind: str, codec: str | None, wanted: Sequence[str]) ->
 def _distinct(path: Path, names: list[str]) -> list[str]:
     for name in names:
         if names.count(name) > 1:
-            _refuse(path, 1 if path.suffix != ".parquet" else None, f"two columns are named {name!r}")
+            _refuse(path, 1 if path.suffix != ".parquet" else None, f"two columns are named {quoted(name)}")
     return names
 
 

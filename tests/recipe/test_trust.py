@@ -338,3 +338,49 @@ def test_the_training_of_a_dataset_from_elsewhere_is_checked(elsewhere, tmp_path
     # A model of the user's takes the place of theirs.
     assert "(--allow paths)" not in prefdata("train", folder, "--plan", "--model", "a/b").err
     assert "comes from elsewhere" not in prefdata("train", folder, "--plan", "--allow", "paths,trl").err
+
+
+SECRET = "root:x:0:0:the-secret-of-the-user"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "changes"),
+    [
+        # A file that is no table: its first line would be taken for the names of its columns.
+        ("p.csv", f"{SECRET}\n1\n", lambda path: {"prompts": {"kind": "file", "path": path}}),
+        ("p.csv", f"{SECRET},{SECRET}\n1,2\n", lambda path: {"prompts": {"kind": "file", "path": path}}),
+        ("p.jsonl", json.dumps({SECRET: 1}), lambda path: {"prompts": {"kind": "file", "path": path}}),
+        ("p.jsonl", SECRET, lambda path: {"prompts": {"kind": "file", "path": path}}),
+        ("e.jsonl", json.dumps({"q": {SECRET: 1}}), lambda path: decontaminated(path=path)),
+        (
+            "i.jsonl",
+            json.dumps({"prompt_id": SECRET, "split": SECRET}),
+            lambda path: three_way(source={"kind": "sample"}, ids=path),
+        ),
+        (
+            "c.jsonl",
+            json.dumps({"prompt": "p", "c": [{SECRET: SECRET}]}),
+            lambda path: table(path=path, completions_column="c"),
+        ),
+        (
+            "r.jsonl",
+            json.dumps({"prompt": [{"role": SECRET, "content": SECRET}]}),
+            lambda path: {"prompts": {"kind": "file", "path": path}},
+        ),
+        (
+            "n.jsonl",
+            json.dumps({"prompt": "p", "i": [SECRET]}),
+            lambda path: {"prompts": {"kind": "file", "path": path, "prompt_id_column": "i"}},
+        ),
+    ],
+)
+def test_no_error_quotes_a_file_of_the_users_to_a_recipe_from_elsewhere(
+    elsewhere, tmp_path, prefdata, name, content, changes
+):
+    file = tmp_path / name
+    file.write_text(content + "\n")
+    said = prefdata("build", elsewhere(changes(str(file))), "--allow", "paths", "--out", tmp_path / "build")
+    assert "the-secret-of-the-user" not in said.out + said.err
+    made = [path for path in (tmp_path / "build").rglob("*") if path.is_file()]
+    assert [path for path in made if b"the-secret-of-the-user" in path.read_bytes()] == []
+    assert said.code == 2

@@ -16,6 +16,7 @@ from prefdata.prompts.filters._overlap import Overlap
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context, Part
 from prefdata.spec.marks import DATASET, FILE, REVISION, Acts, Harmless, is_inside
+from prefdata.spec.quoting import quoted
 from prefdata.tables import files
 
 __all__ = ["ALPACA_EVAL", "MT_BENCH", "TRUTHFUL_QA", "Decontaminate", "EvalSet"]
@@ -72,7 +73,7 @@ class EvalSet(Part):
             texts = _texts(cell)
             if not texts or not all(isinstance(text, str) for text in texts):
                 raise InputError(
-                    f"the evaluation set {self.name!r}, row {number}: {self.column!r} is not a text but {cell!r:.80}",
+                    f"the evaluation set {self.name!r}, row {number}: {self.column!r} is not a text but {quoted(cell)}",
                     valid="a text, a list of texts, or a list of messages",
                     hint="name the column that holds the questions",
                 )
