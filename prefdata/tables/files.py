@@ -146,7 +146,7 @@ def _check_file(path: Path) -> None:
         near = sorted(child.name for child in path.parent.iterdir()) if path.parent.is_dir() else []
         raise InputError(
             f"{str(path)!r} does not exist",
-            valid=closest(path.name, near) if 0 < len(near) <= 20 else None,
+            valid=closest_of(path.name, near) if 0 < len(near) <= 20 else None,
             hint="check the path; a relative one starts at the current folder",
         )
 

@@ -94,6 +94,16 @@ def test_a_model_without_a_template_says_so(folder):
     assert model_pins(str(folder))["chat_template_sha256"] is None
 
 
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.pth", "weights.ckpt", "model.pkl"])
+def test_pickled_weights_are_never_loaded(folder, name):
+    (folder / name).write_bytes(b"pickled")
+    # Beside safetensors weights they are not read.
+    assert model_folder(str(folder), {}) == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match=f"pickled .{name}., and loading them would run code"):
+        model_folder(str(folder), {})
+
+
 def test_records_name_a_folder_by_its_last_part(folder):
     assert model_name(str(folder)) == "my-model"
     assert model_name("meta-llama/Meta-Llama-3-8B-Instruct") == "meta-llama/Meta-Llama-3-8B-Instruct"
