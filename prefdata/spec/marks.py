@@ -39,6 +39,8 @@ Group: TypeAlias = Literal[
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_LONGEST = 200
+"""Characters of a name; the Hub allows 96 in each half."""
 _EMBEDDED = re.compile(r"embedded:[a-z0-9.-]+")
 _REVISION = re.compile(r"(?!refs/)[A-Za-z0-9][\w./+-]*")
 
@@ -96,7 +98,8 @@ def is_repository(value: str) -> bool:
     """Tells whether a text names a repository of the Hub or an embedded model, and nothing that lies here."""
     if _EMBEDDED.fullmatch(value):
         return True
-    return _REPOSITORY.fullmatch(value) is not None and not Path(value).exists()
+    named = len(value) <= _LONGEST and _REPOSITORY.fullmatch(value) is not None
+    return named and not Path(value).exists()
 
 
 def is_revision(value: str) -> bool:

@@ -134,6 +134,7 @@ WAYS: list[tuple[dict[str, Any], str, str]] = [
     (decontaminated(dataset="a/b", file="C:\\x.jsonl"), "filters.0.sets.0.file", "paths"),
     (vllm(model="/models/mine"), "candidates.0.generator.model", "paths"),
     (vllm(model="here/lies"), "candidates.0.generator.model", "paths"),
+    (vllm(model="a" * 5_000), "candidates.0.generator.model", "paths"),
     (vllm(lora="./adapter"), "candidates.0.generator.lora", "paths"),
     (sampled(kind="local", model="~/models/mine"), "candidates.0.generator.model", "paths"),
     (sampled(kind="transformers", model="s3://bucket/model"), "candidates.0.generator.model", "paths"),
