@@ -296,6 +296,7 @@ def test_no_command_fetches_a_file_that_it_does_not_need(near, prefdata, tmp_pat
     import prefdata as package
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("prefdata.hub.named_files._LARGE", 1)
     scored = {"prompts": {"kind": "sample", "scored": True}, "scores": {"kind": "given"}, "limit": 20}
     scored["candidates"] = [{"kind": "sample_answers", "name": "teacher", "scored": True}]
     (tmp_path / "recipe.json").write_text(json.dumps({**BASE, **scored}))
@@ -313,6 +314,8 @@ def test_no_command_fetches_a_file_that_it_does_not_need(near, prefdata, tmp_pat
         }
         said = prefdata(verb, "bob/pairs", *arguments.get(verb, []))
         assert said.code == (2 if verb == "replay" else 0), said.out + said.err
+        # What is large is said before it is fetched.
+        assert "files of 'bob/pairs', 0.0 GB" in said.err
     fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in asked(near.hub)}
     assert any(name.endswith(".parquet") for name in fetched)
     assert fetched & set(junk) == set()
