@@ -304,7 +304,8 @@ def test_a_call_that_fails_is_made_again(path: str, status: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(401, "refuses the API key"), (404, "has no batch API"), (400, "refuses the batch")]
+    ("status", "told"),
+    [(401, "refuses the API key"), (404, "has no batch API"), (400, "refuses the batch"), (307, "sends requests on")],
 )
 def test_an_endpoint_without_batches_is_one_message(status: int, told: str) -> None:
     with providing() as server:
