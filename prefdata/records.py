@@ -207,6 +207,9 @@ def text_length(text: str, unit: LengthUnit) -> int:
     return len(text.split()) if unit == "words" else len(text.encode())
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def prompt_id_of(messages: Sequence[Message]) -> str:
     """Computes the id of a prompt, 64 hex digits.
 
@@ -217,5 +220,5 @@ def prompt_id_of(messages: Sequence[Message]) -> str:
         text = messages[0]["content"]
     else:
         plain = [{"content": message["content"], "role": message["role"]} for message in messages]
-        text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+        text = _CANONICAL.encode(plain)
     return hashlib.sha256(text.encode()).hexdigest()

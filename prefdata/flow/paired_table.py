@@ -38,7 +38,7 @@ from prefdata.tables.table_prompts import described_prompts
 
 __all__ = ["PairedTable", "paired_table"]
 
-_ROWS = 4_000
+_ROWS = 2_000
 """Rows of the tables that are handed out; a multiple of a row group's."""
 _PAIR_BYTES = 2 << 30
 """Decoded bytes of a table whose pairs make one bucket."""
@@ -137,10 +137,13 @@ class _Work:
             The facts of the candidates of all prompts that can be paired, and the pairs.
         """
         is_usable = pl.col("reason").is_null()
-        usable, refused = prompts.filter(is_usable), prompts.filter(~is_usable)
-        answers = rows.filter("is_answer")
-        candidates = answers.drop("prompt_id").join(
-            usable.select("key", "prompt_id"), on="key", how="inner", maintain_order="left"
+        usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
+        answers = rows.drop("prompt", strict=False).filter("is_answer")
+        # In the order of the ids, found by numbers: all that follows would sort long texts otherwise.
+        candidates = (
+            answers.drop("prompt_id")
+            .join(usable.select("key", "prompt_id").with_row_index("_rank"), on="key", how="inner")
+            .sort("_rank", "source", "index", maintain_order=True)
         )
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
         facts = facts.select(*FACTS, of_answer)

@@ -28,7 +28,7 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-PIECE_BYTES = 24 << 20
+PIECE_BYTES = 48 << 20
 """Decoded bytes read at a time."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that wait together on disk."""
@@ -53,7 +53,8 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
         rows = rows if rest is None else pl.concat([rest, rows])
         keys = rows["key"].to_numpy()
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        rest = rows[int(starts[-1]) :]
+        # As Arrow and back: a slice would keep the whole piece.
+        rest = pl.DataFrame(rows[int(starts[-1]) :].to_arrow())
         if starts[-1]:
             seen.add(keys[starts[:-1]])
             yield rows[: int(starts[-1])]

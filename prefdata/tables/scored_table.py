@@ -25,6 +25,8 @@ __all__ = ["ScoredTable", "ScoredTableFile", "columns_of", "prompts_of", "read_s
 _CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 _ROWS = 40_000
 """Most rows of a batch, however narrow they are."""
+_BATCH_BYTES = 4 << 20
+"""Decoded bytes of a batch; a decoder takes up to six times as much for a while."""
 _TEXT_ROWS = 1_000
 _COMPRESSED = 4
 """Bytes that a byte of a compressed file is taken for."""
@@ -110,15 +112,20 @@ class ScoredTableFile:
 
     def _parquet_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         names = self._names(named)
-        size = int(min(_ROWS, max(1, n_bytes // max(1.0, sum(self._row_bytes[name] for name in names)))))
+        row_bytes = max(1.0, sum(self._row_bytes[name] for name in names))
+        rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
+        step = int(min(rows, max(1, _BATCH_BYTES // row_bytes)))
         with self._parquet() as file:
-            for batch in file.iter_batches(size, columns=names, use_threads=False):
+            held: list[pa.Table] = []
+            for batch in file.iter_batches(step, columns=names, use_threads=False):
                 columns = {role: batch.column(name) for role, name in named.items()}
                 if (digests := digest_array(columns["response"])) is not None:
                     columns["digest"] = digests
-                frame = pl.from_arrow(pa.table(columns))
-                assert isinstance(frame, pl.DataFrame)
-                yield long_frame(self.path, named, frame)
+                held.append(pa.table(columns))
+                if sum(part.num_rows for part in held) + step > rows:
+                    yield long_frame(self.path, named, _frame_of(held))
+            if held:
+                yield long_frame(self.path, named, _frame_of(held))
 
     def _text_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         rows = enumerate(files.rows(self.path, only=self._names(named)), 1)
@@ -146,6 +153,14 @@ class ScoredTableFile:
             raise InputError(
                 f"{str(self.path)!r} is not a whole Parquet file: {first}", hint="copy the file again"
             ) from error
+
+
+def _frame_of(held: list[pa.Table]) -> pl.DataFrame:
+    """Takes the tables out of the list, which then is empty."""
+    frame = pl.from_arrow(pa.concat_tables(held))
+    held.clear()
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:
