@@ -51,7 +51,7 @@ def command(
 ) -> None:
     """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt."""
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
-    # costs a tenth of the work; kept for a second, they serve the next piece. It reads this once, when pyarrow is loaded.
+    # costs a tenth of the work; kept for a second, they serve the next piece. It reads this when pyarrow is loaded.
     os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
     from prefdata.flow.from_table import pair
     from prefdata.inspection.summary import inspect

@@ -28,6 +28,7 @@ from prefdata.tables.pieces import (
     ahead,
     buckets_for,
     clustered,
+    cuts,
     gathered,
     key_buckets,
 )
@@ -40,12 +41,14 @@ __all__ = ["PairedTable", "paired_table"]
 
 _ROWS = 2_000
 """Rows of the tables that are handed out; a multiple of a row group's."""
-_PAIR_BYTES = 2 << 30
+_PAIR_BYTES = 1 << 30
 """Decoded bytes of a table whose pairs make one bucket."""
 _FACT_BYTES = 120
 """About what the facts of a row take in memory."""
-_FACTS_BYTES = 64 << 20
+_FACTS_BYTES = 48 << 20
 """Bytes of facts that make one bucket."""
+_DECIDED_ROWS = 40_000
+"""Rows of facts that are decided at a time."""
 _ANSWER = tuple(name for name in ANSWERS.names if name not in ("prompt", "n_tokens"))
 _KEYED = ("key", "content", "at", "is_answer", "misaligned")
 
@@ -284,13 +287,15 @@ class _TwoReadings:
         described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
-        _, pairs = self._work.decide(rows, prompts_of(rows, described), "at", "at")
-        buckets = range_buckets(pairs["prompt_id"], self._work.edges)
-        self._work.pairs.add(pairs, buckets)
-        marks = buckets.to_numpy().astype(np.uint8) + 1
-        for name in ("at_chosen", "at_rejected"):
-            self._wanted[0][pairs[name].to_numpy()] = marks
-        self._wanted[1][pairs["at"].to_numpy()] = marks
+        for start, end in cuts(rows["key"].to_numpy(), _DECIDED_ROWS):
+            part = rows[start:end]
+            _, pairs = self._work.decide(part, prompts_of(part, described), "at", "at")
+            buckets = range_buckets(pairs["prompt_id"], self._work.edges)
+            self._work.pairs.add(pairs, buckets)
+            marks = buckets.to_numpy().astype(np.uint8) + 1
+            for name in ("at_chosen", "at_rejected"):
+                self._wanted[0][pairs[name].to_numpy()] = marks
+            self._wanted[1][pairs["at"].to_numpy()] = marks
 
 
 class _FirstRows:

@@ -22,6 +22,7 @@ __all__ = [
     "ahead",
     "buckets_for",
     "clustered",
+    "cuts",
     "gathered",
     "key_buckets",
 ]
@@ -81,13 +82,24 @@ def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
             continue
         order = bucket["key"].arg_sort()
         keys = bucket["key"].gather(order).to_numpy()
-        ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
         step = max(1, int(PIECE_BYTES * bucket.height // max(1, bucket.estimated_size())))
-        start = 0
-        while start < bucket.height:
-            end = int(ends[np.searchsorted(ends, min(start + step, bucket.height))])
+        for start, end in cuts(keys, step):
             yield bucket[order[start:end]]
-            start = end
+
+
+def cuts(keys: NDArray[np.uint64], step: int) -> Iterator[tuple[int, int]]:
+    """Yields where pieces of `step` rows, or a few more, start and end, none of which parts the rows of a key.
+
+    Args:
+        keys: sorted.
+        step: at least 1.
+    """
+    ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
+    start = 0
+    while start < len(keys):
+        end = int(ends[np.searchsorted(ends, min(start + step, len(keys)))])
+        yield start, end
+        start = end
 
 
 def buckets_for(n_bytes: float, bucket_bytes: int) -> int:
