@@ -89,15 +89,13 @@ def paired_table(table: ScoredTableFile, rule: PairRule, folder: Path, *, with_c
     edges = edges_of(table.sampled_ids(), count) if count > 1 else []
     work = _Work(rule, folder / "clustered", edges, with_candidates)
     try:
-        for piece in clustered(table):
-            work.decide_piece(piece)
+        work.decide_pieces(clustered(table))
         return work.result(work.rows())
     except ScatteredError:
         shutil.rmtree(folder / "clustered")
     work = _Work(rule, folder / "decided", edges, with_candidates)
     if with_candidates or rule.needs_texts():
-        for piece in gathered(table, folder / "gathered"):
-            work.decide_piece(piece)
+        work.decide_pieces(gathered(table, folder / "gathered"))
         return work.result(work.rows())
     return work.result(_TwoReadings(table, work, folder / "facts").rows())
 
@@ -116,14 +114,14 @@ class _Work:
         self._counts: Counter[str] = Counter()
         self._digest, self._auditor = CandidateDigest(), Auditor()
 
-    def decide_piece(self, piece: pl.DataFrame) -> None:
-        """Decides the prompts of a piece, whose texts are in hand."""
-        prompts = prompts_of(piece)
-        facts, pairs = self.decide(piece, prompts, "response", "messages")
-        self._put(self.pairs, pairs)
-        if self._answers is not None and self._asked is not None:
-            self._put(self._answers, facts.select(*_ANSWER, "digest"))
-            self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
+    def decide_pieces(self, pieces: Iterable[pl.DataFrame]) -> None:
+        """Decides the prompts of pieces, whose texts are in hand."""
+        for piece, prompts in ahead((piece, prompts_of(piece)) for piece in pieces):
+            facts, pairs = self.decide(piece, prompts, "response", "messages")
+            self._put(self.pairs, pairs)
+            if self._answers is not None and self._asked is not None:
+                self._put(self._answers, facts.select(*_ANSWER, "digest"))
+                self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
 
     def decide(
         self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: str, of_prompt: str
