@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from prefdata.errors import printable
 from prefdata.inspection.summary import Summary
 from prefdata.records import SIDES
 
-__all__ = ["printable", "render"]
+__all__ = ["render"]
 
-_WIDTH = 300
 _SHOWN_ABOVE = ("chosen_longer", "length_difference", "tied_chosen", "tied_rejected")
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories: control, format (bidi), surrogate, line and paragraph separator."""
 
 
 def render(summary: Summary) -> str:
@@ -48,13 +45,6 @@ def render(summary: Summary) -> str:
     for number, pair in enumerate(summary.examples, 1):
         lines += ["", f"pair {number}  {printable(pair['prompt_id'], 12)}", *_pair(pair)]
     return "\n".join(lines)
-
-
-def printable(text: str, width: int = _WIDTH) -> str:
-    """Shortens a text to one line of at most `width` characters, without control characters (line ends become ⏎)."""
-    flat = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
-    safe = "".join("�" if unicodedata.category(character) in _UNPRINTABLE else character for character in flat)
-    return safe if len(safe) <= width else f"{safe[: width - 1]}…"
 
 
 def _pair(pair: dict[str, Any]) -> list[str]:

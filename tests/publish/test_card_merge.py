@@ -158,4 +158,7 @@ def test_whatever_the_header_and_our_own_note_say_merging_ends_and_is_stable(cha
     merged = merge_card(NEW, theirs)
     json.dumps(dict(merged.kept))
     assert merge_card(NEW, merged.text).text == merged.text
-    assert header(merged.text)["configs"][: len(header(NEW)["configs"])] == header(NEW)["configs"]
+    ours = header(NEW)["configs"]
+    assert [{**theirs, **own} for theirs, own in zip(header(merged.text)["configs"], ours, strict=False)] == header(
+        merged.text
+    )["configs"][: len(ours)]
