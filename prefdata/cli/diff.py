@@ -64,5 +64,8 @@ def _page(found: Difference) -> str:
 
 
 def _place(place: Mapping[str, Any]) -> str:
-    was, now = (json.dumps(place[side], ensure_ascii=False) if side in place else "-" for side in ("before", "after"))
+    was, now = (
+        json.dumps(place[side], ensure_ascii=False, allow_nan=True) if side in place else "-"
+        for side in ("before", "after")
+    )
     return f"{place['path']}: {was} → {now}"

@@ -48,14 +48,25 @@ def render(summary: Summary) -> str:
 
 
 def _pair(pair: dict[str, Any]) -> list[str]:
-    turns = pair["prompt"] or []
-    prompt = turns if isinstance(turns, str) else " | ".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    prompt = " | ".join(_turns(pair.get("prompt")))
     sides = []
     for side in SIDES:
         source = printable(pair[f"source_{side}"] or "?", 60)
-        trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
-        sides.append(f"  {side:<9}[{trace}] {printable(pair[side][-1]['content'])}")
+        trace = f"{_number(pair[f'score_{side}'])}, {source}, length {pair[f'length_{side}']}"
+        answer = ["", *_turns(pair.get(side))][-1].removeprefix("assistant: ")
+        sides.append(f"  {side:<9}[{trace}] {printable(answer)}")
     return [f"  prompt   {printable(prompt)}", *sides]
+
+
+def _turns(cell: object) -> list[str]:
+    """Returns the turns of a conversation, `role: text` each; a text alone is one."""
+    if not isinstance(cell, list):
+        return [] if cell is None else [str(cell)]
+    return [f"{turn.get('role')}: {turn.get('content')}" if isinstance(turn, dict) else str(turn) for turn in cell]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:

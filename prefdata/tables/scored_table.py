@@ -8,15 +8,15 @@ Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from prefdata.errors import InputError, closest
-from prefdata.lazy import pa, pl, pq
+from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.digest import digest_array
+from prefdata.tables.parquet import open_parquet, rows_at_once
 from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
@@ -61,7 +61,7 @@ class ScoredTableFile:
         self._row_bytes: dict[str, float] = {}
         if self._is_parquet:
             next(files.rows(path, only=list(self.named.values())))
-            with self._parquet() as file:
+            with open_parquet(self.path) as file:
                 head = next(file.iter_batches(64, columns=self._names(self.named), use_threads=False))
                 rows = file.metadata.num_rows
             self._row_bytes = {name: head.column(name).nbytes / head.num_rows for name in head.schema.names}
@@ -99,7 +99,7 @@ class ScoredTableFile:
             return []
         name, sample = self.named["prompt_id"], list[str]()
         if self._is_parquet:
-            with self._parquet() as file:
+            with open_parquet(self.path) as file:
                 for batch in file.iter_batches(1 << 16, columns=[name], use_threads=False):
                     column = pl.Series(pl.from_arrow(batch.column(0))).cast(pl.String)
                     sample += column.gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
@@ -111,8 +111,9 @@ class ScoredTableFile:
     def _parquet_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         names = self._names(named)
         size = int(min(_ROWS, max(1, n_bytes // max(1.0, sum(self._row_bytes[name] for name in names)))))
-        with self._parquet() as file:
-            for batch in file.iter_batches(size, columns=names, use_threads=False):
+        with open_parquet(self.path) as file:
+            batches = file.iter_batches(rows_at_once(self.path, size), columns=names, use_threads=False)
+            for batch in _joined(batches, size, n_bytes):
                 columns = {role: batch.column(name) for role, name in named.items()}
                 if (digests := digest_array(columns["response"])) is not None:
                     columns["digest"] = digests
@@ -133,19 +134,17 @@ class ScoredTableFile:
     def _names(self, named: Mapping[str, str]) -> list[str]:
         return list(dict.fromkeys(named.values()))
 
-    @contextmanager
-    def _parquet(self) -> Iterator[pq.ParquetFile]:
-        try:
-            # What was read is not kept: `pre_buffer` would hold the whole compressed file.
-            with pq.ParquetFile(
-                self.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
-            ) as file:
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"{str(self.path)!r} is not a whole Parquet file: {first}", hint="copy the file again"
-            ) from error
+
+def _joined(batches: Iterator[pa.RecordBatch], rows: int, n_bytes: int) -> Iterator[pa.RecordBatch]:
+    """Joins batches until they have so many rows or bytes; the reader takes fewer rows where texts may be large."""
+    waiting: list[pa.RecordBatch] = []
+    for batch in batches:
+        waiting.append(batch)
+        if sum(part.num_rows for part in waiting) >= rows or sum(part.nbytes for part in waiting) >= n_bytes:
+            yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
+            waiting = []
+    if waiting:
+        yield pa.concat_batches(waiting)
 
 
 def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:

@@ -7,13 +7,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 from prefdata.errors import ModelError
 from prefdata.models.endpoint._budget import Usage
 from prefdata.records import FinishReason, Generation, TokenLogprobs
 from prefdata.spec import JSON
 
-__all__ = ["fatal", "one_line", "read_answer", "read_completion", "refusal_of", "retry_after", "usage_of"]
+__all__ = [
+    "fatal",
+    "one_line",
+    "read_answer",
+    "read_completion",
+    "redirected",
+    "refusal_of",
+    "retry_after",
+    "untrusted",
+    "usage_of",
+]
 
 _RETRIED = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
@@ -68,6 +79,26 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             hint="fix `model` or `base_url`",
         )
     return None
+
+
+def redirected(endpoint: str, status: int, location: str) -> ModelError:
+    """Returns the error for a redirect, which is not followed: prompts and key go to the address of the recipe only."""
+    parts = urlsplit(location)
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "another path"
+    return ModelError(
+        f"{endpoint} redirects to {one_line(where, '')!r} (status {status}), and no request is sent there",
+        valid="an address that answers itself",
+        hint="if that is the address you mean, set `base_url` to it",
+    )
+
+
+def untrusted(endpoint: str, problem: str) -> ModelError:
+    """Returns the error for a server whose certificate is not valid."""
+    return ModelError(
+        f"{endpoint} has a certificate that is not valid ({one_line(problem, '')}), and no request is sent there",
+        valid="a certificate of an authority that this machine trusts",
+        hint="check `base_url`; for an authority of your own: SSL_CERT_FILE=/path/to/its.pem",
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -157,7 +188,7 @@ def _logprobs(choice: dict[str, JSON]) -> tuple[TokenLogprobs, ...] | None:
     """Reads the likeliest tokens at each position, the likeliest first; returns None if there are none."""
     try:
         return tuple(_likeliest(token) for token in choice["logprobs"]["content"]) or None
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
