@@ -16,12 +16,12 @@ from prefdata.lazy import pa, pq
 
 __all__ = ["check_parquet", "open_parquet", "rows_at_once"]
 
-MOST_BYTES = 256 << 20
+_MOST_BYTES = 256 << 20
 """Bytes that one text of a dictionary may take; also those of a column that is suspiciously well compressed."""
 _BATCH_BYTES = 1 << 30
 """Bytes that one batch of rows may take, if each row has the largest text."""
 _MOST_RATIO = 1_000
-"""Above `MOST_BYTES`, a column that is this much larger than in the file is refused: no real one is."""
+"""Above `_MOST_BYTES`, a column that is this much larger than in the file is refused: no real one is."""
 _HEADER = 24
 _I32 = 0x15
 """Thrift's mark of the next field of a page header, a number: first the kind of page, then its size."""
@@ -71,11 +71,11 @@ def rows_at_once(path: Path, most: int) -> int:
                 for place in range(group.num_columns):
                     chunk = group.column(place)
                     size, stored = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
-                    if size > MOST_BYTES and size > stored * _MOST_RATIO:
+                    if size > _MOST_BYTES and size > stored * _MOST_RATIO:
                         _refuse(path, chunk.path_in_schema, size)
                     if chunk.has_dictionary_page:
                         largest = max(largest, _page_size(file, chunk.dictionary_page_offset))
-                        if largest > MOST_BYTES:
+                        if largest > _MOST_BYTES:
                             _refuse(path, chunk.path_in_schema, largest)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _not_whole(path, error) from error
@@ -102,7 +102,7 @@ def _page_size(file: IO[bytes], offset: int) -> int:
 def _refuse(path: Path, column: str, size: int) -> NoReturn:
     raise InputError(
         f"{str(path)!r}: the column {column!r} takes {size / 1e9:,.1f} GB in memory, far more than in the file",
-        valid=f"texts of at most {MOST_BYTES >> 20} MB",
+        valid=f"texts of at most {_MOST_BYTES >> 20} MB",
         hint="if this is what it should hold, write it again as JSON lines",
     )
 

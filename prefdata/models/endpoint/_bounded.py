@@ -21,14 +21,13 @@ class TooLargeError(Exception):
     """Raised when an answer is longer than any chat completion, or compressed as was not asked for."""
 
 
-def bounded_client(timeout_s: float) -> Any:
+def bounded_client(openai: Any, timeout_s: float) -> Any:
     """Makes an HTTP client for `openai.AsyncOpenAI`. It follows no redirect: that would send the prompts elsewhere.
 
     Args:
+        openai: the package.
         timeout_s: seconds for connecting, and between two pieces of an answer.
     """
-    import openai
-
     # Which HTTP library it is depends on the version of `openai`: nothing is imported from either.
     library: type[Any] = openai.DefaultAsyncHttpxClient
 

@@ -248,7 +248,8 @@ class ChatEndpoint(Generator):
         return body
 
     async def _connect(self, budget: Budget) -> ChatClient:
-        client = _openai().AsyncOpenAI(**self._client, http_client=bounded_client(self.timeout_s))
+        package = _openai()
+        client = package.AsyncOpenAI(**self._client, http_client=bounded_client(package, self.timeout_s))
         return ChatClient(client, self.where, self._secret(), self._policy, budget)
 
     @property
