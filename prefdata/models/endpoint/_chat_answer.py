@@ -9,7 +9,7 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, printable
 from prefdata.models.endpoint._budget import Usage
 from prefdata.records import FinishReason, Generation, TokenLogprobs
 from prefdata.spec import JSON
@@ -29,13 +29,15 @@ __all__ = [
 _RETRIED = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
 _DETAIL_CHARS = 300
+_LOOKED_AT = 10_000
+"""Characters of a server's message that are looked at."""
 
 
 def one_line(text: str, secret: str) -> str:
     """Makes a text fit for messages: one line, at most 300 characters, without the API key."""
     if secret:
         text = text.replace(secret, "***")
-    text = " ".join(text.split())
+    text = printable(" ".join(text[:_LOOKED_AT].split()), _LOOKED_AT)
     return text if len(text) <= _DETAIL_CHARS else text[:_DETAIL_CHARS] + "..."
 
 
