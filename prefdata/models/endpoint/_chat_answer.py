@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
-from urllib.parse import urlsplit
 
 from prefdata.errors import ModelError, printable
 from prefdata.models.endpoint._budget import Usage
@@ -19,7 +18,6 @@ __all__ = [
     "one_line",
     "read_answer",
     "read_completion",
-    "redirected",
     "refusal_of",
     "retry_after",
     "untrusted",
@@ -74,6 +72,13 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             valid="a key of this provider that may use this model",
             hint="set the variable that `api_key_env` names, and run again: finished answers are kept",
         )
+    if 300 <= status < 400:
+        return ModelError(
+            f"{endpoint} sends requests on to another address (status {status}), which is not followed: the key and "
+            "the prompts would go there too",
+            valid="the address that answers",
+            hint="fix `base_url`",
+        )
     if status == 404 or code in _FATAL_CODES:
         return ModelError(
             f"{endpoint} does not know this model or address ({message})",
@@ -81,17 +86,6 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             hint="fix `model` or `base_url`",
         )
     return None
-
-
-def redirected(endpoint: str, status: int, location: str) -> ModelError:
-    """Returns the error for a redirect, which is not followed: prompts and key go to the address of the recipe only."""
-    parts = urlsplit(location)
-    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts.netloc else "another path"
-    return ModelError(
-        f"{endpoint} redirects to {one_line(where, '')!r} (status {status}), and no request is sent there",
-        valid="an address that answers itself",
-        hint="if that is the address you mean, set `base_url` to it",
-    )
 
 
 def untrusted(endpoint: str, problem: str) -> ModelError:

@@ -19,7 +19,6 @@ from prefdata.models.endpoint._chat_answer import (
     fatal,
     one_line,
     read_answer,
-    redirected,
     refusal_of,
     retry_after,
     untrusted,
@@ -272,9 +271,6 @@ class ChatClient:
         """
         status, code = error.status_code, (error.code or "")
         message = one_line(f"status {status}: {error.message}", self._secret)
-        if status < 400:
-            self._fatal = redirected(self._endpoint, status, error.response.headers.get("location", ""))
-            raise self._fatal
         if (fatal_error := fatal(self._endpoint, status, code, message, answered=self._answered)) is not None:
             # No further request is sent, as it would fail too; requests under way may still be answered.
             self._fatal = fatal_error
