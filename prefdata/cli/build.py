@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from prefdata.cli.options import allow_code_option, limit_option, out_option, profile_option
+from prefdata.cli.options import allow_code_option, display, limit_option, out_option, profile_option
 
 __all__ = ["command"]
 
@@ -67,9 +67,9 @@ def command(
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect
 
-    click.echo(render(inspect(built.dataset)))
-    click.echo(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")
+    display(render(inspect(built.dataset)))
+    display(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")
     if built.pushed:
         from prefdata.cli.push import push_lines
 
-        click.echo("\n".join(push_lines(built.pushed)))
+        display("\n".join(push_lines(built.pushed)))

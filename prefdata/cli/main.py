@@ -58,7 +58,7 @@ def main() -> None:
         _group(prog_name="prefdata")
     except UserError as error:
         sys.stderr.write(f"prefdata: {error}\n")
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of stdout (head, less) has gone; nothing can be printed any more.
         sys.stderr.close()

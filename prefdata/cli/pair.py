@@ -10,6 +10,7 @@ import click
 from prefdata.cli.options import (
     allow_code_option,
     columns_given,
+    display,
     length_option,
     one_rule,
     print_json,
@@ -70,4 +71,4 @@ def command(
         return
     from prefdata.inspection import render
 
-    click.echo(render(inspect(Path(out))))
+    display(render(inspect(Path(out))))

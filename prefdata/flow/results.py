@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from prefdata.errors import ConservationError
-from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored
+from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored, is_score
 from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON
 
@@ -40,8 +40,8 @@ def check_scored(answers: Answers, scored: Scored) -> None:
     if sorted(asked) != sorted(returned):
         raise ConservationError(f"scores: the candidates {sorted(asked)} came back as {sorted(returned)}")
     for score in scored.scores:
-        if (score.score is None) == (score.unscored is None) or not math.isfinite(score.score or 0):
-            raise ConservationError(f"scores: {score} is neither a finite number nor unscored with a reason")
+        if (score.score is None) == (score.unscored is None) or not is_score(score.score or 0):
+            raise ConservationError(f"scores: {score} is neither a score nor unscored with a reason")
     names = set(asked)
     for one in scored.comparisons:
         sides = {(one.prompt_id, one.source_a, one.index_a), (one.prompt_id, one.source_b, one.index_b)}

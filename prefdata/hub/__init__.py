@@ -6,6 +6,7 @@ The clients take the endpoint, the token and the cache folder from their own env
 
 from __future__ import annotations
 
+from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
 from prefdata.hub.reading import (
     REPO_ID,
     dataset_rows,
@@ -15,7 +16,7 @@ from prefdata.hub.reading import (
     resolve_dataset,
     resolve_model,
 )
-from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
+from prefdata.hub.upload import HubDataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "download_dataset",
     "download_model",
     "find_dataset",
+    "git_digest",
     "locked_commits",
     "repo_and_revision",
     "resolve_dataset",

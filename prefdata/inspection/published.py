@@ -18,6 +18,7 @@ from prefdata.hub import find_dataset
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
+from prefdata.tables.documents import check_regular
 from prefdata.tables.scored_rows import ALIASES, ROLES
 
 __all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
@@ -87,6 +88,7 @@ def _tables(path: Path, split: str | None) -> list[Path]:
     splits: dict[str, list[Path]] = {}
     for file in sorted(path.rglob("*.parquet")):
         name = _SPLIT.fullmatch(file.name)
+        check_regular(file, path)
         if name and file.parent.name != "candidates" and not file.name.startswith("drops"):
             splits.setdefault(name[1], []).append(file)
     if not splits:

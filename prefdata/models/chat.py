@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, printable
 from prefdata.spec import JSON
 
 __all__ = ["ChatTemplate", "ItemError", "control_tokens"]
@@ -101,4 +101,6 @@ class ChatTemplate:
                 list(messages), add_generation_prompt=answer_follows, tokenize=tokenize, return_dict=False
             )
         except Exception as error:
-            raise ItemError("template_failed", f"{type(error).__name__}: {error}") from error
+            # The template's author wrote this message, which is kept as the detail of a drop.
+            detail = printable(f"{type(error).__name__}: {error}", _DETAIL_CHARACTERS)
+            raise ItemError("template_failed", detail) from error

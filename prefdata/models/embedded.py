@@ -164,7 +164,9 @@ def _convert(gguf_file: Path, folder: Path, dtype: Dtype) -> None:
         "generation_config.json": _special_ids(fields),
         "tokenizer_config.json": _tokenizer_config(fields),
     }.items():
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / name).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def _weights(reader: Any, fields: dict[str, JSON], dtype: Dtype) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
+from prefdata.tables.documents import document_text
 from prefdata.training.base import Training
 from prefdata.training.job import COMPLETE
 from prefdata.training.prepare import Prepared
@@ -154,7 +155,7 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     }
     # Written last: it says that the folder is whole.
     partial = folder / ".training.json"
-    partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    partial.write_text(document_text(facts), encoding="utf-8")
     partial.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
@@ -172,7 +173,7 @@ def _name_base(folder: Path, model: str) -> None:
     if path.is_file():
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         named = {**config, "base_model_name_or_path": model}
-        path.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(named, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _version(name: str) -> str | None:

@@ -104,7 +104,7 @@ def prepare(
     depends_on = [training.identity(), training.strategy, files, code, job["weights"], processes, device]
     job["identity"] = fingerprint(depends_on)
     _check_same(out, job)
-    (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+    (work / "job.json").write_text(json.dumps(job, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     plan = _plan(training, out, model, job, preflights[0], processes=processes, nodes=nodes, steps=steps)
     facts = {"model_pins": pins, "template_date": training.template_date if encoder.reads_the_date else None}
     return Prepared(training, out, job, replace(plan, warnings=tuple(warnings)), preflights, facts)

@@ -8,23 +8,34 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, printable
 from prefdata.models.endpoint._budget import Usage
 from prefdata.records import FinishReason, Generation, TokenLogprobs
 from prefdata.spec import JSON
 
-__all__ = ["fatal", "one_line", "read_answer", "read_completion", "refusal_of", "retry_after", "usage_of"]
+__all__ = [
+    "fatal",
+    "one_line",
+    "read_answer",
+    "read_completion",
+    "refusal_of",
+    "retry_after",
+    "untrusted",
+    "usage_of",
+]
 
 _RETRIED = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
 _DETAIL_CHARS = 300
+_LOOKED_AT = 10_000
+"""Characters of a server's message that are looked at."""
 
 
 def one_line(text: str, secret: str) -> str:
     """Makes a text fit for messages: one line, at most 300 characters, without the API key."""
     if secret:
         text = text.replace(secret, "***")
-    text = " ".join(text.split())
+    text = printable(" ".join(text[:_LOOKED_AT].split()), _LOOKED_AT)
     return text if len(text) <= _DETAIL_CHARS else text[:_DETAIL_CHARS] + "..."
 
 
@@ -61,6 +72,13 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             valid="a key of this provider that may use this model",
             hint="set the variable that `api_key_env` names, and run again: finished answers are kept",
         )
+    if 300 <= status < 400:
+        return ModelError(
+            f"{endpoint} sends requests on to another address (status {status}), which is not followed: the key and "
+            "the prompts would go there too",
+            valid="the address that answers",
+            hint="fix `base_url`",
+        )
     if status == 404 or code in _FATAL_CODES:
         return ModelError(
             f"{endpoint} does not know this model or address ({message})",
@@ -68,6 +86,15 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             hint="fix `model` or `base_url`",
         )
     return None
+
+
+def untrusted(endpoint: str, problem: str) -> ModelError:
+    """Returns the error for a server whose certificate is not valid."""
+    return ModelError(
+        f"{endpoint} has a certificate that is not valid ({one_line(problem, '')}), and no request is sent there",
+        valid="a certificate of an authority that this machine trusts",
+        hint="check `base_url`; for an authority of your own: SSL_CERT_FILE=/path/to/its.pem",
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -157,7 +184,7 @@ def _logprobs(choice: dict[str, JSON]) -> tuple[TokenLogprobs, ...] | None:
     """Reads the likeliest tokens at each position, the likeliest first; returns None if there are none."""
     try:
         return tuple(_likeliest(token) for token in choice["logprobs"]["content"]) or None
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 

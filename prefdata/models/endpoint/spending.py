@@ -87,7 +87,7 @@ class Spending:
         with self._lock:
             self._count(account, spent, now)
             if self._file is not None:
-                line = json.dumps({"account": account, "at": now, **asdict(spent)}).encode() + b"\n"
+                line = json.dumps({"account": account, "at": now, **asdict(spent)}, allow_nan=False).encode() + b"\n"
                 self._append(self._file, b"\n" + line if self._torn else line)
                 self._torn = False
 
