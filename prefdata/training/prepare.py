@@ -91,23 +91,32 @@ def prepare(
     warnings = [line for preflight in preflights for line in preflight.check(training.limits)]
     for line in warnings:
         log(f"warning: {line}")
-    device = "cuda" if gpus else "cpu"
-    job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
+    job = make_job(
+        training,
+        model,
+        work,
+        tokens,
+        device="cuda" if gpus else "cpu",
+        processes=processes,
+        accumulation=accumulation,
+    )
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
-    hashes = {role: hash_tokens(file) for role, file in tokens.items()}
-    job["references"] = reference_keys(job, training, pins, hashes)
+    job["references"] = reference_keys(job, training, pins, {role: hash_tokens(file) for role, file in tokens.items()})
     job["cache"] = str(cache or cache_folder() / "references")
-    # The whole files: an objective's numbers and the labels count as well as the ids.
-    files = [sha256_of_file(file) for file in tokens.values()]
-    code = pins_of(training)
-    depends_on = [training.identity(), training.strategy, files, code, job["weights"], processes, device]
-    job["identity"] = fingerprint(depends_on)
+    job["identity"] = _identity(training, job, tokens, processes)
     _check_same(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     plan = _plan(training, out, model, job, preflights[0], processes=processes, nodes=nodes, steps=steps)
     facts = {"model_pins": pins, "template_date": training.template_date if encoder.reads_the_date else None}
     return Prepared(training, out, job, replace(plan, warnings=tuple(warnings)), preflights, facts)
+
+
+def _identity(training: Training, job: Mapping[str, JSON], tokens: Mapping[str, Path], processes: int) -> str:
+    # The whole files: an objective's numbers and the labels count as well as the ids.
+    files = [sha256_of_file(file) for file in tokens.values()]
+    strategy, code = training.strategy, pins_of(training)
+    return fingerprint([training.identity(), strategy, files, code, job["weights"], processes, job["device"]])
 
 
 def _plan(
