@@ -91,15 +91,8 @@ def prepare(
     warnings = [line for preflight in preflights for line in preflight.check(training.limits)]
     for line in warnings:
         log(f"warning: {line}")
-    job = make_job(
-        training,
-        model,
-        work,
-        tokens,
-        device="cuda" if gpus else "cpu",
-        processes=processes,
-        accumulation=accumulation,
-    )
+    device = "cuda" if gpus else "cpu"
+    job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
     job["references"] = reference_keys(job, training, pins, {role: hash_tokens(file) for role, file in tokens.items()})
