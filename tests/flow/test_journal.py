@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.errors import StoreError
-from prefdata.flow.store import Journal, StageFolder
+from prefdata.flow.journal import Journal
+from prefdata.flow.store import StageFolder
 
 RECORDS = [{"key": f"p{number}/0", "text": "ä\n\u2028 " * number, "score": number / 3} for number in range(5)]
 
@@ -105,7 +106,7 @@ def test_the_journals_of_two_shards_are_two_files_and_removing_one_leaves_the_ot
 
 def test_what_was_appended_is_there_after_a_kill_without_any_closing(tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from prefdata.flow.store import Journal\n"
+        "import os, signal, sys; from pathlib import Path; from prefdata.flow.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for number in range(100): journal.append({'number': number})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -117,7 +118,7 @@ def test_what_was_appended_is_there_after_a_kill_without_any_closing(tmp_path):
 
 def test_a_journal_that_meets_the_end_of_the_disk_says_so_and_keeps_what_it_has(tmp_path):
     code = (
-        "import resource, signal, sys; from pathlib import Path; from prefdata.flow.store import Journal\n"
+        "import resource, signal, sys; from pathlib import Path; from prefdata.flow.journal import Journal\n"
         "from prefdata.errors import StoreError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"

@@ -92,9 +92,11 @@ class TestWriteAtomically:
         assert (tmp_path / "file").read_text() == "old"
         assert names(tmp_path) == ["file"]
 
-    def test_an_error_that_is_no_refusal_stays_what_it_is(self, tmp_path):
-        with pytest.raises(OSError, match="Input/output error"), store_errors(tmp_path):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    @pytest.mark.parametrize("number", sorted(errno.errorcode))
+    def test_every_error_of_a_file_system_is_one_message(self, tmp_path, number):
+        with pytest.raises(StoreError, match="can't be written: ") as caught, store_errors(tmp_path):
+            raise OSError(number, os.strerror(number))
+        assert caught.value.hint
 
     def test_a_folder_that_may_not_be_written_is_one_message(self, tmp_path):
         code = (
