@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -194,7 +195,7 @@ def _published_lock(dataset: Path) -> dict[str, object] | None:
 
 def _set_aside(folder: BuildFolder, paths: Sequence[Path]) -> None:
     for path in paths:
-        if not path.exists():
+        if not os.path.lexists(path):
             continue
         where = folder.damaged / path.relative_to(folder.root).parent
         make_folder(where)
