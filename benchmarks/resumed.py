@@ -4,8 +4,8 @@
 
     python benchmarks/resumed.py --before ../earlier --prompts 4000 --rounds 7
 
-`--before` is the root of an earlier source tree, which builds a folder of its own. In each round every command runs once, in
-turn, in a process of its own; the table has the smallest and the median CPU seconds of each.
+`--before` is the root of an earlier source tree, which builds a folder of its own. In each round every command runs
+once, in turn, in a process of its own; the table has the smallest and the median CPU seconds of each.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.dataset.measures import Auditor
-from prefdata.flow.damage import find_damage, refuse, repair_lock
+from prefdata.flow.damage import find_damage, refuse, repair_documents
 from prefdata.flow.damage import repair as repair_files
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
 from prefdata.flow.documents import read_object, write_document
@@ -94,7 +94,7 @@ def build(
     folder = build_folder(recipe.name, out)
     with folder.writing():
         if repair:
-            repair_lock(folder)
+            repair_documents(folder)
         lock = make_lock(recipe, None if relock else read_lock(folder))
         reader = BuildReader(folder.root, BuildRecord(recipe, lock.graph, shard_size))
         if damages := find_damage(reader, full=check or repair):

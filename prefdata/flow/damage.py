@@ -20,7 +20,7 @@ from prefdata.publish.manifest import MANIFEST
 from prefdata.scoring import CompositeScorer, GroupScorer
 from prefdata.spec import sha256_of_file
 
-__all__ = ["Damage", "find_damage", "refuse", "repair", "repair_lock", "set_aside_dependants"]
+__all__ = ["Damage", "find_damage", "refuse", "repair", "repair_documents", "set_aside_dependants"]
 
 _NUMBER = re.compile(r"[a-z_]+-(\d{5,})\.[a-z]+")
 _NAMED = 5
@@ -166,8 +166,10 @@ def _needs_all(build: BuildReader, stage: Stage) -> bool:
     return isinstance(stage.part, CompositeScorer)
 
 
-def repair_lock(folder: BuildFolder) -> None:
+def repair_documents(folder: BuildFolder) -> None:
     """Sets a damaged lock aside, and takes that of the dataset in its place, where there is a whole one.
+
+    A recipe that is not a file is set aside, too: every build writes it anew.
 
     Raises:
         StoreError: it can't be moved or written.
@@ -180,6 +182,8 @@ def repair_lock(folder: BuildFolder) -> None:
         if lock is not None:
             write_json(folder.lock_file, lock)
         say(f"{error.problem}; {'that of the dataset takes its place' if lock else 'branches are resolved anew'}")
+    if not folder.recipe_file.is_file():
+        _set_aside(folder, [folder.recipe_file])
 
 
 def _published_lock(dataset: Path) -> dict[str, object] | None:

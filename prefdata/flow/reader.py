@@ -237,7 +237,7 @@ def _read_record(folder: BuildFolder) -> BuildRecord:
 
 def _recorded_recipe(folder: BuildFolder, lock: dict[str, JSON]) -> Recipe:
     # Builds of earlier versions have the recipe in their dataset only.
-    files = [file for file in (folder.recipe_file, folder.dataset / "recipe.json") if file.exists()]
+    files = [file for file in (folder.recipe_file, folder.dataset / "recipe.json") if file.is_file()]
     for file in files:
         recipe = load_recipe(file)
         if recipe.fingerprint() == lock.get("recipe"):

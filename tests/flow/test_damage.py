@@ -163,6 +163,19 @@ def test_documents_that_are_something_else_are_one_message(out, name, text):
     assert not path.is_symlink()
 
 
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")], ids=["folder", "pipe", "link"]
+)
+def test_a_recipe_that_is_not_a_file_hangs_nothing_and_is_written_anew(out, make):
+    before = tree(out)
+    (out / "prefdata.recipe.json").unlink()
+    make(out / "prefdata.recipe.json")
+    # The dataset has the recipe, too.
+    assert BuildReader(out).recipe == recipe()
+    build(recipe(), "out", shard_size=5, repair=True)
+    assert {name: sha for name, sha in tree(out).items() if not name.startswith("damaged/")} == before
+
+
 def test_a_build_of_an_earlier_version_is_read_and_gets_its_record_where_it_is_made_again(out):
     before = tree(out)
     for path in out.glob("stages/*/stage.json"):
