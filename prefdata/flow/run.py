@@ -47,6 +47,7 @@ class BuildRunner:
         """Carries out one stage, whose inputs are finished, and prints what it counted."""
         folder = self.build.stage(stage.name)
         if folder.report is not None:
+            folder.create()
             tidy_stage(folder.path)
         else:
             job = stage_job(self.build, stage)
