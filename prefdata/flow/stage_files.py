@@ -36,7 +36,10 @@ __all__ = [
     "unfinished",
 ]
 
-RECORD, STAGE = "files.jsonl", "stage.json"
+RECORD = "files.jsonl"
+"""Record of a stage that is not finished."""
+STAGE = "stage.json"
+"""Record of a finished stage."""
 _TABLES = "*-[0-9][0-9][0-9][0-9][0-9]*.parquet"
 _LOST = "counts and hashes of the stage, whose tables stay"
 
