@@ -21,6 +21,8 @@ __all__ = ["command"]
 @limit_option
 @out_option
 @click.option("--relock", is_flag=True, help="Resolve branches and tags anew instead of keeping the lock's commits.")
+@click.option("--check", "checks", is_flag=True, help="First compare the SHA-256 of every file of the stages.")
+@click.option("--repair", is_flag=True, help="Set damaged files of the build aside, and make only their shards again.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @click.option("--push", "publishes", is_flag=True, help="Publish it where the recipe's `publish` says.")
@@ -32,6 +34,8 @@ def command(
     limit: int | None,
     out: str | None,
     relock: bool,
+    checks: bool,
+    repair: bool,
     dry_run: bool,
     allow_code: bool,
     publishes: bool,
@@ -57,6 +61,8 @@ def command(
         profile=profile,
         limit=limit,
         relock=relock,
+        check=checks,
+        repair=repair,
         allow_code=allow_code,
         push=publishes,
     )

@@ -29,6 +29,8 @@ def build(
     relock: bool = False,
     allow_code: bool = False,
     push: bool = False,
+    check: bool = False,
+    repair: bool = False,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
@@ -42,6 +44,8 @@ def build(
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         allow_code: run Python parts that a JSON recipe names; their modules are looked for in its folder first.
         push: publish the dataset where the recipe's `publish` says.
+        check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
+        repair: set damaged files aside, and make their shards again; checks every file.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -57,7 +61,7 @@ def build(
                 valid='publish=Publish(repo="owner/name")',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(variant, out, relock=relock, shard_size=shard_size)
+        built = building.build(variant, out, relock=relock, check=check, repair=repair, shard_size=shard_size)
     if not push:
         return built
     repo = publish.repo or ""

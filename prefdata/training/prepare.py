@@ -180,6 +180,14 @@ def _check_ours(out: Path) -> None:
     others = [path.name for path in out.iterdir() if path.name != "training"] if out.is_dir() else ["it"] * out.exists()
     if others and not (out / "training" / "job.json").is_file():
         raise StoreError(f"{str(out)!r} is not empty and holds no training", hint="choose another folder with --out")
+    # A folder from elsewhere may hold links to files of the user's, which writing would change.
+    for folder in (folder for folder in (out, out / "training") if folder.is_dir()):
+        for path in folder.iterdir():
+            if path.is_symlink() and not path.is_dir():
+                raise StoreError(
+                    f"{str(path)!r} is a link, and a training would write through it",
+                    hint="remove the link, or choose another folder with --out",
+                )
 
 
 def _check_same(out: Path, job: Mapping[str, JSON]) -> None:

@@ -29,6 +29,7 @@ _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
 _DETAIL_CHARS = 300
 _LOOKED_AT = 10_000
 """Characters of a server's message that are looked at."""
+_MOST_TOKENS = 2**31
 
 
 def one_line(text: str, secret: str) -> str:
@@ -196,7 +197,8 @@ def _likeliest(token: dict[str, JSON]) -> TokenLogprobs:
 
 
 def _finite(value: JSON) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not `math.isfinite`: a whole number may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _storable(text: str) -> str:
@@ -205,4 +207,5 @@ def _storable(text: str) -> str:
 
 
 def _count(value: JSON) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Returns a number of tokens; None for anything else, and for one that no request can have used."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None
