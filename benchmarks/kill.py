@@ -74,7 +74,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 def journalled(build: Path) -> dict[str, list[object]]:
     """Reads the candidates of every task that a journal or a written shard answers, by the task's key."""
-    from prefdata.flow.store import Journal
+    from prefdata.flow.journal import Journal
     from prefdata.tables.schemas import read_parquet
 
     found: dict[str, list[object]] = {}

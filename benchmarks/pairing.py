@@ -8,7 +8,7 @@ memory is the peak of anonymous pages (RssAnon), sampled. `limit` decodes every 
 output once, with the same codec. All designs are the WPO hybrid-v2 rule, so all must give the same pairs.
 
 Tables of plain prompts hold texts. Tables of chat prompts hold the same prompts as lists of messages, of which 15 %
-have a system turn or several turns. `ours, one core` runs on one processor, for its wall time against that of `ours`.
+have a system turn or several turns. `ours on one core` runs on one processor, for its wall time against that of `ours`.
 """
 
 from __future__ import annotations
@@ -372,7 +372,7 @@ LAYOUTS = ("clustered", "shuffled", "wide", "clustered chat", "shuffled chat", "
 DESIGNS = {
     "limit": (limit, LAYOUTS, None),
     "ours": (ours, LAYOUTS, None),
-    "ours, one core": (ours_on_one_core, LAYOUTS, None),
+    "ours on one core": (ours_on_one_core, LAYOUTS, None),
     "limit with candidates": (limit, ("clustered", "clustered chat"), None),
     "ours --with-candidates": (ours_with_answers, ("clustered", "clustered chat"), None),
     "datasets.map": (datasets_map, ("wide",), "datasets"),
@@ -454,8 +454,8 @@ def read_only(table: Path) -> float:
 def measured(design: str, table: Path, out: Path, reference: Path | None) -> dict:
     out.mkdir()
     arguments = [sys.executable, __file__, "--child", design, str(table), str(out), str(reference or "")]
-    # For every design what `prefdata pair` sets for itself: freed pages are kept.
-    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "MIMALLOC_PURGE_DELAY": "-1"}
+    # For every design what `prefdata pair` sets for itself: freed pages are kept for a second.
+    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "MIMALLOC_PURGE_DELAY": "1000"}
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}

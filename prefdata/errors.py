@@ -11,17 +11,21 @@
     │   ├── AuditError        a dataset that crosses a limit of its recipe's audit
     │   ├── BudgetError       the next request could cost more than a recipe's budget allows
     │   ├── PublishError      a dataset that can't be published, or a repository that can't take it
+    │   │   └── UnconfirmedError  published, or perhaps published, but not everything could be checked: exit code 3
     │   └── StoreError        a folder that can't be written, is full, or is in use
     └── ConservationError     rows in ≠ rows out + drops: a bug of ours, shown with its traceback
 
-A `UserError` always says four things: the value, why it is refused, what is valid, and what to do next.
+A `UserError` always says four things: the value, why it is refused, what is valid, and what to do next. Parts of
+it come from elsewhere (names of columns, answers of servers), so its text is made safe for a terminal here.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib.util
+import unicodedata
 from collections.abc import Iterable
+from typing import ClassVar
 
 __all__ = [
     "AuditError",
@@ -34,9 +38,20 @@ __all__ = [
     "PublishError",
     "RecipeError",
     "StoreError",
+    "UnconfirmedError",
     "UserError",
     "closest",
+    "printable",
 ]
+
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: control, format (bidirectional marks), surrogate, line and paragraph separator."""
+_LINE = 2_000
+"""Longest line of a message."""
+_LINES = 60
+"""Most lines of a message."""
+_NAMES = 100
+"""Most names in a list of what is valid."""
 
 
 class PrefdataError(Exception):
@@ -47,10 +62,13 @@ class UserError(PrefdataError):
     """Something that the user can fix.
 
     Args:
-        problem: the value and why it is refused, one sentence.
+        problem: the value and why it is refused, one sentence; lines after the first are indented or begin with "- ".
         valid: what would have been accepted; left out when there is nothing to list.
         hint: what to do next, preferably a command.
     """
+
+    exit_code: ClassVar[int] = 2
+    """Exit code of a command that ends with this error."""
 
     def __init__(self, problem: str, *, valid: str | None = None, hint: str | None = None) -> None:
         self.problem = problem
@@ -59,12 +77,14 @@ class UserError(PrefdataError):
         super().__init__(problem, valid, hint)
 
     def __str__(self) -> str:
-        lines = [self.problem]
+        lines = _own_lines(self.problem)
+        if len(lines) > _LINES:
+            lines = [*lines[:_LINES], f"    ... {len(lines) - _LINES:,} more lines"]
         if self.valid:
             lines.append(f"  valid: {self.valid}")
         if self.hint:
             lines.append(f"  next:  {self.hint}")
-        return "\n".join(lines)
+        return "\n".join(printable(line, _LINE) for line in lines)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword-only arguments don't survive pickling by default, and workers pickle them.
@@ -108,6 +128,12 @@ class PublishError(UserError):
     """A dataset that can't be published, or a repository of the Hub that can't take it."""
 
 
+class UnconfirmedError(PublishError):
+    """A commit was made, or may have been made, and not everything about it could be checked."""
+
+    exit_code = 3
+
+
 class BudgetError(UserError):
     """The next request could cost more than a recipe's budget allows."""
 
@@ -124,8 +150,29 @@ def closest(word: str, choices: Iterable[str]) -> str:
     """A comma-separated list of `choices`, with a suggestion in front when one is close to `word`."""
     names = list(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    listed = ", ".join(names)
+    listed = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else "")
     return f"{listed} (did you mean {near[0]!r}?)" if near else listed
+
+
+def printable(text: str, width: int = 300) -> str:
+    """Shortens a text to one line of at most `width` characters, without control characters (line ends become ⏎).
+
+    What remains can't move a terminal's cursor, change its colours, or turn the order of its characters.
+    """
+    flat = text[: width + 1].replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
+    safe = "".join("\ufffd" if unicodedata.category(character) in _UNPRINTABLE else character for character in flat)
+    return safe if len(safe) <= width and len(text) <= width + 1 else f"{safe[: width - 1]}…"
+
+
+def _own_lines(text: str) -> list[str]:
+    """Cuts a text at the line ends that a message makes itself; one within a foreign value begins no line."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if lines and not line.startswith(("    ", "- ")):
+            lines[-1] += f"\n{line}"
+        else:
+            lines.append(line)
+    return lines
 
 
 def _rebuild(kind: type[UserError], problem: str, valid: str | None, hint: str | None) -> UserError:

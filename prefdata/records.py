@@ -19,6 +19,7 @@ __all__ = [
     "FinishReason",
     "Generation",
     "LengthUnit",
+    "MOST_SCORE",
     "Message",
     "Pair",
     "Prompt",
@@ -28,12 +29,16 @@ __all__ = [
     "Scored",
     "TokenLogprobs",
     "as_messages",
+    "is_score",
     "prompt_id_of",
     "text_length",
 ]
 
 SIDES = ("chosen", "rejected")
 """The two answers of a pair, in the order of columns and reports."""
+
+MOST_SCORE = 1e300
+"""The greatest size of a score: differences, sums and means of scores then are finite numbers too."""
 
 FinishReason = Literal["stop", "length", "unknown"]
 """Why an answer ended: `stop`, by itself; `length`, at the token limit; `unknown`, its source does not say."""
@@ -207,6 +212,9 @@ def text_length(text: str, unit: LengthUnit) -> int:
     return len(text.split()) if unit == "words" else len(text.encode())
 
 
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 def prompt_id_of(messages: Sequence[Message]) -> str:
     """Computes the id of a prompt, 64 hex digits.
 
@@ -217,5 +225,10 @@ def prompt_id_of(messages: Sequence[Message]) -> str:
         text = messages[0]["content"]
     else:
         plain = [{"content": message["content"], "role": message["role"]} for message in messages]
-        text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+        text = _CANONICAL.encode(plain)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_score(number: float) -> bool:
+    """Checks whether a number can be a score: neither NaN nor infinite, nor so large that differences would be."""
+    return abs(number) <= MOST_SCORE

@@ -361,3 +361,15 @@ import types
 print([name for name in prefdata.__all__ if isinstance(getattr(prefdata, name), types.ModuleType)])
 """
     assert fresh(code=code).out.strip() == "[]"
+
+
+def test_each_use_of_json_says_whether_it_may_write_nan():
+    silent = [
+        f"{inside(path)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in ("json.dumps", "json.dump")
+        and not any(keyword.arg == "allow_nan" for keyword in node.keywords)
+    ]
+    assert silent == []

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import click
 
-from prefdata.cli.options import allow_code_option, allow_option, from_option, limit_option, out_option, profile_option
+from prefdata.cli.options import (
+    allow_code_option,
+    allow_option,
+    display,
+    from_option,
+    limit_option,
+    out_option,
+    profile_option,
+)
 
 __all__ = ["command"]
 
@@ -16,6 +24,8 @@ __all__ = ["command"]
 @limit_option
 @out_option
 @click.option("--relock", is_flag=True, help="Resolve branches and tags anew instead of keeping the lock's commits.")
+@click.option("--check", "checks", is_flag=True, help="First compare the SHA-256 of every file of the stages.")
+@click.option("--repair", is_flag=True, help="Set damaged files of the build aside, and make only their shards again.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @allow_option
@@ -28,6 +38,8 @@ def command(
     limit: int | None,
     out: str | None,
     relock: bool,
+    checks: bool,
+    repair: bool,
     dry_run: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -55,6 +67,8 @@ def command(
         profile=profile,
         limit=limit,
         relock=relock,
+        check=checks,
+        repair=repair,
         allow_code=allow_code,
         allow=allow,
         push=publishes,
@@ -66,9 +80,9 @@ def command(
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect
 
-    click.echo(render(inspect(built.dataset)))
-    click.echo(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")
+    display(render(inspect(built.dataset)))
+    display(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")
     if built.pushed:
         from prefdata.cli.push import push_lines
 
-        click.echo("\n".join(push_lines(built.pushed)))
+        display("\n".join(push_lines(built.pushed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import indent
 from typing import TYPE_CHECKING
 
 import click
@@ -9,6 +10,7 @@ import click
 from prefdata.cli.options import (
     allow_code_option,
     allow_option,
+    display,
     from_option,
     limit_option,
     out_option,
@@ -86,17 +88,17 @@ def show_plan(planned: Plan, as_json: bool) -> None:
         print_json({**shown, "stages": [asdict(stage) for stage in planned.stages], **facts})
         return
     dropped = ", ".join(f"{reason} {count:,}" for reason, count in planned.drops.items()) or "none"
-    click.echo(f"recipe   {recipe.name} ({recipe.fingerprint()[:12]})")
-    click.echo(f"folder   {planned.folder}")
-    click.echo(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
+    display(f"recipe   {recipe.name} ({recipe.fingerprint()[:12]})")
+    display(f"folder   {planned.folder}")
+    display(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
     for stage in planned.stages:
-        click.echo(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
+        display(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
     if estimated.stages:
-        click.echo("\n" + "\n".join(_estimate_lines(estimated)))
-    click.echo("\n" + "\n".join(licence_lines(licence)))
+        display("\n" + "\n".join(_estimate_lines(estimated)))
+    display("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
-        raise UserError("the build could not run here:\n" + "\n".join(planned.problems))
-    click.echo(f"\nNext:    prefdata build ... --out {planned.folder}")
+        raise UserError("the build could not run here:\n" + indent("\n".join(planned.problems), "    "))
+    display(f"\nNext:    prefdata build ... --out {planned.folder}")
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:

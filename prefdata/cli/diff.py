@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefdata.cli.options import print_json
+from prefdata.cli.options import display, print_json
+from prefdata.errors import printable
 
 if TYPE_CHECKING:
     from prefdata.inspection.diff import Difference
@@ -36,13 +37,11 @@ def command(context: click.Context, before: str, after: str, as_json: bool) -> N
     if as_json:
         print_json({**asdict(found), "equal": found.equal})
     else:
-        click.echo(_page(found))
+        display(_page(found))
     context.exit(0 if found.equal else 1)
 
 
 def _page(found: Difference) -> str:
-    from prefdata.inspection.render import printable
-
     if found.equal:
         return f"{found.before} and {found.after} hold the same dataset: {found.counts['pairs'][0]:,} pairs"
     lines = [f"{name:<15}{was:,} → {now:,}" for name, (was, now) in found.counts.items()]
@@ -65,5 +64,8 @@ def _page(found: Difference) -> str:
 
 
 def _place(place: Mapping[str, Any]) -> str:
-    was, now = (json.dumps(place[side], ensure_ascii=False) if side in place else "-" for side in ("before", "after"))
+    was, now = (
+        json.dumps(place[side], ensure_ascii=False, allow_nan=True) if side in place else "-"
+        for side in ("before", "after")
+    )
     return f"{place['path']}: {was} → {now}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from prefdata.cli.options import print_json
+from prefdata.cli.options import display, print_json
 
 __all__ = ["command"]
 
@@ -27,4 +27,4 @@ def command(folder: str, show: int, as_json: bool) -> None:
     if as_json:
         print_json(asdict(summary))
     else:
-        click.echo(render(summary))
+        display(render(summary))

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+import threading
+from types import FrameType
 
 import click
 
@@ -24,6 +28,9 @@ _COMMANDS = {
     "replay": "Find out whether a rule makes the pairs of a published dataset.",
 }
 
+_STOPPED = 130
+"""Exit code after Ctrl-C, as of every command that it ends."""
+
 
 class _LazyGroup(click.Group):
     """Knows its commands by name and one line, so that `--help` imports none of them."""
@@ -37,6 +44,13 @@ class _LazyGroup(click.Group):
         module = importlib.import_module(f"prefdata.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            sys.stderr.write("prefdata: stopped. What was finished is kept: the same command goes on from there\n")
+            sys.exit(_STOPPED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -52,17 +66,30 @@ def _group() -> None:
     """
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Ends what is under way at the first Ctrl-C, and the process at the second: whole files stay whole."""
+    signal.signal(signal.SIGINT, lambda *_: os._exit(_STOPPED))
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """Runs the command line; a `UserError` prints its message, anything else its traceback."""
+    before = signal.getsignal(signal.SIGINT)
+    # A shell starts what runs in the background with the signal ignored, and other threads can't set it.
+    if before is signal.default_int_handler and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, _stop)
     try:
         _group(prog_name="prefdata")
     except UserError as error:
         sys.stderr.write(f"prefdata: {error}\n")
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of stdout (head, less) has gone; nothing can be printed any more.
         sys.stderr.close()
         sys.exit(141)
+    finally:
+        if signal.getsignal(signal.SIGINT) is _stop:
+            signal.signal(signal.SIGINT, before)
 
 
 if __name__ == "__main__":

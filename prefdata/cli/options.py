@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
-from prefdata.errors import InputError, UserError
+from prefdata.errors import InputError, UserError, printable
 from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
@@ -26,7 +28,13 @@ __all__ = [
     "print_json",
     "profile_option",
     "rule_json_option",
+    "display",
 ]
+
+_LINE = 10_000
+"""Longest line that is printed."""
+_ESCAPED = re.compile(r"[\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+"""What JSON may hold as it is, although a terminal acts on it."""
 
 profile_option = click.option("--profile", metavar="NAME", help="A profile of the recipe, for instance `cpu`.")
 limit_option = click.option(
@@ -57,8 +65,23 @@ out_option = click.option("--out", metavar="DIR", help="The build folder; left o
 
 
 def print_json(value: JSON) -> None:
-    """Prints one JSON object on stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True))
+    """Prints one JSON object on stdout; what a terminal would act on is escaped; no value changes by that."""
+    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
+    click.echo(_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+
+
+def _finite(value: JSON) -> JSON:
+    """Replaces infinities and NaN, which JSON lacks, by their names; only foreign data has any."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return [_finite(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def display(text: str) -> None:
+    """Prints lines on stdout, each made safe for a terminal."""
+    click.echo("\n".join(printable(line, _LINE) for line in text.split("\n")))
 
 
 def one_rule(name: str | None, file: str | None, length: LengthUnit | None) -> str | Path:

@@ -10,6 +10,7 @@ import click
 from prefdata.cli.options import (
     allow_code_option,
     columns_given,
+    display,
     length_option,
     one_rule,
     print_json,
@@ -51,8 +52,8 @@ def command(
 ) -> None:
     """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt."""
     # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
-    # costs a tenth of the work. It reads this once, when pyarrow is loaded.
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "-1")
+    # costs a tenth of the work; kept for a second, they serve the next piece. It reads this when pyarrow is loaded.
+    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
     from prefdata.flow.from_table import pair
     from prefdata.inspection.summary import inspect
 
@@ -70,4 +71,4 @@ def command(
         return
     from prefdata.inspection import render
 
-    click.echo(render(inspect(Path(out))))
+    display(render(inspect(Path(out))))

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefdata.cli.options import print_json
+from prefdata.cli.options import display, print_json
+from prefdata.errors import printable
 
 if TYPE_CHECKING:
     from prefdata.publish import Pushed
@@ -39,6 +40,9 @@ def command(
 
     One commit that holds all of it, or none; the same dataset again makes no commit. Prose that somebody wrote into the
     card stays. Afterwards the commit is read again and compared. Log in with `hf auth login`, or set HF_TOKEN.
+
+    Exit codes: 0 published and checked; 2 not published, nothing has changed; 3 published but not checked, or unknown.
+    The message says which, what was not checked, and what to run next.
     """
     from prefdata.flow.progress import say
     from prefdata.publish import push
@@ -58,13 +62,11 @@ def command(
 
         print_json(asdict(done))
     else:
-        click.echo("\n".join(push_lines(done)))
+        display("\n".join(push_lines(done)))
 
 
 def push_lines(done: Pushed) -> list[str]:
     """Formats what was published; the last line is the commit's address."""
-    from prefdata.inspection.render import printable
-
     rows = ", ".join(f"{split} {count:,}" for split, count in done.rows.items())
     lines = [f"{'published' if done.new else 'already there'}: {rows}"]
     lines += [f"kept on the card: {printable(key, 60)}: {printable(str(value))}" for key, value in done.kept.items()]

@@ -9,11 +9,13 @@ import click
 from prefdata.cli.options import (
     allow_code_option,
     columns_given,
+    display,
     length_option,
     one_rule,
     print_json,
     rule_json_option,
 )
+from prefdata.errors import printable
 from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
@@ -68,12 +70,10 @@ def command(
     if as_json:
         print_json({**asdict(report), "share": report.share})
     else:
-        click.echo(_page(report))
+        display(_page(report))
 
 
 def _page(report: Replay) -> str:
-    from prefdata.inspection.render import printable
-
     share = "-" if report.share is None else f"{report.share:.2%}"
     quirks = ", with the published quirks" if report.quirks else ""
     lines = [

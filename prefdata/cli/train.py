@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefdata.cli.options import allow_code_option, allow_option, print_json, profile_option
+from prefdata.cli.options import allow_code_option, allow_option, display, print_json, profile_option
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def command(
         if as_json:
             print_json(plan.dump())
         else:
-            click.echo("\n".join(_plan_lines(plan)))
+            display("\n".join(_plan_lines(plan)))
         return
     trained = train(what, dataset, allow_code=allow_code, **options)
     if as_json:
         print_json({"folder": str(trained.folder), **trained.facts})
     else:
-        click.echo("\n".join(_result_lines(trained)))
+        display("\n".join(_result_lines(trained)))
 
 
 def _settings(settings: tuple[str, ...]) -> dict[str, JSON]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from prefdata.cli.options import allow_code_option, print_json
+from prefdata.cli.options import allow_code_option, display, print_json
+from prefdata.errors import printable
 
 if TYPE_CHECKING:
     from prefdata.verification import Mismatch, Report
@@ -34,14 +35,12 @@ def command(folder: str, table: str | None, allow_code: bool, as_json: bool) -> 
     if as_json:
         print_json(report.as_json())
     else:
-        click.echo("\n".join(_lines(report)))
+        display("\n".join(_lines(report)))
     if not report.holds:
         sys.exit(1)
 
 
 def _lines(report: Report) -> list[str]:
-    from prefdata.inspection.render import printable
-
     commit = f" at commit {report.commit}" if report.commit else ""
     lines = [printable(f"{report.folder}{commit}"), ""]
     lines += [f"checked      {what}" for what in report.checked]

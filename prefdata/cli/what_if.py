@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
-from prefdata.cli.options import allow_code_option, columns_given, print_json
+from prefdata.cli.options import allow_code_option, columns_given, display, print_json
+from prefdata.errors import printable
 from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
@@ -53,13 +54,11 @@ def command(
     if as_json:
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
-        click.echo(_page(outcomes))
+        display(_page(outcomes))
 
 
 def _page(outcomes: list[Outcome]) -> str:
     """One column a rule."""
-    from prefdata.inspection.render import printable
-
     rows: dict[str, list[str]] = {"": [f"rule {number}" for number, _ in enumerate(outcomes, 1)]}
 
     def row(name: str, values: list[str]) -> None:

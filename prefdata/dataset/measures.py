@@ -85,8 +85,9 @@ class Auditor:
         """Returns `measures` (name → number, None where there is nothing to measure), `counts` and `sources`."""
         counts = self._counts
         sources = sorted(set().union(*self._sources.values()))
+        totals = {side: counted.total() for side, counted in self._sources.items()}
         shares = {
-            name: {side: _share(counted[name], counted.total()) for side, counted in self._sources.items()}
+            name: {side: _share(counted[name], totals[side]) for side, counted in self._sources.items()}
             for name in sources
         }
         measures = {
@@ -171,11 +172,12 @@ class Auditor:
     def _source_bias(self, side: str) -> float | None:
         """Computes the greatest distance between a source's share of a side and its share of all answers."""
         mine, every = self._sources[side], self._sources["candidates"]
-        if not mine.total() or not every.total():
+        of_side, of_all = mine.total(), every.total()
+        if not of_side or not of_all:
             return None
         # Over one denominator, so that only the last step rounds.
-        distance = max(abs(mine[name] * every.total() - every[name] * mine.total()) for name in {*mine, *every})
-        return _share(distance, mine.total() * every.total())
+        distance = max(abs(mine[name] * of_all - every[name] * of_side) for name in {*mine, *every})
+        return _share(distance, of_side * of_all)
 
 
 class _Sources(NamedTuple):

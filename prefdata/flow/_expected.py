@@ -39,7 +39,7 @@ def reply_tokens(request: Request, most: int, length: Length, counter: TokenCoun
     if request.top_logprobs:
         return min(most, _LABEL_TOKENS)
     if request.json_schema is not None:
-        return min(most, counter.total([json.dumps(_example(request.json_schema))]))
+        return min(most, counter.total([json.dumps(_example(request.json_schema), allow_nan=False)]))
     return min(most, length.tokens)
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ConservationError
-from prefdata.lazy import pq
-from prefdata.tables.schemas import column, read_parquet
+from prefdata.flow.stage_files import read_table
+from prefdata.tables.schemas import column
 
 __all__ = ["balanced", "count_reasons", "count_rows"]
 
@@ -26,13 +26,13 @@ def balanced(stage: str, rows_in: int, rows_out: int, drops: Counter[str]) -> di
 
 
 def count_rows(files: Iterable[Path]) -> int:
-    """Counts the rows of Parquet files."""
-    return sum(int(pq.read_metadata(file).num_rows) for file in files)
+    """Counts the rows of tables of stages."""
+    return sum(read_table(file, []).num_rows for file in files)
 
 
 def count_reasons(files: Iterable[Path], name: str = "reason") -> Counter[str]:
-    """Counts the values of a column of Parquet files; nulls are left out."""
+    """Counts the values of a column of tables of stages; nulls are left out."""
     reasons = Counter[str]()
     for file in files:
-        reasons.update(filter(None, column(read_parquet(file, [name]), name)))
+        reasons.update(filter(None, column(read_table(file, [name]), name)))
     return reasons

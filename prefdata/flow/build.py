@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.dataset.measures import Auditor
+from prefdata.flow.damage import find_damage, refuse, repair_documents
+from prefdata.flow.damage import repair as repair_files
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
-from prefdata.flow.lock import make_lock, read_lock
+from prefdata.flow.documents import read_object, write_document
+from prefdata.flow.lock import make_lock, read_lock, with_versions
 from prefdata.flow.plan import describe_steps
 from prefdata.flow.progress import say
 from prefdata.flow.reader import BuildReader, BuildRecord
@@ -48,7 +50,7 @@ class Build:
     @property
     def ledger(self) -> JSON:
         """What became of every row: see `docs/concepts.md`."""
-        return json.loads((self.dataset / "ledger.json").read_text(encoding="utf-8"))
+        return read_object(self.dataset / "ledger.json", "the counts of the dataset") or {}
 
     @property
     def pairs(self) -> pl.DataFrame:
@@ -64,7 +66,13 @@ class Build:
 
 
 def build(
-    recipe: Recipe, out: str | Path | None = None, *, relock: bool = False, shard_size: int = SHARD_SIZE
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    relock: bool = False,
+    check: bool = False,
+    repair: bool = False,
+    shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
 
@@ -72,6 +80,8 @@ def build(
         recipe: with its profile applied (`Recipe.with_profile`).
         out: the build folder; left out, `builds/<name of the recipe>`.
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
+        check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
+        repair: set damaged files aside, and make their shards again; checks every file.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Returns:
@@ -83,17 +93,26 @@ def build(
     """
     folder = build_folder(recipe.name, out)
     with folder.writing():
+        if repair:
+            repair_documents(folder)
         lock = make_lock(recipe, None if relock else read_lock(folder))
         reader = BuildReader(folder.root, BuildRecord(recipe, lock.graph, shard_size))
+        if damages := find_damage(reader, full=check or repair):
+            if not repair:
+                raise refuse(reader, damages)
+            repair_files(reader, damages)
         for problem in problems_of(reader):
             raise problem
         check_replaceable(folder.dataset)
         write_json(folder.recipe_file, recipe.dump())
-        write_json(folder.lock_file, lock.content)
+        write_document(folder.lock_file, lock.content)
         runner = BuildRunner(reader)
         try:
             runner.run()
-            write_dataset(reader, lock.content)
+            content = with_versions(lock.content, reader.made_with())
+            if content != lock.content:
+                write_document(folder.lock_file, content)
+            write_dataset(reader, content)
         finally:
             runner.report_spending()
     return Build(folder.root)

@@ -1,55 +1,159 @@
-"""Files and folders that appear whole or not at all, and what the file system refuses in plain words."""
+"""Files and folders that appear whole or not at all, and what the file system refuses in plain words.
+
+All that a build folder holds is made, moved and removed here, so that no error of a disk comes out as a traceback.
+"""
 
 from __future__ import annotations
 
 import errno
-import glob
+import functools
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from prefdata.errors import StoreError
+from prefdata.flow.progress import say
 from prefdata.spec import JSON
+from prefdata.tables.own_files import REFUSED, append_only, create_new, held, process_runs
 
-__all__ = ["check_replaceable", "replace_folder", "store_errors", "sync", "write_atomically", "write_json"]
+__all__ = [
+    "alone",
+    "append",
+    "check_replaceable",
+    "clear_leftovers",
+    "delete",
+    "make_folder",
+    "move",
+    "replace_folder",
+    "store_errors",
+    "sync",
+    "sync_open",
+    "write_atomically",
+    "write_json",
+]
 
+_OTHER_OUT = "choose another folder with --out"
+_AGAIN = "run the same command again: it goes on where it stopped. If this comes back, choose another folder with --out"
 _MEANING = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again: it goes on where it stopped"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
     errno.EFBIG: ("a file would be larger than this system allows", "raise the limit, then run the command again"),
-    errno.EACCES: ("the folder can't be written by this user", "choose another folder with --out"),
-    errno.EPERM: ("the folder can't be written by this user", "choose another folder with --out"),
-    errno.EROFS: ("the file system is read-only", "choose another folder with --out"),
-    errno.ENOENT: ("its folder can't be made, or was deleted meanwhile", "choose another folder with --out"),
-    errno.ENOTDIR: ("a part of the path is a file", "choose another folder with --out"),
-    errno.ENAMETOOLONG: ("the path is longer than this system allows", "choose another folder with --out"),
-    errno.ELOOP: ("its links lead in a circle", "choose another folder with --out"),
-    errno.EEXIST: ("there is a file of that name", "choose another folder with --out"),
+    errno.EACCES: ("the folder can't be written by this user", _OTHER_OUT),
+    errno.EPERM: ("the folder can't be written by this user", _OTHER_OUT),
+    errno.EROFS: ("the file system is read-only", _OTHER_OUT),
+    errno.ENOENT: ("its folder can't be made, or was deleted meanwhile", _OTHER_OUT),
+    errno.ENOTDIR: ("a part of the path is a file", _OTHER_OUT),
+    errno.ENAMETOOLONG: ("the path is longer than this system allows", _OTHER_OUT),
+    errno.ELOOP: (
+        "it is a link, or its links lead in a circle",
+        f"remove the link, or {_OTHER_OUT}",
+    ),
+    errno.EEXIST: ("there is a file of that name", _OTHER_OUT),
+    errno.EISDIR: ("there is a folder of that name", f"remove it, or {_OTHER_OUT}"),
+    errno.EXDEV: ("the file system can't move files within this folder", _OTHER_OUT),
 }
 
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Turns what the file system refuses into a `StoreError` that says what to do."""
+    """Turns every error of the file system into a `StoreError` that says what to do."""
     try:
         yield
     except OSError as error:
-        if error.errno not in _MEANING:
-            raise
-        why, hint = _MEANING[error.errno]
+        plain = f"the file system says {error.strerror or str(error).partition(chr(10))[0]!r}"
+        why, hint = _MEANING.get(error.errno or 0, (plain, _AGAIN))
         raise StoreError(f"{str(path)!r} can't be written: {why}", hint=hint) from error
 
 
 def sync(path: Path) -> None:
-    """Makes a file's content, or the names in a folder, safe against a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes a file's content, or the names in a folder, safe against a power cut; says so where that can't be done."""
+    with store_errors(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            sync_open(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_open(descriptor: int) -> None:
+    """Does what `sync` does, for a file that is open.
+
+    Raises:
+        OSError: the disk can't write what the file holds.
+    """
     try:
         os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        if error.errno not in REFUSED:
+            raise
+        _say_unsafe()
+
+
+@functools.cache
+def _say_unsafe() -> None:
+    say("this file system can't make files safe against a power cut: one may cost what was finished last")
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder and its parents where they are missing.
+
+    Raises:
+        StoreError: it can't be made.
+    """
+    with store_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+def move(path: Path, target: Path) -> None:
+    """Gives a file another name, in place of a file of that name.
+
+    Raises:
+        StoreError: it can't be moved.
+    """
+    with store_errors(target):
+        path.replace(target)
+
+
+def delete(path: Path) -> None:
+    """Removes a file, where it is there.
+
+    Raises:
+        StoreError: it can't be removed.
+    """
+    with store_errors(path):
+        path.unlink(missing_ok=True)
+
+
+def append(path: Path) -> int:
+    """Opens a file to append to it, safe against a power cut where it is new; returns its descriptor.
+
+    Raises:
+        StoreError: it is a link, or can't be opened.
+    """
+    with store_errors(path):
+        new = not path.exists()
+        descriptor = append_only(path)
+        if new:
+            sync(path.parent)
+    return descriptor
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds the right to write a folder; the system releases it when the process ends, however it ends.
+
+    Raises:
+        StoreError: another process holds it, or the folder can't be made.
+    """
+    make_folder(folder)
+    with ExitStack() as stack:
+        with store_errors(folder / ".writing"):
+            stack.enter_context(held(folder / ".writing", f"{str(folder)!r} is in use by another build", say))
+        yield
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -61,12 +165,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     with store_errors(path):
         try:
+            create_new(partial)
             write(partial)
             sync(partial)
             partial.replace(path)
             sync(path.parent)
         finally:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                partial.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: JSON) -> None:
@@ -88,11 +194,12 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         StoreError: the parent can't be written or is full. What was there before is untouched.
     """
     folder = folder.absolute()
+    with store_errors(folder):
+        clear_leftovers(folder, folder=True)
     check_replaceable(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
-        _clear_leftovers(folder)
         try:
             partial.mkdir(parents=True)
             fill(partial)
@@ -112,7 +219,9 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             sync(folder.parent)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
+            # Where moving it back failed, it is the only copy: the next run moves it.
+            if folder.exists():
+                shutil.rmtree(old, ignore_errors=True)
 
 
 def _listed(folder: Path) -> set[str]:
@@ -137,29 +246,42 @@ def check_replaceable(folder: Path) -> None:
             raise _foreign(folder, next(folder.iterdir()).name)
 
 
-def _clear_leftovers(folder: Path) -> None:
-    """Removes what killed processes left next to `folder`; moves a dataset back that one of them had put aside."""
-    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*"):
-        process, _, kind = left.name.removeprefix(f".{folder.name}.").partition(".")
+def clear_leftovers(path: Path, *, folder: bool, locked: bool = False) -> None:
+    """Removes what killed processes left next to `path`, half written or put aside.
+
+    A folder that one of them had put aside, and not yet replaced, is moved back. Nothing else is touched: ours are only
+    `.<name>.<number of a process>.part` and, of folders, `.old`.
+
+    Args:
+        path: a file or folder of ours, which need not be there.
+        folder: whether it is a folder.
+        locked: whether this process alone may write there; otherwise what a process that runs has made is left alone.
+
+    Raises:
+        OSError: what was put aside can't be moved back.
+    """
+    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,10}})\.(part|old)")
+    for child in _children(path.parent):
+        match = ours.fullmatch(child.name)
         # Process ids repeat, in containers at every start: an earlier process had the id of this one.
-        if kind not in ("part", "old") or not process.isdigit() or _runs(int(process)):
+        if match is None or child.is_symlink() or child.is_dir() != folder:
             continue
-        if kind == "old" and not folder.exists():
-            left.rename(folder)
-        else:
-            shutil.rmtree(left, ignore_errors=True)
+        if not locked and process_runs(int(match[1])):
+            continue
+        if match[2] == "old" and folder and not path.exists():
+            child.rename(path)
+        elif folder:
+            shutil.rmtree(child, ignore_errors=True)
+        elif match[2] == "part":
+            with suppress(OSError):
+                child.unlink()
 
 
-def _runs(process: int) -> bool:
-    if process == os.getpid():
-        return False
+def _children(folder: Path) -> list[Path]:
     try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def _foreign(folder: Path, name: str) -> StoreError:

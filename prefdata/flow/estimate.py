@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from prefdata.flow._expected import Length, reply_tokens, stand_ins
 from prefdata.flow.graph import Stage, StageKind
 from prefdata.flow.reader import BuildReader
+from prefdata.flow.stage_files import read_table
 from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.models.endpoint.spending import Spending
 from prefdata.models.tokens import token_counter
@@ -22,7 +23,6 @@ from prefdata.records import Answers, Candidate, Generation, Prompt, Request
 from prefdata.sampling import Sampler, SampleTask
 from prefdata.scoring import Scorer
 from prefdata.spec import JSON, Context, Part
-from prefdata.tables.schemas import read_parquet
 
 __all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "StageCost", "estimate_build"]
 
@@ -298,7 +298,7 @@ def _lengths_so_far(build: BuildReader, stage: Stage) -> list[int]:
     """Reads the tokens of some answers that this build has already, of a stage under way or done."""
     lengths: list[int] = []
     for path in sorted(build.stage(stage.name).path.glob("shard-*.parquet"))[:4]:
-        lengths += filter(None, read_parquet(path, ["n_tokens"])["n_tokens"].to_pylist())
+        lengths += filter(None, read_table(path, ["n_tokens"])["n_tokens"].to_pylist())
     return lengths
 
 

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from prefdata.errors import ConservationError
 from prefdata.flow.disk import replace_folder
-from prefdata.flow.lock import packages
 from prefdata.flow.paired_table import PairedTable, paired_table
+from prefdata.flow.versions import packages
 from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder

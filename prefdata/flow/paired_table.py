@@ -28,6 +28,7 @@ from prefdata.tables.pieces import (
     ahead,
     buckets_for,
     clustered,
+    cuts,
     gathered,
     key_buckets,
 )
@@ -38,14 +39,16 @@ from prefdata.tables.table_prompts import described_prompts
 
 __all__ = ["PairedTable", "paired_table"]
 
-_ROWS = 4_000
+_ROWS = 2_000
 """Rows of the tables that are handed out; a multiple of a row group's."""
-_PAIR_BYTES = 2 << 30
+_PAIR_BYTES = 1 << 30
 """Decoded bytes of a table whose pairs make one bucket."""
 _FACT_BYTES = 120
 """About what the facts of a row take in memory."""
-_FACTS_BYTES = 64 << 20
+_FACTS_BYTES = 48 << 20
 """Bytes of facts that make one bucket."""
+_DECIDED_ROWS = 40_000
+"""Rows of facts that are decided at a time."""
 _ANSWER = tuple(name for name in ANSWERS.names if name not in ("prompt", "n_tokens"))
 _KEYED = ("key", "content", "at", "is_answer", "misaligned")
 
@@ -86,15 +89,13 @@ def paired_table(table: ScoredTableFile, rule: PairRule, folder: Path, *, with_c
     edges = edges_of(table.sampled_ids(), count) if count > 1 else []
     work = _Work(rule, folder / "clustered", edges, with_candidates)
     try:
-        for piece in clustered(table):
-            work.decide_piece(piece)
+        work.decide_pieces(clustered(table))
         return work.result(work.rows())
     except ScatteredError:
         shutil.rmtree(folder / "clustered")
     work = _Work(rule, folder / "decided", edges, with_candidates)
     if with_candidates or rule.needs_texts():
-        for piece in gathered(table, folder / "gathered"):
-            work.decide_piece(piece)
+        work.decide_pieces(gathered(table, folder / "gathered"))
         return work.result(work.rows())
     return work.result(_TwoReadings(table, work, folder / "facts").rows())
 
@@ -113,14 +114,14 @@ class _Work:
         self._counts: Counter[str] = Counter()
         self._digest, self._auditor = CandidateDigest(), Auditor()
 
-    def decide_piece(self, piece: pl.DataFrame) -> None:
-        """Decides the prompts of a piece, whose texts are in hand."""
-        prompts = prompts_of(piece)
-        facts, pairs = self.decide(piece, prompts, "response", "messages")
-        self._put(self.pairs, pairs)
-        if self._answers is not None and self._asked is not None:
-            self._put(self._answers, facts.select(*_ANSWER, "digest"))
-            self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
+    def decide_pieces(self, pieces: Iterable[pl.DataFrame]) -> None:
+        """Decides the prompts of pieces, whose texts are in hand."""
+        for piece, prompts in ahead((piece, prompts_of(piece)) for piece in pieces):
+            facts, pairs = self.decide(piece, prompts, "response", "messages")
+            self._put(self.pairs, pairs)
+            if self._answers is not None and self._asked is not None:
+                self._put(self._answers, facts.select(*_ANSWER, "digest"))
+                self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
 
     def decide(
         self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: str, of_prompt: str
@@ -137,10 +138,13 @@ class _Work:
             The facts of the candidates of all prompts that can be paired, and the pairs.
         """
         is_usable = pl.col("reason").is_null()
-        usable, refused = prompts.filter(is_usable), prompts.filter(~is_usable)
-        answers = rows.filter("is_answer")
-        candidates = answers.drop("prompt_id").join(
-            usable.select("key", "prompt_id"), on="key", how="inner", maintain_order="left"
+        usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
+        answers = rows.drop("prompt", strict=False).filter("is_answer")
+        # In the order of the ids, found by numbers: all that follows would sort long texts otherwise.
+        candidates = (
+            answers.drop("prompt_id")
+            .join(usable.select("key", "prompt_id").with_row_index("_rank"), on="key", how="inner")
+            .sort("_rank", "source", "index", maintain_order=True)
         )
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
         facts = facts.select(*FACTS, of_answer)
@@ -281,13 +285,15 @@ class _TwoReadings:
         described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
-        _, pairs = self._work.decide(rows, prompts_of(rows, described), "at", "at")
-        buckets = range_buckets(pairs["prompt_id"], self._work.edges)
-        self._work.pairs.add(pairs, buckets)
-        marks = buckets.to_numpy().astype(np.uint8) + 1
-        for name in ("at_chosen", "at_rejected"):
-            self._wanted[0][pairs[name].to_numpy()] = marks
-        self._wanted[1][pairs["at"].to_numpy()] = marks
+        for start, end in cuts(rows["key"].to_numpy(), _DECIDED_ROWS):
+            part = rows[start:end]
+            _, pairs = self._work.decide(part, prompts_of(part, described), "at", "at")
+            buckets = range_buckets(pairs["prompt_id"], self._work.edges)
+            self._work.pairs.add(pairs, buckets)
+            marks = buckets.to_numpy().astype(np.uint8) + 1
+            for name in ("at_chosen", "at_rejected"):
+                self._wanted[0][pairs[name].to_numpy()] = marks
+            self._wanted[1][pairs["at"].to_numpy()] = marks
 
 
 class _FirstRows:

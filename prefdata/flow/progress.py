@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from prefdata.errors import printable
+
 __all__ = ["Progress", "say"]
+
+_LINE = 10_000
+"""Longest line that is printed."""
 
 
 def say(line: str) -> None:
     """Prints one line on stderr, above the progress bar."""
     from tqdm import tqdm
 
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line, _LINE), file=sys.stderr)
 
 
 class Progress:
@@ -48,8 +53,14 @@ class Progress:
         """
         from tqdm import tqdm
 
+        label = printable(what, 80)
         interval = 0.2 if sys.stderr.isatty() else 10.0
         with tqdm(
-            total=total, desc=what, unit=f" {unit}", file=sys.stderr, mininterval=interval, dynamic_ncols=True
+            total=total,
+            desc=label,
+            unit=f" {unit}",
+            file=sys.stderr,
+            mininterval=interval,
+            dynamic_ncols=True,
         ) as bar:
             yield cls(bar)

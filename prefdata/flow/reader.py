@@ -11,6 +11,7 @@ from prefdata.errors import InputError, RecipeError
 from prefdata.flow.balance import count_reasons
 from prefdata.flow.graph import FORMAT, Stage, StageGraph, graph_of
 from prefdata.flow.lock import read_lock
+from prefdata.flow.stage_files import read_files, read_table
 from prefdata.flow.stage_tables import COMPARED, ScoreTables, StageTables
 from prefdata.flow.store import SHARD_SIZE, BuildFolder, StageFolder
 from prefdata.lazy import pa, pc, pl
@@ -18,7 +19,7 @@ from prefdata.models.endpoint.spending import Spending
 from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import Scorer
 from prefdata.spec import JSON
-from prefdata.tables.schemas import SPLITS, read_parquet
+from prefdata.tables.schemas import SPLITS
 
 __all__ = ["BuildReader", "BuildRecord"]
 
@@ -46,7 +47,7 @@ class BuildReader:
     Raises:
         InputError: the folder holds no build, or one that another version of prefdata has made.
         RecipeError: its recipe can't be read, or does not belong to its lock.
-        StoreError: its lock is not JSON.
+        StoreError: its lock is damaged.
     """
 
     def __init__(self, folder: str | Path, record: BuildRecord | None = None) -> None:
@@ -96,6 +97,11 @@ class BuildReader:
                 hint="run the build again: it goes on where it stopped",
             )
         return report
+
+    def made_with(self) -> dict[str, list[dict[str, str]]]:
+        """Gives the versions that made each finished stage, as far as they are on record; filters as their prompts."""
+        of_stages = {stage.name: read_files(self.stage(stage.name).path).packages for stage in self.graph.stages}
+        return {stage.name: of_stages.get(stage.name, of_stages["prompts"]) for stage in self.graph.parts}
 
     @property
     def shards(self) -> range:
@@ -157,7 +163,7 @@ class BuildReader:
         """
         folders = [self.stage(stage.name).path for stage in self.graph.stages]
         files = [file for folder in folders for file in sorted(folder.glob(f"{kind}-*.parquet"))]
-        table = pa.concat_tables([schema.empty_table(), *(read_parquet(file).cast(schema) for file in files)])
+        table = pa.concat_tables([schema.empty_table(), *(read_table(file).cast(schema) for file in files)])
         return table.sort_by([(name, "ascending") for name in schema.names])
 
     def ledger(self) -> JSON:
@@ -231,7 +237,7 @@ def _read_record(folder: BuildFolder) -> BuildRecord:
 
 def _recorded_recipe(folder: BuildFolder, lock: dict[str, JSON]) -> Recipe:
     # Builds of earlier versions have the recipe in their dataset only.
-    files = [file for file in (folder.recipe_file, folder.dataset / "recipe.json") if file.exists()]
+    files = [file for file in (folder.recipe_file, folder.dataset / "recipe.json") if file.is_file()]
     for file in files:
         recipe = read_recipe(file)
         if recipe.fingerprint() == lock.get("recipe"):

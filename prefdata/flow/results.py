@@ -1,15 +1,20 @@
-"""Results of samplers and scorers: whether one accounts for its task, and its form in a journal."""
+"""Results of samplers and scorers: whether one accounts for its task, fits the tables, and its form in a journal."""
 
 from __future__ import annotations
 
+import functools
 import math
 
 from prefdata.errors import ConservationError
-from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored
+from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored, is_score
 from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, COMPARISONS, SCORES
 
-__all__ = ["check_sample_result", "check_scored", "load_sample_result", "load_scored"]
+__all__ = ["check_sample_result", "check_scored", "check_storable", "load_sample_result", "load_scored"]
+
+_MOST = 2**63
+_SHOWN = 60
 
 
 def check_sample_result(task: SampleTask, result: SampleResult) -> None:
@@ -40,8 +45,8 @@ def check_scored(answers: Answers, scored: Scored) -> None:
     if sorted(asked) != sorted(returned):
         raise ConservationError(f"scores: the candidates {sorted(asked)} came back as {sorted(returned)}")
     for score in scored.scores:
-        if (score.score is None) == (score.unscored is None) or not math.isfinite(score.score or 0):
-            raise ConservationError(f"scores: {score} is neither a finite number nor unscored with a reason")
+        if (score.score is None) == (score.unscored is None) or not is_score(score.score or 0):
+            raise ConservationError(f"scores: {score} is neither a score nor unscored with a reason")
     names = set(asked)
     for one in scored.comparisons:
         sides = {(one.prompt_id, one.source_a, one.index_a), (one.prompt_id, one.source_b, one.index_b)}
@@ -51,6 +56,54 @@ def check_scored(answers: Answers, scored: Scored) -> None:
             raise ConservationError(f"scores: {one} is neither decided nor undecided with a reason")
         if not 0 <= (one.probability or 0) <= 1 or not math.isfinite(one.log_odds or 0):
             raise ConservationError(f"scores: {one} has a number that is not a probability, or log-odds not finite")
+
+
+def check_storable(record: JSON) -> None:
+    """Checks that the tables of a stage can hold the rows in a journal record.
+
+    Raises:
+        ValueError: they can't, or the record is not one of rows.
+    """
+    for name, rows in record.items():
+        if name == "scored":
+            for each in rows:
+                check_storable(each)
+        elif (kinds := _kinds().get(name)) is not None:
+            for row in rows:
+                for column, value in row.items():
+                    if value is not None and not _fits(value, kinds[column]):
+                        raise ValueError(f"{column} is {_shown(value)}")
+
+
+@functools.cache
+def _kinds() -> dict[str, dict[str, str]]:
+    """Gives the type of each column, by the name of the rows in a record."""
+    tables = {"candidates": CANDIDATES, "drops": CANDIDATE_DROPS, "scores": SCORES, "comparisons": COMPARISONS}
+    return {name: {column.name: str(column.type) for column in schema} for name, schema in tables.items()}
+
+
+def _fits(value: object, kind: str) -> bool:
+    if kind == "string":
+        return isinstance(value, str) and (value.isascii() or _is_unicode(value))
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    if isinstance(value, int):
+        return -_MOST <= value < _MOST
+    return kind == "double" and math.isfinite(value)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: object) -> str:
+    # A whole number of more than 4,300 digits has no text.
+    text = f"a number of {value.bit_length()} bits" if isinstance(value, int) else repr(value)
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
 def load_scored(record: JSON) -> Scored:

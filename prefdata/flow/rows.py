@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.flow.disk import write_atomically
+from prefdata.flow.stage_files import note_file
 from prefdata.lazy import pa
 from prefdata.tables.schemas import checked, write_parquet
 
@@ -19,7 +20,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, ke
 
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema, key: Sequence[str], stage: str) -> None:
-    """Writes a table after checking it.
+    """Writes a table of a stage after checking it, and puts it on record.
 
     Args:
         path: the file; it appears at once.
@@ -33,4 +34,9 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, key: Sequence[st
         StoreError: the file can't be written.
     """
     sound = checked(table, schema, key, stage)
-    write_atomically(path, lambda partial: write_parquet(partial, sound))
+
+    def write(partial: Path) -> None:
+        write_parquet(partial, sound, page_checksums=True)
+        note_file(path, partial)
+
+    write_atomically(path, write)

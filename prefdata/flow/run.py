@@ -7,6 +7,7 @@ from typing import Any
 
 from prefdata.errors import UserError
 from prefdata.flow.candidate_stage import SampleJob
+from prefdata.flow.damage import set_aside_dependants
 from prefdata.flow.engines.local import carry_out
 from prefdata.flow.graph import Stage
 from prefdata.flow.jobs import StageJob
@@ -16,6 +17,7 @@ from prefdata.flow.prompt_stage import PromptJob
 from prefdata.flow.reader import BuildReader
 from prefdata.flow.score_groups import GroupScoreJob
 from prefdata.flow.score_stage import CombineJob, ScoreJob
+from prefdata.flow.stage_files import tidy_stage
 from prefdata.pairing import PairRule
 from prefdata.prompts import PromptSource
 from prefdata.sampling import Sampler
@@ -43,13 +45,18 @@ class BuildRunner:
 
     def run_stage(self, stage: Stage) -> None:
         """Carries out one stage, whose inputs are finished, and prints what it counted."""
-        if self.build.stage(stage.name).report is None:
+        folder = self.build.stage(stage.name)
+        if folder.report is not None:
+            folder.create()
+            tidy_stage(folder.path)
+        else:
             job = stage_job(self.build, stage)
 
             def counted(what: str, count: int) -> None:
                 self.counters[stage.name][what] += count
 
-            carry_out(job, job.context(say, counted, self.build.spending))
+            context = job.context(say, counted, self.build.spending)
+            carry_out(job, context, complete=lambda: set_aside_dependants(self.build, stage))
         say(self._line(stage))
 
     def report_spending(self) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from prefdata.errors import InputError
 from prefdata.flow.balance import count_rows
+from prefdata.flow.stage_files import read_table, unfinished
 from prefdata.flow.store import StageFolder
 from prefdata.lazy import pa, pl
 from prefdata.records import Answers, Candidate, Comparison, Prompt, Score, Scored, as_messages
 from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows
-from prefdata.tables.schemas import CANDIDATE_KEY, CANDIDATES, COMPARISONS, checked, column, frame_of, read_parquet
+from prefdata.tables.schemas import CANDIDATE_KEY, CANDIDATES, COMPARISONS, checked, column, frame_of
 
 __all__ = ["COMPARED", "ScoreTables", "StageTables"]
 
@@ -34,11 +34,11 @@ class ScoreTables:
 
     def scores(self, shard: int) -> pa.Table:
         """Reads the scores of a shard, schema `prefdata.tables.schemas.SCORES`."""
-        return _read(self.folder.shard(shard))
+        return read_table(self.folder.shard(shard))
 
     def comparisons(self, shard: int) -> pa.Table:
         """Reads the comparisons of a shard, schema `prefdata.tables.schemas.COMPARISONS`, in total order."""
-        return _read(self.folder.side_table(COMPARED, shard)) if self.compares else COMPARISONS.empty_table()
+        return read_table(self.folder.side_table(COMPARED, shard)) if self.compares else COMPARISONS.empty_table()
 
     def scored(self, shard: int) -> dict[str, Scored]:
         """Reads the scores and comparisons of a shard as records, by prompt id."""
@@ -80,16 +80,16 @@ class StageTables:
     def _prompt_report(self) -> JSON:
         report = self.prompt_folder.report
         if report is None:
-            raise _unfinished(self.prompt_folder.path)
+            raise unfinished(self.prompt_folder.path)
         return report
 
     def prompt_ids(self, shard: int) -> list[str]:
         """Reads the ids of a shard's prompts, sorted."""
-        return column(_read(self.prompt_folder.shard(shard), ["prompt_id"]), "prompt_id")
+        return column(read_table(self.prompt_folder.shard(shard), ["prompt_id"]), "prompt_id")
 
     def prompts(self, shard: int) -> pa.Table:
         """Reads the prompts of a shard, schema `prefdata.tables.schemas.PROMPTS`, sorted by id."""
-        return _read(self.prompt_folder.shard(shard))
+        return read_table(self.prompt_folder.shard(shard))
 
     def prompt_records(self, shard: int) -> list[Prompt]:
         """Reads the prompts of a shard as records, sorted by id."""
@@ -105,7 +105,7 @@ class StageTables:
         Raises:
             InputError: two candidates of one prompt have the same source and index.
         """
-        tables = [_read(folder.shard(shard)) for folder in self.candidate_folders]
+        tables = [read_table(folder.shard(shard)) for folder in self.candidate_folders]
         order = [(name, "ascending") for name in (*CANDIDATE_KEY, "response")]
         table = pa.concat_tables(tables).sort_by(order)
         if table.group_by(list(CANDIDATE_KEY)).aggregate([]).num_rows != table.num_rows:
@@ -150,30 +150,15 @@ class StageTables:
         scored = self.scored_candidates(shard)
         if self.backfill_folder is None:
             return scored
-        published = frame_of(_read(self.backfill_folder.shard(shard))).with_columns(
+        published = frame_of(read_table(self.backfill_folder.shard(shard))).with_columns(
             score=pl.col("given_score"), unscored=pl.when(pl.col("given_score").is_null()).then(pl.lit("missing"))
         )
         return pl.concat([scored, published]).sort(CANDIDATE_KEY)
 
     def pairs(self, shard: int) -> pa.Table:
         """Reads the pairs of a shard, schema `prefdata.tables.schemas.pairs_schema`."""
-        return _read(self.pair_folder.shard(shard))
+        return read_table(self.pair_folder.shard(shard))
 
     def answers(self, shard: int) -> pa.Table:
         """Reads every answer of a shard with its score, as published: schema `prefdata.tables.schemas.ANSWERS`."""
         return answer_rows(self.all_candidates(shard), self.prompts(shard))
-
-
-def _read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    try:
-        return read_parquet(path, columns)
-    except FileNotFoundError as error:
-        raise _unfinished(path) from error
-
-
-def _unfinished(path: Path) -> InputError:
-    return InputError(
-        f"{str(path)!r} is not finished",
-        valid="tables of finished stages",
-        hint="run the build again: it goes on where it stopped",
-    )

@@ -33,6 +33,8 @@ def build(
     allow_code: bool = False,
     allow: Iterable[str] = (),
     push: bool = False,
+    check: bool = False,
+    repair: bool = False,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
@@ -47,6 +49,8 @@ def build(
         allow_code: run Python parts that a JSON recipe names; their modules are looked for in its folder first.
         allow: what a recipe from elsewhere may do, one group at a time: see `prefdata.spec.trust.GRANTS`.
         push: publish the dataset where the recipe's `publish` says; a recipe from elsewhere says nothing of it.
+        check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
+        repair: set damaged files aside, and make their shards again; checks every file.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -67,7 +71,7 @@ def build(
                 valid='publish=Publish(repo="owner/name") in a recipe of your own',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(variant, out, relock=relock, shard_size=shard_size)
+        built = building.build(variant, out, relock=relock, check=check, repair=repair, shard_size=shard_size)
     if not push:
         return built
     repo = publish.repo or ""

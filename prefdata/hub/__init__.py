@@ -6,6 +6,7 @@ The clients take the endpoint, the token and the cache folder from their own env
 
 from __future__ import annotations
 
+from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
@@ -17,7 +18,7 @@ from prefdata.hub.reading import (
     resolve_dataset,
     resolve_model,
 )
-from prefdata.hub.upload import HubCommit, HubDataset, HubFile, UndecidedError
+from prefdata.hub.upload import HubDataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "download_model",
     "one_file",
     "find_dataset",
+    "git_digest",
     "locked_commits",
     "repo_and_revision",
     "resolve_dataset",

@@ -23,6 +23,7 @@ Kind: TypeAlias = Literal["dataset", "model"]
 _T = TypeVar("_T")
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP status codes after which the same request may succeed a moment later."""
+TOKEN_HINT = "hf auth login, or set HF_TOKEN to the whole token: letters and digits that begin with hf_"
 _WAITS = (1.0, 2.0, 4.0)
 """Seconds between the tries of one request."""
 
@@ -96,6 +97,8 @@ def translated_errors(kind: Kind, repo: str, revision: str | None) -> Iterator[N
         raise _unreachable(kind, what, type(error).__name__) from None
     except OSError as error:
         raise _no_files(kind, what, repo, revision, error) from None
+    except UnicodeEncodeError:
+        raise _kind_of(kind)("the token for the Hub holds characters that no token has", hint=TOKEN_HINT) from None
     except unreadable as error:
         raise InputError(
             f"{what} at {revision}: `datasets` can't read its files ({type(error).__name__})",

@@ -2,7 +2,8 @@
 
 The client never retries `create_commit`, and a lost answer doesn't show whether the commit was made. So a commit here
 ends in one of three ways: it was made, the Hub refused it for good (`PublishError`), or its outcome is unknown
-(`UndecidedError`), after which the caller looks at the branch again.
+(`UndecidedError`), after which the caller looks at the branch again. A proxy or a login page may answer in place of the
+Hub, with status 200 and anything as content: every value of an answer is checked before it is used.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from prefdata.errors import PublishError
-from prefdata.hub._client import PASSING, client, endpoint_url, status_of, with_retries
+from prefdata.hub._answers import (
+    JUNK,
+    HubCommit,
+    HubFile,
+    UndecidedError,
+    checked_content,
+    checked_sha,
+    checked_value,
+)
+from prefdata.hub._client import PASSING, TOKEN_HINT, client, endpoint_url, status_of, with_retries
 from prefdata.hub._sending import no_progress_bars, redacted, requested_wait, thread_errors
 from prefdata.lazy import pa, pq
 
-__all__ = ["HubCommit", "HubDataset", "HubFile", "UndecidedError"]
+__all__ = ["HubDataset"]
 
 _T = TypeVar("_T")
 _MOVED = (409, 412)
@@ -28,40 +37,6 @@ _LONGEST_WAIT = 120.0
 _PROPOSALS = 20
 """Number of the latest pull requests that are searched for a commit of ours."""
 _XET_ANSWER = re.compile(r"client error \((4\d\d)")
-
-
-class UndecidedError(Exception):
-    """Raised when the branch has moved on, or the answer to a commit was lost.
-
-    Args:
-        why: the cause in a few words.
-        wait: seconds that the Hub asks to wait; None where it names none.
-        refused: whether the Hub has certainly not made the commit.
-    """
-
-    def __init__(self, why: str, wait: float | None = None, *, refused: bool = False) -> None:
-        self.wait = wait
-        self.refused = refused
-        super().__init__(why)
-
-
-@dataclass(frozen=True, slots=True)
-class HubFile:
-    """A file of a repository, as the Hub lists it."""
-
-    size: int
-    digest: str
-    """SHA-256 of the content of a large file (LFS, Xet); git's SHA-1 of a small one."""
-    large: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HubCommit:
-    """A commit on the Hub."""
-
-    sha: str
-    pull_request: str | None = None
-    """Ref of the pull request (`refs/pr/1`) where the commit is a proposal."""
 
 
 class HubDataset:
@@ -86,10 +61,10 @@ class HubDataset:
         """Address of the dataset's page."""
         return f"{endpoint_url()}/datasets/{self.repo}"
 
-    def holds_token(self, content: bytes) -> bool:
-        """Returns whether a file contains the token that is in use."""
-        token = client().get_token()
-        return token is not None and token.encode() in content
+    @staticmethod
+    def token() -> str:
+        """Returns the token that is in use, to look for it in what is about to be published."""
+        return client().get_token() or ""
 
     def create(self) -> bool:
         """Creates the repository, private, where there is none. Returns whether it is new."""
@@ -107,7 +82,7 @@ class HubDataset:
     def is_private(self) -> bool:
         """Returns whether only its owners see the repository."""
         with self._publish_errors("read"):
-            return bool(self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset")).private)
+            return checked_value(self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset")).private, bool)
 
     def make_public(self) -> None:
         """Makes the repository public."""
@@ -123,7 +98,7 @@ class HubDataset:
                 info = self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset", revision=revision))
             except RevisionNotFoundError:
                 return None
-            return str(info.sha)
+            return checked_sha(info.sha)
 
     def make_branch(self, name: str) -> None:
         """Creates a branch at the head of `main`."""
@@ -134,7 +109,7 @@ class HubDataset:
         """Returns the commit SHA of a tag; None where there is no such tag."""
         with self._publish_errors("read"):
             refs = self._retry(lambda: self._api.list_repo_refs(self.repo, repo_type="dataset"))
-        return next((str(ref.target_commit) for ref in refs.tags if ref.name == name), None)
+            return next((checked_sha(ref.target_commit) for ref in refs.tags if ref.name == name), None)
 
     def make_tag(self, name: str, sha: str) -> None:
         """Tags a commit; an existing tag is left as it is."""
@@ -149,7 +124,7 @@ class HubDataset:
             entries = self._retry(
                 lambda: self._api.list_repo_commits(self.repo, repo_type="dataset", revision=revision)
             )
-        commits = [(str(commit.commit_id), f"{commit.title}\n{commit.message}") for commit in entries]
+            commits = [(checked_sha(commit.commit_id), f"{commit.title}\n{commit.message}") for commit in entries]
         shas = [commit for commit, _ in commits]
         return commits[: shas.index(sha)] if sha in shas else commits
 
@@ -159,10 +134,11 @@ class HubDataset:
             refs = self._retry(
                 lambda: self._api.list_repo_refs(self.repo, repo_type="dataset", include_pull_requests=True)
             )
-        for ref in sorted(refs.pull_requests or (), key=lambda ref: _number(ref.ref), reverse=True)[:_PROPOSALS]:
-            commits = self.since(sha, ref.ref)
+            names = sorted((checked_value(ref.ref, str) for ref in refs.pull_requests or ()), key=_number, reverse=True)
+        for name in names[:_PROPOSALS]:
+            commits = self.since(sha, name)
             if len(commits) == 1:
-                yield HubCommit(commits[0][0], ref.ref), commits[0][1]
+                yield HubCommit(commits[0][0], name), commits[0][1]
 
     def files(self, sha: str) -> dict[str, HubFile]:
         """Lists every file at a commit."""
@@ -170,19 +146,22 @@ class HubDataset:
             entries = self._retry(
                 lambda: list(self._api.list_repo_tree(self.repo, repo_type="dataset", revision=sha, recursive=True))
             )
-        return {
-            file.path: HubFile(file.size, file.lfs.sha256 if file.lfs else file.blob_id, file.lfs is not None)
-            for file in entries
-            if hasattr(file, "blob_id")
-        }
+            return {
+                checked_value(file.path, str): HubFile(
+                    checked_value(file.size, int),
+                    checked_value(file.lfs.sha256 if file.lfs else file.blob_id, str),
+                    file.lfs is not None,
+                )
+                for file in entries
+                if hasattr(file, "blob_id")
+            }
 
-    def read(self, sha: str, name: str, limit: int) -> bytes:
-        """Reads a file's first `limit` bytes at a commit; nothing is kept on this machine."""
+    def read(self, sha: str, name: str, listed: HubFile) -> bytes:
+        """Reads a whole file at a commit, which lists it so; nothing is kept on this machine."""
 
         def request() -> bytes:
             with self._opened(sha, name) as file:
-                content: bytes = file.read(limit)
-                return content
+                return checked_content(file.read(listed.size), listed)
 
         with self._publish_errors("read"):
             return self._retry(request)
@@ -198,7 +177,10 @@ class HubDataset:
             try:
                 return self._retry(request)
             except (pa.ArrowException, EOFError) as error:
-                raise PublishError(f"{name!r} of {self.repo!r} at {sha} is not a whole Parquet file") from error
+                raise PublishError(
+                    f"{name!r} of {self.repo!r} at {sha} is not a whole Parquet file",
+                    hint="run the same command again; if this error repeats, look at the file on the dataset's page",
+                ) from error
 
     def additions(self, files: Mapping[str, Path | bytes]) -> list[Any]:
         """Prepares the files of a commit; hashes each, so that it is sent as it is now."""
@@ -245,7 +227,7 @@ class HubDataset:
         hub = client()
         operations = [*additions, *(hub.CommitOperationDelete(path_in_repo=name) for name in deleted)]
         with self._publish_errors("given a commit"), self._uncertain():
-            info = self._api.create_commit(
+            info: Any = self._api.create_commit(
                 self.repo,
                 operations,
                 commit_message=message,
@@ -255,7 +237,7 @@ class HubDataset:
                 create_pr=proposed,
                 parent_commit=parent,
             )
-        return HubCommit(str(info.oid), str(info.pr_revision) if proposed else None)
+            return HubCommit(checked_sha(info.oid), checked_value(info.pr_revision, str) if proposed else None)
 
     def _opened(self, sha: str, name: str) -> Any:
         # Cached listings and files of an earlier moment would hide what the Hub has now.
@@ -288,6 +270,8 @@ class HubDataset:
             raise UndecidedError(why, wait, refused=status in (*_MOVED, 429)) from None
         except httpx.TransportError as error:
             raise UndecidedError(f"the connection broke ({type(error).__name__})") from None
+        except JUNK:
+            raise UndecidedError(f"{endpoint_url()} gave an answer that is not one of the Hub's") from None
         except ConnectionError as error:
             # hf_xet has the HTTP status in its text only.
             answer = _XET_ANSWER.search(str(error))
@@ -318,6 +302,14 @@ class HubDataset:
             raise PublishError(
                 f"{problem}: {endpoint_url()} can't be reached ({type(error).__name__})",
                 hint="check the network and HF_ENDPOINT, then run the same command again",
+            ) from None
+        except UnicodeEncodeError:
+            raise PublishError("the token for the Hub holds characters that no token has", hint=TOKEN_HINT) from None
+        except JUNK:
+            raise PublishError(
+                f"{problem}: {endpoint_url()} gave an answer that is not one of the Hub's",
+                hint="a proxy or a login page may have answered: check the network and HF_ENDPOINT, then run the same "
+                "command again",
             ) from None
         except (RuntimeError, ValueError, OSError) as error:
             # hf_xet and the client's own checks of a card raise these.

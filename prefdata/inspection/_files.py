@@ -1,36 +1,126 @@
-"""Reads the files of a dataset folder; a damaged one is a message."""
+"""Reads the files of a dataset folder, which may be anybody's; what is not as expected is a message."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
 
 from prefdata.errors import InputError
-from prefdata.lazy import pl
-from prefdata.spec import JSON
-from prefdata.tables.documents import parse_json
+from prefdata.lazy import pa, pl
+from prefdata.tables.documents import check_regular, read_object
+from prefdata.tables.files import check_columns
+from prefdata.tables.parquet import check_parquet
 
 
-def read_table(path: Path) -> pl.DataFrame:
+class _Stage(BaseModel):
+    stage: str
+    rows_in: int = Field(alias="in")
+    rows_out: int = Field(alias="out")
+    drops: dict[str, int]
+
+
+class Ledger(BaseModel):
+    """What `ledger.json` holds, as far as it is shown."""
+
+    prompts: int
+    pairs: int
+    paired_prompts: int
+    drops: dict[str, int]
+    ineligible: dict[str, int]
+    stages: list[_Stage]
+
+
+class _Limit(BaseModel):
+    measure: str
+    holds: bool
+    at_least: float | None
+    at_most: float | None
+    value: float | None
+
+
+class AuditFile(BaseModel):
+    """What `audit.json` holds, as far as it is shown."""
+
+    measures: dict[str, float | None] = {}
+    limits: list[_Limit] = []
+
+
+def read_table(path: Path, folder: Path | None = None) -> pl.DataFrame:
     """Reads a Parquet file.
 
+    Args:
+        path: the file.
+        folder: see `prefdata.tables.documents.read_text`.
+
     Raises:
-        InputError: it is not a whole Parquet file.
+        InputError: it is not a whole Parquet file, or not a file of the folder.
     """
+    check_regular(path, folder)
+    check_parquet(path)
     try:
         return pl.read_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{str(path)!r} is not a whole Parquet file: {error}", hint="copy the file again") from error
 
 
-def read_json(path: Path) -> JSON:
-    """Reads a JSON file; one that is not there is an empty object.
+def read_json(path: Path, folder: Path, shape: type[BaseModel] | None = None) -> dict[str, Any]:
+    """Reads a document of a dataset folder; one that is not there is empty.
+
+    Args:
+        path: the file.
+        folder: the folder, out of which no link may lead.
+        shape: what the document must hold.
 
     Raises:
-        InputError: it is not JSON.
+        InputError: it is not a JSON object, or has another shape.
     """
-    if not path.exists():
+    if not path.is_symlink() and not path.exists():
         return {}
+    value = read_object(path, folder)
+    if shape is not None:
+        try:
+            shape.model_validate(value, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(
+                f"{str(path)!r} is not as prefdata writes it: {where}: {first['msg']}",
+                hint="prefdata verify lists what differs",
+            ) from error
+    return value
+
+
+def check_types(what: str, frame: pl.DataFrame, types: Mapping[str, str]) -> pl.DataFrame:
+    """Checks that a table has columns of these kinds, and returns it.
+
+    Args:
+        what: name of the table in messages.
+        frame: the table.
+        types: column → `number`, `text`, or `id`, a text in each row.
+
+    Raises:
+        InputError: a column is missing, or of another type.
+    """
+    check_columns(what, types, frame.columns)
+    for name, kind in types.items():
+        dtype = frame.schema[name]
+        fits = dtype.is_numeric() if kind == "number" else dtype == pl.String
+        if not (fits or (dtype == pl.Null and kind != "id")) or (kind == "id" and frame[name].null_count()):
+            raise InputError(
+                f"{what}: the column {name!r} is not a {kind} in each row: {dtype}",
+                hint="prefdata verify lists what differs",
+            )
+    return frame
+
+
+@contextmanager
+def table_errors(what: str) -> Iterator[None]:
+    """Turns what Polars and Arrow say of tables that don't fit together into one message."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} is not JSON: {error}", hint="copy the file again") from error
+        yield
+    except (pl.exceptions.PolarsError, pa.ArrowException) as error:
+        raise InputError(f"{what}: {error}", hint="prefdata verify lists what differs") from error

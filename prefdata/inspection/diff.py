@@ -13,10 +13,10 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.hub import Found, find_dataset
-from prefdata.inspection._files import read_json, read_table
+from prefdata.inspection._files import check_types, read_json, read_table, table_errors
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
-from prefdata.tables.documents import ABSENT, json_differences
+from prefdata.tables.documents import ABSENT, json_differences, read_text
 
 __all__ = ["Difference", "diff"]
 
@@ -99,10 +99,13 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
         card=_card(first.folder, second.folder),
     )
     _compare_prompts(difference, first, second)
-    _compare_pairs(difference, first.pairs, second.pairs)
+    with table_errors(f"the tables of {str(one.path)!r} and {str(other.path)!r} can't be compared"):
+        _compare_pairs(difference, first.pairs, second.pairs)
     for name in ("recipe", "lock", "audit", "ledger"):
         file = "prefdata.lock.json" if name == "lock" else f"{name}.json"
-        setattr(difference, name, _json_changes(read_json(first.folder / file), read_json(second.folder / file)))
+        setattr(
+            difference, name, _json_changes(*(read_json(each.folder / file, each.folder) for each in (first, second)))
+        )
     return difference
 
 
@@ -124,14 +127,13 @@ def _read(found: Found) -> _Dataset:
             hint="run the build again: it continues where it stopped",
         )
     frames = [frame.with_columns(split=pl.lit(split)) for split, frame in pair_frames(dataset).items()]
-    try:
+    with table_errors(f"the files of {str(dataset)!r} are not tables of pairs"):
         pairs = pl.concat(frames)
         pairs = pairs.with_columns(number=pl.int_range(pl.len()).over("prompt_id"))
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"the files of {str(dataset)!r} are not tables of pairs: {error}") from error
     outcomes = dict.fromkeys(pairs["prompt_id"].to_list(), "pair")
-    drops = read_table(dataset / "drops.parquet") if (dataset / "drops.parquet").exists() else pl.DataFrame()
-    if drops.height:
+    file = dataset / "drops.parquet"
+    if file.exists():
+        drops = check_types(repr(str(file)), read_table(file, dataset), {"prompt_id": "id", "reason": "id"})
         # A prompt that was read twice has a drop (`duplicate`) and a pair; its outcome is the pair.
         outcomes = {**dict(drops.select("prompt_id", "reason").iter_rows()), **outcomes}
     return _Dataset(dataset, pairs, outcomes)
@@ -182,7 +184,7 @@ def _show(difference: Difference, what: str, prompt_ids: list[str]) -> None:
 
 
 def _mean(values: pl.Series) -> float | None:
-    numbers = values.drop_nulls().to_list()
+    numbers = values.drop_nulls().to_list() if values.dtype.is_numeric() else []
     return round(math.fsum(numbers) / len(numbers), 4) if numbers else None
 
 
@@ -197,9 +199,7 @@ def _json_changes(before: Any, after: Any) -> list[dict[str, Any]]:
 
 def _card(before: Path, after: Path) -> list[str]:
     old, new = (
-        path.read_text(encoding="utf-8", errors="replace").split("\n")
-        if (path := folder / "README.md").exists()
-        else []
+        read_text(path, folder).split("\n") if (path := folder / "README.md").exists() else []
         for folder in (before, after)
     )
     lines = list(difflib.unified_diff(old, new, "before/README.md", "after/README.md", n=1, lineterm=""))

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.errors import InputError, MissingExtraError
 from prefdata.hub import find_dataset
-from prefdata.inspection._files import read_json, read_table
+from prefdata.inspection._files import AuditFile, read_json, read_table, table_errors
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables import files
@@ -77,7 +77,8 @@ class Loaded:
     def pairs(self) -> Any:
         """Every pair with how the rule decided, train before test; the column `split` names its split."""
         parts = [frame.with_columns(split=pl.lit(split)) for split, frame in self._by_split.items()]
-        return self._as(pl.concat(parts, how="diagonal_relaxed"))
+        with table_errors(f"the splits of {str(self.path)!r} have columns of other types"):
+            return self._as(pl.concat(parts, how="diagonal_relaxed"))
 
     @cached_property
     def splits(self) -> dict[str, Any]:
@@ -100,7 +101,8 @@ class Loaded:
         Raises:
             InputError: the dataset was published without its answers.
         """
-        return self._as(self._answers.select("prompt_id", "source", "index", "score", "unscored"))
+        with table_errors(f"the answers of {str(self.path)!r} are not as prefdata writes them"):
+            return self._as(self._answers.select("prompt_id", "source", "index", "score", "unscored"))
 
     @cached_property
     def comparisons(self) -> Any:
@@ -114,13 +116,12 @@ class Loaded:
     @cached_property
     def drops(self) -> Any:
         """Every dropped prompt: prompt_id, stage, reason, detail."""
-        return self._as(read_table(self._folder("drops") / "drops.parquet"))
+        return self._as(read_table(self._folder("drops") / "drops.parquet", self.path))
 
     @cached_property
     def audit(self) -> dict[str, Any]:
         """The measures of the dataset's biases, and the recipe's limits."""
-        measures: dict[str, Any] = read_json(self._folder("audit") / "audit.json")
-        return measures
+        return read_json(self._folder("audit") / "audit.json", self.path, AuditFile)
 
     @cached_property
     def _by_split(self) -> dict[str, pl.DataFrame]:
@@ -139,7 +140,8 @@ class Loaded:
         found = sorted(self._folder(folder).glob(f"{folder}/*.parquet"))
         if not found:
             raise InputError(f"{str(self.path)!r} has no {lacks}", valid="a dataset that holds them")
-        return pl.concat([read_table(file) for file in found])
+        with table_errors(f"the files of {str(self.path / folder)!r} have other columns"):
+            return pl.concat([read_table(file, self.path) for file in found])
 
     def _folder(self, what: str) -> Path:
         if not self.path.is_dir():

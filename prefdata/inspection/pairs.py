@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from prefdata.errors import InputError
-from prefdata.inspection._files import read_table
+from prefdata.inspection._files import check_types, read_table, table_errors
 from prefdata.lazy import pl
 
 __all__ = ["pair_frames"]
@@ -15,14 +15,15 @@ def pair_frames(dataset: Path) -> dict[str, pl.DataFrame]:
     """Reads the pairs of every split, with the trace of the rule's decision, also where it is a table of its own.
 
     Raises:
-        InputError: a file is not a whole Parquet file, or a trace has other rows than its pairs.
+        InputError: a file is not a whole Parquet file of pairs, or a trace has other rows than its pairs.
     """
     tables: dict[str, dict[str, pl.DataFrame]] = {}
     for folder in ("data", "trace"):
         for file in sorted(dataset.glob(f"{folder}/*.parquet")):
-            frame = read_table(file)
+            frame = check_types(repr(str(file)), read_table(file, dataset), {"prompt_id": "id"})
             split_tables = tables.setdefault(file.name.partition("-")[0], {})
-            split_tables[folder] = pl.concat([split_tables[folder], frame]) if folder in split_tables else frame
+            with table_errors(f"{str(file)!r} has other columns than the files before it"):
+                split_tables[folder] = pl.concat([split_tables[folder], frame]) if folder in split_tables else frame
     frames: dict[str, pl.DataFrame] = {}
     for split, split_tables in tables.items():
         data, trace = split_tables.get("data"), split_tables.get("trace")

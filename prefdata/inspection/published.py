@@ -19,6 +19,7 @@ from prefdata.hub import find_dataset
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
+from prefdata.tables.documents import check_regular
 from prefdata.tables.scored_rows import ALIASES, ROLES
 
 __all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
@@ -86,6 +87,8 @@ def _tables(path: Path, split: str | None) -> list[Path]:
             raise InputError(f"{str(path)!r} is not a folder, so it has no split {split!r}", hint="leave --split out")
         return [path]
     names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.parquet"))
+    for name in names:
+        check_regular(path / name, path)
     splits = {name: [path / file for file in files_of] for name, files_of in _splits(names).items()}
     if not splits:
         raise InputError(

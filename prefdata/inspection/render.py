@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from prefdata.errors import printable
 from prefdata.inspection.summary import Summary
 from prefdata.records import SIDES
 
-__all__ = ["printable", "render"]
+__all__ = ["render"]
 
-_WIDTH = 300
 _SHOWN_ABOVE = ("chosen_longer", "length_difference", "tied_chosen", "tied_rejected")
-_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
-"""Unicode categories: control, format (bidi), surrogate, line and paragraph separator."""
 
 
 def render(summary: Summary) -> str:
@@ -50,22 +47,26 @@ def render(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def printable(text: str, width: int = _WIDTH) -> str:
-    """Shortens a text to one line of at most `width` characters, without control characters (line ends become ⏎)."""
-    flat = text.replace("\r\n", "⏎").replace("\n", "⏎").replace("\t", " ")
-    safe = "".join("�" if unicodedata.category(character) in _UNPRINTABLE else character for character in flat)
-    return safe if len(safe) <= width else f"{safe[: width - 1]}…"
-
-
 def _pair(pair: dict[str, Any]) -> list[str]:
-    turns = pair["prompt"] or []
-    prompt = turns if isinstance(turns, str) else " | ".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    prompt = " | ".join(_turns(pair.get("prompt")))
     sides = []
     for side in SIDES:
         source = printable(pair[f"source_{side}"] or "?", 60)
-        trace = f"{pair[f'score_{side}']:g}, {source}, length {pair[f'length_{side}']}"
-        sides.append(f"  {side:<9}[{trace}] {printable(pair[side][-1]['content'])}")
+        trace = f"{_number(pair[f'score_{side}'])}, {source}, length {pair[f'length_{side}']}"
+        answer = ["", *_turns(pair.get(side))][-1].removeprefix("assistant: ")
+        sides.append(f"  {side:<9}[{trace}] {printable(answer)}")
     return [f"  prompt   {printable(prompt)}", *sides]
+
+
+def _turns(cell: object) -> list[str]:
+    """Returns the turns of a conversation, `role: text` each; a text alone is one."""
+    if not isinstance(cell, list):
+        return [] if cell is None else [str(cell)]
+    return [f"{turn.get('role')}: {turn.get('content')}" if isinstance(turn, dict) else str(turn) for turn in cell]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:

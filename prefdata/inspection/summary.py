@@ -8,11 +8,19 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.hub import find_dataset
-from prefdata.inspection._files import read_json
+from prefdata.inspection._files import AuditFile, Ledger, check_types, read_json, table_errors
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
+from prefdata.records import SIDES
 
 __all__ = ["Summary", "inspect"]
+
+_COLUMNS = {
+    "prompt_id": "id",
+    **{f"{name}_{side}": "number" for name in ("length", "score", "n_tied") for side in SIDES},
+    **{f"{name}_{side}": "text" for name in ("decided", "source") for side in SIDES},
+    "score_margin": "number",
+}
 
 
 @dataclass(frozen=True)
@@ -76,11 +84,13 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
             hint="run the build again: it continues where it stopped",
         )
-    ledger = read_json(dataset / "ledger.json")
+    ledger = read_json(dataset / "ledger.json", dataset, Ledger)
     frames = pair_frames(dataset)
-    table = pl.concat(frames.values())
+    what = f"the pairs of {str(dataset)!r}"
+    with table_errors(what):
+        table = check_types(what, pl.concat(frames.values()), _COLUMNS)
     splits = {split: frame.height for split, frame in frames.items()}
-    difference = table["length_chosen"] - table["length_rejected"]
+    difference = table["length_chosen"].cast(pl.Float64) - table["length_rejected"].cast(pl.Float64)
     return Summary(
         folder=str(dataset),
         prompts=ledger["prompts"],
@@ -107,7 +117,7 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
             ),
             "source_chosen",
         ),
-        audit=read_json(dataset / "audit.json"),
+        audit=read_json(dataset / "audit.json", dataset, AuditFile),
         examples=_examples(table, pairs),
     )
 
@@ -122,6 +132,7 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
 
 
 def _spread(values: pl.Series) -> dict[str, float]:
+    values = values.drop_nulls()
     if not len(values):
         return {}
     points = {"mean": values.mean(), **{f"p{q}": values.quantile(q / 100, "nearest") for q in (10, 50, 90)}}

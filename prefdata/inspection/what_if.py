@@ -13,14 +13,14 @@ from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
 from prefdata.hub import find_dataset
+from prefdata.inspection._files import read_json, read_table, table_errors
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, LengthUnit
-from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
-from prefdata.tables.schemas import read_parquet
+from prefdata.tables.schemas import ANSWERS, COMPARISONS, DROPS, frame_of
 from prefdata.tables.scored_table import read_scored_table
 
 __all__ = ["Outcome", "what_if"]
@@ -130,19 +130,28 @@ def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_ScoredPrompts
 
 def _of_dataset(folder: Path) -> Iterator[_ScoredPrompts]:
     """Yields the answers that are published with the pairs; those of a backfill are left out."""
-    try:
-        answers = pl.concat([pl.read_parquet(file, glob=False) for file in sorted(folder.glob("candidates/*.parquet"))])
-        dropped = pl.read_parquet(folder / "drops.parquet", glob=False)
-        recipe: JSON = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        backfill = (recipe.get("backfill") or {}).get("name")
+    with table_errors(f"{str(folder)!r} holds no dataset with its candidates"):
+        answers = _read(folder, "candidates/*.parquet", ANSWERS)
+        dropped = _read(folder, "drops.parquet", DROPS)
+        recipe = read_json(folder / "recipe.json", folder)
+        part = recipe.get("backfill")
+        backfill = part.get("name") if isinstance(part, dict) else None
         answers = answers.filter(pl.col("source").ne_missing(pl.lit(backfill)) if backfill else True)
         before = dropped.filter(pl.col("stage") != "pairs")
         ids = set(answers["prompt_id"]) | set(dropped.filter(pl.col("stage") == "pairs")["prompt_id"])
         reasons = dict(before.group_by("reason").len().iter_rows())
-        compared = _compared([read_parquet(file) for file in sorted(folder.glob("comparisons/*.parquet"))])
-    except (pl.exceptions.PolarsError, pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} holds no dataset with its candidates: {error}") from error
+        compared = _compared([frame.to_arrow().cast(COMPARISONS) for frame in _frames(folder, "comparisons/*.parquet")])
     yield _ScoredPrompts(answers.drop("prompt", "n_tokens", strict=False), sorted(ids), reasons, compared)
+
+
+def _read(folder: Path, pattern: str, schema: pa.Schema) -> pl.DataFrame:
+    """Reads the files of one table, which must have the columns that prefdata writes."""
+    tables = [frame.select(schema.names).to_arrow().cast(schema) for frame in _frames(folder, pattern)]
+    return frame_of(pa.concat_tables([schema.empty_table(), *tables]))
+
+
+def _frames(folder: Path, pattern: str) -> list[pl.DataFrame]:
+    return [read_table(file, folder) for file in sorted(folder.glob(pattern))]
 
 
 def _of_build(folder: Path) -> Iterator[_ScoredPrompts]:
@@ -238,4 +247,4 @@ def _words(rule: PairRule) -> str:
     changed = rule.model_dump(mode="json", exclude_defaults=True)
     changed.pop("kind", None)
     kind = str(rule.dump()["kind"])
-    return f"{kind} {json.dumps(changed, ensure_ascii=False, sort_keys=True)}" if changed else kind
+    return f"{kind} {json.dumps(changed, ensure_ascii=False, sort_keys=True, allow_nan=False)}" if changed else kind

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-__all__ = ["SECONDS", "LimitError", "bounded", "printable"]
+__all__ = ["SECONDS", "LimitError", "bounded"]
 
 SECONDS = 10.0
 """Most seconds of one rendering; an honest one takes milliseconds."""
@@ -44,11 +44,6 @@ def bounded(seconds: float | None = None, spare: int = _SPARE) -> Iterator[None]
             yield
         except MemoryError:
             raise LimitError(f"it needs more than {spare >> 20:,} MiB of memory") from None
-
-
-def printable(text: str) -> str:
-    """Spells out what a terminal would act on: control characters, escape sequences, marks of direction."""
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 @contextlib.contextmanager

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from prefdata.errors import ModelError
-from prefdata.models.bounded import LimitError, bounded, printable
+from prefdata.errors import ModelError, printable
+from prefdata.models.bounded import LimitError, bounded
 from prefdata.spec import JSON
 
 __all__ = ["ChatTemplate", "ItemError", "control_tokens"]
@@ -34,7 +34,7 @@ class ItemError(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
         self.reason = reason
-        self.detail = printable(detail[:_DETAIL_CHARACTERS])[:_DETAIL_CHARACTERS]
+        self.detail = printable(detail, _DETAIL_CHARACTERS)
 
     def result(self, key: JSON) -> dict[str, JSON]:
         """Returns the worker's result for the item `key`."""

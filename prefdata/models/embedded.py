@@ -23,6 +23,7 @@ from typing import Any, Literal
 from prefdata.errors import MissingExtraError, ModelError, closest
 from prefdata.lazy import np
 from prefdata.spec import JSON, sha256_of_file
+from prefdata.tables.own_files import append_only
 
 __all__ = ["EMBEDDED", "Dtype", "cache_folder", "embedded_folder"]
 
@@ -85,7 +86,12 @@ def embedded_folder(name: str, dtype: Dtype = "bfloat16") -> Path:
             building = Path(tempfile.mkdtemp(dir=models, prefix=f".{folder.name}-"))
             try:
                 _convert(gguf, building, dtype)
-                building.rename(folder)
+                try:
+                    building.rename(folder)
+                except OSError:
+                    # Another process may have been first.
+                    if not folder.is_dir():
+                        raise
             finally:
                 shutil.rmtree(building, ignore_errors=True)
     return folder
@@ -138,8 +144,10 @@ def _hash_of(gguf: Path, models: Path) -> str:
 def _lock(path: Path) -> Iterator[None]:
     import fcntl
 
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with os.fdopen(append_only(path), "ab") as file:
+        # Without locks two processes convert at once, and the folder of the first stays.
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
@@ -164,7 +172,9 @@ def _convert(gguf_file: Path, folder: Path, dtype: Dtype) -> None:
         "generation_config.json": _special_ids(fields),
         "tokenizer_config.json": _tokenizer_config(fields),
     }.items():
-        (folder / name).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / name).write_text(
+            json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def _weights(reader: Any, fields: dict[str, JSON], dtype: Dtype) -> dict[str, Any]:

@@ -231,7 +231,7 @@ def _hashes(folder: Path) -> dict[str, str]:
         with contextlib.suppress(OSError):
             cache_file.parent.mkdir(parents=True, exist_ok=True)
             temporary = cache_file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(json.dumps(entries))
+            temporary.write_text(json.dumps(entries, allow_nan=False))
             temporary.replace(cache_file)
     return {name: digest for name, (_, _, digest) in entries.items()}
 

@@ -243,7 +243,7 @@ class WorkerChannel:
         self._write({"error": {"kind": kind, "problem": error.problem, "valid": error.valid, "hint": error.hint}})
 
     def _write(self, message: Mapping[str, JSON]) -> None:
-        self._results.write(json.dumps(message).encode() + b"\n")
+        self._results.write(json.dumps(message, allow_nan=True).encode() + b"\n")
         self._results.flush()
 
 

@@ -85,7 +85,7 @@ class WorkerProcess:
         """Sends one message; sets `broken` if the worker is gone."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
+            self._process.stdin.write(json.dumps(message, allow_nan=True).encode() + b"\n")
             self._process.stdin.flush()
         except BrokenPipeError:
             # Its results, and the reason of its end, are still to be read.

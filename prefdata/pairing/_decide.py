@@ -128,7 +128,8 @@ def _prompts(frame: pl.DataFrame, prompt_ids: Iterable[str] | None) -> pl.DataFr
     )
     if prompt_ids is None:
         return counts.select("prompt_id", "unit", "n_candidates", "n_eligible")
-    ids = pl.DataFrame({"prompt_id": pl.Series(list(prompt_ids), dtype=pl.String)}).unique()
+    named = prompt_ids if isinstance(prompt_ids, pl.Series) else pl.Series(list(prompt_ids), dtype=pl.String)
+    ids = named.alias("prompt_id").to_frame().unique()
     if (strangers := counts.join(ids, on="prompt_id", how="anti")).height:
         n_rows = strangers["n_candidates"].sum()
         raise InputError(

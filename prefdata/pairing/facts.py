@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
+from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import digest_series
 
@@ -90,12 +91,12 @@ def _check(candidates: pl.DataFrame) -> None:
         )
     if candidates["prompt_id"].null_count():
         raise InputError(f"{candidates['prompt_id'].null_count()} candidates have no prompt_id")
-    unusable = ~scores.cast(pl.Float64).is_finite().fill_null(value=True)
+    unusable = ~scores.cast(pl.Float64).is_between(-MOST_SCORE, MOST_SCORE).fill_null(value=True)
     if unusable.any():
         rows = candidates.filter(unusable)
         raise InputError(
-            f"{rows.height} candidates have a score that is not a finite number, the first of prompt "
+            f"{rows.height} candidates have a score that is no such number as a score can be, the first of prompt "
             f"{rows['prompt_id'][0]!r}",
-            valid="finite numbers, and null for unscored",
+            valid=f"numbers from {-MOST_SCORE:g} to {MOST_SCORE:g}, and null for unscored",
             hint="turn such scores into null with a reason in `unscored`",
         )

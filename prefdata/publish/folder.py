@@ -14,6 +14,7 @@ from prefdata.publish.card.statistics import read_file_stats
 from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
+from prefdata.tables.documents import document_text
 from prefdata.tables.schemas import (
     CANDIDATE_DROPS,
     DROPS,
@@ -120,7 +121,7 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
     if dataset.scoring is not None:
         documents["scoring.json"] = dataset.scoring
     for name, value in documents.items():
-        (folder / name).write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", "utf-8")
+        (folder / name).write_text(document_text(value), "utf-8")
     text = card_text(
         dataset.card,
         dataset.ledger,
@@ -236,7 +237,7 @@ def splits_of(folder: Path) -> list[str]:
 def with_features(table: pa.Table) -> pa.Table:
     """Adds the schema metadata from which `datasets` reads the exact features."""
     features = {name: _feature(table.schema.field(name).type) for name in table.schema.names}
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}}, allow_nan=False)})
 
 
 def _feature(kind: pa.DataType) -> Mapping[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from prefdata.spec import JSON, sha256_of_file
+from prefdata.tables.documents import document_text
 
 __all__ = [
     "LAYOUTS",
@@ -38,7 +38,7 @@ def manifest_entry(path: Path) -> JSON:
 
 def manifest_text(entries: Mapping[str, JSON]) -> str:
     """Writes a manifest, given the entry of each file by its name."""
-    return json.dumps({"format": 1, "files": dict(entries)}, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    return document_text({"format": 1, "files": dict(entries)})
 
 
 def write_manifest(folder: Path) -> None:

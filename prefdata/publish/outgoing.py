@@ -16,7 +16,7 @@ from prefdata.publish.card.text import card_header
 from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES, manifest_entry, manifest_text
 from prefdata.spec import JSON
 
-__all__ = ["CARD", "Outgoing", "git_digest", "is_name", "read_outgoing"]
+__all__ = ["CARD", "Outgoing", "is_name", "read_outgoing"]
 
 CARD = "README.md"
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -72,11 +72,6 @@ class Outgoing:
 def is_name(name: object) -> bool:
     """Checks the name of a file of a dataset folder: at most one folder deep, and no way out of it."""
     return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
-def git_digest(content: bytes) -> str:
-    """Computes Git's SHA-1 of a file's content, which the Hub lists for small files."""
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def read_outgoing(where: str | Path) -> Outgoing:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.errors import PublishError
-from prefdata.hub import HubDataset, HubFile
+from prefdata.hub import HubDataset, HubFile, git_digest
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
 from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES
-from prefdata.publish.outgoing import CARD, Outgoing, git_digest, is_name
+from prefdata.publish.outgoing import CARD, Outgoing, is_name
 from prefdata.spec import JSON
 
 __all__ = ["PushPlan", "by_split", "plan_push", "refuse_problems", "same_file"]
@@ -64,7 +64,7 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
             )
     kept: Mapping[str, JSON] = {}
     if CARD in remote:
-        merged = merge_card(outgoing.card, _their_card(repo, head, remote[CARD].size))
+        merged = merge_card(outgoing.card, _their_card(repo, head, remote[CARD]))
         outgoing, kept = outgoing.with_card(merged.text), merged.kept
         refuse_problems(merged.text)
     files = outgoing.files()
@@ -73,11 +73,11 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
     return PushPlan(outgoing, changed, deleted, kept)
 
 
-def _their_card(repo: HubDataset, head: str, size: int) -> str:
+def _their_card(repo: HubDataset, head: str, card: HubFile) -> str:
     # A card that is read in part, or with characters replaced, would lose its prose.
-    if size <= _CARD_BYTES:
+    if card.size <= _CARD_BYTES:
         try:
-            return repo.read(head, CARD, _CARD_BYTES).decode()
+            return repo.read(head, CARD, card).decode()
         except UnicodeDecodeError:
             pass
     raise PublishError(
@@ -90,8 +90,11 @@ def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -
     """Lists the files that an earlier push wrote."""
     if MANIFEST not in remote:
         return set()
+    if remote[MANIFEST].size > MANIFEST_BYTES:
+        return {MANIFEST}
+    content = repo.read(head, MANIFEST, remote[MANIFEST])
     try:
-        files = json.loads(repo.read(head, MANIFEST, MANIFEST_BYTES))["files"]
+        files = json.loads(content)["files"]
         return {MANIFEST, *(name for name in files if is_name(name))}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {MANIFEST}

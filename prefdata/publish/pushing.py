@@ -3,6 +3,8 @@
 Large files are sent first; no reader sees them before the one commit names them. The commit is made upon the head that
 was read, so that it never overwrites a commit made in between. Its description contains the digest of the dataset, by
 which a commit whose answer was lost is recognised.
+
+Every message begins with what is true: published (the address of the commit), not published, or unknown.
 """
 
 from __future__ import annotations
@@ -10,16 +12,18 @@ from __future__ import annotations
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import PublishError
+from prefdata.errors import PublishError, UnconfirmedError
 from prefdata.hub import HubCommit, HubDataset, UndecidedError
-from prefdata.lazy import pa
+from prefdata.publish.confirming import confirm
+from prefdata.publish.leaks import refuse_secrets
 from prefdata.publish.outgoing import Outgoing, read_outgoing
-from prefdata.publish.planning import PushPlan, by_split, plan_push, refuse_problems, same_file
+from prefdata.publish.planning import PushPlan, plan_push, refuse_problems
 from prefdata.spec import JSON
 
 __all__ = ["Pushed", "push"]
@@ -28,6 +32,7 @@ _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REF = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 _WAITS = (1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries, varied by a third so that two pushes at the same time don't collide again."""
+_AGAIN = "run the same command again: it checks this commit, and makes no second one"
 _BATCH = 20
 """Files sent at a time."""
 
@@ -78,36 +83,51 @@ def push(
         log: receives progress, one line a call.
 
     Raises:
-        PublishError: the dataset was not published, and why. Unless the message names a commit, nothing has changed.
+        PublishError: not published, and why: nothing has changed, but a new repository or branch may be empty.
+        UnconfirmedError: published (the message has the address), or it is not known; and what could not be checked.
         MissingExtraError: `huggingface_hub` is not installed.
     """
-    _check_names(repo_id, tag, branch, create_pr)
-    outgoing = read_outgoing(folder)
-    refuse_problems(outgoing.card)
-    repo = HubDataset(repo_id)
-    for name, content in outgoing.files().items():
-        if not name.endswith(".parquet") and repo.holds_token(_bytes(content)):
-            raise PublishError(
-                f"{name!r} contains the token for the Hub that is in use",
-                hint="take it out of the recipe and build again",
-            )
-    if not repo.create() and not public and not repo.is_private():
+    with _not_published():
+        _check_names(repo_id, tag, branch, create_pr)
+        outgoing = read_outgoing(folder)
+        refuse_problems(outgoing.card)
+        repo = HubDataset(repo_id)
+        refuse_secrets(outgoing, repo.token())
+        repo.create()
+        _refuse_public(repo, public)
+        if branch != "main" and repo.head(branch) is None:
+            repo.make_branch(branch)
+        sending = _Push(repo, outgoing, branch, create_pr, public, allow_schema_change, tag, log)
+        commit, new = sending.run()
+    url = f"{repo.address}/commit/{commit.sha}"
+    log(f"published: {url}" if new else f"the same dataset is published already: {url}")
+    rows, problems = confirm(repo, commit, sending.expected, public=public, tag=tag)
+    if problems:
+        raise UnconfirmedError(
+            "\n".join([f"published: {url}", *(f"    {problem.problem}" for problem in problems)]),
+            hint=next((problem.hint for problem in problems if problem.hint), None) or _AGAIN,
+        )
+    log(f"read back: {sum(rows.values()):,} rows, hashes and schemas are equal")
+    return Pushed(repo_id, commit.sha, url, new, rows, tag, commit.pull_request, sending.plan.kept)
+
+
+@contextmanager
+def _not_published() -> Iterator[None]:
+    """Begins the message of an error with what is true of the commit: there is none."""
+    try:
+        yield
+    except UnconfirmedError:
+        raise
+    except PublishError as error:
+        raise PublishError(f"not published: {error.problem}", valid=error.valid, hint=error.hint) from error
+
+
+def _refuse_public(repo: HubDataset, public: bool) -> None:
+    if not public and not repo.is_private():
         raise PublishError(
-            f"the dataset {repo_id!r} is public, and without --public nothing is published there",
+            f"the dataset {repo.repo!r} is public, and without --public nothing is published there",
             hint="--public, or another repository",
         )
-    if branch != "main" and repo.head(branch) is None:
-        repo.make_branch(branch)
-    sending = _Push(repo, outgoing, branch, create_pr, allow_schema_change, tag, log)
-    commit, new = sending.run()
-    rows = _read_back(repo, commit.sha, sending.plan)
-    log(f"read back: {sum(rows.values()):,} rows, hashes and schemas are equal")
-    if tag is not None:
-        _tag(repo, tag, commit.sha)
-    if public and repo.is_private():
-        repo.make_public()
-    url = f"{repo.address}/commit/{commit.sha}"
-    return Pushed(repo_id, commit.sha, url, new, rows, tag, commit.pull_request, sending.plan.kept)
 
 
 @dataclass
@@ -116,59 +136,85 @@ class _Push:
     outgoing: Outgoing
     branch: str
     proposed: bool
+    public: bool
     any_schema: bool
     tag: str | None
     log: Callable[[str], None]
     plan: PushPlan = field(init=False)
+    upon: str | None = None
+    """The commit that our own commit was made upon, where it was found and not made in this run of the loop."""
+    sent: bool = False
+    """Whether a commit was sent whose outcome no answer has shown."""
+    lost: bool = False
+    """Whether a commit was sent that the Hub may have made."""
 
     def run(self) -> tuple[HubCommit, bool]:
         """Pushes the dataset; returns the commit that holds the dataset, and whether this push made it."""
-        start, problem, lost = self._head(), "", False
+        start, problem = self._head(), ""
         tagged_commit = None if self.tag is None else self.repo.tag(self.tag)
         for number, pause in enumerate((*_WAITS, None)):
-            head, commit = self._head_and_own_commit(start, looked=number > 0, lost=lost)
+            head, commit = self._head_and_own_commit(start, looked=number > 0)
             if commit is not None:
-                return commit, lost
+                return commit, self.lost
             self.plan = plan_push(self.repo, self.outgoing, head, any_schema=self.any_schema)
-            if tagged_commit is not None and not (self.plan.empty and tagged_commit == head):
-                raise PublishError(
-                    f"the tag {self.tag!r} of {self.repo.repo!r} names the commit {tagged_commit} already",
-                    hint="another tag: a version never changes",
-                )
+            self._check_tag(tagged_commit, head)
             if self.plan.empty:
-                self.log(f"the same dataset is published already, at {head}")
                 return HubCommit(head), False
             try:
                 return self._commit(head), True
             except UndecidedError as error:
-                problem, lost = str(error), lost or not error.refused
+                problem, self.lost = str(error), self.lost or (self.sent and not error.refused)
                 if pause is None:
                     break
                 wait = pause if error.wait is None else error.wait
                 self.log(f"{problem}; trying again in {wait:.0f} s")
                 time.sleep(wait * random.uniform(0.67, 1.33) if error.wait is None else wait)
-        _, commit = self._head_and_own_commit(start, looked=True, lost=lost)
+            except PublishError as error:
+                return self._after_refusal(start, error), True
+        _, commit = self._head_and_own_commit(start, looked=True)
         if commit is not None:
-            return commit, lost
+            return commit, self.lost
         raise PublishError(
             f"the dataset {self.repo.repo!r} could not get a commit in {len(_WAITS) + 1} tries: {problem}. "
             "Nothing has changed there",
             hint="run the same command again in some minutes: files that were sent are not sent again",
         )
 
-    def _head_and_own_commit(self, start: str, *, looked: bool, lost: bool) -> tuple[str, HubCommit | None]:
+    def expected(self) -> PushPlan:
+        """Returns the plan of the commit that holds the dataset; it depends on the commit that it was made upon."""
+        if self.upon is not None:
+            self.plan = plan_push(self.repo, self.outgoing, self.upon, any_schema=True)
+        return self.plan
+
+    def _check_tag(self, tagged_commit: str | None, head: str) -> None:
+        if tagged_commit is not None and not (self.plan.empty and tagged_commit == head):
+            raise PublishError(
+                f"the tag {self.tag!r} of {self.repo.repo!r} names the commit {tagged_commit} already",
+                hint="another tag: a version never changes",
+            )
+
+    def _after_refusal(self, start: str, error: PublishError) -> HubCommit:
+        """Looks for the commit after a final error; what answered may have been a proxy, after the Hub had made it."""
+        commit = self._head_and_own_commit(start, looked=True)[1] if self.sent else None
+        if commit is None:
+            raise error
+        return commit
+
+    def _head_and_own_commit(self, start: str, *, looked: bool) -> tuple[str, HubCommit | None]:
         """Reads the head, and finds our own commit where it exists already."""
         try:
             head = self._head() if looked else start
-            return head, self._own_commit(start, head, looked=looked)
+            commit = self._own_commit(start, head, looked=looked)
         except PublishError as error:
-            if not lost:
+            if not self.sent:
                 raise
-            raise PublishError(
-                f"the answer to the commit was lost, and it is not known whether {self.repo.repo!r} has it: "
-                f"{error.problem}",
-                hint="run the same command again: it looks for its commit first",
+            raise UnconfirmedError(
+                f"unknown: a commit was sent, and it is not known whether {self.repo.address} has it\n"
+                f"    not checked: {error.problem}",
+                hint="run the same command again: it looks for its commit first, and makes no second one",
             ) from None
+        self.sent = False
+        return head, commit
 
     def _head(self) -> str:
         head = self.repo.head(self.branch)
@@ -184,9 +230,7 @@ class _Push:
             since = self.repo.since(start, self.branch) if looked and head != start else []
             commit = next((HubCommit(sha) for sha, message in since if self._is_ours(message)), None)
         if commit is not None:
-            # The expected content of the commit depends on the head that it was made upon.
-            upon = head if self.proposed else self._parent(start, commit.sha)
-            self.plan = plan_push(self.repo, self.outgoing, upon, any_schema=True)
+            self.upon = head if self.proposed else self._parent(start, commit.sha)
         return commit
 
     def _parent(self, start: str, sha: str) -> str:
@@ -207,6 +251,9 @@ class _Push:
             batch: list[Any] = additions[start : start + _BATCH]
             self.repo.upload(batch, self.branch, proposed=self.proposed)
             self.log(f"sent {start + len(batch):,} of {len(additions):,} files")
+        # Sending may have taken hours.
+        _refuse_public(self.repo, self.public)
+        self.sent = True
         return self.repo.commit(
             additions,
             self.plan.deleted,
@@ -215,45 +262,6 @@ class _Push:
             branch=self.branch,
             parent=head,
             proposed=self.proposed,
-        )
-
-
-def _read_back(repo: HubDataset, sha: str, plan: PushPlan) -> dict[str, int]:
-    """Compares the content of the commit with the dataset; returns the rows of each split.
-
-    Raises:
-        PublishError: they differ.
-    """
-    remote, outgoing = repo.files(sha), plan.outgoing
-    wrong = [name for name in outgoing.files() if not same_file(outgoing, name, remote.get(name))]
-    wrong += [name for name in plan.deleted if name in remote]
-    tables, rows = outgoing.tables(), {}
-    for split, names in by_split(tables).items():
-        footers: list[tuple[int, pa.Schema]] = [repo.parquet(sha, name) for name in names if name not in wrong]
-        expected = [tables[name] for name in names if name not in wrong]
-        if [count for count, _ in footers] != [count for count, _ in expected] or not all(
-            schema.equals(other) for (_, schema), (_, other) in zip(footers, expected, strict=True)
-        ):
-            wrong.append(split)
-        if "/" in split:
-            rows[split] = sum(count for count, _ in footers)
-    if wrong:
-        raise PublishError(
-            f"the commit {repo.address}/commit/{sha} was made, but does not hold what was sent: {', '.join(wrong[:5])}",
-            hint="push again; if this error repeats, the Hub is at fault: report it to its operator",
-        )
-    return rows
-
-
-def _tag(repo: HubDataset, tag: str, sha: str) -> None:
-    tagged_commit = repo.tag(tag)
-    if tagged_commit is None:
-        repo.make_tag(tag, sha)
-        tagged_commit = repo.tag(tag)
-    if tagged_commit != sha:
-        raise PublishError(
-            f"the commit {repo.address}/commit/{sha} was made, but the tag {tag!r} names another one, {tagged_commit}",
-            hint="another tag: a version never changes",
         )
 
 
@@ -272,7 +280,3 @@ def _check_names(repo_id: str, tag: str | None, branch: str, create_pr: bool) ->
         raise PublishError(
             "--tag cannot be combined with --create-pr", hint="tag the commit when the proposal is merged"
         )
-
-
-def _bytes(content: Path | bytes) -> bytes:
-    return content if isinstance(content, bytes) else content.read_bytes()

@@ -50,9 +50,9 @@ def check_wants(part: Spec, where: str, allow: Iterable[str] = ()) -> None:
     # Code is refused where it would run: a recipe that names code can be looked at without it.
     if all(want.mark.group == "code" for want in open_wants):
         return
-    lines = [f"  - {want}" for want in open_wants[:_MOST_LINES]]
+    lines = [f"- {want}" for want in open_wants[:_MOST_LINES]]
     if len(open_wants) > _MOST_LINES:
-        lines.append(f"  - and {len(open_wants) - _MOST_LINES} more")
+        lines.append(f"- and {len(open_wants) - _MOST_LINES} more")
     raise RecipeError(
         "\n".join([f"{where} comes from elsewhere. This recipe wants:", *lines]),
         hint=f"read the recipe; what you agree to, allow. All of it: {option_of(*(want.grant for want in open_wants))}",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from prefdata.records import Answers, Candidate, Score, Scored
+from prefdata.records import Answers, Candidate, Score, Scored, is_score
 from prefdata.scoring.base import Scorer
 from prefdata.spec import Context
 from prefdata.spec.marks import Harmless
@@ -67,7 +67,7 @@ def _score(candidate: Candidate, value: Any) -> Score:
     if value is None:
         return _unscored(candidate, "no_score", "")
     number = math.nan if isinstance(value, str | bytes | bytearray) else attempt(float, value)
-    if isinstance(number, Raised) or not math.isfinite(number):
+    if isinstance(number, Raised) or not is_score(number):
         return _unscored(candidate, "not_a_number", storable(f"{type(value).__name__}: {value!r}"))
     return Score(candidate.prompt_id, candidate.source, candidate.index, number)
 

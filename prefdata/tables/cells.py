@@ -6,13 +6,12 @@ The prompts and the recorded answers of the same table must get the same prompt 
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
-from prefdata.records import Message, as_messages
+from prefdata.records import Message, as_messages, is_score
 from prefdata.spec.quoting import quoted
 
 __all__ = ["ANSWERABLE", "BLANK", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
@@ -140,4 +139,4 @@ def parse_score(value: object) -> float | None:
     except (OverflowError, ValueError):
         # An integer above 1.8e308, or a signalling NaN of `Decimal`.
         return None
-    return number if math.isfinite(number) else None
+    return number if is_score(number) else None

@@ -13,13 +13,20 @@ from prefdata.lazy import np, pa, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "digest_array", "digest_series", "table_digest", "text_digests"]
+__all__ = ["CandidateDigest", "digest_array", "digest_series", "mixed", "table_digest", "text_digests"]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
 
 _LABELS = ("source", "model", "unscored", "finish_reason")
 _NULL = 0x9E3779B97F4A7C15
 _LANES = 4
+
+
+def mixed(words: _Words) -> _Words:
+    """Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014) to each word."""
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return words ^ (words >> np.uint64(31))
 
 
 def text_digests(texts: pa.Array) -> _Words:
@@ -67,13 +74,6 @@ def digest_series(texts: pl.Series) -> pl.Series:
     return digests.zip_with(texts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
 
 
-def _mixed(words: _Words) -> _Words:
-    """Applies the finaliser of SplitMix64 (Steele, Lea and Flood, 2014) to each word."""
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return words ^ (words >> np.uint64(31))
-
-
 class CandidateDigest:
     """Adds up a number for each prompt, made of its id and of its candidates.
 
@@ -100,19 +100,19 @@ class CandidateDigest:
         starts[0] = 0
         n_bytes = frame["n_bytes"].cast(pl.Int64).fill_null(-1).to_numpy()
         empty = text_digests(pa.array([""], pa.string()))[0]
-        marks = _mixed(frame["digest"].fill_null(int(empty)).to_numpy() + n_bytes.astype(np.uint64))
+        marks = mixed(frame["digest"].fill_null(int(empty)).to_numpy() + n_bytes.astype(np.uint64))
         for number, name in enumerate(_LABELS, 1):
-            marks = _mixed(marks + self._label_words(frame[name]) + np.uint64(number))
+            marks = mixed(marks + self._label_words(frame[name]) + np.uint64(number))
         index = frame["index"].cast(pl.Int64)
         place = np.where(index.is_null().to_numpy(), np.uint64(_NULL), index.fill_null(0).to_numpy().astype(np.uint64))
         score = frame["score"].fill_null(np.nan).to_numpy()
         score_words = np.where(np.isnan(score), np.uint64(_NULL), (score + 0.0).view(np.uint64))
-        marks = _mixed(_mixed(marks + place) + score_words)
+        marks = mixed(mixed(marks + place) + score_words)
         ids = text_digests(frame["prompt_id"].gather(starts).to_arrow().cast(pa.large_string()))
-        prompts = _mixed(ids + _mixed(np.add.reduceat(marks, starts)))
+        prompts = mixed(ids + mixed(np.add.reduceat(marks, starts)))
         self._count += len(prompts)
         for lane in range(_LANES):
-            self._lanes[lane] += int(_mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
+            self._lanes[lane] += int(mixed(prompts + np.uint64(lane)).sum(dtype=np.uint64))
 
     def hexdigest(self) -> str:
         """Returns 64 hex digits."""

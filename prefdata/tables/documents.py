@@ -1,13 +1,28 @@
-"""JSON documents: parsed without repeated keys, and compared value by value."""
+"""Documents of a dataset folder: read within bounds, parsed without repeated keys, and compared value by value."""
 
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
+from prefdata.errors import InputError
 from prefdata.spec import JSON
 
-__all__ = ["ABSENT", "json_differences", "parse_json"]
+__all__ = [
+    "ABSENT",
+    "DOCUMENT_BYTES",
+    "check_regular",
+    "document_text",
+    "json_differences",
+    "parse_json",
+    "read_object",
+    "read_text",
+]
+
+DOCUMENT_BYTES = 32 << 20
+"""Largest size of a document; a larger one is refused unread."""
 
 
 class _Absent:
@@ -17,6 +32,75 @@ class _Absent:
 
 ABSENT = _Absent()
 """The value of what is not there."""
+
+
+def read_text(path: Path, folder: Path | None = None) -> str:
+    """Reads a document of a folder that may be anybody's.
+
+    Args:
+        path: the file.
+        folder: the folder that it belongs to, out of which no link may lead; None for a file of the user's own.
+
+    Raises:
+        InputError: it is not a regular file of the folder, is too large, or is not UTF-8.
+    """
+    check_regular(path, folder)
+    try:
+        size = path.stat().st_size
+        if size > DOCUMENT_BYTES:
+            raise InputError(
+                f"{str(path)!r} has {size:,} bytes, more than any document of a dataset",
+                valid=f"at most {DOCUMENT_BYTES >> 20} MB",
+            )
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(path)!r} is not UTF-8: {error.reason}", hint="copy the file again") from error
+    except OSError as error:
+        raise InputError(f"{str(path)!r} can't be read: {error.strerror}") from error
+
+
+def read_object(path: Path, folder: Path | None = None) -> dict[str, JSON]:
+    """Reads a document that is a JSON object; see `read_text`.
+
+    Raises:
+        InputError: it is not one, or can't be read.
+    """
+    try:
+        value = parse_json(read_text(path, folder))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} is not JSON: {error}", hint="copy the file again") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{str(path)!r} is not a JSON object", hint="copy the file again")
+    return value
+
+
+def document_text(value: JSON) -> str:
+    """Writes a document of a dataset folder.
+
+    Raises:
+        ValueError: it holds NaN or an infinity, which JSON lacks: a bug.
+    """
+    return json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def check_regular(path: Path, folder: Path | None = None) -> None:
+    """Refuses a pipe, a device, and a link that leads out of its folder: reading it would hang, or tell a secret.
+
+    Raises:
+        InputError: the file is one, or does not exist.
+    """
+    try:
+        inside = path.resolve(strict=True)
+        if folder is not None:
+            # The cache of the Hub's client keeps the files of a commit as links to another folder of the repository.
+            root = folder.parent.parent if folder.parent.name == "snapshots" else folder
+            if not inside.is_relative_to(root.resolve()):
+                raise InputError(f"{str(path)!r} is a link that leads out of its folder", hint="copy the file itself")
+        regular = stat.S_ISREG(path.stat().st_mode)
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{str(path)!r} can't be read: {getattr(error, 'strerror', error)}") from error
+    if not regular:
+        raise InputError(f"{str(path)!r} is a folder, a pipe or a device, not a file")
 
 
 def parse_json(text: str) -> JSON:

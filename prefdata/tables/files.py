@@ -1,6 +1,7 @@
 """The one door for tables in files: Parquet, JSON lines and CSV, the text ones also compressed.
 
-Rows come as dicts of plain Python values, streamed: memory holds one row group's pages or one line. JSON lines are
+Rows come as dicts of plain Python values, streamed: memory holds one row group's pages or one line, of
+at most 256 MB. JSON lines are
 parsed one by one, so that a column may hold `3`, `"3"` and `[3]`. CSV values stay text, as they are in the file.
 Every mistake in a file is one `InputError` that names the file and, in text files, the line.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -17,10 +19,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from prefdata.errors import InputError
-from prefdata.lazy import pa, pq
+from prefdata.lazy import pa
 from prefdata.spec import JSON, sha256_of_file
 from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.documents import parse_json
+from prefdata.tables.parquet import open_parquet, rows_at_once
 
 __all__ = ["bundled_sample", "check_columns", "columns", "pin", "pinned", "rows", "sha256"]
 
@@ -29,6 +32,8 @@ _TEXTS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv"}
 _ENDINGS = [".parquet", *_TEXTS]
 _VALID = f"{', '.join(_ENDINGS)}; the text ones also with {' or '.join(_CODECS)}"
 _BATCH = 256
+_MOST_BYTES = 256 << 20
+"""Longest line of a text file, and longest record of a CSV file, in bytes."""
 _FIELD = re.compile(r'"([^"]*(?:""[^"]*)*)"(?=,|\Z)|([^",\r\n]*)(?=,|\Z)')
 
 
@@ -41,7 +46,7 @@ def columns(path: str | Path) -> list[str]:
     path = Path(path)
     match _layout(path):
         case "parquet", _:
-            with _parquet(path) as file:
+            with open_parquet(path) as file:
                 return _distinct(path, file.schema_arrow.names)
         case "csv", codec:
             return next(_csv_records(path, codec))[1]
@@ -142,6 +147,8 @@ def _check_file(path: Path) -> None:
             valid=f"files in it: {', '.join(names[:20])}{' ...' if len(names) > 20 else ''}" if names else _VALID,
             hint="name one file",
         )
+    if path.exists() and not path.is_file():
+        raise InputError(f"{str(path)!r} is a pipe or a device, not a file", valid=_VALID)
     if not path.is_file():
         near = sorted(child.name for child in path.parent.iterdir()) if path.parent.is_dir() else []
         raise InputError(
@@ -187,26 +194,14 @@ def _require(path: Path, kind: str, codec: str | None, wanted: Sequence[str]) ->
 
 
 def _distinct(path: Path, names: list[str]) -> list[str]:
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
             _refuse(path, 1 if path.suffix != ".parquet" else None, f"two columns are named {quoted(name)}")
     return names
 
 
-@contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-
-    try:
-        # Buffered pages instead of whole row groups: published files often have a single one.
-        with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True) as file:
-            yield file
-    except (pa.ArrowException, OSError, ValueError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        _refuse(path, None, f"not a whole Parquet file: {first}", hint="copy or download the file again")
-
-
 def _parquet_rows(path: Path, start: int, only: Sequence[str] | None) -> Iterator[dict[str, Any]]:
-    with _parquet(path) as file:
+    with open_parquet(path) as file:
         _distinct(path, file.schema_arrow.names)
         if file.metadata.num_rows == 0:
             raise InputError(f"{str(path)!r} has no rows")
@@ -216,7 +211,8 @@ def _parquet_rows(path: Path, start: int, only: Sequence[str] | None) -> Iterato
         if not groups:
             return
         names = None if only is None else list(only)
-        for batch in file.iter_batches(_BATCH, row_groups=groups, columns=names, use_threads=False):
+        size = rows_at_once(path, _BATCH)
+        for batch in file.iter_batches(size, row_groups=groups, columns=names, use_threads=False):
             yield from batch.slice(min(skip, batch.num_rows)).to_pylist()
             skip = max(0, skip - batch.num_rows)
 
@@ -236,8 +232,10 @@ def _lines(path: Path, codec: str | None) -> Iterator[tuple[int, str]]:
     number = 0
     try:
         with _binary(path, codec) as file:
-            for raw in file:
+            while raw := file.readline(_MOST_BYTES + 1):
                 number += 1
+                if len(raw) > _MOST_BYTES:
+                    _too_long(path, number)
                 yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         byte = error.object[error.start]
@@ -250,6 +248,15 @@ def _lines(path: Path, codec: str | None) -> Iterator[tuple[int, str]]:
     except OSError as error:
         what = f"not a whole {codec} file" if codec else "can't be read"
         _refuse(path, None, f"{what}: {error.strerror or error}", hint="copy or download the file again")
+
+
+def _too_long(path: Path, number: int) -> NoReturn:
+    _refuse(
+        path,
+        number,
+        f"longer than {_MOST_BYTES >> 20} MB",
+        hint="one JSON object or record a line; if the file is compressed, look at it: zcat FILE | head -c 1000",
+    )
 
 
 def _objects(path: Path, codec: str | None) -> Iterator[dict[str, Any]]:
@@ -276,7 +283,7 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         _refuse(path, number, f"a JSON object is expected, found {type(value).__name__}", hint=hint)
     if "\\u" in line:
         try:
-            json.dumps(value, ensure_ascii=False).encode()
+            json.dumps(value, ensure_ascii=False, allow_nan=True).encode()
         except UnicodeEncodeError as error:
             code = f"\\u{ord(error.object[error.start]):04x}"
             _refuse(path, number, f"the escape {code} is half of a surrogate pair and no character")
@@ -303,11 +310,14 @@ def _csv_records(path: Path, codec: str | None) -> Iterator[tuple[int, list[Any]
 
     The `csv` module is no help: it can't tell an empty field from an empty text, and numbers no lines in its errors.
     """
-    first, parts, inside, header = 0, [""], False, True
+    first, parts, inside, header, size = 0, [""], False, True, 0
     for number, line in _lines(path, codec):
         if not inside:
             first, parts = number, []
         parts.append(line)
+        size = len(line) if not inside else size + len(line)
+        if size > _MOST_BYTES:
+            _too_long(path, first)
         inside ^= line.count('"') % 2 == 1
         if not inside:
             fields = _csv_fields(path, first, "".join(parts).removesuffix("\n").removesuffix("\r"))

@@ -22,13 +22,14 @@ __all__ = [
     "ahead",
     "buckets_for",
     "clustered",
+    "cuts",
     "gathered",
     "key_buckets",
 ]
 
 _T = TypeVar("_T")
 
-PIECE_BYTES = 24 << 20
+PIECE_BYTES = 48 << 20
 """Decoded bytes read at a time."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that wait together on disk."""
@@ -53,7 +54,8 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
         rows = rows if rest is None else pl.concat([rest, rows])
         keys = rows["key"].to_numpy()
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-        rest = rows[int(starts[-1]) :]
+        # As Arrow and back: a slice would keep the whole piece.
+        rest = pl.DataFrame(rows[int(starts[-1]) :].to_arrow())
         if starts[-1]:
             seen.add(keys[starts[:-1]])
             yield rows[: int(starts[-1])]
@@ -80,13 +82,24 @@ def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
             continue
         order = bucket["key"].arg_sort()
         keys = bucket["key"].gather(order).to_numpy()
-        ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
         step = max(1, int(PIECE_BYTES * bucket.height // max(1, bucket.estimated_size())))
-        start = 0
-        while start < bucket.height:
-            end = int(ends[np.searchsorted(ends, min(start + step, bucket.height))])
+        for start, end in cuts(keys, step):
             yield bucket[order[start:end]]
-            start = end
+
+
+def cuts(keys: NDArray[np.uint64], step: int) -> Iterator[tuple[int, int]]:
+    """Yields where pieces of `step` rows, or a few more, start and end, none of which parts the rows of a key.
+
+    Args:
+        keys: sorted.
+        step: at least 1.
+    """
+    ends = np.append(np.flatnonzero(keys[1:] != keys[:-1]) + 1, len(keys))
+    start = 0
+    while start < len(keys):
+        end = int(ends[np.searchsorted(ends, min(start + step, len(keys)))])
+        yield start, end
+        start = end
 
 
 def buckets_for(n_bytes: float, bucket_bytes: int) -> int:

@@ -175,8 +175,14 @@ def in_one_chunk(table: pa.Table) -> pa.Table:
     return table if all(column.num_chunks == 1 for column in table.columns) else table.combine_chunks()
 
 
-def parquet_writer(path: Path, schema: pa.Schema) -> Any:
-    """A `pyarrow.parquet.ParquetWriter` with the project's settings; close it."""
+def parquet_writer(path: Path, schema: pa.Schema, *, page_checksums: bool = False) -> Any:
+    """A `pyarrow.parquet.ParquetWriter` with the project's settings; close it.
+
+    Args:
+        path: of the file.
+        schema: of its tables.
+        page_checksums: writes a checksum with each page. A published file has its hash in the manifest instead.
+    """
     return pq.ParquetWriter(
         path,
         schema,
@@ -184,6 +190,7 @@ def parquet_writer(path: Path, schema: pa.Schema) -> Any:
         compression="zstd",
         compression_level=3,
         write_page_index=True,
+        write_page_checksum=page_checksums,
     )
 
 
@@ -213,15 +220,16 @@ def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
         yield path, kind
 
 
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes one table as one Parquet file."""
-    with parquet_writer(path, table.schema) as writer:
+def write_parquet(path: Path, table: pa.Table, *, page_checksums: bool = False) -> None:
+    """Writes one table as one Parquet file: see `parquet_writer`."""
+    with parquet_writer(path, table.schema, page_checksums=page_checksums) as writer:
         writer.write_table(table)
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Reads one of the build's own tables."""
-    return pq.ParquetFile(path).read(columns=columns)
+    """Reads a table that `write_parquet` has written."""
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read(columns=columns)
 
 
 def column(table: pa.Table, name: str) -> list[Any]:

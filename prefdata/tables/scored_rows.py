@@ -10,6 +10,7 @@ from typing import Any
 
 from prefdata.errors import InputError, RecipeError
 from prefdata.lazy import pl
+from prefdata.records import MOST_SCORE
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
 from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
@@ -104,7 +105,7 @@ def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
             pl.Series([reason for _, reason in parsed], dtype=pl.String),
         )
     values = scores.cast(pl.Float64)
-    if not values.null_count() and values.is_finite().all():
+    if not values.null_count() and values.is_between(-MOST_SCORE, MOST_SCORE).all():
         return values, pl.repeat(None, len(values), dtype=pl.String, eager=True)
     score = pl.col("score")
     reason = (
@@ -112,7 +113,7 @@ def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
         .then(pl.lit("missing"))
         .when(score.is_nan())
         .then(pl.lit("nan"))
-        .when(score.is_infinite())
+        .when(score.abs() > MOST_SCORE)
         .then(pl.lit("not_finite"))
     )
     frame = values.to_frame("score").with_columns(unscored=reason)

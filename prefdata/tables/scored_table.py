@@ -8,15 +8,15 @@ Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
 from prefdata.errors import InputError, closest
-from prefdata.lazy import pa, pl, pq
+from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.digest import digest_array
+from prefdata.tables.parquet import open_parquet, rows_at_once
 from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
@@ -25,6 +25,8 @@ __all__ = ["ScoredTable", "ScoredTableFile", "columns_of", "prompts_of", "read_s
 _CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 _ROWS = 40_000
 """Most rows of a batch, however narrow they are."""
+_BATCH_BYTES = 4 << 20
+"""Decoded bytes of a batch; a decoder takes up to six times as much for a while."""
 _TEXT_ROWS = 1_000
 _COMPRESSED = 4
 """Bytes that a byte of a compressed file is taken for."""
@@ -61,7 +63,7 @@ class ScoredTableFile:
         self._row_bytes: dict[str, float] = {}
         if self._is_parquet:
             next(files.rows(path, only=list(self.named.values())))
-            with self._parquet() as file:
+            with open_parquet(self.path) as file:
                 head = next(file.iter_batches(64, columns=self._names(self.named), use_threads=False))
                 rows = file.metadata.num_rows
             self._row_bytes = {name: head.column(name).nbytes / head.num_rows for name in head.schema.names}
@@ -99,7 +101,7 @@ class ScoredTableFile:
             return []
         name, sample = self.named["prompt_id"], list[str]()
         if self._is_parquet:
-            with self._parquet() as file:
+            with open_parquet(self.path) as file:
                 for batch in file.iter_batches(1 << 16, columns=[name], use_threads=False):
                     column = pl.Series(pl.from_arrow(batch.column(0))).cast(pl.String)
                     sample += column.gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
@@ -110,15 +112,20 @@ class ScoredTableFile:
 
     def _parquet_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         names = self._names(named)
-        size = int(min(_ROWS, max(1, n_bytes // max(1.0, sum(self._row_bytes[name] for name in names)))))
-        with self._parquet() as file:
-            for batch in file.iter_batches(size, columns=names, use_threads=False):
+        row_bytes = max(1.0, sum(self._row_bytes[name] for name in names))
+        rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
+        step = rows_at_once(self.path, int(min(rows, max(1, _BATCH_BYTES // row_bytes))))
+        with open_parquet(self.path) as file:
+            held: list[pa.Table] = []
+            for batch in file.iter_batches(step, columns=names, use_threads=False):
                 columns = {role: batch.column(name) for role, name in named.items()}
                 if (digests := digest_array(columns["response"])) is not None:
                     columns["digest"] = digests
-                frame = pl.from_arrow(pa.table(columns))
-                assert isinstance(frame, pl.DataFrame)
-                yield long_frame(self.path, named, frame)
+                held.append(pa.table(columns))
+                if sum(part.num_rows for part in held) + step > rows or sum(part.nbytes for part in held) >= n_bytes:
+                    yield long_frame(self.path, named, _frame_of(held))
+            if held:
+                yield long_frame(self.path, named, _frame_of(held))
 
     def _text_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         rows = enumerate(files.rows(self.path, only=self._names(named)), 1)
@@ -133,19 +140,13 @@ class ScoredTableFile:
     def _names(self, named: Mapping[str, str]) -> list[str]:
         return list(dict.fromkeys(named.values()))
 
-    @contextmanager
-    def _parquet(self) -> Iterator[pq.ParquetFile]:
-        try:
-            # What was read is not kept: `pre_buffer` would hold the whole compressed file.
-            with pq.ParquetFile(
-                self.path, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
-            ) as file:
-                yield file
-        except (pa.ArrowException, OSError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(
-                f"{str(self.path)!r} is not a whole Parquet file: {first}", hint="copy the file again"
-            ) from error
+
+def _frame_of(held: list[pa.Table]) -> pl.DataFrame:
+    """Takes the tables out of the list, which then is empty."""
+    frame = pl.from_arrow(pa.concat_tables(held))
+    held.clear()
+    assert isinstance(frame, pl.DataFrame)
+    return frame
 
 
 def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:

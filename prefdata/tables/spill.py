@@ -9,8 +9,8 @@ from prefdata.lazy import pa, pl
 
 __all__ = ["Spill", "edges_of", "range_buckets"]
 
-_WAITING_BYTES = 4 << 20
-"""Bytes of a bucket that are collected before they are written."""
+_WAITING_BYTES = 16 << 20
+"""Bytes of all buckets that are collected before they are written."""
 
 
 class Spill:
@@ -65,7 +65,7 @@ class Spill:
         table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
         self._schema = self._schema or table.schema
         self._waiting.setdefault(number, []).append(table.cast(self._schema))
-        if sum(part.nbytes for part in self._waiting[number]) > _WAITING_BYTES:
+        if sum(part.nbytes for part in self._waiting[number]) > _WAITING_BYTES // self.count:
             self._write(number)
 
     def _write(self, number: int) -> None:

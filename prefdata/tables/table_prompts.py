@@ -8,10 +8,11 @@ import re
 from contextlib import suppress
 
 from prefdata.errors import RecipeError
-from prefdata.lazy import pl
+from prefdata.lazy import np, pl
 from prefdata.records import Message, as_messages, prompt_id_of
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import ANSWERABLE, BLANK, ROLES_OF_TURNS, Unusable, read_conversation
+from prefdata.tables.digest import mixed
 
 __all__ = ["STRUCTURE", "described_prompts", "prompt_hashes", "prompt_text"]
 
@@ -47,16 +48,31 @@ def prompt_hashes(prompts: pl.Series) -> pl.Series:
         64 bits for each row, null for a null; they hold for this process. Of n prompts, two share a hash by chance with
         a probability of n² / 2⁶⁵.
     """
-    if prompts.dtype == pl.String:
+    if prompts.dtype != pl.String:
+        hashes = _hashes_of_lists(prompts)
+    else:
         doubtful = prompts.str.contains(_DOUBTFUL).fill_null(value=False)
         if doubtful.any():
             spelt = prompts.filter(doubtful).unique()
             said = pl.Series([_said(text) for text in spelt.to_list()], dtype=pl.String)
             prompts = prompts.replace(spelt, said)
-    hashes = prompts.hash()
+        hashes = prompts.hash()
     if not prompts.null_count():
         return hashes
     return hashes.zip_with(prompts.is_not_null(), pl.Series([None], dtype=pl.UInt64))
+
+
+def _hashes_of_lists(prompts: pl.Series) -> pl.Series:
+    """Hashes lists of messages by their turns; those of a null are undefined."""
+    counts = prompts.list.len().fill_null(0).cast(pl.Int64).to_numpy()
+    turns = prompts.filter(pl.Series(counts > 0)).list.explode().struct
+    starts = np.cumsum(counts) - counts
+    place = np.arange(counts.sum()) - np.repeat(starts, counts)
+    words = mixed(turns.field("role").hash().to_numpy() + mixed(place.astype(np.uint64)))
+    words = mixed(turns.field("content").hash().to_numpy() + words)
+    sums = np.zeros(len(counts), np.uint64)
+    sums[counts > 0] = np.add.reduceat(words, starts[counts > 0]) if len(words) else 0
+    return pl.Series(mixed(sums + counts.astype(np.uint64)))
 
 
 def described_prompts(prompts: pl.Series, *, with_ids: bool) -> pl.DataFrame:

@@ -62,4 +62,4 @@ def _line(entry: Mapping[str, JSON]) -> str:
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in entry.items()
     }
-    return json.dumps(finite) + "\n"
+    return json.dumps(finite, allow_nan=False) + "\n"

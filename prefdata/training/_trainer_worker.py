@@ -31,7 +31,9 @@ def main(path: Path) -> None:
     try:
         _run(job)
     except UserError as error:
-        (Path(job["work"]) / "mistake.json").write_text(json.dumps([error.problem, error.valid, error.hint]))
+        (Path(job["work"]) / "mistake.json").write_text(
+            json.dumps([error.problem, error.valid, error.hint], allow_nan=False)
+        )
         sys.stderr.write(f"{error}\n")
         sys.stderr.flush()
         # Other processes may wait for this one in a collective call: leave without any.
@@ -64,7 +66,7 @@ def _run(job: dict[str, JSON]) -> None:
         steps = trainer.state.global_step
     if trainer.is_world_process_zero():
         result = _result(job, trainer, steps, prepared - started, time.monotonic() - prepared)
-        (Path(job["work"]) / "result.json").write_text(json.dumps(result))
+        (Path(job["work"]) / "result.json").write_text(json.dumps(result, allow_nan=False))
 
 
 def _training(job: dict[str, JSON]) -> Any:

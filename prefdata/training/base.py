@@ -131,11 +131,6 @@ class Training(Spec):
         return ()
 
     @property
-    def needs_reference(self) -> bool:
-        """Whether the objective compares with the model that training starts from."""
-        return self.trainer != "cpo"
-
-    @property
     def needs_max_probability(self) -> bool:
         """Whether `loss` reads the largest probability at each position, which costs a forward pass more."""
         return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +18,8 @@ from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.models.environment import import_folders, worker_environment
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
+from prefdata.tables.documents import document_text
+from prefdata.tables.own_files import held
 from prefdata.training.base import Training
 from prefdata.training.job import COMPLETE
 from prefdata.training.prepare import Prepared
@@ -62,7 +63,7 @@ def launch(
         ModelError: the training process failed; its own last lines say why.
     """
     finished = prepared.folder / "training.json"
-    with _alone(prepared.work):
+    with _alone(prepared.work, log):
         if finished.is_file():
             log(f"already trained: {prepared.folder}")
         else:
@@ -164,7 +165,7 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     }
     # Written last: it says that the folder is whole.
     partial = folder / ".training.json"
-    partial.write_text(json.dumps(facts, indent=2, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    partial.write_text(document_text(facts), encoding="utf-8")
     partial.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
@@ -182,7 +183,7 @@ def _name_base(folder: Path, model: str) -> None:
     if path.is_file():
         config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         named = {**config, "base_model_name_or_path": model}
-        path.write_text(json.dumps(named, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(named, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _version(name: str) -> str | None:
@@ -193,12 +194,12 @@ def _version(name: str) -> str | None:
 
 
 @contextmanager
-def _alone(work: Path) -> Iterator[None]:
-    with (work / ".lock").open("w") as lock:
+def _alone(work: Path, log: Callable[[str], None]) -> Iterator[None]:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            stack.enter_context(held(work / ".lock", f"another process trains in {str(work.parent)!r}", log))
+        except OSError as error:
             raise StoreError(
-                f"another process trains in {str(work.parent)!r}", hint="wait for it, or choose another --out"
+                f"{str(work / '.lock')!r} can't be opened: {error.strerror}", hint="choose another folder with --out"
             ) from error
         yield

@@ -95,19 +95,21 @@ def prepare(
     job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
-    hashes = {role: hash_tokens(file) for role, file in tokens.items()}
-    job["references"] = reference_keys(job, training, pins, hashes)
+    job["references"] = reference_keys(job, training, pins, {role: hash_tokens(file) for role, file in tokens.items()})
     job["cache"] = str(cache or cache_folder() / "references")
-    # The whole files: an objective's numbers and the labels count as well as the ids.
-    files = [sha256_of_file(file) for file in tokens.values()]
-    code = pins_of(training)
-    depends_on = [training.identity(), training.strategy, files, code, job["weights"], processes, device]
-    job["identity"] = fingerprint(depends_on)
+    job["identity"] = _identity(training, job, tokens, processes)
     _check_same(out, job)
-    (work / "job.json").write_text(json.dumps(job, indent=2) + "\n", encoding="utf-8")
+    (work / "job.json").write_text(json.dumps(job, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     plan = _plan(training, out, model, job, preflights[0], processes=processes, nodes=nodes, steps=steps)
     facts = {"model_pins": pins, "template_date": training.template_date if encoder.reads_the_date else None}
     return Prepared(training, out, job, replace(plan, warnings=tuple(warnings)), preflights, facts)
+
+
+def _identity(training: Training, job: Mapping[str, JSON], tokens: Mapping[str, Path], processes: int) -> str:
+    # The whole files: an objective's numbers and the labels count as well as the ids.
+    files = [sha256_of_file(file) for file in tokens.values()]
+    strategy, code = training.strategy, pins_of(training)
+    return fingerprint([training.identity(), strategy, files, code, job["weights"], processes, job["device"]])
 
 
 def _plan(
@@ -178,6 +180,14 @@ def _check_ours(out: Path) -> None:
     others = [path.name for path in out.iterdir() if path.name != "training"] if out.is_dir() else ["it"] * out.exists()
     if others and not (out / "training" / "job.json").is_file():
         raise StoreError(f"{str(out)!r} is not empty and holds no training", hint="choose another folder with --out")
+    # A folder from elsewhere may hold links to files of the user's, which writing would change.
+    for folder in (folder for folder in (out, out / "training") if folder.is_dir()):
+        for path in folder.iterdir():
+            if path.is_symlink() and not path.is_dir():
+                raise StoreError(
+                    f"{str(path)!r} is a link, and a training would write through it",
+                    hint="remove the link, or choose another folder with --out",
+                )
 
 
 def _check_same(out: Path, job: Mapping[str, JSON]) -> None:

@@ -121,7 +121,7 @@ class ReferenceCache:
         return {"key": self.key, "rows": self.rows}
 
     def _write(self, file: Path, rows: Sequence[tuple[int, float, float]]) -> None:
-        metadata = {"prefdata": json.dumps(self._metadata())}
+        metadata = {"prefdata": json.dumps(self._metadata(), allow_nan=False)}
         schema = pa.schema([(name, getattr(pa, kind)()) for name, kind in _SCHEMA_FIELDS], metadata)
         columns = list(zip(*rows, strict=True))
         table = pa.table([pa.array(column, kind.type) for column, kind in zip(columns, schema, strict=True)], schema)

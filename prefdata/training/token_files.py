@@ -54,7 +54,9 @@ def write_token_files(
         if not report.is_file():
             preflight = _write_tokens(files[role], role, split, training, encoder, limit if role == "train" else None)
             # Written last: it says that the tokens are whole.
-            report.write_text(json.dumps(preflight.dump(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            report.write_text(
+                json.dumps(preflight.dump(), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+            )
         preflights.append(Preflight.load(json.loads(report.read_text(encoding="utf-8"))))
     kept = {role: file for role, file in files.items() if role == "train" or pq.read_metadata(file).num_rows}
     return kept, [preflight for preflight in preflights if preflight.split in kept]

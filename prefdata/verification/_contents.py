@@ -132,7 +132,7 @@ class Contents:
                 self.report.add("file", name, expected=present, found=absent)
             elif name in expected:
                 published = read_document(self.files, name, self.report)
-                self.report.compare("document", name, json.loads(json.dumps(expected[name])), published)
+                self.report.compare("document", name, json.loads(json.dumps(expected[name], allow_nan=True)), published)
 
     def _rows(self, folder: str, tables: dict[str, TableFiles], schema: pa.Schema) -> dict[str, RowReader]:
         rows = {}
@@ -265,7 +265,9 @@ class Contents:
             return
         with self.report.checking("audit, recounted"):
             recipe, audit = self.origin.recipe, derivation.auditor.result()
-            expected: JSON = json.loads(json.dumps(audit if recipe is None else recipe.audit.with_outcomes(audit)))
+            expected: JSON = json.loads(
+                json.dumps(audit if recipe is None else recipe.audit.with_outcomes(audit), allow_nan=True)
+            )
             self.report.compare("audit", "audit.json", expected, published)
 
     def _small(self, name: str, schema: pa.Schema) -> pa.Table:

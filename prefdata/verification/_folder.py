@@ -10,7 +10,7 @@ from pathlib import Path
 from prefdata.errors import StoreError
 from prefdata.publish.manifest import LAYOUTS, MANIFEST, OWN_LAYOUTS, manifest_entry
 from prefdata.spec import JSON
-from prefdata.tables.documents import ABSENT, parse_json
+from prefdata.tables.documents import ABSENT, DOCUMENT_BYTES, parse_json
 from prefdata.verification.report import Report
 
 DOCUMENTS = ("recipe.json", "prefdata.lock.json", "ledger.json", "audit.json")
@@ -26,8 +26,6 @@ _ADDED_BY_PEOPLE = re.compile(
     r"(?:LICEN[CS]E|NOTICE|CITATION)[^/]*|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)"
 )
 """Files that people add to a dataset on the Hub; no reader takes them for data."""
-_DOCUMENT_BYTES = 32 << 20
-"""Largest size of a document; a larger one is refused unread."""
 
 
 def inventory(folder: Path, links_into: Path, report: Report) -> dict[str, Path]:
@@ -125,8 +123,8 @@ def read_text(files: dict[str, Path], name: str, report: Report) -> str | None:
     if name not in files:
         return None
     size = files[name].stat().st_size
-    if size > _DOCUMENT_BYTES:
-        report.add("document", name, expected=f"at most {_DOCUMENT_BYTES} bytes", found=f"{size} bytes")
+    if size > DOCUMENT_BYTES:
+        report.add("document", name, expected=f"at most {DOCUMENT_BYTES} bytes", found=f"{size} bytes")
         return None
     try:
         return files[name].read_text("utf-8")

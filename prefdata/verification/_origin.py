@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 from prefdata.dataset import TRLPairs
 from prefdata.errors import RecipeError
 from prefdata.flow.graph import FORMAT
-from prefdata.flow.lock import locked_parts, packages
+from prefdata.flow.lock import locked_parts
+from prefdata.flow.versions import packages
 from prefdata.pairing import AnyRule, PairRule
 from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import BaselineScorer

@@ -10,6 +10,7 @@ from prefdata.errors import InputError
 from prefdata.lazy import pa, pc, pq
 from prefdata.publish.folder import with_features
 from prefdata.records import prompt_id_of
+from prefdata.tables.parquet import open_parquet, rows_at_once
 from prefdata.verification.report import Report
 
 _BATCH = 2_048
@@ -56,11 +57,11 @@ class TableFiles:
         """
         for name, path in self.files.items():
             try:
-                with pq.ParquetFile(path, pre_buffer=False, page_checksum_verification=True) as file:
-                    for batch in file.iter_batches(_BATCH, columns=columns, use_threads=False):
+                with open_parquet(path) as file:
+                    for batch in file.iter_batches(rows_at_once(path, _BATCH), columns=columns, use_threads=False):
                         batch.validate(full=True)
                         yield pa.Table.from_batches([batch])
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, OSError, ValueError, InputError) as error:
                 raise DamagedError(f"{name}: {error}") from error
 
     def read(self) -> pa.Table:

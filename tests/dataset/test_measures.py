@@ -212,3 +212,25 @@ def test_one_prompt_of_many_answers_does_not_overflow():
     measures = audited((rows, []))["measures"]
     assert (measures["score_index_correlation"], measures["score_place_correlation"]) == (1.0, -1.0)
     assert measures["repeated_texts"] == 1.0  # 0.99998 to four digits
+
+
+class Totalled(Counter):
+    """Counts how often its total is computed, which takes as long as it has names."""
+
+    asked = 0
+
+    def total(self):
+        Totalled.asked += 1
+        return super().total()
+
+
+@pytest.mark.parametrize("sources", [3, 300])
+def test_the_work_of_an_audit_does_not_grow_with_the_square_of_its_sources(sources):
+    auditor = Auditor()
+    auditor._sources = {
+        side: Totalled({f"source {n}": n + 1 for n in range(sources)}) for side in ("candidates", "chosen", "rejected")
+    }
+    Totalled.asked = 0
+    result = auditor.result()
+    assert len(result["sources"]) == sources
+    assert Totalled.asked <= 10

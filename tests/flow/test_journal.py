@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prefdata.errors import StoreError
-from prefdata.flow.store import Journal, StageFolder
+from prefdata.flow.journal import Journal
+from prefdata.flow.store import StageFolder
 
 RECORDS = [{"key": f"p{number}/0", "text": "ä\n\u2028 " * number, "score": number / 3} for number in range(5)]
 
@@ -59,15 +60,18 @@ def test_wherever_the_end_is_torn_the_whole_lines_stay_and_what_is_appended_next
 @given(place=st.integers(0, 10**6), flip=st.integers(1, 255))
 def test_a_changed_byte_is_found_and_no_changed_record_is_ever_read(tmp_path_factory, place, flip):
     path = tmp_path_factory.mktemp("damaged") / "journal"
-    whole = bytearray(written(path))
+    whole = written(path)
     place %= len(whole)
-    whole[place] ^= flip
-    path.write_bytes(whole)
-    found = list(Journal(path).read())
-    damaged = bytes(whole[:place]).count(b"\n")
-    assert found[:damaged] == RECORDS[:damaged]
-    assert all(record in RECORDS for record in found)
-    assert RECORDS[damaged] not in found
+    changed = whole[place] ^ flip
+    path.write_bytes(whole[:place] + bytes([changed]) + whole[place + 1 :])
+    journal = Journal(path)
+    found = list(journal.read())
+    number = whole[:place].count(b"\n")
+    # Without the line feed between them two lines are one, and without the last one the line is torn.
+    joined = whole[place : place + 1] == b"\n"
+    assert found == RECORDS[:number] + RECORDS[number + 1 + joined :]
+    torn = joined and number == len(RECORDS) - 1
+    assert journal.damaged == (0 if torn else 2 if changed == ord("\n") else 1)
     written(path, [{"after": 1}])
     assert list(Journal(path).read()) == [*found, {"after": 1}]
 
@@ -105,7 +109,7 @@ def test_the_journals_of_two_shards_are_two_files_and_removing_one_leaves_the_ot
 
 def test_what_was_appended_is_there_after_a_kill_without_any_closing(tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from prefdata.flow.store import Journal\n"
+        "import os, signal, sys; from pathlib import Path; from prefdata.flow.journal import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for number in range(100): journal.append({'number': number})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -117,7 +121,7 @@ def test_what_was_appended_is_there_after_a_kill_without_any_closing(tmp_path):
 
 def test_a_journal_that_meets_the_end_of_the_disk_says_so_and_keeps_what_it_has(tmp_path):
     code = (
-        "import resource, signal, sys; from pathlib import Path; from prefdata.flow.store import Journal\n"
+        "import resource, signal, sys; from pathlib import Path; from prefdata.flow.journal import Journal\n"
         "from prefdata.errors import StoreError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
@@ -148,3 +152,24 @@ def test_a_journal_in_a_folder_that_is_a_file_is_one_message(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="a part of the path is a file"):
         Journal(tmp_path / "file" / "journal").append({})
+
+
+def test_a_page_of_zeros_in_the_middle_costs_the_lines_that_it_covers(tmp_path):
+    records = [{"key": f"p{number}", "text": "x" * 300} for number in range(100)]
+    whole = written(tmp_path / "journal", records)
+    (tmp_path / "journal").write_bytes(whole[:8192] + bytes(4096) + whole[12288:])
+    journal = Journal(tmp_path / "journal")
+    ends = [whole[: at + 1].count(b"\n") for at in (8191, 12287)]
+    assert list(journal.read()) == records[: ends[0]] + records[ends[1] + 1 :]
+    assert journal.damaged == 1
+    assert (tmp_path / "journal").stat().st_size == len(whole)
+
+
+def test_a_journal_that_is_a_link_is_refused_and_what_it_leads_to_stays(tmp_path):
+    (tmp_path / "notes").write_text("years of work")
+    (tmp_path / "journal").symlink_to(tmp_path / "notes")
+    with pytest.raises(StoreError, match="it is a link"):
+        Journal(tmp_path / "journal").append({})
+    with pytest.raises(StoreError, match="it is a link"):
+        list(Journal(tmp_path / "journal").read())
+    assert (tmp_path / "notes").read_text() == "years of work"

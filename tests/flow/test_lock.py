@@ -16,7 +16,8 @@ import pytest
 from replayed import recipe
 
 from prefdata.flow.build import build
-from prefdata.flow.lock import make_lock
+from prefdata.flow.lock import make_lock, read_lock
+from prefdata.flow.store import BuildFolder
 from prefdata.recipe import Recipe
 
 MODEL = "embedded:smollm2-135m-instruct"
@@ -45,8 +46,8 @@ def test_the_lock_pins_every_file_by_its_bytes_and_names_seed_recipe_and_package
 
 def test_it_lies_in_the_build_folder_and_in_the_dataset_and_names_the_folders_of_the_stages(work):
     build(recipe(), "out")
-    for path in ("out/prefdata.lock.json", "out/dataset/prefdata.lock.json"):
-        assert json.loads(Path(path).read_text()) == lock(recipe())
+    assert read_lock(BuildFolder(Path("out"))) == lock(recipe())
+    assert json.loads(Path("out/dataset/prefdata.lock.json").read_text()) == lock(recipe())
     folders = {f"{name}-{part['key'][:16]}-256" for name, part in lock(recipe())["parts"].items()}
     assert {path.name for path in Path("out/stages").iterdir()} == folders
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from replayed import tree
 
 from prefdata.errors import StoreError
 from prefdata.flow.disk import replace_folder, store_errors, write_atomically, write_json
@@ -92,9 +94,11 @@ class TestWriteAtomically:
         assert (tmp_path / "file").read_text() == "old"
         assert names(tmp_path) == ["file"]
 
-    def test_an_error_that_is_no_refusal_stays_what_it_is(self, tmp_path):
-        with pytest.raises(OSError, match="Input/output error"), store_errors(tmp_path):
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
+    @pytest.mark.parametrize("number", sorted(errno.errorcode))
+    def test_every_error_of_a_file_system_is_one_message(self, tmp_path, number):
+        with pytest.raises(StoreError, match="can't be written: ") as caught, store_errors(tmp_path):
+            raise OSError(number, os.strerror(number))
+        assert caught.value.hint
 
     def test_a_folder_that_may_not_be_written_is_one_message(self, tmp_path):
         code = (
@@ -255,6 +259,24 @@ class TestReplaceFolder:
         assert (tmp_path / "out" / "content").read_text() == "old"
         assert names(tmp_path) == ["out"]
 
+    def test_when_the_old_one_can_not_be_moved_back_either_the_next_run_does_it(self, tmp_path, monkeypatch):
+        replace_folder(tmp_path / "out", dataset_with("old"))
+        real = Path.rename
+
+        def rename(self, target):
+            if Path(target).name == "out":
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return real(self, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "rename", rename)
+            with pytest.raises(StoreError, match="the file system says"):
+                replace_folder(tmp_path / "out", dataset_with("new"))
+        assert names(tmp_path) == [f".out.{os.getpid()}.old"]
+        with pytest.raises(RuntimeError):
+            replace_folder(tmp_path / "out", lambda folder: (_ for _ in ()).throw(RuntimeError()))
+        assert (tmp_path / "out" / "content").read_text() == "old"
+
     def test_when_the_new_one_can_not_be_moved_in_the_old_one_comes_back(self, tmp_path, monkeypatch):
         replace_folder(tmp_path / "out", dataset_with("old"))
         real = Path.rename
@@ -302,18 +324,57 @@ class TestWriting:
         (tmp_path / ".dataset.77.part").mkdir()
         (tmp_path / ".dataset.77.part" / "data").write_text("half")
         (tmp_path / ".prefdata.lock.json.77.part").write_text("half")
-        (tmp_path / "notes.part").write_text("mine")
+        mine = [".bashrc.old", ".movie.mkv.part", "notes.part", ".dataset.part", ".dataset.x77.part", ".notes.77.part"]
+        mine += [".dataset.77.part.old", ".prefdata.lock.json.77.old", ".dataset.78.part", "..part", ".77.part"]
+        for name in mine:
+            (tmp_path / name).write_text("mine")
+        for name in (".ssh.old", ".prefdata.lock.json.78.part", ".work.79.part"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "file").write_text("mine")
+        (tmp_path / ".dataset.80.part").symlink_to(tmp_path / ".ssh.old")
+        before = tree(tmp_path)
         with BuildFolder(tmp_path).writing():
             pass
-        assert names(tmp_path) == [".writing", "notes.part"]
+        gone = {".dataset.77.part/data", ".prefdata.lock.json.77.part"}
+        assert tree(tmp_path) == {name: sha for name, sha in before.items() if name not in gone} | {
+            ".writing": hashlib.sha256(b"").hexdigest()
+        }
+        assert not (tmp_path / ".dataset.77.part").exists()
+        assert (tmp_path / ".dataset.80.part").is_symlink()
+
+    def test_a_dataset_that_a_kill_left_put_aside_is_put_back(self, tmp_path):
+        replace_folder(tmp_path / "dataset", dataset_with("whole"))
+        (tmp_path / "dataset").rename(tmp_path / ".dataset.77.old")
+        with BuildFolder(tmp_path).writing():
+            pass
+        assert (tmp_path / "dataset" / "content").read_text() == "whole"
+        assert names(tmp_path) == [".writing", "dataset"]
 
     def test_a_stage_folder_is_cleared_of_half_written_shards_only(self, tmp_path):
         stage = StageFolder(tmp_path / "stages" / "scores-0")
         stage.create()
-        for name in (".shard-00000.parquet.77.part", "shard-00001.parquet", "journal-00002.jsonl"):
+        for name in (".shard-00000.parquet.77.part", ".stage.json.77.part", ".files.jsonl.77.part"):
+            (stage.path / name).write_text("")
+        mine = [".notes.77.part", ".shard-00000.parquet.part", "journal-00002.jsonl", "shard-00001.parquet"]
+        for name in mine:
             (stage.path / name).write_text("")
         stage.create()
-        assert names(stage.path) == ["journal-00002.jsonl", "shard-00001.parquet"]
+        assert names(stage.path) == mine
+
+    def test_no_file_is_opened_through_a_link_or_emptied(self, tmp_path):
+        (tmp_path / "notes").write_text("mine")
+        build = BuildFolder(tmp_path / "build")
+        build.root.mkdir()
+        (build.root / ".writing").symlink_to(tmp_path / "notes")
+        with pytest.raises(StoreError, match="it is a link") as caught, build.writing():
+            pass
+        assert "remove the link" in caught.value.hint
+        write_json(build.lock_file, {})
+        build.recipe_file.symlink_to(tmp_path / "notes")
+        (build.root / f".{build.recipe_file.name}.{os.getpid()}.part").symlink_to(tmp_path / "notes")
+        write_json(build.recipe_file, {"a": 1})
+        assert not build.recipe_file.is_symlink()
+        assert (tmp_path / "notes").read_text() == "mine"
 
     def test_a_build_folder_that_can_not_be_made_is_one_message(self, tmp_path):
         (tmp_path / "file").write_text("")

@@ -23,7 +23,7 @@ def test_the_last_line_is_the_commit(near, prefdata, folder):
     assert files(near.hub) == local(folder)
     again = prefdata("push", folder, "alice/prefs", "--tag", "v1")
     assert again.out.splitlines()[0].startswith("already there: ")
-    assert f"the same dataset is published already, at {sha}" in again.err
+    assert f"the same dataset is published already: {near.hub.url}/datasets/alice/prefs/commit/{sha}" in again.err
 
 
 def test_json_and_what_somebody_edited(near, prefdata, folder, tmp_path):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, printable
 from prefdata.flow.from_table import pair
 from prefdata.inspection import render
-from prefdata.inspection.render import printable
 from prefdata.inspection.summary import inspect
 from prefdata.pairing import WPOHybridV2
 

@@ -61,7 +61,14 @@ def test_what_responses_tell_is_paid_and_counted() -> None:
     assert "5 requests, 5,000 prompt tokens, 500 completion tokens, 0.0500 USD" in watch.spending.summary()[0]
 
 
-@pytest.mark.parametrize("usage", [None, {}, "many", {"prompt_tokens": -3}, {"prompt_tokens": True}])
+@pytest.mark.parametrize(
+    "usage",
+    [
+        *(None, {}, "many", {"prompt_tokens": -3}, {"prompt_tokens": True}, {"prompt_tokens": 10**30}),
+        {"prompt_tokens": 10**4000, "completion_tokens": 10**30, "prompt_tokens_details": {"cached_tokens": 10**30}},
+    ],
+    ids=lambda usage: str(usage)[:40],
+)
 def test_a_response_that_does_not_tell_its_tokens_is_paid_at_its_bound(usage: Any) -> None:
     watch = Watch()
     with serving(lambda *_: Reply(200, {**completion("ok"), "usage": usage})) as server:
@@ -307,3 +314,68 @@ def test_log_probabilities_that_are_none_are_none(logprobs: Any) -> None:
     assert read_completion("k", body).top_logprobs is None
     body["choices"][0]["logprobs"] = {"content": [{"token": "a", "logprob": None}, {"token": "b", "logprob": -1}]}
     assert read_answer("k", json.dumps(body))[0].top_logprobs == ((), (("b", -1.0),))
+
+
+@pytest.mark.parametrize(
+    "logprob", [10**400, -(10**400), float("inf"), float("nan"), True, "x", None], ids=lambda x: str(x)[:9]
+)
+def test_a_log_probability_that_is_not_a_number_is_left_out(logprob: Any) -> None:
+    token = {"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "a", "logprob": -0.5}]}
+    token["top_logprobs"].append({"token": "b", "logprob": logprob})
+    body = completion("ok")
+    body["choices"][0]["logprobs"] = {"content": [token]}
+    assert read_completion("k", body).top_logprobs == ((("a", -0.5),),)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{}",
+        b"3",
+        b"[1]",
+        b"[" * 100_000,
+        b'{"account": "a", "at": 1}x',
+        b'{"account": "a", "at": 1, "requests": "1"}',
+        b'{"account": "a", "at": 1, "requests": null}',
+        b'{"account": "a", "at": 1, "cost": -1}',
+        b'{"account": "a", "at": NaN, "cost": 1}',
+        b'{"account": "a", "at": 1, "cost": 1e999}',
+        b'{"account": "a", "at": 1, "other": 1}',
+        b'{"account": "a", "at": 1, "currency": 3}',
+        b'{"account": "a", "at": 1, "cost": 1, "crc": "00000000"}',
+        b"\xff\xfe",
+    ],
+    ids=lambda line: line[:50].decode("latin-1"),
+)
+def test_a_damaged_payment_is_not_counted_and_the_summary_says_so(tmp_path: Path, line: bytes) -> None:
+    file = tmp_path / "spending.jsonl"
+    paid = Spent(1, 2, 3, 0.5, "USD")
+    Spending(file).add("a", paid)
+    with file.open("ab") as opened:
+        opened.write(line + b"\n")
+    Spending(file).add("a", paid)
+    spending = Spending(file)
+    assert spending.of("a") == paid + paid
+    assert "1 damaged lines are not counted" in spending.summary()[-1]
+
+
+def test_a_flipped_bit_in_any_payment_is_never_another_payment(tmp_path: Path) -> None:
+    file = tmp_path / "spending.jsonl"
+    Spending(file).add("a", Spent(1, 2, 3, 0.5, "USD"))
+    whole = file.read_bytes()
+    for at in range(len(whole) - 1):
+        file.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        assert Spending(file).accounts in ({}, {"a": Spent(1, 2, 3, 0.5, "USD")})
+
+
+def test_payments_that_earlier_versions_wrote_count(tmp_path: Path) -> None:
+    line = {"account": "a", "at": 1.5, "requests": 1, "prompt_tokens": 2, "completion_tokens": 3, "cost": 0.5}
+    (tmp_path / "file").write_text(json.dumps({**line, "currency": "USD"}) + "\n")
+    assert Spending(tmp_path / "file").of("a") == Spent(1, 2, 3, 0.5, "USD")
+
+
+def test_payments_are_not_read_or_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "file").symlink_to(tmp_path / "notes")
+    with pytest.raises(StoreError, match="can't be read: it is a link"):
+        Spending(tmp_path / "file")

@@ -36,6 +36,15 @@ def with_bos(smollm):
     return tokenizer
 
 
+def test_what_a_template_says_reaches_no_drop_with_escapes(tokenizer):
+    tokenizer.chat_template = "{{ raise_exception('\\x1b]0;pwn\\x07 \u202e no') }}"
+    with pytest.raises(ItemError) as refused:
+        chat(tokenizer).render([{"role": "user", "content": "x"}])
+    assert refused.value.reason == "template_failed"
+    assert "pwn" in refused.value.detail
+    assert refused.value.detail.isprintable()
+
+
 def chat(tokenizer, **options) -> Prompts:
     return Prompts(tokenizer, **{"max_model_len": 64, "refuse_control_tokens": True, **options})
 

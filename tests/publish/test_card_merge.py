@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prefdata.errors import PublishError
 from prefdata.publish import Publish
 from prefdata.publish.card.blocks import find_blocks
+from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
 
 OLD = card(publish=Publish(license="mit", language=("en",), limitations="Old limits."))
@@ -158,4 +159,53 @@ def test_whatever_the_header_and_our_own_note_say_merging_ends_and_is_stable(cha
     merged = merge_card(NEW, theirs)
     json.dumps(dict(merged.kept))
     assert merge_card(NEW, merged.text).text == merged.text
-    assert header(merged.text)["configs"][: len(header(NEW)["configs"])] == header(NEW)["configs"]
+    ours = header(NEW)["configs"]
+    assert [{**theirs, **own} for theirs, own in zip(header(merged.text)["configs"], ours, strict=False)] == header(
+        merged.text
+    )["configs"][: len(ours)]
+
+
+YAML_VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False),
+        st.text(max_size=4),
+        st.dates(),
+        st.datetimes(),
+        st.binary(max_size=3),
+    ),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.dates() | st.integers(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+OWN_KEYS = st.text("abcdefgh_", min_size=1, max_size=5).map(lambda name: f"mine_{name}") | st.dates() | st.integers()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.dictionaries(OWN_KEYS, YAML_VALUES, max_size=4), st.dictionaries(OWN_KEYS, YAML_VALUES, max_size=2))
+def test_every_key_that_somebody_wrote_by_hand_survives_with_its_value(keys, in_config):
+    import json
+
+    fields = header(OLD)
+    fields["configs"][0].update(in_config)
+    theirs = with_header(OLD, **{"configs": fields["configs"]})
+    body = theirs.split("---\n", 2)[2]
+    theirs = f"---\n{yaml.safe_dump({**header(theirs), **keys}, sort_keys=False)}---\n{body}"
+    for new in (NEW, OLD):
+        merged = merge_card(new, theirs)
+        after = header(merged.text)
+        assert {key: after[key] for key in keys} == keys
+        assert {key: after["configs"][0][key] for key in in_config} == in_config
+        json.dumps(dict(merged.kept), allow_nan=False)
+        assert lint_card(merged.text) == []
+        theirs = merged.text
+
+
+def test_a_date_in_a_key_of_ours_does_not_stop_a_push():
+    merged = merge_card(NEW, OLD.replace("pretty_name: a-name", "pretty_name: 2024-01-01"))
+    assert merged.kept == {"pretty_name": "2024-01-01"}
+    assert lint_card(merged.text) == []

@@ -279,7 +279,7 @@ def test_all_wants_are_in_one_message_with_what_grants_each(elsewhere):
     with pytest.raises(RecipeError) as refused:
         load_recipe(elsewhere(recipe))
     message = str(refused.value)
-    assert message.count("\n  - ") == 5
+    assert message.count("\n- ") == 5
     assert "--allow remote_code,env,endpoint=http://10.0.0.1/v1,keys=MINE --allow-code" in message
     allow = "remote_code,env,endpoint=http://10.0.0.1/v1,keys=MINE"
     with code_allowed():

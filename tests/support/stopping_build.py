@@ -42,7 +42,7 @@ def build_until(work: Path, out: str, shard_size: int, stage: str = "", records:
 def main(out: str, shard_size: int, stage: str, records: int) -> None:
     """The side that is killed."""
     from prefdata.flow.build import build
-    from prefdata.flow.store import Journal
+    from prefdata.flow.journal import Journal
     from prefdata.recipe import load_recipe
     from prefdata.spec import JSON
 

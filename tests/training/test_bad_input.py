@@ -92,6 +92,18 @@ def test_a_folder_of_something_else_is_not_written_into(shop, tmp_path):
         prepare(training(shop), shop / "data", tmp_path / "out", cache=tmp_path / "cache")
 
 
+@pytest.mark.parametrize("name", ["training.json", "training/job.json", "training/.lock"])
+def test_no_training_writes_through_a_link(shop, tmp_path, name):
+    (tmp_path / "notes").write_text("mine")
+    (tmp_path / "out" / "training").mkdir(parents=True)
+    (tmp_path / "out" / "training" / "job.json").write_text("{}")
+    (tmp_path / "out" / name).unlink(missing_ok=True)
+    (tmp_path / "out" / name).symlink_to(tmp_path / "notes")
+    with pytest.raises(UserError, match="is a link, and a training would write through it"):
+        prepare(training(shop), shop / "data", tmp_path / "out", cache=tmp_path / "cache")
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_a_training_that_has_begun_is_not_continued_with_other_numbers(shop, tmp_path):
     fields = {"cache": tmp_path / "cache"}
     write_dataset(tmp_path / "data", pair_rows(8))

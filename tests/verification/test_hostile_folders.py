@@ -76,7 +76,7 @@ def test_a_document_may_hold_anything(dataset, name, text):
 
 
 def test_a_document_that_is_too_large_is_not_read(dataset, monkeypatch):
-    monkeypatch.setattr(_folder, "_DOCUMENT_BYTES", 1000)
+    monkeypatch.setattr(_folder, "DOCUMENT_BYTES", 1000)
     with (dataset / "recipe.json").open("r+b") as file:
         file.truncate(10_000_000_000)
     mismatch_kinds = kinds_without_hashing(dataset, monkeypatch)

@@ -16,10 +16,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain
 from typing import Generic, TypeVar
 
-from prefdata.errors import ConservationError
+from prefdata.errors import ConservationError, InputError
 from prefdata.flow.jobs import ShardJob, StageJob, TaskJob, WholeJob
+from prefdata.flow.journal import Journal
 from prefdata.flow.progress import Progress
-from prefdata.flow.store import Journal
+from prefdata.flow.results import check_storable
 from prefdata.spec import JSON, Context
 
 __all__ = ["carry_out", "run_tasks"]
@@ -33,12 +34,13 @@ _SYNC_SECONDS = 1.0
 _BACKLOG = 8
 
 
-def carry_out(job: StageJob, context: Context) -> None:
+def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] = lambda: None) -> None:
     """Carries out what no earlier run has finished of a stage, and marks the stage as finished.
 
     Args:
         job: the stage's work.
         context: of the job's part: see `StageJob.context`.
+        complete: called when all tables are there, before the stage is marked.
 
     Raises:
         ConservationError: rows went missing, or a worker left a task unanswered or answered one twice.
@@ -55,6 +57,7 @@ def carry_out(job: StageJob, context: Context) -> None:
         report = job.report()
     else:
         raise TypeError(f"a {type(job).__name__} is not a job that this engine knows")
+    complete()
     job.folder.finish(report)
 
 
@@ -137,11 +140,21 @@ class _Pass(Generic[Task, Result]):
         """Gives the shard with what its journal holds, and the tasks that it doesn't hold."""
         keys = [self.job.task_key(task) for task in tasks]
         shard: _Shard[Result] = _Shard(number, keys, self.folder.journal(number))
-        wanted = set(keys)
+        wanted, unusable = set(keys), 0
         for record in shard.journal.read():
-            result = self.job.load(record)
+            try:
+                check_storable(record)
+                result = self.job.load(record)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                unusable += 1
+                continue
             if (key := self.job.result_key(result)) in wanted:
                 shard.results[key] = result
+        if unusable := unusable + shard.journal.damaged:
+            self.context.log(
+                f"{shard.journal.path}: {unusable} damaged {'line is' if unusable == 1 else 'lines are'} passed over; "
+                f"what {'it' if unusable == 1 else 'they'} held is asked again, and nothing else"
+            )
         self.progress.advance(sum(map(self.job.count, shard.results.values())), fresh=False)
         return shard, [task for task, key in zip(tasks, keys, strict=True) if key not in shard.results]
 
@@ -154,8 +167,17 @@ class _Pass(Generic[Task, Result]):
             raise ConservationError(f"{stage}: an answer to {key!r}, which was not asked or is answered")
         shard, task = waiting
         self.job.check(task, result)
+        record = self.job.dump(result)
+        try:
+            check_storable(record)
+        except ValueError as error:
+            raise InputError(
+                f"{self.folder.path.name}: the answer to {key!r} can't be kept: {error}",
+                valid="texts of Unicode, finite numbers, whole numbers below 2⁶³",
+                hint="fix the part that gave it, and run again: finished answers are kept",
+            ) from error
         self.journals.add(shard.journal)
-        shard.journal.append(self.job.dump(result))
+        shard.journal.append(record)
         shard.results[key] = result
         self.progress.advance(self.job.count(result))
         if shard.complete:

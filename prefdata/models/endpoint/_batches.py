@@ -169,7 +169,7 @@ class Batches:
         body = {**request.body, **request.body.get("extra_body", {})}
         body.pop("extra_body", None)
         row = {"custom_id": request.name, "method": "POST", "url": URL, "body": body}
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
+        line = json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         full = len(file.requests) >= self._batch.max_requests or file.size + len(line) > self._batch.max_bytes
         if (file.requests and full) or not self._budget.reserve(request.key, request.bound):
             return False

@@ -42,7 +42,7 @@ def bound_of(body: Mapping[str, JSON], max_tokens: int) -> Bound:
         body: everything that is sent.
         max_tokens: the request's token limit.
     """
-    text = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
     return Bound(len(text) + _PER_MESSAGE * len(body["messages"]) + _PER_REQUEST, max_tokens)
 
 

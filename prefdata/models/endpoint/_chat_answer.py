@@ -8,23 +8,35 @@ from collections.abc import Mapping
 from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
-from prefdata.errors import ModelError
+from prefdata.errors import ModelError, printable
 from prefdata.models.endpoint._budget import Usage
 from prefdata.records import FinishReason, Generation, TokenLogprobs
 from prefdata.spec import JSON
 
-__all__ = ["fatal", "one_line", "read_answer", "read_completion", "refusal_of", "retry_after", "usage_of"]
+__all__ = [
+    "fatal",
+    "one_line",
+    "read_answer",
+    "read_completion",
+    "refusal_of",
+    "retry_after",
+    "untrusted",
+    "usage_of",
+]
 
 _RETRIED = frozenset({408, 409, 429})
 _FATAL_CODES = frozenset({"insufficient_quota", "model_not_found"})
 _DETAIL_CHARS = 300
+_LOOKED_AT = 10_000
+"""Characters of a server's message that are looked at."""
+_MOST_TOKENS = 2**31
 
 
 def one_line(text: str, secret: str) -> str:
     """Makes a text fit for messages: one line, at most 300 characters, without the API key."""
     if secret:
         text = text.replace(secret, "***")
-    text = " ".join(text.split())
+    text = printable(" ".join(text[:_LOOKED_AT].split()), _LOOKED_AT)
     return text if len(text) <= _DETAIL_CHARS else text[:_DETAIL_CHARS] + "..."
 
 
@@ -75,6 +87,15 @@ def fatal(endpoint: str, status: int, code: str, message: str, *, answered: bool
             hint="fix `model` or `base_url`",
         )
     return None
+
+
+def untrusted(endpoint: str, problem: str) -> ModelError:
+    """Returns the error for a server whose certificate is not valid."""
+    return ModelError(
+        f"{endpoint} has a certificate that is not valid ({one_line(problem, '')}), and no request is sent there",
+        valid="a certificate of an authority that this machine trusts",
+        hint="check `base_url`; for an authority of your own: SSL_CERT_FILE=/path/to/its.pem",
+    )
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
@@ -164,7 +185,7 @@ def _logprobs(choice: dict[str, JSON]) -> tuple[TokenLogprobs, ...] | None:
     """Reads the likeliest tokens at each position, the likeliest first; returns None if there are none."""
     try:
         return tuple(_likeliest(token) for token in choice["logprobs"]["content"]) or None
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, OverflowError):
         return None
 
 
@@ -176,7 +197,8 @@ def _likeliest(token: dict[str, JSON]) -> TokenLogprobs:
 
 
 def _finite(value: JSON) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Not `math.isfinite`: a whole number may be too large for a float.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2**53
 
 
 def _storable(text: str) -> str:
@@ -185,4 +207,5 @@ def _storable(text: str) -> str:
 
 
 def _count(value: JSON) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    """Returns a number of tokens; None for anything else, and for one that no request can have used."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS else None

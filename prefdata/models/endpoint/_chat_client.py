@@ -13,8 +13,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from prefdata.errors import ModelError
+from prefdata.models.endpoint._bounded import TooLargeError, certificate_problem
 from prefdata.models.endpoint._budget import Bound, Budget
-from prefdata.models.endpoint._chat_answer import fatal, one_line, read_answer, refusal_of, retry_after
+from prefdata.models.endpoint._chat_answer import (
+    fatal,
+    one_line,
+    read_answer,
+    refusal_of,
+    retry_after,
+    untrusted,
+)
 from prefdata.models.endpoint._limit import AdaptiveLimit
 from prefdata.models.endpoint.spending import Spent
 from prefdata.records import Generation
@@ -211,8 +219,15 @@ class ChatClient:
             self._limit.overloaded(sent)
             raise _NoAnswerError(f"no answer within {self._policy.timeout_s:g} s", late=True) from None
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, TooLargeError):
+                raise self._unread(tries, error.__cause__) from None
+            if (problem := certificate_problem(error)) is not None:
+                self._fatal = untrusted(self._endpoint, problem)
+                raise self._fatal from None
             cause = type(error.__cause__).__name__ if error.__cause__ else "connection error"
             raise _NoAnswerError(f"connection failed ({cause})", reached=self._reached) from None
+        except TooLargeError as error:
+            raise self._unread(tries, error) from None
         self._reached = True
         try:
             generation, usage = read_answer(request.key, text)
@@ -222,6 +237,12 @@ class ChatClient:
             raise _NoAnswerError(one_line(f"{error}: {text}", self._secret)) from None
         tries.paid += self._budget.pay(request.bound, usage)
         return generation
+
+    def _unread(self, tries: _Tries, error: TooLargeError) -> _NoAnswerError:
+        """Pays for an answer that is not read, since it was computed all the same."""
+        self._reached = True
+        tries.paid += self._budget.pay(tries.request.bound, None)
+        return _NoAnswerError(str(error))
 
     def _too_late(self, tries: _Tries) -> Outcome:
         last = f"; the last try: {tries.last.problem}" if tries.last else ""
@@ -243,7 +264,7 @@ class ChatClient:
             await asyncio.sleep(left)
 
     def _status(self, error: APIStatusError) -> _NoAnswerError:
-        """Converts a status of 400 or more to the error of this try.
+        """Converts a status of 300 or more to the error of this try.
 
         Raises:
             ModelError: every request would get this status.

@@ -20,6 +20,7 @@ from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserErro
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.endpoint._batch_api import BatchAPI
 from prefdata.models.endpoint._batches import Batches
+from prefdata.models.endpoint._bounded import bounded_client
 from prefdata.models.endpoint._budget import Budget, bound_of
 from prefdata.models.endpoint._chat_client import ChatClient, ChatRequest, Outcome, Policy
 from prefdata.models.endpoint._health import Health
@@ -268,11 +269,9 @@ class ChatEndpoint(Generator):
         return body
 
     async def _connect(self, budget: Budget) -> ChatClient:
-        openai = _openai()
-        http = openai.DefaultAsyncHttpxClient(follow_redirects=False, timeout=self.timeout_s)
-        return ChatClient(
-            openai.AsyncOpenAI(**self._client, http_client=http), self.where, self._secret(), self._policy, budget
-        )
+        package = _openai()
+        client = package.AsyncOpenAI(**self._client, http_client=bounded_client(package, self.timeout_s))
+        return ChatClient(client, self.where, self._secret(), self._policy, budget)
 
     @property
     def _url(self) -> str:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import threading
 import time
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from prefdata.errors import StoreError
+from prefdata.spec import JSON
+from prefdata.tables.own_files import append_only, read_bytes
 
 __all__ = ["Spending", "Spent"]
 
 _PAUSE_S = 60.0
+_BYTES = 1 << 31
 _ENOUGH = 20
 """Fewest answers from which a speed is computed."""
 
@@ -59,8 +65,11 @@ class Spending:
     """Running totals by account. Safe to use from several threads.
 
     Args:
-        file: JSON lines, one for each answer that was paid; read at the start, appended with each payment. None keeps
-            the totals in memory only.
+        file: JSON lines, one for each answer that was paid, each with its checksum; read at the start, appended with
+            each payment. None keeps the totals in memory only.
+
+    Raises:
+        StoreError: the file can't be read.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -70,12 +79,13 @@ class Spending:
         self._torn = False
         self._last: dict[str, float] = {}
         self._pace: dict[str, _Pace] = {}
-        if file is not None and file.exists():
-            for line in file.read_bytes().splitlines(keepends=True):
-                # A line without its end was torn by a crash; the next line must not become a part of it.
-                self._torn = not line.endswith(b"\n")
-                if not self._torn:
-                    self._read(line)
+        self.damaged = 0
+        """Lines of the file that are not counted: each is a payment of an amount that is not known."""
+        for line in _lines(file) if file is not None else ():
+            # A line without its end was torn by a crash; the next line must not become a part of it.
+            self._torn = not line.endswith(b"\n")
+            if not self._torn:
+                self._read(line)
 
     def add(self, account: str, spent: Spent) -> None:
         """Adds a payment, and appends it to the file.
@@ -87,7 +97,8 @@ class Spending:
         with self._lock:
             self._count(account, spent, now)
             if self._file is not None:
-                line = json.dumps({"account": account, "at": now, **asdict(spent)}).encode() + b"\n"
+                record = {"account": account, "at": now, **asdict(spent)}
+                line = json.dumps({**record, "crc": _crc(record)}, allow_nan=False).encode() + b"\n"
                 self._append(self._file, b"\n" + line if self._torn else line)
                 self._torn = False
 
@@ -113,12 +124,15 @@ class Spending:
 
     def summary(self) -> list[str]:
         """Returns one line for each account, for people to read; empty if no account was paid."""
-        return [f"{account}: {spent}" for account, spent in self.accounts.items()]
+        lines = [f"{account}: {spent}" for account, spent in self.accounts.items()]
+        if self.damaged:
+            lines.append(f"{self._file}: {self.damaged:,} damaged lines are not counted, each of them one payment")
+        return lines
 
     def _append(self, path: Path, line: bytes) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
+            with os.fdopen(append_only(path), "ab") as file:
                 file.write(line)
         except OSError as error:
             raise StoreError(
@@ -127,13 +141,22 @@ class Spending:
             ) from error
 
     def _read(self, line: bytes) -> None:
+        if line.isspace():
+            return
         try:
             record = json.loads(line)
-        except ValueError:
-            # The torn line of an earlier crash, which a later run has ended.
+            # Earlier versions wrote no checksum.
+            if "crc" in record and record.pop("crc") != _crc(record):
+                raise ValueError("the checksum is another one")
+            account, at = str(record.pop("account")), float(record.pop("at"))
+            spent = Spent(**record)
+            if not all(_is_sound(name, value) for name, value in {**asdict(spent), "at": at}.items()):
+                raise ValueError("a value is not of its kind")
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+            # Also the torn line of an earlier crash, which a later run has ended.
+            self.damaged += 1
             return
-        account, at = record.pop("account"), record.pop("at")
-        self._count(account, Spent(**record), at)
+        self._count(account, spent, at)
 
     def _count(self, account: str, spent: Spent, at: float) -> None:
         self._totals[account] = self._totals.get(account, Spent()) + spent
@@ -144,3 +167,25 @@ class Spending:
             pace.answers += 1
             pace.tokens += spent.completion_tokens
             pace.seconds += since
+
+
+def _lines(file: Path) -> list[bytes]:
+    try:
+        return (read_bytes(file, _BYTES) or b"").splitlines(keepends=True)
+    except (OSError, ValueError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise StoreError(
+            f"the payments in {str(file)!r} can't be read: {why}",
+            valid="the file as it was written: budgets count what it says",
+            hint="put it back, or remove it: payments so far are not counted then",
+        ) from error
+
+
+def _is_sound(name: str, value: object) -> bool:
+    if name == "currency":
+        return isinstance(value, str)
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+
+
+def _crc(record: Mapping[str, JSON]) -> str:
+    return f"{zlib.crc32(json.dumps(record, sort_keys=True, allow_nan=False).encode()):08x}"

@@ -40,7 +40,11 @@ def find_blocks(card: str) -> list[tuple[str, str]]:
 def header_note(header: Mapping[str, JSON]) -> str:
     """Writes the YAML header of prefdata as a comment, from which `written_header` reads it."""
     # Without this, a value with --> would end the comment.
-    text = json.dumps(header, ensure_ascii=True, sort_keys=True).replace("<", "\\u003c").replace(">", "\\u003e")
+    text = (
+        json.dumps(header, ensure_ascii=True, sort_keys=True, allow_nan=False)
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+    )
     return f"<!-- prefdata:header {text} -->"
 
 

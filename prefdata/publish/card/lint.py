@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import date
 
 from prefdata.publish.card.terms import LICENSE_IDS
 from prefdata.publish.card.text import card_header
@@ -52,8 +53,9 @@ def lint_header(header: Mapping[str, JSON]) -> list[str]:
     problems += _each(header, "size_categories", set(_SIZES.split()).__contains__, "a size category of the Hub")
     problems += _each(header, "task_categories", set(_TASKS.split()).__contains__, "a task of the Hub")
     problems += _each(header, "tags", lambda tag: bool(tag.strip()), "a tag")
-    title = header.get("pretty_name", "-")
-    if not isinstance(title, str) or not title.strip():
+    title = header.get("pretty_name")
+    # The Hub takes a date, as YAML reads 2024-01-01, for a text.
+    if title is not None and (not isinstance(title, str | date) or not str(title).strip()):
         problems.append(f"pretty_name: {title!r} is not a text")
     return problems + _configs(header)
 

@@ -7,7 +7,6 @@ that we wrote last was edited and is kept; a comment in the text records what we
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from prefdata.spec import JSON
 __all__ = ["MergedCard", "merge_card"]
 
 _BY_NAME = ("configs", "dataset_info")
+_WRITTEN = {"config_name", "default", "data_files", "features", "splits", "download_size", "dataset_size"}
 _FACTS = ("size_categories",)
 _HEADER = re.compile(r"\A---[ \t]*\r?\n.*?\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 
@@ -68,7 +68,8 @@ def _merge_header(
     own |= {_name(config) for config in _as_list(ours.get("configs"))}
     for key in dict.fromkeys([*theirs, *ours]):
         if key in _BY_NAME:
-            merged[key] = _merge_by_name(ours.get(key), theirs.get(key), own)
+            if configs := _merge_by_name(ours.get(key), theirs.get(key), own):
+                merged[key] = configs
         elif key in _FACTS and key in ours:
             merged[key] = ours[key]
         elif key not in ours and key not in last:
@@ -76,7 +77,8 @@ def _merge_header(
         elif key not in last and key not in theirs:
             merged[key] = ours[key]
         elif theirs.get(key) == last.get(key):
-            merged[key] = ours.get(key)
+            if key in ours:
+                merged[key] = ours[key]
         elif key == "tags" and isinstance(theirs.get(key), list):
             old_tags = [*theirs[key], *_as_list(last.get(key))]
             new_tags = [tag for tag in ours.get(key, ()) if tag not in old_tags]
@@ -84,14 +86,23 @@ def _merge_header(
         elif key in theirs:
             merged[key] = theirs[key]
             if theirs[key] != ours.get(key):
-                # YAML has types that JSON lacks, such as dates.
-                kept[key] = json.loads(json.dumps(theirs[key], default=str))
-    return {key: value for key, value in merged.items() if value is not None}, kept
+                kept[key] = _as_json(theirs[key])
+    return merged, kept
+
+
+def _as_json(value: object) -> JSON:
+    """Replaces what YAML has and JSON lacks, such as dates and keys that are not texts, by texts."""
+    if isinstance(value, dict):
+        return {str(key): _as_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_as_json(inner) for inner in value]
+    return value if value is None or isinstance(value, str | int) else str(value)
 
 
 def _merge_by_name(ours: JSON, theirs: JSON, own: Collection[str]) -> JSON:
     """Merges configurations by name: our new ones, then those of others."""
-    mine = _as_list(ours)
+    before = {_name(item): item for item in _as_list(theirs) if isinstance(item, dict)}
+    mine = [{**_own_keys(before.get(_name(item), {})), **item} for item in _as_list(ours)]
     others = [item for item in _as_list(theirs) if _name(item) not in own]
     if any(isinstance(item, dict) and item.get("default") for item in mine):
         others = [
@@ -101,13 +112,18 @@ def _merge_by_name(ours: JSON, theirs: JSON, own: Collection[str]) -> JSON:
     return [*mine, *others] or None
 
 
+def _own_keys(item: Mapping[str, JSON]) -> dict[str, JSON]:
+    """Returns what somebody wrote into a configuration of ours: the keys that prefdata never writes."""
+    return {key: value for key, value in item.items() if key not in _WRITTEN}
+
+
 def _as_list(value: JSON) -> list[JSON]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _name(item: JSON) -> str:
     name = item.get("config_name") if isinstance(item, dict) else None
-    return name if isinstance(name, str) else json.dumps(item, default=str) if name is not None else "default"
+    return name if isinstance(name, str) else repr(item) if name is not None else "default"
 
 
 def _merge_body(ours: str, theirs: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TypeAlias
 
-from prefdata.records import Comparison, Score
+from prefdata.records import Comparison, Score, is_score
 from prefdata.scoring.base import MemberScores
 from prefdata.scoring.combined.agreement import kendall_tau_b, krippendorff_alpha
 from prefdata.spec import JSON
@@ -125,4 +125,4 @@ def by_comparisons(comparisons: Sequence[Comparison]) -> Preferences:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else round(value, _DIGITS)
+    return None if value is None or not is_score(value) else round(value, _DIGITS)

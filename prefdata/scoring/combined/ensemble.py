@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from prefdata.records import Answers, Comparison, Score, Scored
+from prefdata.records import Answers, Comparison, Score, Scored, is_score
 from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.scoring.combined._members import Name, Preferences, by_comparisons, by_scores, facts_of_members, z_score
 from prefdata.spec import JSON, Context
@@ -116,7 +116,7 @@ class Ensemble(CompositeScorer):
     def _score(self, prompt_id: str, name: Name, by_member: _ByMember, values: Mapping[Name, float]) -> Score:
         if (missing := self._missing(by_member, name)) is not None:
             return Score(prompt_id, *name, None, "member_unscored", missing)
-        if not math.isfinite(values[name]):
+        if not is_score(values[name]):
             return Score(prompt_id, *name, None, "not_finite", f"the members' scores combine to {values[name]}")
         return Score(prompt_id, *name, round(values[name], _DECIMALS))
 

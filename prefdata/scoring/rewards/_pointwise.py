@@ -57,5 +57,5 @@ def _detail(result: dict[str, JSON]) -> str:
     truncated = "truncated_from" in result
     if "facts" in result:
         cut = {"n_tokens": result["n_tokens"], "truncated_from": result["truncated_from"]} if truncated else {}
-        return json.dumps(result["facts"] | cut, separators=(",", ":"))
+        return json.dumps(result["facts"] | cut, separators=(",", ":"), allow_nan=False)
     return "; ".join(filter(None, [cut_detail(result), result.get("detail")]))

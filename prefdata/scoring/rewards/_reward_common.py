@@ -6,7 +6,6 @@ Loading this module loads no heavy package.
 from __future__ import annotations
 
 import contextlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, TypeAlias
 from prefdata.errors import ModelError
 from prefdata.models.chat import ChatTemplate, ItemError
 from prefdata.models.worker import open_channel
+from prefdata.records import is_score
 from prefdata.spec import JSON
 
 __all__ = [
@@ -226,7 +226,7 @@ def _result(row: Row, reward: Reward) -> dict[str, JSON]:
     result: dict[str, JSON] = {"key": row.key, "n_tokens": len(row.ids)}
     if row.truncated_from is not None:
         result["truncated_from"] = row.truncated_from
-    if not math.isfinite(reward.value):
+    if not is_score(reward.value):
         return result | {"failure": "not_finite", "detail": f"the model's output is {reward.value}"}
     if reward.detail is not None:
         result["facts"] = reward.detail

@@ -46,7 +46,8 @@ class Handler(Repos, Transfer, BaseHTTPRequestHandler):
                     self.connection.close()
                     return None
                 if f["status"]:
-                    return self.send(f["status"], {"error": "injected"}, f["headers"])
+                    body = {"error": "injected"} if f["body"] is None else f["body"]
+                    return self.send(f["status"], body, f["headers"])
             self.dispatch()
         except HttpError as e:
             h = dict(e.headers)

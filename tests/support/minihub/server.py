@@ -64,9 +64,21 @@ class MiniHub:
         return repo.commit("main", tree, title, "", id_.split("/")[0]).id
 
     # ---- faults -----------------------------------------------------------
-    def fail(self, status, method=".*", path=".*", times=1, headers=None, after=0, drop=False, delay=0.0, post=False):
+    def fail(
+        self,
+        status,
+        method=".*",
+        path=".*",
+        times=1,
+        headers=None,
+        after=0,
+        drop=False,
+        delay=0.0,
+        post=False,
+        body=None,
+    ):
         """Answer `status` to the next `times` matching requests; drop=True cuts the connection;
-        post=True performs the request first (a lost response)."""
+        post=True performs the request first (a lost response); body is answered instead of an error."""
         self.faults.append(
             {
                 "status": status,
@@ -78,6 +90,7 @@ class MiniHub:
                 "drop": drop,
                 "delay": delay,
                 "post": post,
+                "body": body,
             }
         )
 

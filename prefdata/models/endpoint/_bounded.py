@@ -1,0 +1,69 @@
+"""An HTTP client that reads an answer whole, but no more of it than any chat completion has, and goes nowhere else.
+
+A server may answer with a body without end, or with 2 MB of gzip that grow to 2 GB, and the client library reads both.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+__all__ = ["MOST_BYTES", "TooLargeError", "bounded_client", "certificate_problem"]
+
+MOST_BYTES = 64 << 20
+"""Longest answer in bytes, after decompression."""
+_ENCODINGS = ("", "identity", "gzip", "deflate")
+"""What an answer may be compressed with. A piece of these grows at most a thousandfold; of others without a limit."""
+_CONSUMED = ("content-encoding", "content-length", "transfer-encoding")
+
+
+class TooLargeError(Exception):
+    """Raised when an answer is longer than any chat completion, or compressed as was not asked for."""
+
+
+def bounded_client(openai: Any, timeout_s: float) -> Any:
+    """Makes an HTTP client for `openai.AsyncOpenAI`. It follows no redirect: that would send the prompts elsewhere.
+
+    Args:
+        openai: the package.
+        timeout_s: seconds for connecting, and between two pieces of an answer.
+    """
+    # Which HTTP library it is depends on the version of `openai`: nothing is imported from either.
+    library: type[Any] = openai.DefaultAsyncHttpxClient
+
+    class Bounded(library):  # type: ignore[misc]
+        async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
+            answer = await super().send(request, stream=True, **options)
+            try:
+                content = await _content(answer)
+            finally:
+                await answer.aclose()
+            headers = [pair for pair in answer.headers.multi_items() if pair[0].lower() not in _CONSUMED]
+            return type(answer)(
+                answer.status_code, headers=headers, content=content, request=request, extensions=answer.extensions
+            )
+
+    return Bounded(timeout=timeout_s, follow_redirects=False, headers={"Accept-Encoding": "gzip, deflate"})
+
+
+async def _content(answer: Any) -> bytes:
+    encoding = answer.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        raise TooLargeError(f"an answer that is compressed with {encoding!r}, which was not asked for")
+    parts, size = [], 0
+    async for part in answer.aiter_bytes():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise TooLargeError(f"an answer of more than {MOST_BYTES >> 20} MB")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def certificate_problem(error: BaseException) -> str | None:
+    """Returns what is wrong with a server's certificate, where that is why it can't be reached."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return seen.verify_message
+        seen = seen.__cause__ or seen.__context__
+    return None
