@@ -454,8 +454,13 @@ def read_only(table: Path) -> float:
 def measured(design: str, table: Path, out: Path, reference: Path | None) -> dict:
     out.mkdir()
     arguments = [sys.executable, __file__, "--child", design, str(table), str(out), str(reference or "")]
-    # For every design what `prefdata pair` sets for itself: freed pages are kept for a second.
-    environment = {**os.environ, "HF_DATASETS_OFFLINE": "1", "HF_HUB_OFFLINE": "1", "MIMALLOC_PURGE_DELAY": "1000"}
+    # For every design what `prefdata pair` sets for itself.
+    environment = {
+        **os.environ,
+        "HF_DATASETS_OFFLINE": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "jemalloc",
+    }
     done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         return {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -51,9 +52,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt."""
-    # Arrow's allocator gives freed pages back at once and has the kernel clear them again for the next piece, which
-    # costs a tenth of the work; kept for a second, they serve the next piece. It reads this when pyarrow is loaded.
-    os.environ.setdefault("MIMALLOC_PURGE_DELAY", "1000")
+    # Of Arrow's allocators this one gives pages back to the kernel latest without keeping more than it needs: the kernel
+    # would clear them again for the next piece. It is chosen once, when pyarrow is loaded.
+    if sys.platform == "linux":
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     from prefdata.flow.from_table import pair
     from prefdata.inspection.summary import inspect
 
