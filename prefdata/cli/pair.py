@@ -52,8 +52,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt."""
-    # Of Arrow's allocators this one gives pages back to the kernel latest without keeping more than it needs: the kernel
-    # would clear them again for the next piece. It is chosen once, when pyarrow is loaded.
+    # Of Arrow's allocators this one has the kernel clear the fewest pages, and keeps no more than it needs.
+    # It is chosen once, when pyarrow is loaded.
     if sys.platform == "linux":
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     from prefdata.flow.from_table import pair

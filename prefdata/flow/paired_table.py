@@ -41,7 +41,7 @@ __all__ = ["PairedTable", "paired_table"]
 
 _ROWS = 2_000
 """Rows of the tables that are handed out; a multiple of a row group's."""
-_PAIR_BYTES = 1 << 30
+_PAIR_BYTES = 256 << 20
 """Decoded bytes of a table whose pairs make one bucket."""
 _FACT_BYTES = 120
 """About what the facts of a row take in memory."""

@@ -29,11 +29,11 @@ __all__ = [
 
 _T = TypeVar("_T")
 
-PIECE_BYTES = 48 << 20
+PIECE_BYTES = 32 << 20
 """Decoded bytes read at a time."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that wait together on disk."""
-_BUCKETS = 64
+_BUCKETS = 128
 """Most buckets; each has a file open."""
 
 
