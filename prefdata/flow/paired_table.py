@@ -20,12 +20,12 @@ from prefdata.lazy import np, pa, pl
 from prefdata.pairing import PairRule
 from prefdata.pairing.facts import FACTS, facts_of
 from prefdata.spec import JSON
+from prefdata.tables.ahead import ahead
 from prefdata.tables.answers import ANSWER_ORDER
 from prefdata.tables.digest import CandidateDigest
 from prefdata.tables.pieces import (
     PIECE_BYTES,
     ScatteredError,
-    ahead,
     buckets_for,
     clustered,
     cuts,
@@ -234,7 +234,7 @@ class _TwoReadings:
         count = self._work.pairs.count
         spills = [Spill(self._folder / name, count) for name in ("answers", "prompts")]
         names = [("at", "response"), ("at", "messages")]
-        for frame in ahead(self._table.frames(PIECE_BYTES, ("prompt",))):
+        for frame in self._table.frames(PIECE_BYTES, ("prompt",)):
             at = slice(int(frame["at"][0]), int(frame["at"][-1]) + 1)
             for wanted, spill, columns in zip(self._wanted, spills, names, strict=True):
                 mask = wanted[at] > 0
@@ -257,7 +257,7 @@ class _TwoReadings:
         table, rule = self._table, self._work.rule
         n_rows, seen = 0, _FirstRows()
         spills: tuple[Spill, Spill] | None = None
-        for frame in ahead(table.frames(PIECE_BYTES)):
+        for frame in table.frames(PIECE_BYTES):
             rows = with_keys(frame, has_ids=table.has_ids)
             n_rows += rows.height
             if spills is None:

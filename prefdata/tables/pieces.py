@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from prefdata.lazy import np, pl
 from prefdata.tables.scored_table import ScoredTableFile, with_keys
@@ -19,15 +18,12 @@ __all__ = [
     "PIECE_BYTES",
     "ScatteredError",
     "SeenKeys",
-    "ahead",
     "buckets_for",
     "clustered",
     "cuts",
     "gathered",
     "key_buckets",
 ]
-
-_T = TypeVar("_T")
 
 PIECE_BYTES = 32 << 20
 """Decoded bytes read at a time."""
@@ -49,7 +45,7 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
     """
     seen = SeenKeys()
     rest: pl.DataFrame | None = None
-    for frame in ahead(table.frames(PIECE_BYTES)):
+    for frame in table.frames(PIECE_BYTES):
         rows = with_keys(frame, has_ids=table.has_ids)
         rows = rows if rest is None else pl.concat([rest, rows])
         keys = rows["key"].to_numpy()
@@ -73,7 +69,7 @@ def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:
         folder: for the rows that wait.
     """
     spill = Spill(folder / "rows", buckets_for(table.n_bytes, BUCKET_BYTES))
-    for frame in ahead(table.frames(PIECE_BYTES)):
+    for frame in table.frames(PIECE_BYTES):
         rows = with_keys(frame, has_ids=table.has_ids)
         spill.add(rows, key_buckets(rows["key"], spill.count))
     for number in range(spill.count):
@@ -143,17 +139,3 @@ class SeenKeys:
         if (keys[1:] == keys[:-1]).any():
             raise ScatteredError
         self._parts = [keys]
-
-
-def ahead(items: Iterable[_T]) -> Iterator[_T]:
-    """Yields the items, each made in a thread of its own while the one before it is in use."""
-    with ThreadPoolExecutor(1) as thread:
-        waiting = iter(items)
-        result = thread.submit(next, waiting)
-        while True:
-            try:
-                item = result.result()
-            except StopIteration:
-                return
-            result = thread.submit(next, waiting)
-            yield item

@@ -50,7 +50,7 @@ def long_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     kind = frame["response"].dtype
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
         frame = _exploded(frame)
-    elif kind not in (pl.String, pl.Categorical, pl.Null):
+    elif kind not in (pl.String, pl.Null):
         raise _wrong_type(path, named["response"], f"{kind}")
     else:
         frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))

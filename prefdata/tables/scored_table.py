@@ -15,6 +15,7 @@ from pathlib import Path
 from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
+from prefdata.tables.ahead import ahead
 from prefdata.tables.digest import digest_array
 from prefdata.tables.parquet import open_parquet, rows_at_once
 from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
@@ -115,17 +116,26 @@ class ScoredTableFile:
         row_bytes = max(1.0, sum(self._row_bytes[name] for name in names))
         rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
         step = rows_at_once(self.path, int(min(rows, max(1, _BATCH_BYTES // row_bytes))))
+        for table in ahead(self._parquet_tables(named, n_bytes, rows, step)):
+            frame = pl.from_arrow(table)
+            assert isinstance(frame, pl.DataFrame)
+            yield long_frame(self.path, named, frame)
+
+    def _parquet_tables(self, named: Mapping[str, str], n_bytes: int, rows: int, step: int) -> Iterator[pa.Table]:
+        """Reads tables of about `n_bytes` or `rows`, `step` rows at a time; their columns are called by their roles."""
         with open_parquet(self.path) as file:
             held: list[pa.Table] = []
-            for batch in file.iter_batches(step, columns=names, use_threads=False):
-                columns = {role: batch.column(name) for role, name in named.items()}
+            for batch in file.iter_batches(step, columns=self._names(named), use_threads=False):
+                columns = {role: _undictionaried(batch.column(name)) for role, name in named.items()}
                 if (digests := digest_array(columns["response"])) is not None:
                     columns["digest"] = digests
                 held.append(pa.table(columns))
                 if sum(part.num_rows for part in held) + step > rows or sum(part.nbytes for part in held) >= n_bytes:
-                    yield long_frame(self.path, named, _frame_of(held))
+                    table = pa.concat_tables(held)
+                    held = []
+                    yield table
             if held:
-                yield long_frame(self.path, named, _frame_of(held))
+                yield pa.concat_tables(held)
 
     def _text_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
         rows = enumerate(files.rows(self.path, only=self._names(named)), 1)
@@ -141,12 +151,9 @@ class ScoredTableFile:
         return list(dict.fromkeys(named.values()))
 
 
-def _frame_of(held: list[pa.Table]) -> pl.DataFrame:
-    """Takes the tables out of the list, which then is empty."""
-    frame = pl.from_arrow(pa.concat_tables(held))
-    held.clear()
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+def _undictionaried(column: pa.Array) -> pa.Array:
+    # Polars would make categories of it, which are not texts.
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
 
 
 def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:
