@@ -21,6 +21,7 @@ STRUCTURE = "\0"
 _DOUBTFUL = r"\A(?:[\s\x1c-\x1f]*\[|\x00)"
 """Texts that may be the JSON of messages; any other text is one user turn."""
 _PLAIN_START = r"[^\s\x1c-\x1f\[\0]"
+_SHIFT = 0x9E3779B97F4A7C15
 _DESCRIPTION = ("prompt_id", "messages", "reason", "detail")
 
 
@@ -72,7 +73,8 @@ def _hashes_of_lists(prompts: pl.Series) -> pl.Series:
     words = mixed(turns.field("content").hash().to_numpy() + words)
     sums = np.zeros(len(counts), np.uint64)
     sums[counts > 0] = np.add.reduceat(words, starts[counts > 0]) if len(words) else 0
-    return pl.Series(mixed(sums + counts.astype(np.uint64)))
+    # Shifted, since 0 stays 0 and stands for rows without a prompt.
+    return pl.Series(mixed(sums + counts.astype(np.uint64) + np.uint64(_SHIFT)))
 
 
 def described_prompts(prompts: pl.Series, *, with_ids: bool) -> pl.DataFrame:
