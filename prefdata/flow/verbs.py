@@ -71,7 +71,7 @@ def build(
                 valid='publish=Publish(repo="owner/name") in a recipe of your own',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(variant, out, relock=relock, check=check, repair=repair, shard_size=shard_size)
+        built = building.build(variant, out, relock=relock, check=check or push, repair=repair, shard_size=shard_size)
     if not push:
         return built
     repo = publish.repo or ""

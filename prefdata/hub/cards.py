@@ -12,11 +12,12 @@ from typing import Any
 
 from prefdata.errors import InputError
 
-__all__ = ["CARDS", "check_card", "check_features"]
+__all__ = ["CARDS", "MOST_CARD", "check_card", "check_features"]
 
 CARDS = ("README.md", ".huggingface.yaml")
 """Files of a repository in which `datasets` looks for the names of data files."""
-_MOST = 4 << 20
+MOST_CARD = 4 << 20
+"""Most characters of a card."""
 _OUTSIDE = re.compile(r"[/~\\]|.*(://|::|\\)|[A-Za-z]:|(.*/)?\.\.(/.*)?$", re.DOTALL)
 
 
@@ -26,19 +27,23 @@ def check_card(api: Any, repo: str, text: str, name: str = "README.md") -> None:
     Args:
         api: the package `huggingface_hub`.
         repo: the dataset's repository.
-        text: the content of the file.
+        text: the content of the file, its line ends as they are.
         name: one of `CARDS`.
 
     Raises:
         InputError: it names something else, or is not a card.
     """
-    if len(text) > _MOST:
-        raise InputError(f"{name} of the dataset {repo!r} has {len(text):,} characters", valid=f"at most {_MOST:,}")
-    text = text if name == "README.md" else f"---\n{text}\n---\n"
+    if len(text) > MOST_CARD:
+        raise InputError(f"{name} of the dataset {repo!r} is too long", valid=f"at most {MOST_CARD:,} characters")
+    import yaml
+
     try:
-        header = api.DatasetCard(text).data.to_dict()
+        # Each file by the parser that `datasets` reads it with: two that disagree would let a path through.
+        header = api.DatasetCard(text).data.to_dict() if name == "README.md" else yaml.safe_load(text) or {}
     except Exception as error:  # noqa: BLE001 - the parser raises whatever a stranger's YAML makes it raise
         raise InputError(f"{name} of the dataset {repo!r} has no readable header ({type(error).__name__})") from None
+    if not isinstance(header, Mapping):
+        raise InputError(f"{name} of the dataset {repo!r} is not a mapping")
     for path in _named(header.get("configs")):
         if _OUTSIDE.match(path):
             raise InputError(
@@ -64,21 +69,21 @@ def check_features(repo: str, features: Mapping[str, Any]) -> None:
 
 def _named(configs: object) -> Iterator[str]:
     """Yields every text below `data_files` and `data_dir` of the configurations, whatever their form."""
+    seen: set[int] = set()
     for config in configs if isinstance(configs, list) else [configs]:
         if isinstance(config, Mapping):
             for key in ("data_files", "data_dir"):
-                yield from _texts(config.get(key))
+                yield from _texts(config.get(key), seen)
 
 
-def _texts(value: object) -> Iterator[str]:
+def _texts(value: object, seen: set[int]) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _texts(item)
+    elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+        # YAML's aliases make one list part of itself, or of a million others.
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item, seen)
 
 
 def _inner(feature: Any) -> Iterator[Any]:
@@ -95,4 +100,4 @@ def _inner(feature: Any) -> Iterator[Any]:
 
 def _is_text(feature: Any) -> bool:
     """Tells whether a feature only encodes values, as translations and class labels do."""
-    return type(feature).__name__ in ("Translation", "TranslationVariableLanguages", "ClassLabel", "Value")
+    return type(feature).__name__ in ("Translation", "TranslationVariableLanguages", "ClassLabel", "Value", "Json")

@@ -20,7 +20,7 @@ from prefdata.hub._client import (
     translated_errors,
     with_retries,
 )
-from prefdata.hub.cards import CARDS, check_card, check_features
+from prefdata.hub.cards import CARDS, MOST_CARD, check_card, check_features
 from prefdata.hub.named_files import Wanted, fetch_named
 from prefdata.tables.files import check_columns
 
@@ -163,7 +163,8 @@ def _check_card(repo: str, sha: str) -> None:
         return
     for name in CARDS:
         if (folder / name).is_file():
-            check_card(client(), repo, (folder / name).read_text(encoding="utf-8", errors="replace"), name)
+            with (folder / name).open(encoding="utf-8", errors="replace", newline="") as file:
+                check_card(client(), repo, file.read(MOST_CARD + 1), name)
 
 
 def _datasets() -> ModuleType:

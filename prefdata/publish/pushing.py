@@ -174,6 +174,12 @@ class _Push:
         _, commit = self._head_and_own_commit(start, looked=True)
         if commit is not None:
             return commit, self.lost
+        if self.lost:
+            raise UnconfirmedError(
+                f"unknown: a commit was sent, and it is not known whether {self.repo.address} will have it\n"
+                f"    not checked: {problem}",
+                hint="run the same command again in some minutes: it looks for its commit first",
+            )
         raise PublishError(
             f"the dataset {self.repo.repo!r} could not get a commit in {len(_WAITS) + 1} tries: {problem}. "
             "Nothing has changed there",

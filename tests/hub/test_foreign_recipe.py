@@ -319,3 +319,34 @@ def test_no_command_fetches_a_file_that_it_does_not_need(near, prefdata, tmp_pat
     fetched = {path.partition("/resolve/")[2].partition("/")[2] for path in asked(near.hub)}
     assert any(name.endswith(".parquet") for name in fetched)
     assert fetched & set(junk) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("#\n---\nconfigs:\n- config_name: default\n  data_files: /home/me/x.csv\n", ".huggingface.yaml"),
+        ("---\n#\r---\rconfigs:\n- config_name: default\n  data_files: /etc/hostname\n---\n", "README.md"),
+    ],
+)
+def test_a_card_is_read_as_datasets_reads_it(text, name):
+    """Two parsers that disagree on where the header ends would let a path through."""
+    import huggingface_hub
+
+    from prefdata.errors import InputError
+    from prefdata.hub.cards import check_card
+
+    with pytest.raises(InputError):
+        check_card(huggingface_hub, "a/b", text, name)
+
+
+@pytest.mark.parametrize("levels", [1, 12])
+def test_a_card_whose_lists_hold_themselves_or_each_other_many_times_is_checked_once(levels):
+    import huggingface_hub
+
+    from prefdata.hub.cards import check_card
+
+    nested = "".join(
+        f"x{level}: &x{level} [{', '.join([f'*x{level - 1}'] * 10) if level else 'a.csv'}]\n" for level in range(levels)
+    )
+    configs = f"configs:\n- data_files: *x{levels - 1}\n- data_files: &self [*self, a.csv]\n"
+    check_card(huggingface_hub, "a/b", f"{nested}{configs}", ".huggingface.yaml")
