@@ -14,7 +14,7 @@ from prefdata.flow.documents import read_document, read_object
 from prefdata.flow.graph import Stage
 from prefdata.flow.progress import say
 from prefdata.flow.reader import BuildReader
-from prefdata.flow.stage_files import STAGE, fault_of, read_files, reopen_stage
+from prefdata.flow.stage_files import STAGE, StageFiles, fault_of, read_files, reopen_stage
 from prefdata.flow.store import BuildFolder
 from prefdata.publish.manifest import MANIFEST
 from prefdata.scoring import CompositeScorer, GroupScorer
@@ -51,6 +51,10 @@ def _of_stage(build: BuildReader, stage: Stage, full: bool) -> Iterator[Damage]:
         files = read_files(folder)
     except StoreError as error:
         yield Damage(stage, folder / STAGE, error.problem)
+        # Without its record a table can only be read; what can't be must not get into the record that is made anew.
+        for path in sorted(folder.glob("*.parquet")):
+            if _NUMBER.fullmatch(path.name) and (why := fault_of(path, StageFiles(), full=True)) is not None:
+                yield Damage(stage, path, why)
         return
     there = {path.name for path in folder.glob("*.parquet") if _NUMBER.fullmatch(path.name)}
     for name in sorted({*files.files, *there}):
@@ -109,7 +113,9 @@ def repair(build: BuildReader, damages: Sequence[Damage]) -> None:
         folder = build.stage(stage.name).path
         if folder / STAGE in paths:
             _set_aside(build.folder, [folder / STAGE])
-            continue
+            paths.remove(folder / STAGE)
+            if not paths:
+                continue
         # The prompts are cut into shards all at once.
         numbers = None if stage.kind == "prompts" else {_number(path.name) for path in paths}
         _reopen(build, stage, numbers, journals=False)

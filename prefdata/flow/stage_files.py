@@ -115,9 +115,16 @@ def read_report(folder: Path) -> dict[str, JSON] | None:
 
 
 def finish_stage(folder: Path, report: JSON) -> None:
-    """Marks a stage as finished, and keeps its counts, and hash, size and versions of its files."""
-    noted = read_files(folder)
-    files = {path.name: noted.files.get(path.name) or _entry(path) for path in sorted(folder.glob(_TABLES))}
+    """Marks a stage as finished, and keeps its counts, and hash, size and versions of its files.
+
+    Raises:
+        StoreError: a file of which nothing is on record can't be read.
+    """
+    noted, files = read_files(folder), {}
+    for path in sorted(folder.glob(_TABLES)):
+        if path.name not in noted.files and (why := _unreadable(path)) is not None:
+            raise damaged(path, why, f"the rows of {path.name} in the stage {folder.name}")
+        files[path.name] = noted.files.get(path.name) or _entry(path)
     versions = sorted(noted.packages, key=lambda each: sorted(each.items()))
     write_document(folder / STAGE, {**report, "files": files, "packages": versions})
     delete(folder / RECORD)

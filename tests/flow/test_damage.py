@@ -92,6 +92,20 @@ def test_repair_sets_the_file_aside_and_asks_for_its_shard_only(out, monkeypatch
     assert len(aside) == 3
 
 
+@pytest.mark.parametrize("name", ["prompts", "candidates-replayed", "scores", "pairs"])
+def test_a_record_and_a_shard_of_one_stage_that_are_damaged_together_are_repaired_together(out, name):
+    before, folder = tree(out), stage(out, name)
+    table = sorted(folder.glob("*-00000.parquet"))[0]
+    flip(table)
+    flip(folder / "stage.json")
+    with pytest.raises(StoreError, match="damaged"):
+        build(recipe(), "out", shard_size=5)
+    build(recipe(), "out", shard_size=5, repair=True)
+    left = {path: sha for path, sha in tree(out).items() if not path.startswith("damaged/")}
+    assert left == before
+    build(recipe(), "out", shard_size=5, check=True)
+
+
 def test_a_flip_that_leaves_size_and_time_alone_is_found_by_a_check_and_by_reading(out):
     path = stage(out, "scores") / "shard-00000.parquet"
     times = path.stat()
