@@ -68,10 +68,14 @@ class Acts:
     """Returns whether a value does nothing of the kind; None: only the field's default does nothing."""
     harmless_keys: frozenset[str] = frozenset()
     """Keys of a mapping that do nothing of the kind, where their values are plain."""
+    at_default: str | None = None
+    """What acts even where the field has its default; None: nothing does."""
 
     def acting(self, value: Any, default: object) -> Any:
         """Returns the part of a field's value that acts; None where nothing of it does."""
-        if value is None or value == default or (self.unless is not None and self.unless(value)):
+        if value is None or value == default:
+            return self.at_default
+        if self.unless is not None and self.unless(value):
             return None
         if isinstance(value, Mapping):
             kept = {key: item for key, item in value.items() if key not in self.harmless_keys or not _is_plain(item)}

@@ -199,6 +199,10 @@ WAYS: list[tuple[dict[str, Any], str, str]] = [
 ]
 
 
+DEFAULTS = ["endpoint=https://api.openai.com/v1", "keys=OPENAI_API_KEY"]
+"""What grants an endpoint as it is without further fields."""
+
+
 @pytest.fixture
 def elsewhere(tmp_path, monkeypatch):
     """A folder that is not below the current one, in which something lies at `here/lies`."""
@@ -228,12 +232,24 @@ def test_each_way_in_is_refused_and_granted_by_itself(elsewhere, changes, place,
     assert f"- {place} " in message
     assert "--allow " in message
     assert grant in message
-    [want] = wants(load_recipe_anyhow(path))
+    [want] = [want for want in wants(load_recipe_anyhow(path)) if want.grant not in DEFAULTS]
     assert want.place == place
     others = [other for other in GRANTS if "=" not in other and other != want.grant]
     with pytest.raises(RecipeError, match="This recipe wants"):
-        load_recipe(path, allow=[*others, "endpoint=https://api.openai.com/v1", "keys=OPENAI_API_KEY"])
-    assert load_recipe(path, allow=[want.grant]).name == "x"
+        load_recipe(path, allow=[*others, *DEFAULTS])
+    assert load_recipe(path, allow=[want.grant, *DEFAULTS]).name == "x"
+
+
+def test_not_even_the_usual_provider_is_asked_with_the_users_key_unless_that_is_granted(elsewhere):
+    path = elsewhere(chat(model="gpt-4-turbo", extra_body={"top_k": 5}, concurrency=3))
+    for allow in [], DEFAULTS[:1], DEFAULTS[1:]:
+        with pytest.raises(RecipeError, match="This recipe wants"):
+            load_recipe(path, allow=allow)
+    assert load_recipe(path, allow=DEFAULTS).name == "x"
+    # An address that is granted does not get the key of another service.
+    other = elsewhere(chat(base_url="https://b.example/v1"))
+    with pytest.raises(RecipeError, match="keys=OPENAI_API_KEY"):
+        load_recipe(other, allow=["endpoint=https://b.example/v1"])
 
 
 def load_recipe_anyhow(path: Path):
@@ -251,7 +267,6 @@ HARMLESS = [
     vllm(engine={"tensor_parallel_size": 2, "quantization": "fp8", "enforce_eager": True}, replicas=2),
     vllm(structured_outputs={"json": {"$defs": {"a": {}}, "$ref": "#/$defs/a"}}, lora="a/c"),
     sampled(kind="local", model="embedded:smollm2-135m-instruct", dtype="float32"),
-    chat(model="gpt-4-turbo", extra_body={"top_k": 5}, concurrency=3, prices={"prompt": 1, "completion": 2}),
     trained(trl={"weight_decay": 0.1, "loss_type": ["sigmoid"]}, lora={"rank": 4}),
     {"scores": {"kind": "armorm"}},
     {"publish": {"repo": "bigcorp/leak", "public": True, "tag": "v9", "title": "T"}},

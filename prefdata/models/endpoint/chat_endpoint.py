@@ -33,14 +33,14 @@ from prefdata.spec.marks import Acts, Harmless
 
 __all__ = ["ChatEndpoint", "can_be_strict"]
 
-_PROVIDER_URL = "https://api.openai.com/v1"
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OURS = frozenset(
     {"max_completion_tokens", "max_tokens", "messages", "model", "n", "response_format", "seed", "stop", "stream"}
     | {"logprobs", "temperature", "top_logprobs", "top_p"}
 )
-_ADDRESS = Acts("endpoint", "sends requests to this address, with the key in `api_key_env`")
-_KEY = Acts("keys", "sends this variable of your environment as a key")
+_PROVIDER_URL, _PROVIDER_KEY = "https://api.openai.com/v1", "OPENAI_API_KEY"
+_ADDRESS = Acts("endpoint", "sends requests to this address, with the key in `api_key_env`", at_default=_PROVIDER_URL)
+_KEY = Acts("keys", "sends this variable of your environment as a key", at_default=_PROVIDER_KEY)
 _BODY = Acts(
     "body",
     "puts keys of its own into requests",
@@ -70,7 +70,7 @@ class ChatEndpoint(Generator):
         _KEY,
         Operational,
         Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"),
-    ] = "OPENAI_API_KEY"
+    ] = _PROVIDER_KEY
     """Name of the environment variable that holds the API key. A `base_url` on this machine needs no key."""
     structured: Annotated[Literal["json_schema", "json_object", "none"], Harmless] = "json_schema"
     """How a JSON answer is requested, as `response_format`: `json_schema` sends the schema, `json_object` asks for any
