@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import itertools
 import unicodedata
 from collections.abc import Iterable
 from typing import ClassVar
@@ -52,6 +53,8 @@ _LINES = 60
 """Most lines of a message."""
 _NAMES = 100
 """Most names in a list of what is valid."""
+_LISTED = 1_500
+"""Most characters of these names."""
 
 
 class PrefdataError(Exception):
@@ -150,7 +153,9 @@ def closest(word: str, choices: Iterable[str]) -> str:
     """A comma-separated list of `choices`, with a suggestion in front when one is close to `word`."""
     names = list(choices)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
-    listed = ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES:,} more" if len(names) > _NAMES else "")
+    # What follows the list must not be cut off with the end of a long line.
+    fit = sum(end <= _LISTED for end in itertools.accumulate(len(name) + 2 for name in names[:_NAMES]))
+    listed = ", ".join(names[:fit]) + (f" and {len(names) - fit:,} more" if len(names) > fit else "")
     return f"{listed} (did you mean {near[0]!r}?)" if near else listed
 
 

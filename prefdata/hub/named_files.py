@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from prefdata.errors import InputError, closest
+from prefdata.errors import InputError, closest, printable
 from prefdata.hub._client import with_retries
 
 __all__ = ["Wanted", "fetch_named", "one_file"]
@@ -55,7 +55,8 @@ def fetch_named(api: Any, repo: str, sha: str, wanted: Wanted) -> str:
     names = _chosen(list(sizes), wanted)
     size = sum(sizes[name] for name in names)
     if size > _LARGE:
-        sys.stderr.write(f"fetching {len(names):,} files of {repo!r}, {size / 1e9:,.1f} GB\n")
+        line = f"fetching {len(names):,} files of {repo!r}, {size / 1e9:,.1f} GB"
+        sys.stderr.write(printable(line) + "\n")
     patterns = [glob.escape(name) for name in names]
     return str(
         with_retries(

@@ -43,9 +43,9 @@ def every_kind():
     return found
 
 
-def test_only_three_places_print():
+def test_only_a_few_places_print():
     """All other code goes through them, so that what they promise holds for every message."""
-    allowed = {"cli/options.py", "cli/main.py", "flow/progress.py", "training/_trainer_worker.py"}
+    allowed = {"cli/options.py", "cli/main.py", "flow/progress.py", "hub/named_files.py", "training/_trainer_worker.py"}
     printing = set()
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -6,6 +6,7 @@ rendering of the card nor its header.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -96,9 +97,21 @@ def card_text(
     return header_text(header) + "\n" + "\n\n".join([NOTICE, *blocks]) + "\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML that is read as what it was, line ends that only Unicode has included."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Quotes a text with such a line end, which would be read as a space otherwise."""
+        style = '"' if re.search("[\x85\u2028\u2029]", data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
 def header_text(header: Mapping[str, JSON]) -> str:
     """Writes a card's header between its lines of dashes."""
-    text: str = yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True)
+    text: str = yaml.dump(dict(header), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return f"---\n{text}---\n"
 
 
