@@ -41,7 +41,7 @@ def test_a_shipped_recipe_survives_json(tmp_path, name, profile):
     made = load_recipe(name).with_profile(profile)
     path = tmp_path / "recipe.json"
     path.write_text(json.dumps(made.dump()))
-    again = load_recipe(path, allow=["paths"])
+    again = load_recipe(path, allow=["paths", "endpoint=https://api.openai.com/v1", "keys=OPENAI_API_KEY"])
     assert again == made
     assert again.fingerprint() == made.fingerprint()
     assert again.dump() == made.dump()
