@@ -103,8 +103,7 @@ class Encoder:
                     texts += self._texts(token_row.answers)
                 except ModelError:
                     raise
-                # A template is a program of the model's authors: it raises whatever its engine or its filters raise.
-                except Exception:  # noqa: BLE001 - see above
+                except Exception:  # noqa: BLE001 - a template is a program that raises whatever its filters raise
                     token_row.reasons.append("template_failed")
         ids: Iterator[list[int]] = iter(self._tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else [])
         for token_row in done:

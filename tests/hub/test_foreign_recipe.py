@@ -7,6 +7,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from command_text import COMMAND
 from minihub import User
 from minihub.store import Entry
 
@@ -18,18 +19,6 @@ BASE = {
     "scores": {"kind": "baseline"},
     "pairs": {"kind": "best_vs_worst"},
 }
-COMMAND = """
-import sys
-from prefdata.cli.main import main
-
-def command(*arguments):
-    sys.argv = ["prefdata", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
-"""
 
 
 def publish(hub, changes: dict, commits: dict | None = None, **files: bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from command_text import COMMAND
 from small_dataset import dataset_folder, files, local
 
 from prefdata.publish import push
@@ -15,10 +16,11 @@ ANSWERS = "".join(
     for n in range(8)
     for score in (n % 3, 4)
 )
-RECIPE = """
-import os, sys
+RECIPE = (
+    COMMAND
+    + """
+import os
 from pathlib import Path
-from prefdata.cli.main import main
 from prefdata.recipe import Recipe
 
 def recipe(name, **changes):
@@ -35,15 +37,8 @@ def recipe(name, **changes):
     })
     Path(f"{name}.json").write_text(json.dumps(made.dump()))
     return f"{name}.json"
-
-def command(*arguments):
-    sys.argv = ["prefdata", *arguments]
-    try:
-        main()
-    except SystemExit as end:
-        return end.code or 0
-    return 0
 """
+)
 
 
 @pytest.fixture

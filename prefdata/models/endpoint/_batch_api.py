@@ -69,8 +69,7 @@ class BatchAPI:
             return self._client.batches.create(
                 input_file_id=uploaded.id,
                 endpoint=URL,
-                # The type of the client knows one provider's window only.
-                completion_window=window,  # type: ignore[arg-type,unused-ignore]
+                completion_window=window,  # type: ignore[arg-type,unused-ignore]  # it knows one provider's only
                 metadata={"prefdata_key": mark, "prefdata_file": name},
                 extra_headers={"Idempotency-Key": f"prefdata-{name}"},
             )

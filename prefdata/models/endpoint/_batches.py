@@ -34,8 +34,7 @@ class _File:
     """A JSON-lines file that is being filled; on disk, since it may have 200 MB."""
 
     def __init__(self) -> None:
-        # Closed by `close`, in another method than the one that opens it.
-        self.content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self.content: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - `close` closes it
         self.requests: dict[str, ChatRequest] = {}
         """The requests in the file, by name."""
         self.size = 0

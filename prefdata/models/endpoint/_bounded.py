@@ -31,7 +31,7 @@ def bounded_client(openai: Any, timeout_s: float) -> Any:
     # Which HTTP library it is depends on the version of `openai`: nothing is imported from either.
     library: type[Any] = openai.DefaultAsyncHttpxClient
 
-    class Bounded(library):  # type: ignore[misc]
+    class Bounded(library):  # type: ignore[misc]  # a class that is known when it runs
         async def send(self, request: Any, *, stream: bool = False, **options: Any) -> Any:
             answer = await super().send(request, stream=True, **options)
             try:

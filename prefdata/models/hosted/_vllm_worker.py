@@ -131,7 +131,7 @@ def _tokenizer(config: dict[str, JSON]) -> Any:
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    """Lists the exceptions that vLLM raises for values that it does not take: its own, pydantic's, or ValueError."""
+    """Lists what vLLM raises for values that it does not take: its own error, and three of Python's."""
     from vllm import exceptions
 
     return (getattr(exceptions, "VLLMClientError", ValueError), ValueError, TypeError, NotImplementedError)
