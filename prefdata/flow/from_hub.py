@@ -6,7 +6,6 @@ lock may pin commits that lie in the history of the branches that it names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -22,13 +21,13 @@ from prefdata.recipe import Recipe, read_recipe
 from prefdata.recipe.trust import check_wants
 from prefdata.spec import JSON
 from prefdata.spec.trust import specs_of
+from prefdata.tables.documents import read_object
 
 __all__ = ["fetch_recipe"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PIN = re.compile(r"(?P<kind>dataset|model):(?P<repo>[\w./-]+)@(?P<revision>[^@]+)")
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
-_BYTES = 32 << 20
 _MOST_PINS = 500
 
 
@@ -49,7 +48,7 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
         RecipeError: its recipe is not valid, or wants what is not granted.
     """
     folder, where = hub.find_dataset(where, only=[_RECIPE, _LOCK]).dataset, str(where)
-    data, lock = (_document(folder / name, where) for name in (_RECIPE, _LOCK))
+    data, lock = (_document(folder, name, where) for name in (_RECIPE, _LOCK))
     if "prompts" not in data:
         raise InputError(
             f"{where!r} was made from a table by `prefdata pair`, which is not published with it",
@@ -59,24 +58,20 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
     check_wants(recipe, f"the recipe of {where!r}", allow)
     build = build_folder(recipe.name, out)
     pins = _commits(lock, where)
+    # A recipe may have changed since its lock was taken over.
+    _check_history(dict(_named_by_commit(recipe)))
     if not build.lock_file.exists():
-        _check_history({**_named_by_commit(recipe), **pins})
+        _check_history(pins)
         with store_errors(build.root):
             build.root.mkdir(parents=True, exist_ok=True)
         write_json(build.lock_file, {"format": FORMAT, "commits": pins})
     return recipe
 
 
-def _document(path: Path, where: str) -> dict[str, JSON]:
-    if not path.is_file() or path.stat().st_size > _BYTES:
-        raise InputError(f"{where!r} has no {path.name}", valid="a dataset that prefdata has published")
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path.name} of {where!r} is not JSON") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path.name} of {where!r} is not a JSON object")
-    return value
+def _document(folder: Path, name: str, where: str) -> dict[str, JSON]:
+    if not (folder / name).exists():
+        raise InputError(f"{where!r} has no {name}", valid="a dataset that prefdata has published")
+    return read_object(folder / name, folder)
 
 
 def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, str]:
@@ -92,12 +87,8 @@ def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, str]:
     return commits
 
 
-def _named_by_commit(recipe: Recipe) -> dict[str, str]:
-    """Lists what a recipe itself names by a full commit, as a lock would."""
-    return dict(_full_commits(recipe))
-
-
-def _full_commits(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _named_by_commit(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yields what a recipe itself names by a full commit, as a lock would."""
     fields: tuple[tuple[Literal["dataset", "model"], str, str], ...] = (
         *(("dataset", "dataset", "revision"), ("model", "model", "revision")),
         ("model", "lora", "lora_revision"),

@@ -42,6 +42,9 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LONGEST = 200
 """Characters of a name; the Hub allows 96 in each half."""
 _EMBEDDED = re.compile(r"embedded:[a-z0-9.-]+")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_PART_OF_COMMIT = re.compile(r"(\A|-g)[0-9a-fA-F]{6,40}\Z")
+"""What Git and the Hub may take for a commit: the beginning of its number, also after `-g`, in either case."""
 _REVISION = re.compile(r"(?!refs/)[A-Za-z0-9][\w./+-]*")
 
 
@@ -107,7 +110,12 @@ def is_repository(value: str) -> bool:
 
 
 def is_revision(value: str) -> bool:
-    """Tells whether a text is a branch, a tag or a commit, and not a pull request, which anybody may open."""
+    """Tells whether a text is a branch, a tag or a full commit, and not a pull request, which anybody may open.
+
+    A shortened commit may be one of a pull request, and what a lock says of it can't be checked.
+    """
+    if _PART_OF_COMMIT.search(value) and not _COMMIT.fullmatch(value):
+        return False
     return _REVISION.fullmatch(value) is not None and ".." not in value
 
 

@@ -6,6 +6,7 @@ rows in batches, so memory is bounded by the largest text that a row can hold, w
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,23 +64,31 @@ def rows_at_once(path: Path, most: int) -> int:
         InputError: one text would not fit, or it is not a whole Parquet file.
     """
     try:
-        with path.open("rb") as file:
-            metadata = pq.read_metadata(file)
-            largest = 1
-            for number in range(metadata.num_row_groups):
-                group = metadata.row_group(number)
-                for place in range(group.num_columns):
-                    chunk = group.column(place)
-                    size, stored = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
-                    if size > _MOST_BYTES and size > stored * _MOST_RATIO:
-                        _refuse(path, chunk.path_in_schema, size)
-                    if chunk.has_dictionary_page:
-                        largest = max(largest, _page_size(file, chunk.dictionary_page_offset))
-                        if largest > _MOST_BYTES:
-                            _refuse(path, chunk.path_in_schema, largest)
+        stat = path.stat()
+        largest = _largest_text(path, stat.st_size, stat.st_mtime_ns)
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _not_whole(path, error) from error
     return min(most, max(1, _BATCH_BYTES // largest))
+
+
+@functools.lru_cache(maxsize=64)
+def _largest_text(path: Path, file_size: int, written_ns: int) -> int:
+    """Finds out how large a text of a dictionary can be at most; looks once at each writing of a file."""
+    with path.open("rb") as file:
+        metadata = pq.read_metadata(file)
+        largest = 1
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            for place in range(group.num_columns):
+                chunk = group.column(place)
+                size, stored = chunk.total_uncompressed_size, max(1, chunk.total_compressed_size)
+                if size > _MOST_BYTES and size > stored * _MOST_RATIO:
+                    _refuse(path, chunk.path_in_schema, size)
+                if chunk.has_dictionary_page:
+                    largest = max(largest, _page_size(file, chunk.dictionary_page_offset))
+                    if largest > _MOST_BYTES:
+                        _refuse(path, chunk.path_in_schema, largest)
+    return largest
 
 
 def _page_size(file: IO[bytes], offset: int) -> int:

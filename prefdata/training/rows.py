@@ -11,6 +11,7 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pq
 from prefdata.records import Message, as_messages
 from prefdata.tables.cells import parse_score
+from prefdata.tables.parquet import open_parquet, rows_at_once
 
 __all__ = ["Answers", "SplitFiles", "split_files"]
 
@@ -91,12 +92,13 @@ class SplitFiles:
         implicit = self.paired and _is_messages(self.schema, "chosen") and not _is_messages(self.schema, "prompt")
         position = 0
         for file in self.files:
-            for batch in pq.ParquetFile(file).iter_batches(batch_size=512, columns=names):
-                for row in batch.to_pylist():
-                    if position == limit:
-                        return
-                    yield _answers(row, position, columns, implicit=implicit)
-                    position += 1
+            with open_parquet(file) as opened:
+                for batch in opened.iter_batches(batch_size=rows_at_once(file, 512), columns=names):
+                    for row in batch.to_pylist():
+                        if position == limit:
+                            return
+                        yield _answers(row, position, columns, implicit=implicit)
+                        position += 1
 
 
 def split_files(folder: Path) -> dict[str, SplitFiles]:
