@@ -36,7 +36,7 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
 
     Args:
         where: a dataset of the Hub (`owner/name` or `owner/name@revision`), a dataset folder or a build folder.
-        out: the build folder; left out, `builds/<name of the recipe>`.
+        out: the build folder; left out, `builds/from-elsewhere/<name of the recipe>`.
         allow: what the recipe may do: see `prefdata.spec.trust.GRANTS`.
 
     Returns:
@@ -56,7 +56,7 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
         )
     recipe = read_recipe(folder / _RECIPE)
     check_wants(recipe, f"the recipe of {where!r}", allow)
-    build = build_folder(recipe.name, out)
+    build = build_folder(recipe.name, out, foreign=True)
     pins = _commits(lock, where)
     # A recipe may have changed since its lock was taken over.
     _check_history(dict(_named_by_commit(recipe)))

@@ -124,11 +124,14 @@ class BuildFolder:
             yield
 
 
-def build_folder(name: str, out: str | Path | None) -> BuildFolder:
+def build_folder(name: str, out: str | Path | None, *, foreign: bool = False) -> BuildFolder:
     """Gives the folder of a recipe's build.
 
     Args:
         name: the recipe's name.
         out: the folder; None takes `builds/<name>`.
+        foreign: the recipe is somebody else's, whose name for it must not choose a build of the user's: None takes
+            `builds/from-elsewhere/<name>`.
     """
-    return BuildFolder(Path(out) if out is not None else Path("builds") / name)
+    parent = Path("builds", "from-elsewhere") if foreign else Path("builds")
+    return BuildFolder(Path(out) if out is not None else parent / name)

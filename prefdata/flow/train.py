@@ -19,7 +19,7 @@ from prefdata.publish.card.model import model_card
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
-from prefdata.recipe.trust import check_wants, is_trusted
+from prefdata.recipe.trust import check_wants, is_foreign, is_trusted
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.code import allowing_code, file_of
 from prefdata.tables.documents import read_object
@@ -147,7 +147,7 @@ def _source(
         recipe = what if isinstance(what, Recipe) else load_recipe(what, allow)
         own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
         recipe = recipe.with_profile(profile)
-        root = build_folder(recipe.name, dataset).root
+        root = build_folder(recipe.name, dataset, foreign=is_foreign(what)).root
         if not root.is_dir():
             raise InputError(
                 f"the dataset of recipe {recipe.name!r} is not in {str(root)!r}",

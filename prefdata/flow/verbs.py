@@ -12,10 +12,10 @@ from prefdata.flow.build import Build
 from prefdata.flow.from_hub import fetch_recipe
 from prefdata.flow.plan import Plan, plan
 from prefdata.flow.progress import say
-from prefdata.flow.store import SHARD_SIZE
+from prefdata.flow.store import SHARD_SIZE, build_folder
 from prefdata.publish import pushing
 from prefdata.recipe import Recipe, as_recipe, folder_of
-from prefdata.recipe.trust import is_trusted
+from prefdata.recipe.trust import is_foreign
 from prefdata.spec.code import allowing_code
 from prefdata.spec.quoting import for_a_stranger
 
@@ -41,7 +41,8 @@ def build(
 
     Args:
         recipe: a recipe, a `.py` or `.json` file, or the name of a shipped recipe.
-        out: the build folder; left out, `builds/<name of the recipe>`.
+        out: the build folder; left out, `builds/<name of the recipe>`; for a recipe from elsewhere,
+            `builds/from-elsewhere/<name of the recipe>`.
         origin: in place of a recipe: a published dataset (`owner/name`, or its folder), built with its lock.
         profile: a profile of the recipe.
         limit: at most this many different prompts, the first ones.
@@ -57,7 +58,8 @@ def build(
         UserError: something that the user can fix; what was finished so far is kept.
         ConservationError: rows went missing between two stages, which is a bug.
     """
-    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
+    foreign = origin is not None or is_foreign(recipe)
+    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         publish = variant.publish
         if push and origin is not None:
@@ -71,7 +73,9 @@ def build(
                 valid='publish=Publish(repo="owner/name") in a recipe of your own',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(variant, out, relock=relock, check=check or push, repair=repair, shard_size=shard_size)
+        folder = build_folder(variant.name, out, foreign=foreign).root
+        checks = check or push
+        built = building.build(variant, folder, relock=relock, check=checks, repair=repair, shard_size=shard_size)
     if not push:
         return built
     repo = publish.repo or ""
@@ -106,14 +110,11 @@ def check(
     Raises:
         UserError: an input can't be found.
     """
-    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
+    foreign = origin is not None or is_foreign(recipe)
+    with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
-        return plan(variant, out, shard_size=shard_size, answer_tokens=answer_tokens)
-
-
-def _is_foreign(recipe: Recipe | str | Path | None, origin: str | Path | None) -> bool:
-    given = recipe is not None and not isinstance(recipe, Recipe)
-    return origin is not None or (given and str(recipe).endswith(".json") and not is_trusted(str(recipe)))
+        folder = build_folder(variant.name, out, foreign=foreign).root
+        return plan(variant, folder, shard_size=shard_size, answer_tokens=answer_tokens)
 
 
 def _one_recipe(

@@ -25,7 +25,8 @@ _NAMES = frozenset(
 )
 """Variables that workers get, in upper or lower case."""
 _PREFIXES = (
-    *("LC_", "XDG_", "CONDA_", "SLURM_", "PREFDATA_"),
+    *("LC_", "XDG_", "CONDA_", "SLURM_", "PBS_", "RAY_", "PREFDATA_"),
+    *("FI_", "UCX_", "PMI_", "PMIX_", "OMPI_", "MPICH_", "I_MPI_"),
     *("CUDA_", "NVIDIA_", "NCCL_", "CUBLAS_", "CUDNN_", "HIP_", "HSA_", "ROCM_", "ROCR_", "ONEAPI_", "SYCL_", "ZE_"),
     *("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "NUMEXPR_", "GLOO_", "MALLOC_", "MIMALLOC_"),
     *("TORCH_", "TORCHINDUCTOR_", "PYTORCH_", "TRITON_", "VLLM_", "FLASHINFER_", "ACCELERATE_", "DS_", "TRL_"),

@@ -14,7 +14,7 @@ from prefdata.spec import Spec
 from prefdata.spec.marks import Acts, mark_of
 from prefdata.spec.trust import Grants, option_of, wants
 
-__all__ = ["check_wants", "is_trusted", "of_a_stranger"]
+__all__ = ["check_wants", "is_foreign", "is_trusted", "of_a_stranger"]
 
 _CACHED = re.compile(r"(datasets|models|spaces)--.*")
 """Folders of repositories in the cache of the Hub's clients."""
@@ -32,6 +32,11 @@ def is_trusted(path: str | Path) -> bool:
     except ValueError:
         return False
     return not any(part.startswith(".") or _CACHED.fullmatch(part) for part in below.parts)
+
+
+def is_foreign(recipe: object) -> bool:
+    """Tells whether what names a recipe is a JSON file that counts as somebody else's."""
+    return isinstance(recipe, str | Path) and str(recipe).endswith(".json") and not is_trusted(recipe)
 
 
 def check_wants(part: Spec, where: str, allow: Iterable[str] = ()) -> None:
@@ -53,9 +58,13 @@ def check_wants(part: Spec, where: str, allow: Iterable[str] = ()) -> None:
     lines = [f"- {want}" for want in open_wants[:_MOST_LINES]]
     if len(open_wants) > _MOST_LINES:
         lines.append(f"- and {len(open_wants) - _MOST_LINES} more")
+    # One option for everything is offered only to people who have everything before their eyes.
+    whole = len(open_wants) <= _MOST_LINES and all(want.is_shown_whole for want in open_wants)
+    every = f"All of it: {option_of(*(want.grant for want in open_wants))}"
     raise RecipeError(
         "\n".join([f"{where} comes from elsewhere. This recipe wants:", *lines]),
-        hint=f"read the recipe; what you agree to, allow. All of it: {option_of(*(want.grant for want in open_wants))}",
+        hint="read the recipe; what you agree to, allow. "
+        + (every if whole else "Not all of it is shown here: read the file before you allow any of it"),
     )
 
 

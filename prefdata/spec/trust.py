@@ -37,10 +37,20 @@ class Want:
     @property
     def grant(self) -> str:
         """What grants it: an entry of `allow`, or `code`."""
-        return f"{self.mark.group}={self.value}" if self.mark.group in _NAMED else self.mark.group
+        # A comma within a value would begin the next grant.
+        value = str(self.value).replace(",", "%2C")
+        return f"{self.mark.group}={value}" if self.mark.group in _NAMED else self.mark.group
+
+    @property
+    def is_shown_whole(self) -> bool:
+        """Whether its text shows the whole value."""
+        return len(self._value()) <= _SHOWN
+
+    def _value(self) -> str:
+        return repr(dict(self.value) if isinstance(self.value, Mapping) else self.value)
 
     def __str__(self) -> str:
-        value = repr(dict(self.value) if isinstance(self.value, Mapping) else self.value)
+        value = self._value()
         value = value if len(value) <= _SHOWN else f"{value[: _SHOWN - 3]}..."
         return f"{self.place} {self.mark.what}: {value} ({option_of(self.grant)})"
 

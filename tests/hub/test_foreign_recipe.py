@@ -155,6 +155,20 @@ def test_a_lock_pins_only_commits_of_the_branch_that_it_names(near, prefdata, mo
     assert not (tmp_path / "builds").exists()
 
 
+def test_a_build_of_the_same_name_keeps_its_folder_and_its_lock(near, prefdata, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("theirs")})
+    publish(near.hub, SOURCE)
+    mine = tmp_path / "builds" / "nice" / "prefdata.lock.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    for verb in ("check", "build"):
+        prefdata(verb, "--from", "attacker/nice-pairs")
+        assert [path.name for path in mine.parent.iterdir()] == [mine.name]
+        assert mine.read_text() == "mine"
+    assert (tmp_path / "builds" / "from-elsewhere" / "nice" / mine.name).is_file()
+
+
 def test_a_pin_that_is_not_the_newest_commit_is_reported(near, prefdata, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     old = near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("old")})
@@ -191,7 +205,7 @@ def test_where_to_publish_is_for_the_user_to_say(near, prefdata, monkeypatch, tm
     assert "prefdata push FOLDER OWNER/NAME" in said.err
     assert ("dataset", "bigcorp/leak") not in near.hub.repos
     assert prefdata("build", *given).code == 0
-    assert prefdata("push", "builds/nice", "alice/nice").code == 0
+    assert prefdata("push", "builds/from-elsewhere/nice", "alice/nice").code == 0
     assert near.hub.repos["dataset", "alice/nice"].private
     assert ("dataset", "bigcorp/leak") not in near.hub.repos
 

@@ -9,11 +9,12 @@ import subprocess
 import tracemalloc
 
 import pytest
+from batch_server import providing
 from chat_server import KEY, Reply, Watch, asks, completion, serving
 
 from prefdata.errors import ModelError
 from prefdata.models import ChatEndpoint, Decoding
-from prefdata.models.endpoint import _bounded
+from prefdata.models.endpoint import _batch_api, _bounded
 
 MOST = 1 << 20
 
@@ -109,3 +110,48 @@ def test_a_certificate_of_nobody_is_one_message_and_no_prompt_leaves(tmp_path, m
         with pytest.raises(ModelError, match="has a certificate that is not valid"):
             list(part.generate(iter(asks(3)), Decoding(max_tokens=5), Watch().context))
         assert server.bodies == []
+
+
+def of_a_line(size):
+    return lambda *_: {"response": {"status_code": 200, "body": completion("x" * size)}, "error": None}
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "says"),
+    [
+        (2 * MOST, {}, "a line of more than 1 MB"),
+        (MOST // 4, {"_MOST_FILE": MOST}, "a file of more than 0 GB"),
+        (10, {"_MOST_FILE": MOST}, None),
+    ],
+)
+def test_files_of_a_batch_have_limits(monkeypatch, size, limit, says):
+    for name, value in {"MOST_BYTES": MOST, **limit}.items():
+        monkeypatch.setattr(_batch_api, name, value)
+    options = {"model": "m", "backoff_s": 0.001, "batch": {"poll_s": 0.01}}
+    with providing(of_a_line(size)) as server:
+        part = ChatEndpoint.model_validate({**options, "base_url": server.url})
+        if says is None:
+            assert all(answer.text for answer in part.generate(iter(asks(8)), Decoding(max_tokens=5), Watch().context))
+            return
+        with pytest.raises(ModelError, match=f"the batch API of .* sends {says}"):
+            list(part.generate(iter(asks(8)), Decoding(max_tokens=5), Watch().context))
+
+
+def test_what_a_provider_says_of_its_batches_has_a_limit(monkeypatch):
+    options = {"model": "m", "backoff_s": 0.001, "batch": {"poll_s": 0.01}}
+    with providing() as server:
+        monkeypatch.setattr(server, "create", lambda _: {"id": "x" * (2 * MOST)})
+        part = ChatEndpoint.model_validate({**options, "base_url": server.url})
+        with pytest.raises(ModelError, match=r"sends an answer of more than 1 MB"):
+            list(part.generate(iter(asks(1)), Decoding(max_tokens=5), Watch().context))
+
+
+def test_a_line_is_measured_over_the_pieces_that_it_comes_in(monkeypatch):
+    monkeypatch.setattr(_batch_api, "MOST_BYTES", 10)
+    line = 0
+    for piece in (b"12345", b"6\n1234", b"567890\n", b"\n\n", b"1234567890"):
+        line = _batch_api._line_after(piece, line)
+    with pytest.raises(_bounded.TooLargeError):
+        _batch_api._line_after(b"1\n", line)
+    with pytest.raises(_bounded.TooLargeError):
+        _batch_api._line_after(b"1\n12345678901\n1", 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -314,6 +315,18 @@ def test_of_a_thousand_wants_the_first_are_shown_and_a_value_is_cut_and_made_pri
     assert "and 70 more" in message
     assert "\x1b" not in message
     assert len(message) < 8_000
+    # Nobody is offered one option for what is not shown.
+    assert "All of it" not in message
+    assert "Not all of it is shown" in message
+
+
+def test_a_comma_in_a_value_grants_nothing_else(elsewhere):
+    recipe = judged(kind="chat_endpoint", base_url="http://10.0.0.1/v1,env,remote_code")
+    with pytest.raises(RecipeError) as refused:
+        load_recipe(elsewhere(recipe))
+    offered = shlex.split(str(refused.value).partition("All of it: ")[2])[1]
+    assert Grants([offered])._granted.isdisjoint(GRANTS), offered
+    assert load_recipe(elsewhere(recipe), allow=[offered]).name == "x"
 
 
 @pytest.mark.parametrize("allow", ["everything", "endpoint", "keys", "env=x", "code", "publish", "endpoint="])

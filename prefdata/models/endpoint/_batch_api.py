@@ -11,6 +11,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from prefdata.errors import ModelError
+from prefdata.models.endpoint._bounded import MOST_BYTES, TooLargeError, check_encoding
 from prefdata.models.endpoint._chat_answer import fatal, one_line, refusal_of, retry_after
 from prefdata.models.endpoint._chat_client import Policy, backoff
 
@@ -22,6 +23,9 @@ __all__ = ["URL", "BatchAPI", "MissingError"]
 URL = "/v1/chat/completions"
 _KEPT_S = 32 * 24 * 3600.0
 """Seconds. Providers delete files after 30 days, so the results of older batches are gone."""
+
+_MOST_FILE = 16 << 30
+"""Bytes of a file of the provider: its 50,000 answers of 64,000 tokens take less."""
 
 _T = TypeVar("_T")
 
@@ -99,8 +103,12 @@ class BatchAPI:
             with contextlib.ExitStack() as failed:
                 file = failed.enter_context(tempfile.TemporaryFile())
                 with self._client.files.with_streaming_response.content(file_id) as response:
-                    chunks = response.iter_bytes()
+                    check_encoding(response.headers)
+                    size, line, chunks = 0, 0, response.iter_bytes()
                     while chunk := _next(chunks):
+                        size, line = size + len(chunk), _line_after(chunk, line)
+                        if size > _MOST_FILE:
+                            raise TooLargeError(f"a file of more than {_MOST_FILE >> 30} GB")
                         file.write(chunk)
                 file.seek(0)
                 failed.pop_all()
@@ -126,7 +134,13 @@ class BatchAPI:
                 return (done() if tries else None) or call()
             except openai.APIStatusError as error:
                 problem, wait = self._problem(error), retry_after(error.response.headers, time.time())
-            except (openai.APIConnectionError, _CutOffError) as error:
+            except (openai.APIConnectionError, _CutOffError, TooLargeError) as error:
+                too_large = error if isinstance(error, TooLargeError) else error.__cause__
+                if isinstance(too_large, TooLargeError):
+                    raise ModelError(
+                        f"the batch API of {self._where} sends {too_large}",
+                        hint="check its address; leave `batch` out to send the requests one by one",
+                    ) from None
                 problem, wait = f"connection failed ({type(error).__name__})", None
             if tries == self._policy.max_retries or (wait or 0) > self._policy.max_wait_s:
                 raise ModelError(
@@ -156,6 +170,23 @@ class BatchAPI:
             hint = "fix `batch`, or leave it out"
             raise ModelError(f"{self._where} refuses the batch: {problem}", hint=hint) from None
         return problem
+
+
+def _line_after(chunk: bytes, begun: int) -> int:
+    """Returns how many bytes the last line has after a chunk.
+
+    Args:
+        chunk: the bytes.
+        begun: bytes of the line that the chunk continues.
+
+    Raises:
+        TooLargeError: a line is longer than any answer.
+    """
+    *ended, last = chunk.split(b"\n")
+    longest = max(map(len, (*ended, last)))
+    if longest > MOST_BYTES or begun + len(ended[0] if ended else last) > MOST_BYTES:
+        raise TooLargeError(f"a line of more than {MOST_BYTES >> 20} MB")
+    return len(last) if ended else begun + len(last)
 
 
 def _next(chunks: Iterator[bytes]) -> bytes:

@@ -20,7 +20,7 @@ from prefdata.errors import MissingExtraError, ModelError, RecipeError, UserErro
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.endpoint._batch_api import BatchAPI
 from prefdata.models.endpoint._batches import Batches
-from prefdata.models.endpoint._bounded import bounded_client
+from prefdata.models.endpoint._bounded import bounded_client, bounded_sync_client
 from prefdata.models.endpoint._budget import Budget, bound_of
 from prefdata.models.endpoint._chat_client import ChatClient, ChatRequest, Outcome, Policy
 from prefdata.models.endpoint._health import Health
@@ -189,8 +189,7 @@ class ChatEndpoint(Generator):
         # Batches of another seed or decoding can't hold a request of this run: their marks differ.
         mark = fingerprint([self.account, decoding.dump(), context.seed])[:32]
         openai = _openai()
-        http = openai.DefaultHttpxClient(follow_redirects=False, timeout=self.timeout_s)
-        with openai.OpenAI(**self._client, http_client=http) as client:
+        with openai.OpenAI(**self._client, http_client=bounded_sync_client(openai, self.timeout_s)) as client:
             secret = self._secret()
             api = BatchAPI(client, self.where, secret, self._policy)
             batches = Batches(api, self.batch, self.where, secret, self.max_retries, budget, context.log)

@@ -38,6 +38,8 @@ _ENGINE = Acts(
     ),
 )
 _STRUCTURE = Acts("engine", "sets options of vLLM", unless=lambda options: _is_structure(options))
+_MOST_REPLICAS = 64
+"""More than any machine has GPUs; each is a process with the whole model."""
 _DEVICES = "CUDA_VISIBLE_DEVICES"
 _ALL_DEVICES = Path("/proc/driver/nvidia/gpus")
 
@@ -77,7 +79,7 @@ class VLLM(HostedModel):
     ] = None
     """Constrains every answer, by vLLM's own names: `regex`, `choice`, `grammar`, `json`, ...; None leaves answers
     free."""
-    replicas: Annotated[int, Harmless, Operational, Field(ge=1)] = 1
+    replicas: Annotated[int, Harmless, Operational, Field(ge=1, le=_MOST_REPLICAS)] = 1
     """Number of engines. Each takes the next GPUs in `CUDA_VISIBLE_DEVICES`, as many as its tensor and pipeline
     parallelism need. On a CPU each takes its share of the cores."""
     max_num_seqs: Annotated[int, Harmless, Operational, Field(ge=1)] = 128
