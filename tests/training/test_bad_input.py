@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+from pydantic import TypeAdapter
 from tiny_model import TEMPLATE, pair_rows, write_dataset, write_model
 
 from prefdata.errors import UserError
-from prefdata.training import DPOTraining, LoRA, SPPOTraining, WPOTraining
+from prefdata.training import AnyTraining, DPOTraining, LoRA, SPPOTraining, WPOTraining
+from prefdata.training.checks import _config, check_arguments
 from prefdata.training.prepare import prepare
 
 
@@ -83,6 +86,18 @@ def test_the_command_exits_with_2(fresh, shop, tmp_path):
     done = fresh("train", shop / "data", "--set", "kind", cwd=tmp_path)
     assert done.code == 2
     assert "is not KEY=VALUE" in done.err
+
+
+@pytest.mark.parametrize("kind", ["dpo", "simpo", "kto"])
+def test_no_argument_of_trl_publishes_or_takes_the_hubs_token(kind):
+    training = TypeAdapter(AnyTraining).validate_python({"kind": kind, "model": "m"})
+    names = [field.name for field in dataclasses.fields(_config(training))]
+    published = [name for name in names if "hub" in name]
+    assert {"push_to_hub", "hub_token", "hub_model_id"} <= set(published)
+    for name in published:
+        with pytest.raises(UserError, match=f"trl.{name}: ") as refused:
+            check_arguments(training.replace(trl={name: "secret-value"}))
+        assert "secret-value" not in str(refused.value)
 
 
 def test_a_folder_of_something_else_is_not_written_into(shop, tmp_path):
