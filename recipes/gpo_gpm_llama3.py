@@ -10,7 +10,7 @@ and sample from the folders named below, which must contain the model of the pre
 
 from typing import Any
 
-from prefdata.dataset import TRLPairs
+from prefdata.dataset import FullConversation, TRLPairs
 from prefdata.models import VLLM
 from prefdata.pairing import GPO
 from prefdata.prompts import HubPrompts
@@ -45,6 +45,8 @@ recipe = Recipe(
     # The paper has s/tau once, the code twice: doubled=True.
     pairs=GPO(preferences="pairwise", doubled=False),
     dataset=TRLPairs(test_size=500),
+    # The published trainer reads whole conversations, with the three columns of numbers.
+    also=(FullConversation(),),
     profiles={
         "iteration_2": Profile(**iteration(2, "models/gpo_gpm_llama3/iteration_1")),
         "iteration_3": Profile(**iteration(3, "models/gpo_gpm_llama3/iteration_2")),

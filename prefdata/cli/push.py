@@ -36,10 +36,11 @@ def command(
     allow_schema_change: bool,
     as_json: bool,
 ) -> None:
-    """Publish FOLDER, a build or a dataset folder, as the dataset REPO_ID (OWNER/NAME) of the Hub.
+    """Publish FOLDER, a build, a dataset or a trained model, as the dataset or model REPO_ID (OWNER/NAME) of the Hub.
 
-    One commit that holds all of it, or none; the same dataset again makes no commit. Prose that somebody wrote into the
-    card stays. Afterwards the commit is read again and compared. Log in with `hf auth login`, or set HF_TOKEN.
+    What FOLDER holds decides. One commit that holds all of it, or none; the same again makes no commit. Prose that
+    somebody wrote into the card stays. Afterwards the commit is read again and compared. Log in with `hf auth login`,
+    or set HF_TOKEN.
 
     Exit codes: 0 published and checked; 2 not published, nothing has changed; 3 published but not checked, or unknown.
     The message says which, what was not checked, and what to run next.
@@ -68,7 +69,8 @@ def command(
 def push_lines(done: Pushed) -> list[str]:
     """Formats what was published; the last line is the commit's address."""
     rows = ", ".join(f"{split} {count:,}" for split, count in done.rows.items())
-    lines = [f"{'published' if done.new else 'already there'}: {rows}"]
+    what = f"a model of {done.files:,} files" if done.kind == "model" else rows
+    lines = [f"{'published' if done.new else 'already there'}: {what}"]
     lines += [f"kept on the card: {printable(key, 60)}: {printable(str(value))}" for key, value in done.kept.items()]
     lines += [f"tag: {done.tag}"] if done.tag else []
     lines += [f"pull request: {done.pull_request}"] if done.pull_request else []

@@ -16,6 +16,7 @@ from prefdata.errors import InputError, RecipeError, closest
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
+from prefdata.publish.manifest import write_model_manifest
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
@@ -260,3 +261,5 @@ def _write_card(trained: TrainedModel, source: _Source) -> None:
         {str(name): text for name, text in MEANINGS.items()},
     )
     (trained.folder / "README.md").write_text(card, encoding="utf-8")
+    written = ("README.md", "curves.svg")
+    write_model_manifest(trained.folder, [*trained.files, *written], written=written)

@@ -7,6 +7,7 @@ The clients take the endpoint, the token and the cache folder from their own env
 from __future__ import annotations
 
 from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
+from prefdata.hub._client import Kind
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
@@ -27,6 +28,7 @@ __all__ = [
     "HubCommit",
     "HubDataset",
     "HubFile",
+    "Kind",
     "UndecidedError",
     "Wanted",
     "commits_behind",

@@ -1,4 +1,4 @@
-"""`HubDataset`: writes to a dataset repository, one commit at a time.
+"""`HubDataset`: writes to a repository of datasets or models, one commit at a time.
 
 The client never retries `create_commit`, and a lost answer doesn't show whether the commit was made. So a commit here
 ends in one of three ways: it was made, the Hub refused it for good (`PublishError`), or its outcome is unknown
@@ -9,6 +9,7 @@ Hub, with status 200 and anything as content: every value of an answer is checke
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from prefdata.hub._answers import (
     checked_sha,
     checked_value,
 )
-from prefdata.hub._client import PASSING, TOKEN_HINT, client, endpoint_url, status_of, with_retries
+from prefdata.hub._client import PASSING, TOKEN_HINT, Kind, client, endpoint_url, status_of, with_retries
 from prefdata.hub._sending import no_progress_bars, redacted, requested_wait, thread_errors
 from prefdata.lazy import pa, pq
 
@@ -40,26 +41,32 @@ _XET_ANSWER = re.compile(r"client error \((4\d\d)")
 
 
 class HubDataset:
-    """A dataset repository; each method sends requests to the Hub.
+    """A repository of the Hub; each method sends requests to the Hub.
 
     Args:
         repo: `owner/name`.
+        kind: what it holds, a dataset or a model.
 
     Raises:
         PublishError: by every method, when the Hub refuses or can't be reached; here, without a token.
     """
 
-    def __init__(self, repo: str) -> None:
+    def __init__(self, repo: str, kind: Kind = "dataset") -> None:
         hub = client()
         if hub.get_token() is None:
             raise PublishError("there is no token for the Hub", hint="hf auth login, or set HF_TOKEN")
-        self.repo = repo
+        self.repo, self.kind = repo, kind
         self._api = hub.HfApi()
 
     @property
     def address(self) -> str:
-        """Address of the dataset's page."""
-        return f"{endpoint_url()}/datasets/{self.repo}"
+        """Address of the repository's page."""
+        return f"{endpoint_url()}/{self._prefix}{self.repo}"
+
+    @property
+    def _prefix(self) -> str:
+        """Models are at the top of the Hub, datasets in a folder."""
+        return "" if self.kind == "model" else "datasets/"
 
     @staticmethod
     def token() -> str:
@@ -70,24 +77,24 @@ class HubDataset:
         """Creates the repository, private, where there is none. Returns whether it is new."""
         try:
             with self._publish_errors("created"):
-                self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset"))
+                self._retry(lambda: self._api.repo_info(self.repo, repo_type=self.kind))
         except _AbsentError:
             pass
         else:
             return False
         with self._publish_errors("created"):
-            self._retry(lambda: self._api.create_repo(self.repo, repo_type="dataset", private=True, exist_ok=True))
+            self._retry(lambda: self._api.create_repo(self.repo, repo_type=self.kind, private=True, exist_ok=True))
         return True
 
     def is_private(self) -> bool:
         """Returns whether only its owners see the repository."""
         with self._publish_errors("read"):
-            return checked_value(self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset")).private, bool)
+            return checked_value(self._retry(lambda: self._api.repo_info(self.repo, repo_type=self.kind)).private, bool)
 
     def make_public(self) -> None:
         """Makes the repository public."""
         with self._publish_errors("made public"):
-            self._retry(lambda: self._api.update_repo_settings(self.repo, repo_type="dataset", private=False))
+            self._retry(lambda: self._api.update_repo_settings(self.repo, repo_type=self.kind, private=False))
 
     def head(self, revision: str) -> str | None:
         """Returns the commit SHA of a branch or tag; None where there is no such revision."""
@@ -95,7 +102,7 @@ class HubDataset:
 
         with self._publish_errors("read"):
             try:
-                info = self._retry(lambda: self._api.repo_info(self.repo, repo_type="dataset", revision=revision))
+                info = self._retry(lambda: self._api.repo_info(self.repo, repo_type=self.kind, revision=revision))
             except RevisionNotFoundError:
                 return None
             return checked_sha(info.sha)
@@ -103,26 +110,26 @@ class HubDataset:
     def make_branch(self, name: str) -> None:
         """Creates a branch at the head of `main`."""
         with self._publish_errors("given a branch"):
-            self._retry(lambda: self._api.create_branch(self.repo, repo_type="dataset", branch=name, exist_ok=True))
+            self._retry(lambda: self._api.create_branch(self.repo, repo_type=self.kind, branch=name, exist_ok=True))
 
     def tag(self, name: str) -> str | None:
         """Returns the commit SHA of a tag; None where there is no such tag."""
         with self._publish_errors("read"):
-            refs = self._retry(lambda: self._api.list_repo_refs(self.repo, repo_type="dataset"))
+            refs = self._retry(lambda: self._api.list_repo_refs(self.repo, repo_type=self.kind))
             return next((checked_sha(ref.target_commit) for ref in refs.tags if ref.name == name), None)
 
     def make_tag(self, name: str, sha: str) -> None:
         """Tags a commit; an existing tag is left as it is."""
         with self._publish_errors("tagged"):
             self._retry(
-                lambda: self._api.create_tag(self.repo, repo_type="dataset", tag=name, revision=sha, exist_ok=True)
+                lambda: self._api.create_tag(self.repo, repo_type=self.kind, tag=name, revision=sha, exist_ok=True)
             )
 
     def since(self, sha: str, revision: str) -> list[tuple[str, str]]:
         """Returns SHA and message of a branch's commits after `sha`, the latest first."""
         with self._publish_errors("read"):
             entries = self._retry(
-                lambda: self._api.list_repo_commits(self.repo, repo_type="dataset", revision=revision)
+                lambda: self._api.list_repo_commits(self.repo, repo_type=self.kind, revision=revision)
             )
             commits = [(checked_sha(commit.commit_id), f"{commit.title}\n{commit.message}") for commit in entries]
         shas = [commit for commit, _ in commits]
@@ -132,7 +139,7 @@ class HubDataset:
         """Yields the latest pull requests of one commit upon `sha`, each with its message; the latest first."""
         with self._publish_errors("read"):
             refs = self._retry(
-                lambda: self._api.list_repo_refs(self.repo, repo_type="dataset", include_pull_requests=True)
+                lambda: self._api.list_repo_refs(self.repo, repo_type=self.kind, include_pull_requests=True)
             )
             names = sorted((checked_value(ref.ref, str) for ref in refs.pull_requests or ()), key=_number, reverse=True)
         for name in names[:_PROPOSALS]:
@@ -144,7 +151,7 @@ class HubDataset:
         """Lists every file at a commit."""
         with self._publish_errors("read"):
             entries = self._retry(
-                lambda: list(self._api.list_repo_tree(self.repo, repo_type="dataset", revision=sha, recursive=True))
+                lambda: list(self._api.list_repo_tree(self.repo, repo_type=self.kind, revision=sha, recursive=True))
             )
             return {
                 checked_value(file.path, str): HubFile(
@@ -179,7 +186,7 @@ class HubDataset:
             except (pa.ArrowException, EOFError) as error:
                 raise PublishError(
                     f"{name!r} of {self.repo!r} at {sha} is not a whole Parquet file",
-                    hint="run the same command again; if this error repeats, look at the file on the dataset's page",
+                    hint="run the same command again; if this error repeats, look at the file on the repository's page",
                 ) from error
 
     def additions(self, files: Mapping[str, Path | bytes]) -> list[Any]:
@@ -200,7 +207,7 @@ class HubDataset:
             self._api.preupload_lfs_files(
                 self.repo,
                 additions,
-                repo_type="dataset",
+                repo_type=self.kind,
                 revision=branch,
                 create_pr=proposed,
                 free_memory=False,
@@ -226,13 +233,15 @@ class HubDataset:
         """
         hub = client()
         operations = [*additions, *(hub.CommitOperationDelete(path_in_repo=name) for name in deleted)]
-        with self._publish_errors("given a commit"), self._uncertain():
+        with self._publish_errors("given a commit"), self._uncertain(), warnings.catch_warnings():
+            # The ids of the rows that a training dropped are a table, and belong to the model.
+            warnings.filterwarnings("ignore", "It seems that you are about to commit a data file")
             info: Any = self._api.create_commit(
                 self.repo,
                 operations,
                 commit_message=message,
                 commit_description=description,
-                repo_type="dataset",
+                repo_type=self.kind,
                 revision=branch,
                 create_pr=proposed,
                 parent_commit=parent,
@@ -242,7 +251,7 @@ class HubDataset:
     def _opened(self, sha: str, name: str) -> Any:
         # Cached listings and files of an earlier moment would hide what the Hub has now.
         system = client().HfFileSystem(endpoint=self._api.endpoint, skip_instance_cache=True, use_listings_cache=False)
-        return system.open(f"datasets/{self.repo}@{sha}/{name}", "rb", block_size=1 << 20)
+        return system.open(f"{self._prefix}{self.repo}@{sha}/{name}", "rb", block_size=1 << 20)
 
     def _retry(self, request: Callable[[], _T]) -> _T:
         """Retries a request that may be sent twice, also after a broken connection."""
@@ -289,7 +298,7 @@ class HubDataset:
         from huggingface_hub import errors
         from huggingface_hub.utils import httpx
 
-        problem = f"the dataset {self.repo!r} can't be {what}"
+        problem = f"the {self.kind} {self.repo!r} can't be {what}"
         try:
             yield
         except errors.HFValidationError:

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["PASS_ON", "import_folders", "worker_command", "worker_environment"]
+from prefdata.spec import JSON
+
+__all__ = ["PASS_ON", "import_folders", "tracker_keys", "tracker_prefixes", "worker_command", "worker_environment"]
 
 PASS_ON = "PREFDATA_WORKER_ENV"
 """Environment variable of the user's: names of further variables that workers get, with commas between."""
@@ -33,6 +35,8 @@ _PREFIXES = (
     *("HF_", "TRANSFORMERS_", "TOKENIZERS_", "HUGGINGFACE_HUB_"),
 )
 _SECRET = re.compile(r"(^|_)(API_?KEY|ACCESS_?KEY|KEY|TOKEN|TOKEN_PATH|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
+_TRACKERS = {"wandb": "WANDB_", "comet": "COMET_", "mlflow": "MLFLOW_", "neptune": "NEPTUNE_", "swanlab": "SWANLAB_"}
+"""`report_to` of a training → beginning of the names of its variables, keys among them."""
 
 _START = r"""
 import runpy, sys
@@ -62,6 +66,21 @@ def worker_environment(own: Mapping[str, str], *, with_prefixes: tuple[str, ...]
     }
     # Also what an engine starts by itself imports nothing from the current folder.
     return {**kept, **{name: own[name] for name in own if not name.startswith("PYTHON")}, "PYTHONSAFEPATH": "1"}
+
+
+def tracker_prefixes(report_to: JSON) -> tuple[str, ...]:
+    """Lists how the names of the variables begin that the trackers of a training read.
+
+    Args:
+        report_to: TRL's argument of this name.
+    """
+    return tuple(prefix for name, prefix in _TRACKERS.items() if name in str(report_to))
+
+
+def tracker_keys(report_to: JSON) -> list[str]:
+    """Lists the variables of this process that hold a key or token of these trackers."""
+    prefixes = tracker_prefixes(report_to)
+    return sorted(name for name in os.environ if prefixes and name.startswith(prefixes) and _SECRET.search(name))
 
 
 def worker_command(module: str) -> list[str]:

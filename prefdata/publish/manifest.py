@@ -1,8 +1,9 @@
-"""`prefdata.manifest.json`: the SHA-256 and size of every other file of a dataset folder."""
+"""`prefdata.manifest.json`: the SHA-256 and size of every other file of a dataset folder or model folder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from prefdata.spec import JSON, sha256_of_file
@@ -17,6 +18,7 @@ __all__ = [
     "manifest_entry",
     "manifest_text",
     "write_manifest",
+    "write_model_manifest",
 ]
 
 MANIFEST = "prefdata.manifest.json"
@@ -48,3 +50,24 @@ def write_manifest(folder: Path) -> None:
     files = sorted(path for path in paths if path.is_file() and path != folder / MANIFEST)
     entries = {path.relative_to(folder).as_posix(): manifest_entry(path) for path in files}
     (folder / MANIFEST).write_text(manifest_text(entries), "utf-8")
+
+
+def write_model_manifest(folder: Path, names: Iterable[str], *, written: Collection[str]) -> None:
+    """Writes the manifest of a model folder; in one that is there already, only what was just written is renewed.
+
+    So a file that has changed since it was listed still differs from the manifest.
+
+    Args:
+        folder: of the model.
+        names: of all its files.
+        written: those among them that were just written.
+    """
+    path = folder / MANIFEST
+    try:
+        listed: dict[str, JSON] = json.loads(path.read_text("utf-8"))["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        listed = {}
+    fresh = {name: manifest_entry(folder / name) for name in (written if listed else names)}
+    partial = folder / f".{MANIFEST}"
+    partial.write_text(manifest_text({**listed, **fresh}), "utf-8")
+    partial.replace(path)

@@ -1,4 +1,4 @@
-"""`Outgoing`: the files of a dataset folder that are published, each checked against the manifest."""
+"""`Outgoing`: the files of a dataset or model that are published, each checked against the manifest of its folder."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ from functools import cached_property
 from pathlib import Path
 
 from prefdata.errors import PublishError
+from prefdata.hub import Kind
 from prefdata.lazy import pa, pq
 from prefdata.publish.card.text import card_header
+from prefdata.publish.loadable import TRAINED, check_loadable
 from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES, manifest_entry, manifest_text
 from prefdata.spec import JSON
 
 __all__ = ["CARD", "Outgoing", "is_name", "read_outgoing"]
 
 CARD = "README.md"
+_AGAIN: dict[Kind, str] = {
+    "dataset": "build the dataset again",
+    "model": "train the model again into a new folder, or put the file back",
+}
 _NAME = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9_-]*/)?[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 
@@ -32,10 +38,11 @@ class Outgoing:
     card: str
     """Text of `README.md`; after a merge it differs from the folder's own."""
     digest: str
-    """SHA-256 of the folder's own manifest, which identifies the dataset."""
+    """SHA-256 of the folder's own manifest, which identifies the dataset or model."""
+    kind: Kind = "dataset"
 
     def with_card(self, text: str) -> Outgoing:
-        """Returns the same dataset with another card, which the manifest then lists."""
+        """Returns the same content with another card, which the manifest then lists."""
         data = text.encode()
         entry = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
         return replace(self, card=text, entries={**self.entries, CARD: entry})
@@ -75,35 +82,55 @@ def is_name(name: object) -> bool:
 
 
 def read_outgoing(where: str | Path) -> Outgoing:
-    """Reads a build folder or dataset folder, and checks every file against the manifest.
+    """Reads a build folder, a dataset folder or the folder of a trained model, and checks every file of the manifest.
 
     Raises:
-        PublishError: there is no dataset, a file is missing, altered, a link, or has a name that no dataset has.
+        PublishError: there is none of them, a file is missing, altered, a link, or has a name that no dataset has; or
+            nobody could load the model.
     """
-    folder = Path(where)
-    folder = folder if (folder / MANIFEST).is_file() else folder / "dataset"
-    if not (folder / MANIFEST).is_file():
-        raise PublishError(
-            f"{str(where)!r} holds no dataset of prefdata",
-            valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it goes on where it stopped" if Path(where).is_dir() else "check the path",
-        )
-    text = _read_manifest(folder)
+    folder, kind = _folder(Path(where))
+    text = _read_manifest(folder, kind)
     entries = json.loads(text)["files"]
     if CARD not in entries:
-        raise PublishError(f"{str(folder)!r} has no card ({CARD})", hint="build the dataset again")
+        raise PublishError(f"{str(folder)!r} has no card ({CARD})", hint=_AGAIN[kind])
     for name, entry in entries.items():
-        _check(folder, name, entry)
+        _check(folder, name, entry, kind)
     card = (folder / CARD).read_text("utf-8")
     if not isinstance(card_header(card), dict):
-        raise PublishError(f"the card of {str(folder)!r} has no YAML header", hint="build the dataset again")
-    return Outgoing(folder, entries, card, hashlib.sha256(text).hexdigest())
+        raise PublishError(f"the card of {str(folder)!r} has no YAML header", hint=_AGAIN[kind])
+    if kind == "model":
+        check_loadable(folder, entries)
+    return Outgoing(folder, entries, card, hashlib.sha256(text).hexdigest(), kind)
 
 
-def _read_manifest(folder: Path) -> bytes:
+def _folder(where: Path) -> tuple[Path, Kind]:
+    """Finds the folder with the manifest, and what it holds: a training leaves what no dataset has."""
+    if (where / TRAINED).is_file():
+        if (where / MANIFEST).is_file():
+            return where, "model"
+        raise PublishError(
+            f"the model in {str(where)!r} has no list of its files ({MANIFEST})",
+            hint="run its `prefdata train` command again: it trains nothing, and writes the list",
+        )
+    if (where / "training" / "job.json").is_file():
+        raise PublishError(
+            f"the training in {str(where)!r} is not finished",
+            hint="run its `prefdata train` command again: it goes on where it stopped",
+        )
+    for folder in (where, where / "dataset"):
+        if (folder / MANIFEST).is_file():
+            return folder, "dataset"
+    raise PublishError(
+        f"{str(where)!r} holds no dataset and no model of prefdata",
+        valid="a folder that `prefdata build`, `prefdata pair` or `prefdata train` has finished",
+        hint="run the command again: it goes on where it stopped" if where.is_dir() else "check the path",
+    )
+
+
+def _read_manifest(folder: Path, kind: Kind) -> bytes:
     path = folder / MANIFEST
     if path.is_symlink() or path.stat().st_size > MANIFEST_BYTES:
-        raise PublishError(f"the manifest of {str(folder)!r} is a link or far too large", hint="build it again")
+        raise PublishError(f"the manifest of {str(folder)!r} is a link or far too large", hint=_AGAIN[kind])
     text = path.read_bytes()
     try:
         files = json.loads(text)["files"]
@@ -114,12 +141,12 @@ def _read_manifest(folder: Path) -> bytes:
         raise PublishError(
             f"the manifest of {str(folder)!r} is not one of prefdata",
             valid="names of files in the folder, at most one folder deep",
-            hint="build the dataset again",
+            hint=_AGAIN[kind],
         )
     return text
 
 
-def _check(folder: Path, name: str, entry: JSON) -> None:
+def _check(folder: Path, name: str, entry: JSON, kind: Kind) -> None:
     path = folder / name
     # A link may lead to any file of this machine.
     if path.is_symlink() or path.parent.is_symlink() or not path.is_file():
@@ -128,4 +155,4 @@ def _check(folder: Path, name: str, entry: JSON) -> None:
         why = "differs from the manifest: it was changed after it was written, or is damaged"
     else:
         return
-    raise PublishError(f"{name!r} of {str(folder)!r} {why}", hint="build the dataset again, then push")
+    raise PublishError(f"{name!r} of {str(folder)!r} {why}", hint=f"{_AGAIN[kind]}, then push")

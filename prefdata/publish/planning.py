@@ -12,6 +12,7 @@ from prefdata.errors import PublishError
 from prefdata.hub import HubDataset, HubFile, git_digest
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
+from prefdata.publish.loadable import is_model_file
 from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES
 from prefdata.publish.outgoing import CARD, Outgoing, is_name
 from prefdata.spec import JSON
@@ -51,7 +52,7 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
     foreign = sorted(name for name in remote if name not in ours and _would_collide(name, outgoing))
     if foreign:
         raise PublishError(
-            f"the dataset {repo.repo!r} holds files that prefdata did not write: {', '.join(foreign[:5])}",
+            f"the {repo.kind} {repo.repo!r} holds files that prefdata did not write: {', '.join(foreign[:5])}",
             valid="a new repository or branch, or one that prefdata has published to",
             hint="choose another repository, or delete these files there",
         )
@@ -101,9 +102,11 @@ def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -
 
 
 def _would_collide(name: str, outgoing: Outgoing) -> bool:
-    """Checks whether a push would replace a file, or `load_dataset` would read it together with ours."""
+    """Checks whether a push would replace a file, or whoever loads the dataset or model would read it with ours."""
     if name in (CARD, MANIFEST):
         return False
+    if outgoing.kind == "model":
+        return name in outgoing.entries or is_model_file(name)
     folder, _, file = name.rpartition("/")
     splits = {
         entry.rpartition("/")[2].partition("-")[0] for entry in outgoing.entries if entry.startswith(f"{folder}/")

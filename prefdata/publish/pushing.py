@@ -1,7 +1,7 @@
-"""`push`: publishes a dataset folder as one commit of a dataset on the Hub, or changes nothing there.
+"""`push`: publishes a dataset or a trained model as one commit on the Hub, or changes nothing there.
 
 Large files are sent first; no reader sees them before the one commit names them. The commit is made upon the head that
-was read, so that it never overwrites a commit made in between. Its description contains the digest of the dataset, by
+was read, so that it never overwrites a commit made in between. Its description contains the digest of the content, by
 which a commit whose answer was lost is recognised.
 
 Every message begins with what is true: published (the address of the commit), not published, or unknown.
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import PublishError, UnconfirmedError
-from prefdata.hub import HubCommit, HubDataset, UndecidedError
+from prefdata.hub import HubCommit, HubDataset, Kind, UndecidedError
 from prefdata.publish.confirming import confirm
 from prefdata.publish.leaks import refuse_secrets
 from prefdata.publish.outgoing import Outgoing, read_outgoing
@@ -39,22 +39,25 @@ _BATCH = 20
 
 @dataclass(frozen=True)
 class Pushed:
-    """A published dataset, read back from the Hub and equal to what was sent."""
+    """A published dataset or model, read back from the Hub and equal to what was sent."""
 
     repo: str
     commit: str
-    """SHA of the commit that holds the dataset."""
+    """SHA of the commit that holds it."""
     url: str
     """Address of that commit's page."""
     new: bool
-    """Whether this push made the commit; False where the same dataset was published already."""
+    """Whether this push made the commit; False where the same content was published already."""
     rows: Mapping[str, int]
-    """Folder and split (`data/train`) → rows, counted on the Hub."""
+    """Folder and split (`data/train`) of a dataset → rows, counted on the Hub."""
     tag: str | None = None
     pull_request: str | None = None
     """Ref of the pull request, where the commit is a proposal."""
     kept: Mapping[str, JSON] = field(default_factory=dict)
     """Edited keys of the published card's header, which are kept → their values."""
+    kind: Kind = "dataset"
+    files: int = 0
+    """Number of its files, each compared with that on the Hub."""
 
 
 def push(
@@ -68,13 +71,13 @@ def push(
     allow_schema_change: bool = False,
     log: Callable[[str], None] = lambda _: None,
 ) -> Pushed:
-    """Publishes a dataset; pushing the same one again makes no commit.
+    """Publishes a dataset or a trained model; pushing the same one again makes no commit.
 
     The Hub's client supplies the token (`hf auth login`, `HF_TOKEN`).
 
     Args:
-        folder: a build folder or a dataset folder.
-        repo_id: `owner/name`; created where there is none.
+        folder: a build folder, a dataset folder, or the folder that a training has left.
+        repo_id: `owner/name` of a dataset, or of a model; created where there is none.
         public: make the repository public; otherwise it is private, and a public one is refused.
         tag: a version that names the commit.
         branch: the branch that gets the commit; created from `main` where there is none.
@@ -91,7 +94,7 @@ def push(
         _check_names(repo_id, tag, branch, create_pr)
         outgoing = read_outgoing(folder)
         refuse_problems(outgoing.card)
-        repo = HubDataset(repo_id)
+        repo = HubDataset(repo_id, outgoing.kind)
         refuse_secrets(outgoing, repo.token())
         repo.create()
         _refuse_public(repo, public)
@@ -100,15 +103,17 @@ def push(
         sending = _Push(repo, outgoing, branch, create_pr, public, allow_schema_change, tag, log)
         commit, new = sending.run()
     url = f"{repo.address}/commit/{commit.sha}"
-    log(f"published: {url}" if new else f"the same dataset is published already: {url}")
+    log(f"published: {url}" if new else f"the same {repo.kind} is published already: {url}")
     rows, problems = confirm(repo, commit, sending.expected, public=public, tag=tag)
     if problems:
         raise UnconfirmedError(
             "\n".join([f"published: {url}", *(f"    {problem.problem}" for problem in problems)]),
             hint=next((problem.hint for problem in problems if problem.hint), None) or _AGAIN,
         )
-    log(f"read back: {sum(rows.values()):,} rows, hashes and schemas are equal")
-    return Pushed(repo_id, commit.sha, url, new, rows, tag, commit.pull_request, sending.plan.kept)
+    files, counted = len(outgoing.files()), f" and {sum(rows.values()):,} rows" if repo.kind == "dataset" else ""
+    log(f"read back: {files:,} files{counted}, hashes and schemas are equal")
+    plan, proposal = sending.plan, commit.pull_request
+    return Pushed(repo_id, commit.sha, url, new, rows, tag, proposal, plan.kept, kind=repo.kind, files=files)
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def _not_published() -> Iterator[None]:
 def _refuse_public(repo: HubDataset, public: bool) -> None:
     if not public and not repo.is_private():
         raise PublishError(
-            f"the dataset {repo.repo!r} is public, and without --public nothing is published there",
+            f"the {repo.kind} {repo.repo!r} is public, and without --public nothing is published there",
             hint="--public, or another repository",
         )
 
@@ -181,7 +186,7 @@ class _Push:
                 hint="run the same command again in some minutes: it looks for its commit first",
             )
         raise PublishError(
-            f"the dataset {self.repo.repo!r} could not get a commit in {len(_WAITS) + 1} tries: {problem}. "
+            f"the {self.repo.kind} {self.repo.repo!r} could not get a commit in {len(_WAITS) + 1} tries: {problem}. "
             "Nothing has changed there",
             hint="run the same command again in some minutes: files that were sent are not sent again",
         )
@@ -225,7 +230,7 @@ class _Push:
     def _head(self) -> str:
         head = self.repo.head(self.branch)
         if head is None:
-            raise PublishError(f"the dataset {self.repo.repo!r} has no branch {self.branch!r}")
+            raise PublishError(f"the {self.repo.kind} {self.repo.repo!r} has no branch {self.branch!r}")
         return head
 
     def _own_commit(self, start: str, head: str, *, looked: bool) -> HubCommit | None:
@@ -252,7 +257,7 @@ class _Push:
         for addition in additions:
             name = addition.path_in_repo
             if addition.upload_info.sha256.hex() != self.plan.outgoing.sha256(name):
-                raise PublishError(f"{name!r} was changed while it was sent", hint="build the dataset again, then push")
+                raise PublishError(f"{name!r} was changed while it was sent", hint="make it again, then push")
         for start in range(0, len(additions), _BATCH):
             batch: list[Any] = additions[start : start + _BATCH]
             self.repo.upload(batch, self.branch, proposed=self.proposed)
@@ -274,7 +279,7 @@ class _Push:
 def _check_names(repo_id: str, tag: str | None, branch: str, create_pr: bool) -> None:
     if not _REPO.fullmatch(repo_id) or len(repo_id) > 96 or ".." in repo_id or "--" in repo_id:
         raise PublishError(
-            f"{repo_id!r} is not a valid dataset name",
+            f"{repo_id!r} is not a valid repository name",
             valid="owner/name of letters, digits, dots, dashes and underscores, at most 96 of them",
         )
     for what, name in (("tag", tag), ("branch", branch)):

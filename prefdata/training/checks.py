@@ -140,6 +140,10 @@ def check_arguments(training: Training) -> None:
     """
     ours = {**_OURS, **({"loss_type": "kind", "use_weighting": "kind"} if training.own_loss else {})}
     for name in training.trl:
+        if name.startswith(("hub_", "push_to_hub")):
+            raise RecipeError(
+                f"trl.{name}: a training publishes nothing", hint="prefdata push MODEL_DIR OWNER/NAME, when it is done"
+            )
         if name in ours:
             raise RecipeError(f"trl.{name}: decided by {ours[name]}", hint=f"set {ours[name]} of the training")
     if training.trl.get("sync_ref_model") and training.cache_reference:

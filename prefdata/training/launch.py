@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError, StoreError, UserError
-from prefdata.models.environment import import_folders, worker_environment
+from prefdata.models.environment import import_folders, tracker_prefixes, worker_environment
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 from prefdata.tables.documents import document_text
@@ -30,9 +30,8 @@ _MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "adapter_config.json"),
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template.jinja"),
 )
+_RECORDS = ("training.json", "metrics.jsonl", "*-dropped.parquet")
 _PATHS = ("output_dir", "fsdp_config", "deepspeed")
-_TRACKERS = {"wandb": "WANDB_", "comet": "COMET_", "mlflow": "MLFLOW_", "neptune": "NEPTUNE_", "swanlab": "SWANLAB_"}
-"""`report_to` of a training → beginning of the names of its variables, keys among them."""
 _VERSIONS = ("prefdata", "torch", "transformers", "trl", "accelerate", "deepspeed", "peft", "datasets")
 
 
@@ -46,6 +45,12 @@ class TrainedModel:
     """What the model card says: see `training.json`."""
     metrics: list[dict[str, JSON]]
     """Every logged number, in order."""
+
+    @property
+    def files(self) -> list[str]:
+        """Names of the files of model, tokenizer and records; the user's own files are not among them."""
+        patterns = (*_MODEL_FILES, *_RECORDS)
+        return sorted({path.name for pattern in patterns for path in self.folder.glob(pattern) if path.is_file()})
 
 
 def launch(
@@ -83,8 +88,7 @@ def environment(training: Training) -> dict[str, str]:
         **{"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"},
         "HF_HUB_DISABLE_TELEMETRY": "1",
     }
-    tracked = str(training.trl.get("report_to", ""))
-    trackers = tuple(prefix for name, prefix in _TRACKERS.items() if name in tracked)
+    trackers = tracker_prefixes(training.trl.get("report_to"))
     ours, given = import_folders(__name__)
     own = {
         **{name: os.environ.get(name, value) for name, value in quiet.items()},

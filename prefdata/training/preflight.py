@@ -27,7 +27,7 @@ MEANINGS: dict[Reason, str] = {
     "prompt_not_prefix": "the template renders the prompt alone otherwise than before an answer",
     "answer_cut": "an answer was cut to the limit",
     "prompt_cut": "the prompt was cut to the limit",
-    "thinking_on_one_side": "one answer of the two holds <think>",
+    "thinking_on_one_side": "one answer of the two shows its reasoning, as in <think>...</think>",
     "control_tokens": "a text spells a control token of the model, which becomes that token",
 }
 """Reason → what it says of a row."""

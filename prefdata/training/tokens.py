@@ -26,6 +26,8 @@ from prefdata.training.truncation import Pair, add_marks, cut
 __all__ = ["Encoder", "TokenRow", "load_tokenizer", "token_schema", "token_tables"]
 
 _ROLES = frozenset(("system", "user", "assistant", "tool"))
+_REASONING = ("<think>", "</think>", "<thinking>", "<reasoning>", "[THINK]", "<|channel|>analysis")
+"""Marks of reasoning in an answer. Some templates open it in the prompt, so that the answer holds its end only."""
 _ROWS = 512
 """Rows that are tokenised together."""
 
@@ -150,7 +152,7 @@ class Encoder:
     def _remarks(self, row: Answers, whole: Pair, pair: Pair, *, prefix: bool) -> list[Reason]:
         bos = self._tokenizer.bos_token_id
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
-        thinking = {any("<think>" in turn["content"] for turn in answer) for answer in row.answers}
+        thinking = {any(mark in turn["content"] for turn in answer for mark in _REASONING) for answer in row.answers}
         remarks: dict[Reason, bool] = {
             "two_bos": bos is not None and pair.prompt[:2] == [bos, bos],
             "prompt_not_prefix": not prefix,

@@ -13,22 +13,26 @@ import sys
 
 import pytest
 
+from prefdata.training import GPOTraining, SPPOSingleTraining, SPPOTraining
+from prefdata.training.rows import split_files
+
 PAIRS, HELD_OUT = 12, 3
+NUMBERS = ("chosen_probs", "chosen_probs_win", "chosen_probs_lose")
 
 RECIPE = f"""
 from prefdata.dataset import KTO, Axolotl, FullConversation, LlamaFactory, TRLPairs
-from prefdata.pairing import WPOHybridV2
+from prefdata.pairing import SPPO
 from prefdata.prompts import FilePrompts
 from prefdata.recipe import Recipe
 from prefdata.sampling import ExistingCompletions
-from prefdata.scoring import GivenScores
+from prefdata.scoring import BaselineScorer
 
 recipe = Recipe(
     name="tiny",
     prompts=FilePrompts(path="prompts.jsonl"),
-    candidates=(ExistingCompletions(name="past", path="answers.jsonl", score_column="score"),),
-    scores=GivenScores(),
-    pairs=WPOHybridV2(),
+    candidates=(ExistingCompletions(name="past", path="answers.jsonl"),),
+    scores=BaselineScorer(comparisons=True),
+    pairs=SPPO(),
     dataset=TRLPairs(test_size={HELD_OUT}),
     also=(KTO(), FullConversation(), LlamaFactory(), Axolotl()),
 )
@@ -101,6 +105,8 @@ report = {
     "columns": {name: parts["train"].column_names for name, parts in data.items()},
     "prompts": {name: {split: sorted(set(rows["prompt_id"])) for split, rows in parts.items()}
                 for name, parts in data.items()},
+    "numbers": {name: {column: list(data[name]["train"][column]) for column in sys.argv[2:]}
+                for name in ("full_conversation", "default")},
     "label": str(data["kto"]["train"].features["label"].dtype),
     "labels": data["kto"]["train"]["label"][:],
     "trained": {"kto": of_kto, "dpo": of_dpo, "same": of_same, "reward": of_reward},
@@ -116,7 +122,7 @@ print("\\n" + json.dumps(report))
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory):
+def built(tmp_path_factory):
     """What the trainers made of a build with a prompt of several turns among them."""
     pytest.importorskip("trl")
     folder = tmp_path_factory.mktemp("layouts")
@@ -140,7 +146,13 @@ def report(tmp_path_factory):
         return done.stdout
 
     ran("-m", "prefdata", "build", "recipe.py", "--out", "build")
-    return json.loads(ran("-c", TRAIN, folder / "build" / "dataset").splitlines()[-1])
+    dataset = folder / "build" / "dataset"
+    return dataset, json.loads(ran("-c", TRAIN, dataset, *NUMBERS).splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def report(built):
+    return built[1]
 
 
 def test_each_configuration_is_loaded_by_its_name_with_the_same_prompts_in_each_split(report):
@@ -168,6 +180,22 @@ def test_whole_conversations_give_dpo_the_very_tokens_that_the_explicit_layout_g
     assert report["alike"] == [True, True, True]
     assert report["trained"]["dpo"]["loss"] == pytest.approx(report["trained"]["same"]["loss"])
     assert report["reward_text"] == report["dpo_text"]
+
+
+def test_the_trainers_of_sppo_and_gpo_find_their_numbers_in_whole_conversations(built, tmp_path):
+    dataset, report = built
+    numbers = report["numbers"]["full_conversation"]
+    assert numbers == report["numbers"]["default"]
+    assert {*SPPOTraining.columns, *SPPOSingleTraining.columns, *GPOTraining.columns} == set(NUMBERS) == set(numbers)
+    assert all(0 < value < 1 for column in numbers.values() for value in column)
+    # A reader that knows a folder of pairs, as the published trainers do, is given this layout alone.
+    (tmp_path / "data").symlink_to(dataset / "full_conversation")
+    whole, explicit = (split_files(folder)["train"] for folder in (tmp_path, dataset))
+    for objective in ("sppo", "sppo_single", "gpo"):
+        whole.check(NUMBERS, kind=objective, paired=True)
+    assert "prompt" not in whole.schema.names
+    assert list(whole.read(NUMBERS)) == list(explicit.read(NUMBERS))
+    assert len(list(whole.read(NUMBERS))) == PAIRS - HELD_OUT
 
 
 def test_kto_reads_the_answers_alone_and_its_neighbour_is_the_other_answer_unless_shuffled(report):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import get_args
 
 import pyarrow as pa
 import pytest
@@ -12,8 +13,9 @@ from pydantic import TypeAdapter
 
 from prefdata.dataset import KTO, AnyLayout, Axolotl, FullConversation, LlamaFactory, TRLPairs, prompt_text
 from prefdata.errors import ConservationError
+from prefdata.pairing import AnyRule, MarginLabel, PythonRule
 from prefdata.publish.folder import with_features
-from prefdata.tables.schemas import MESSAGES, PAIRS, PROMPTS
+from prefdata.tables.schemas import MESSAGES, PAIRS, PROMPTS, pairs_schema
 
 TALK = [
     {"role": "system", "content": "Be brief"},
@@ -111,6 +113,21 @@ def test_columns_and_types_are_the_same_also_without_rows(layout):
     assert nothing.schema == one.schema == layout.rows(PAIRS.empty_table(), prompts(a="ask")).schema
     assert nothing.num_rows == 0
     assert with_features(one).schema.metadata
+
+
+RULES = {rule.__name__: rule for rule in get_args(get_args(AnyRule)[0]) if rule is not PythonRule}
+
+
+@pytest.mark.parametrize("kind", RULES)
+def test_whole_conversations_carry_the_numbers_that_a_rule_adds(kind):
+    extra = RULES[kind].model_construct(label=MarginLabel()).extra_columns()
+    assert "label_chosen" in extra
+    added = {name: place + 0.5 for place, name in enumerate(extra)}
+    table = pa.Table.from_pylist([{**pairs(("a", "x", "y")).to_pylist()[0], **added}], pairs_schema(extra))
+    rows = FullConversation().rows(table, prompts(a="ask"))
+    assert rows.column_names == [*COLUMNS["full_conversation"], *extra]
+    assert {name: rows[name].to_pylist() for name in extra} == {name: [value] for name, value in added.items()}
+    assert FullConversation().rows(table[:0], PROMPTS.empty_table()).schema == rows.schema
 
 
 @every_layout

@@ -55,7 +55,11 @@ ALSO = ["axolotl", "full_conversation", "kto", "llamafactory", "snorkel"]
     [
         {"dataset": {"kind": "trl", "test_size": 2}},
         {"dataset": {"kind": "snorkel", "iteration": 1, "test_size": 2}},
-        {"also": [{"kind": kind} for kind in ALSO], "scores": {"kind": "baseline", "comparisons": True}},
+        {
+            "also": [{"kind": kind} for kind in ALSO],
+            "scores": {"kind": "baseline", "comparisons": True},
+            "pairs": {"kind": "sppo"},
+        },
     ],
     ids=["trl", "snorkel", "every layout"],
 )

@@ -227,7 +227,7 @@ class TestRefusedBeforeAnythingIsSent:
         "name", ["prefs", "a/b/c", "a//b", "a/..", "../x", "a/b--c", "a/" + "b" * 99, "a/b\n", "é/b"]
     )
     def test_names(self, near, folder, name):
-        with pytest.raises(PublishError, match="not a valid dataset name"):
+        with pytest.raises(PublishError, match="not a valid repository name"):
             push(folder, name)
         assert near.hub.log == []
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import copy
 import re
+from functools import partial
 
 import pytest
-from small_dataset import commits, dataset_folder, files, local
+from small_dataset import commits, dataset_folder, files, local, repository
+from small_model import model_folder, published
 
 from prefdata.errors import PublishError, UnconfirmedError
 from prefdata.hub import HubDataset
@@ -39,27 +41,29 @@ MESSAGE = re.compile(
 
 
 @pytest.fixture
-def state(near, tmp_path, prefdata, caplog):
+def state(near, tmp_path, prefdata, caplog, request):
     """An earlier dataset is there; gives the folder of another one, and a function that puts the hub back."""
     caplog.set_level("ERROR")
-    push(dataset_folder(tmp_path / "earlier", "old", test=0, answers=None), "alice/prefs")
-    repo = near.hub.repos["dataset", "alice/prefs"]
+    kind = getattr(request, "param", "dataset")
+    made = model_folder if kind == "model" else partial(dataset_folder, test=0, answers=None)
+    push(made(tmp_path / "earlier", "old"), "alice/prefs")
+    repo = repository(near.hub)
     kept = {name: copy.copy(getattr(repo, name)) for name in ("commits", "refs", "tags", "private", "pulls")}
 
     def restore():
         for name, value in kept.items():
             setattr(repo, name, copy.copy(value))
-        near.hub.repos = {("dataset", "alice/prefs"): repo}
+        near.hub.repos = {(kind, "alice/prefs"): repo}
         near.hub.faults.clear()
         near.hub.log.clear()
 
-    return dataset_folder(tmp_path / "later", "new", test=0, answers=None), restore
+    return made(tmp_path / "later", "new"), restore
 
 
 def is_true(near, said, folder, before, options):
     """Returns what a message or exit code says that is not true; nothing where all of it is."""
-    repo, wrong = near.hub.repos["dataset", "alice/prefs"], []
-    there = files(near.hub) == local(folder)
+    repo, wrong = repository(near.hub), []
+    there = files(near.hub) == (published if repo.type == "model" else local)(folder)
     progress = re.compile(r"published: |sent |read back|.*trying")
     shown = [line for line in said.err.splitlines(keepends=True) if not progress.match(line)]
     message = MESSAGE.search("".join(shown))
@@ -87,6 +91,16 @@ CASES = [
 
 @pytest.mark.parametrize(("fault", "options"), CASES)
 def test_every_message_of_every_fault_of_every_request_is_true(near, state, prefdata, fault, options):
+    check_each_request(near, state, prefdata, fault, options)
+
+
+@pytest.mark.parametrize("state", ["model"], indirect=True)
+@pytest.mark.parametrize("fault", ["403", "done, then a page", "done, then lost", "401 from there on"])
+def test_so_is_every_message_about_a_model(near, state, prefdata, fault):
+    check_each_request(near, state, prefdata, FAULTS[fault], ("--tag", "v1"))
+
+
+def check_each_request(near, state, prefdata, fault, options):
     folder, restore = state
     restore()
     before = commits(near.hub)

@@ -46,9 +46,15 @@ def dataset_folder(where: Path, words: str = "good", *, test: int = 2, rows: int
     return where
 
 
+def repository(hub, repo="alice/prefs"):
+    """The one repository of this name, of a dataset or a model."""
+    (found,) = (found for (_, name), found in hub.repos.items() if name == repo)
+    return found
+
+
 def files(hub, revision="main", repo="alice/prefs"):
     """Path → content of everything at a revision."""
-    found = hub.repos["dataset", repo]
+    found = repository(hub, repo)
     return {path: hub.read(entry) for path, entry in found.resolve(revision).tree.items() if path != ".gitattributes"}
 
 
@@ -57,4 +63,4 @@ def local(folder):
 
 
 def commits(hub, revision="main"):
-    return [commit.id for commit in hub.repos["dataset", "alice/prefs"].history(revision)]
+    return [commit.id for commit in repository(hub).history(revision)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
+from pydantic import TypeAdapter
 from tiny_model import TEMPLATE, pair_rows, write_dataset, write_model
 
 from prefdata.errors import UserError
-from prefdata.training import DPOTraining, LoRA, SPPOTraining, WPOTraining
+from prefdata.training import AnyTraining, DPOTraining, LoRA, SPPOTraining, WPOTraining
+from prefdata.training.checks import _config, check_arguments
 from prefdata.training.prepare import prepare
 
 
@@ -70,6 +73,52 @@ def test_one_message_each(monkeypatch, shop, tmp_path, data, kind, changed, opti
     assert not list(tmp_path.rglob("job.json"))
 
 
+COMMANDS = {
+    "a dataset without the columns of an objective": (
+        ("bare", "--set", "kind=sppo"),
+        "the objective 'sppo' reads chosen_probs_win, chosen_probs_lose, and the dataset has no chosen_probs_win",
+    ),
+    "a model that is not there": (
+        ("data", "--model", "./nowhere"),
+        "'./nowhere' is neither a local folder nor a Hub id",
+    ),
+    "a template without generation prompt": (("data", "--model", "SILENT"), "no generation prompt"),
+    "more processes than GPUs": (("data", "--processes", "3"), "3 processes on this machine, which has 2 GPUs"),
+    "a dataset of 0 rows": (("empty",), "has 0 rows"),
+    "a batch that does not divide": (
+        ("data", "--processes", "2", "--set", "per_device_batch_size=3"),
+        "a batch of 3 (3 x 1 x 1) doesn't divide over 2 processes of 3",
+    ),
+    "an optimiser that ZeRO-3 can't shard": (
+        ("data", "--set", "strategy=zero3", "--set", "optimizer=galore_adamw"),
+        "strategy = 'zero3' can't shard the optimiser 'galore_adamw'",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", COMMANDS)
+def test_each_mistake_is_one_message_and_exit_code_2_before_anything_is_loaded(
+    monkeypatch, shop, tmp_path, prefdata, mistake
+):
+    import transformers
+
+    (data, *words), message = COMMANDS[mistake]
+    words = [str(shop / "silent") if word == "SILENT" else word for word in words]
+    model = [] if "--model" in words else ["--model", shop / "model"]
+    shared = {"kind": "dpo", "devices": 1, "per_device_batch_size": 2, "gradient_accumulation_steps": 1}
+    settings = [word for name, value in shared.items() for word in ("--set", f"{name}={value}")]
+    loaded: list[object] = []
+    monkeypatch.setattr("prefdata.training.checks.gpu_count", lambda: 2)
+    monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", lambda *words, **_: loaded.append(words))
+    monkeypatch.setattr("subprocess.run", lambda *words, **_: loaded.append(words))
+    said = prefdata("train", shop / data, "--out", tmp_path / "out", *model, *settings, *words)
+    assert (said.code, said.out, loaded) == (2, "", [])
+    (line,) = [line for line in said.err.splitlines() if line.startswith("prefdata: ")]
+    assert message in line
+    assert "  next:  " in said.err or "  valid: " in said.err
+    assert len(said.err.splitlines()) <= 4
+
+
 def test_the_command_exits_with_2(fresh, shop, tmp_path):
     done = fresh("train", "nowhere.py", cwd=tmp_path)
     assert (done.code, done.out) == (2, "")
@@ -83,6 +132,18 @@ def test_the_command_exits_with_2(fresh, shop, tmp_path):
     done = fresh("train", shop / "data", "--set", "kind", cwd=tmp_path)
     assert done.code == 2
     assert "is not KEY=VALUE" in done.err
+
+
+@pytest.mark.parametrize("kind", ["dpo", "simpo", "kto"])
+def test_no_argument_of_trl_publishes_or_takes_the_hubs_token(kind):
+    training = TypeAdapter(AnyTraining).validate_python({"kind": kind, "model": "m"})
+    names = [field.name for field in dataclasses.fields(_config(training))]
+    published = [name for name in names if "hub" in name]
+    assert {"push_to_hub", "hub_token", "hub_model_id"} <= set(published)
+    for name in published:
+        with pytest.raises(UserError, match=f"trl.{name}: ") as refused:
+            check_arguments(training.replace(trl={name: "secret-value"}))
+        assert "secret-value" not in str(refused.value)
 
 
 def test_a_folder_of_something_else_is_not_written_into(shop, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 import yaml
+from small_model import training_facts
 
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
@@ -21,24 +22,21 @@ RECIPE = {
 
 
 def facts(**changed):
+    training = WPOTraining(model="meta-llama/Meta-Llama-3-8B-Instruct", clamp=False, trl={"max_grad_norm": 0.5})
     preflight = Preflight("train", rows_in=10, rows_trained=9)
     preflight.count("a|b", ["prompt_fills"])
     preflight.count("c", ["answer_cut"])
-    training = WPOTraining(model="meta-llama/Meta-Llama-3-8B-Instruct", clamp=False, trl={"max_grad_norm": 0.5})
-    return {
+    known = {
         "training": training.dump(),
         "parameters": _parameters(training),
-        "grouped": True,
         "lineage": {"repo": "me/pairs", "revision": "f" * 40, "recipe_fingerprint": "1" * 64, "lock_sha256": None},
         "plan": {"batch_size": 128, "processes": 4, "accumulation": 16, "steps": 20, "padding": 1.1713},
         "preflight": [preflight.dump()],
-        "references": {"train": {"key": "2" * 64, "rows": 9}},
         "precision": "bf16",
         "model": {"model_pins": {"sha": "3" * 40}, "template_date": "2024-07-26"},
         "result": {"steps": 20, "device": "NVIDIA H100"},
-        "versions": {"torch": "2.13.0", "trl": "1.16.0"},
-        **changed,
     }
+    return training_facts(**{**known, **changed})
 
 
 def test_the_header_is_what_the_hub_reads():
@@ -50,7 +48,9 @@ def test_the_header_is_what_the_hub_reads():
     assert header["license"] == "llama3"
     assert {"preference", "prefdata", "wpo"} <= set(header["tags"])
     told = facts()
-    told["training"] |= {"model": "model", "lora": LoRA().dump()}
+    # A folder of this machine may have the name of somebody's model on the Hub.
+    told["training"] |= {"model": "models/mine", "lora": LoRA().dump()}
+    told["model"] = {"model_pins": {"sha256": "3" * 64}}
     header = yaml.safe_load(model_card("m", told, None, MEANINGS).split("---")[1])
     assert "base_model" not in header
     assert header["library_name"] == "peft"

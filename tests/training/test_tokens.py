@@ -8,10 +8,11 @@ import pytest
 from tiny_model import TEMPLATE, pair_rows, write_dataset, write_model
 
 from prefdata.errors import ConservationError, InputError, ModelError
+from prefdata.models.chat import control_tokens
 from prefdata.training import Limits, WPOTraining
 from prefdata.training.preflight import Preflight
 from prefdata.training.rows import Answers, split_files
-from prefdata.training.tokens import Encoder, load_tokenizer
+from prefdata.training.tokens import _REASONING, Encoder, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,30 @@ def test_each_reason_is_found(tokenizer):
         ["no_number"],
     ]
     assert [done.pair is None for done in told] == [True, False, True, True, True, False, False, True, True]
+
+
+@pytest.mark.parametrize("mark", _REASONING)
+def test_reasoning_on_one_side_is_counted_whatever_its_marks_and_on_both_it_is_not(tokenizer, mark):
+    one, other, both, none = encoded(
+        tokenizer,
+        row(chosen=f"two {mark} one"),
+        row(rejected=f"two {mark} one"),
+        row(chosen=f"two {mark} one", rejected=f"one {mark}"),
+        # A prompt that asks about the mark is no answer that reasons.
+        row(prompt=f"What does {mark} say?"),
+    )
+    assert (one.reasons, other.reasons) == (["thinking_on_one_side"], ["thinking_on_one_side"])
+    assert (both.reasons, none.reasons) == ([], [])
+    assert one.pair is not None
+
+
+@pytest.mark.parametrize("place", ["prompt", "chosen", "rejected"])
+def test_each_control_token_of_the_model_is_counted_wherever_a_text_spells_it(tokenizer, place):
+    control = sorted(control_tokens(tokenizer))
+    assert {"<s>", "<|im_start|>", "<|im_end|>", "<pad>"} <= set(control)
+    for done in encoded(tokenizer, *(row(**{place: f"one {token} red"}) for token in control)):
+        assert done.reasons == ["control_tokens"]
+        assert done.pair is not None
 
 
 def test_answers_that_differ_only_after_the_cut_are_dropped(tokenizer):

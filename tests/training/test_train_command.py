@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from trainings import command, kill, losses, metrics, run, start, weights, workshop
 
+from prefdata.publish.outgoing import read_outgoing
+
 pytestmark = pytest.mark.model
 
 
@@ -27,8 +29,11 @@ def test_what_a_training_leaves(shop):
     assert {path.name for path in folder.iterdir()} == {
         *("README.md", "config.json", "generation_config.json", "model.safetensors", "curves.svg", "metrics.jsonl"),
         *("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "training.json", "training"),
-        *("train-dropped.parquet", "test-dropped.parquet"),
+        *("train-dropped.parquet", "test-dropped.parquet", "prefdata.manifest.json"),
     }
+    listed = read_outgoing(folder)
+    assert listed.kind == "model"
+    assert set(listed.files()) == {path.name for path in folder.iterdir() if path.is_file()}
     facts = json.loads((folder / "training.json").read_text())
     assert facts["training"]["beta"] == 0.01
     assert (facts["preflight"][0]["rows_in"], facts["preflight"][0]["rows_trained"]) == (40, 40)
@@ -41,6 +46,7 @@ def test_what_a_training_leaves(shop):
     again = run(shop, command("wpo", "left", trl={"max_steps": 3}))
     assert again.returncode == 0
     assert "already trained" in again.stderr
+    assert read_outgoing(folder).digest == listed.digest
     other = run(shop, command("wpo", "left", trl={"max_steps": 3}, beta=0.5))
     assert other.returncode == 2
     assert "holds another training" in other.stderr

@@ -37,7 +37,7 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
     training, lineage = facts["training"], facts["lineage"]
     base = str(training["model"])
     licence = _licence(recipe, base)
-    header = _header(training, lineage, licence, adapter=training.get("lora") is not None)
+    header = _header(facts, licence)
     kind = inline(str(training["kind"]))
     sections = {
         "about": f"# {inline(name)}\n\n`{inline(base)}`, trained by `{kind}` on {_dataset(lineage)}.",
@@ -52,15 +52,15 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
     return header_text(header) + "\n" + "\n\n".join([NOTICE, *blocks]) + "\n"
 
 
-def _header(training: JSON, lineage: JSON, licence: Licence, *, adapter: bool) -> dict[str, JSON]:
-    base, repo = str(training["model"]), lineage.get("repo")
+def _header(facts: JSON, licence: Licence) -> dict[str, JSON]:
+    training, repo = facts["training"], facts["lineage"].get("repo")
     header: dict[str, JSON] = {
         **licence.header(),
-        "library_name": "peft" if adapter else "transformers",
+        "library_name": "peft" if training.get("lora") else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["preference", "prefdata", "trl", str(training["kind"])],
-        # Only names of the Hub mean something to others.
-        "base_model": base if base.count("/") == 1 and not base.startswith((".", "/", "~")) else None,
+        # Only a model of the Hub, which has a commit, means something to others: a folder may have its name.
+        "base_model": training["model"] if facts["model"]["model_pins"].get("sha") else None,
         "datasets": [repo] if repo else None,
     }
     return {key: value for key, value in header.items() if value is not None}
