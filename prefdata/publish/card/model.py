@@ -53,7 +53,7 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
 
 
 def _header(training: JSON, lineage: JSON, licence: Licence, *, adapter: bool) -> dict[str, JSON]:
-    base, repo = str(training["model"]), lineage.get("repo")
+    base, repo = str(lineage.get("base_model") or training["model"]), lineage.get("repo")
     header: dict[str, JSON] = {
         **licence.header(),
         "library_name": "peft" if adapter else "transformers",
