@@ -8,10 +8,10 @@
     built.pairs.to_pandas()
     inspect(built).drops
 
-Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`, `inspect`,
-`verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in the rooms:
-`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
-`prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `push`,
+`inspect`, `verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in
+the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`,
+`prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prefdata.flow.build import Build
     from prefdata.flow.from_table import pair
+    from prefdata.flow.iterate import Iterated, run
     from prefdata.flow.plan import Plan
     from prefdata.flow.train import train
     from prefdata.flow.verbs import build, check
@@ -31,13 +32,15 @@ if TYPE_CHECKING:
     from prefdata.inspection.summary import Summary, inspect
     from prefdata.inspection.what_if import Outcome, what_if
     from prefdata.publish.pushing import Pushed, push
-    from prefdata.recipe import Profile, Recipe, load_recipe, load_rule, shipped_recipes
+    from prefdata.recipe import Iterations, Profile, Recipe, load_recipe, load_rule, shipped_recipes
     from prefdata.spec.code import code_allowed
     from prefdata.verification import Report, verify
 
 __all__ = [
     "Build",
     "Difference",
+    "Iterated",
+    "Iterations",
     "Loaded",
     "Outcome",
     "Plan",
@@ -58,6 +61,7 @@ __all__ = [
     "pair",
     "push",
     "replay",
+    "run",
     "shipped_recipes",
     "train",
     "verify",
@@ -68,6 +72,7 @@ _HOMES = {
     "spec.code": ("code_allowed",),
     "flow.build": ("Build",),
     "flow.plan": ("Plan",),
+    "flow.iterate": ("Iterated", "run"),
     "flow.from_table": ("pair",),
     "flow.train": ("train",),
     "flow.verbs": ("build", "check"),
@@ -77,7 +82,7 @@ _HOMES = {
     "inspection.summary": ("Summary", "inspect"),
     "inspection.what_if": ("Outcome", "what_if"),
     "publish.pushing": ("Pushed", "push"),
-    "recipe": ("Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
+    "recipe": ("Iterations", "Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
     "verification": ("Report", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,17 +3,14 @@
 Like `snorkel_pairrm` (and on its prompts), but pairs have win probabilities, for SPPO's loss. Sources: scripts/ and
 README of github.com/uclaml/SPPO, and arXiv 2405.00675.
 
-The recipe without a profile is the first iteration; `--profile iteration_2` and `--profile iteration_3` are the others,
-and sample from the folders named below, which must contain the model of the previous iteration.
+`prefdata run sppo_llama3` carries out the iterations; `prefdata build` makes the first one's dataset alone.
 """
-
-from typing import Any
 
 from prefdata.dataset import FullConversation, TRLPairs
 from prefdata.models import VLLM
 from prefdata.pairing import SPPO
 from prefdata.prompts import HubPrompts
-from prefdata.recipe import Profile, Recipe, profiles
+from prefdata.recipe import Iterations, Recipe, profiles
 from prefdata.sampling import Samples
 from prefdata.scoring import BaselineScorer, PairRM
 from prefdata.training import SPPOTraining
@@ -21,24 +18,15 @@ from prefdata.training import SPPOTraining
 START = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
-def iteration(number: int, policy: str) -> dict[str, Any]:
-    """Returns the fields that differ between the iterations."""
-    return {
-        "prompts": HubPrompts(dataset=f"UCLA-AGI/data-mistral-7b-instruct-sppo-iter{number}"),
-        # generate.py has 0.7 and 0.9, the paper 1.0 and 1.0; five passes with seeds 0, 50, 100, 150 and 200.
-        "candidates": (
-            Samples(name="policy", generator=VLLM(model=policy), n=5, temperature=0.7, top_p=0.9, max_tokens=2048),
-        ),
-        # The reference of an iteration is the model that it starts from.
-        "training": SPPOTraining(model=policy),
-    }
-
+PROMPTS = tuple(HubPrompts(dataset=f"UCLA-AGI/data-mistral-7b-instruct-sppo-iter{number}") for number in (1, 2, 3))
 
 recipe = Recipe(
     name="sppo_llama3",
     description="On-policy answers of Llama-3-8B-Instruct, ranked by PairRM, with the win probabilities of SPPO.",
     seed=1,
-    **iteration(1, START),
+    prompts=PROMPTS[0],
+    # generate.py has 0.7 and 0.9, the paper 1.0 and 1.0; five passes with seeds 0, 50, 100, 150 and 200.
+    candidates=(Samples(name="policy", generator=VLLM(model=START), n=5, temperature=0.7, top_p=0.9, max_tokens=2048),),
     # rank.py gives PairRM the prompt in the policy's chat template; here it reads the prompt itself.
     scores=PairRM(model="llm-blender/PairRM-hf"),
     # Probabilities of aggregated scores, as in the code; "pairwise" is the definition of the paper.
@@ -47,9 +35,8 @@ recipe = Recipe(
     dataset=TRLPairs(test_size=500),
     # The published trainer reads whole conversations, with the three columns of numbers.
     also=(FullConversation(),),
-    profiles={
-        "iteration_2": Profile(**iteration(2, "models/sppo_llama3/iteration_1")),
-        "iteration_3": Profile(**iteration(3, "models/sppo_llama3/iteration_2")),
-        "cpu": profiles.cpu(top_p=0.9, teacher=False, scores=BaselineScorer(comparisons=True)),
-    },
+    # The reference of an iteration is the model that it starts from.
+    training=SPPOTraining(model=START),
+    iterations=Iterations(count=3, prompts=PROMPTS),
+    profiles={"cpu": profiles.cpu(top_p=0.9, teacher=False, scores=BaselineScorer(comparisons=True), iterations=3)},
 )

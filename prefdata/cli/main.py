@@ -20,6 +20,7 @@ _COMMANDS = {
     "check": "Show what a build would do, before anything is spent.",
     "pair": "Make pairs from a table of scored answers, without a recipe.",
     "train": "Train a model on a dataset; resumes where an earlier run stopped.",
+    "run": "Carry out a recipe's iterations: sample, score, pair, train; resumes where it stopped.",
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",

@@ -98,7 +98,8 @@ def train(
             cache=cache,
             log=log,
         )
-        trained = launch(prepared, lineage=source.lineage, log=log)
+        lineage = {**source.lineage, **_ancestry(prepared.training.model)}
+        trained = launch(prepared, lineage=lineage, log=log)
         _write_card(trained, source)
     return trained
 
@@ -210,6 +211,18 @@ def _lineage(folder: Path, recipe: Mapping[str, JSON] | None) -> dict[str, JSON]
         "recipe_fingerprint": None if recipe is None else fingerprint(recipe),
         **{key: sha256_of_file(folder / file) for key, file in files.items() if (folder / file).is_file()},
     }
+
+
+def _ancestry(model: str) -> dict[str, JSON]:
+    """What a model that prefdata has trained was itself trained from; nothing for any other."""
+    facts = Path(model).expanduser() / "training.json"
+    if not facts.is_file():
+        return {}
+    before = read_object(facts, facts.parent)
+    lineage, pins = before["lineage"], before["model"]["model_pins"]
+    # Only a model of the Hub, which has a commit, means something to others.
+    first = before["training"]["model"] if pins.get("sha") else lineage.get("base_model")
+    return {"parent": facts.parent.resolve().name, "parent_dataset": lineage.get("name"), "base_model": first}
 
 
 def _changed(source: _Source, model: str | None, settings: Mapping[str, JSON]) -> Training:

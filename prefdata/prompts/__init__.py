@@ -26,6 +26,7 @@ from prefdata.prompts.filters import (
 )
 from prefdata.prompts.hub_split import HubPrompts
 from prefdata.prompts.local_file import FilePrompts
+from prefdata.prompts.part import PromptPart
 from prefdata.prompts.python import PythonPrompts
 from prefdata.prompts.sample import SamplePrompts
 from prefdata.prompts.three_way import SnorkelThreeWay
@@ -43,6 +44,7 @@ __all__ = [
     "Length",
     "NearDuplicates",
     "PromptFilter",
+    "PromptPart",
     "PromptSource",
     "PythonFilter",
     "PythonPrompts",
@@ -51,7 +53,7 @@ __all__ = [
 ]
 
 AnyPrompts: TypeAlias = Annotated[
-    HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay | PythonPrompts,
+    HubPrompts | FilePrompts | SamplePrompts | SnorkelThreeWay | PromptPart | PythonPrompts,
     Field(discriminator="kind"),
     Own(PromptSource, stand_in=PythonPrompts),
 ]

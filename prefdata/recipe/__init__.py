@@ -1,7 +1,8 @@
-"""Recipes: `Recipe` and `Profile`, loading them from files, and mistakes in plain words."""
+"""Recipes: `Recipe`, `Profile` and `Iterations`, loading them from files, and mistakes in plain words."""
 
 from __future__ import annotations
 
+from prefdata.recipe.iterations import Iterations
 from prefdata.recipe.loading import (
     as_recipe,
     as_rule,
@@ -14,6 +15,7 @@ from prefdata.recipe.loading import (
 from prefdata.recipe.recipe import Profile, Recipe
 
 __all__ = [
+    "Iterations",
     "Profile",
     "Recipe",
     "as_recipe",

@@ -6,6 +6,7 @@ from prefdata.dataset import AnyMainLayout, TRLPairs
 from prefdata.models import Local
 from prefdata.prompts import AnyPrompts, SamplePrompts
 from prefdata.publish import Publish
+from prefdata.recipe.iterations import Iterations
 from prefdata.recipe.recipe import Profile
 from prefdata.sampling import SampleAnswers, Samples
 from prefdata.scoring import AdditiveJudge, AnyScorer
@@ -26,6 +27,7 @@ def cpu(
     scores: AnyScorer | None = None,
     prompts: AnyPrompts | None = None,
     dataset: AnyMainLayout | None = None,
+    iterations: int | None = None,
 ) -> Profile:
     """Makes a profile for a laptop without a network: bundled prompts, a policy of 135M parameters, recorded answers.
 
@@ -39,6 +41,7 @@ def cpu(
         scores: a scorer that needs no download; left out, the same 135M model judges.
         prompts: left out, all bundled prompts.
         dataset: left out, TRL's layout with a tenth held out.
+        iterations: how many, on disjoint parts of the prompts; left out, those of the full recipe.
     """
     model = Local(model=EMBEDDED_MODEL, dtype="float32", max_model_len=4096)
     # Without a stop text three in five answers of this model are cut off at 80 tokens; with it, one in twelve at 112.
@@ -60,6 +63,7 @@ def cpu(
         candidates=(policy, SampleAnswers(name="teacher")) if teacher else (policy,),
         scores=scores or AdditiveJudge(generator=model, temperature=1.0, max_tokens=256),
         without=("backfill",),
+        iterations=None if iterations is None else Iterations(count=iterations),
         dataset=dataset or TRLPairs(test_size=0.1),
         publish=Publish(
             limitations=f"Made with the `cpu` profile: a model of 135M parameters answers, up to the first blank "

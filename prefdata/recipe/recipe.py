@@ -13,6 +13,7 @@ from prefdata.errors import RecipeError, closest
 from prefdata.pairing import AnyRule
 from prefdata.prompts import AnyPromptFilter, AnyPrompts
 from prefdata.publish import Publish
+from prefdata.recipe.iterations import Iterations, changes_of, policy_model
 from prefdata.recipe.mistakes import explained
 from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
@@ -57,7 +58,9 @@ class Profile(Spec):
     """Instead of the recipe's `publish`."""
     training: Annotated[AnyTraining | None, Harmless] = None
     """Instead of the recipe's training."""
-    without: Annotated[tuple[Literal["backfill", "training"], ...], Harmless] = ()
+    iterations: Annotated[Iterations | None, Harmless, Field(exclude_if=lambda iterations: iterations is None)] = None
+    """Instead of the recipe's iterations."""
+    without: Annotated[tuple[Literal["backfill", "training", "iterations"], ...], Harmless] = ()
     """Parts of the recipe that the profile leaves out."""
 
     @field_validator("candidates")
@@ -99,6 +102,8 @@ class Recipe(Spec):
     """What the card says beyond what the build knows."""
     training: Annotated[AnyTraining | None, Harmless] = None
     """Hyper-parameters of the training that the dataset is made for."""
+    iterations: Annotated[Iterations | None, Harmless, Field(exclude_if=lambda iterations: iterations is None)] = None
+    """Rounds of sample, score, pair and train, which `prefdata run` carries out; `build` makes the first dataset."""
     profiles: Annotated[Mapping[str, Profile], Harmless] = Field(default_factory=dict)
     """Named variants, `--profile NAME`."""
 
@@ -141,6 +146,21 @@ class Recipe(Spec):
             )
         return self
 
+    @model_validator(mode="after")
+    def _can_be_repeated(self) -> Self:
+        if self.iterations is None:
+            return self
+        if self.training is None:
+            raise ValueError("`iterations` needs a `training`, which makes the policy of the next iteration")
+        if self.training.lora is not None:
+            raise ValueError("`iterations` needs whole models: the `lora` of the training makes adapters")
+        name = self.iterations.policy
+        if not any(sampler.name == name and policy_model(sampler) for sampler in self.candidates):
+            raise ValueError(
+                f"`iterations.policy` is {name!r}, which is not one of the candidates that a local model answers"
+            )
+        return self
+
     @property
     def samplers(self) -> tuple[Sampler, ...]:
         """Lists the candidates' samplers, then the backfill."""
@@ -164,6 +184,23 @@ class Recipe(Spec):
         }
         swapped |= dict.fromkeys(swapped.pop("without"))
         return self.replace(**{**swapped, "name": f"{self.name}-{name}", "profiles": {}})
+
+    def iteration(self, number: int, model: str | None = None) -> Recipe:
+        """Gives the recipe of one iteration, which has no iterations itself.
+
+        Args:
+            number: of the iteration; the first is 1.
+            model: the folder of the model that the iteration before has trained; None takes the recipe's own policy.
+
+        Raises:
+            RecipeError: the recipe has no such iteration, or its parts don't fit it.
+        """
+        if self.iterations is None or not 1 <= number <= self.iterations.count:
+            raise RecipeError(
+                f"recipe {self.name!r} has no iteration {number}",
+                valid=f"1 to {self.iterations.count}" if self.iterations else "a recipe with `iterations`",
+            )
+        return self.replace(**changes_of(self.iterations, self, number, model), iterations=None)
 
     def with_limit(self, limit: int | None) -> Recipe:
         """Gives the recipe with another `limit`; None leaves it."""

@@ -148,17 +148,32 @@ def _built(job: dict[str, JSON], training: Any, shared: dict[str, Any]) -> Any:
         {"train": "train", "test": "eval"}[split]: ReferenceCache(folder, entry["key"], entry["rows"])
         for split, entry in job["references"].items()
     }
+    other = _reference(job)
     trainer = PairTrainer(
+        **other,
         training=training,
         references=references,
         reference_tokens=job["reference_tokens"],
-        check_start=training.lora is None or training.lora.dropout == 0,
+        check_start=training.reference is None and (training.lora is None or training.lora.dropout == 0),
         data_collator=collator,
         **shared,
     )
+    if other:
+        # Its log-probabilities are kept; nothing needs the model any more.
+        trainer.ref_model = None
     # What the reference's pass computed is no part of the training.
     collator.computed = collator.real = 0
     return trainer
+
+
+def _reference(job: dict[str, JSON]) -> dict[str, Any]:
+    """Gives the argument that is the reference model, where it is another than training starts from."""
+    if "reference_folder" not in job:
+        return {}
+    from transformers import AutoModelForCausalLM
+
+    folder, arguments = job["reference_folder"], job["model_arguments"]
+    return {"ref_model": AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, **arguments)}
 
 
 def _adapter(training: Any) -> Any:

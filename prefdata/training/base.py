@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefdata.errors import RecipeError
 from prefdata.spec import JSON, Operational, Spec
@@ -73,6 +73,9 @@ class Training(Spec):
     """Seed of the trainer."""
     revision: Annotated[str | None, REVISION, unless(None)] = None
     """Branch, tag or commit of a Hub model."""
+    reference: Annotated[str | None, MODEL, unless(None)] = None
+    """The reference model, where it is not the one that training starts from: Hub id or folder, with the same
+    tokenizer. Its log-probabilities are computed before training and kept, so `cache_reference` must be on."""
     max_prompt_length: Annotated[int | None, Harmless, Field(ge=1), unless(None)] = None
     """Tokens of the prompt alone; how the limit acts depends on `truncation`. None: no limit of its own."""
     truncation: Annotated[Literal["answer_start", "prompt_end", "as_published"], Harmless, unless("answer_start")] = (
@@ -114,6 +117,12 @@ class Training(Spec):
     """Numbers of a dataset's row that `loss` reads."""
     trainer: ClassVar[Literal["dpo", "cpo", "kto"]] = "dpo"
     """Which of TRL's trainers runs it."""
+
+    @model_validator(mode="after")
+    def _reference_is_of_use(self) -> Self:
+        if self.reference is not None and (self.trainer != "dpo" or not self.cache_reference or self.lora is not None):
+            raise ValueError("`reference` needs `cache_reference`, whole weights, and an objective with a reference")
+        return self
 
     @property
     def batch_size(self) -> int:

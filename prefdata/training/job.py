@@ -31,6 +31,7 @@ def make_job(
     device: str,
     processes: int,
     accumulation: int,
+    other: Path | None = None,
 ) -> dict[str, JSON]:
     """Returns the job without what follows from the number of steps and from the keys of the reference.
 
@@ -42,6 +43,7 @@ def make_job(
         device: `cpu` or `cuda`.
         processes: on all machines together.
         accumulation: forward passes of each process in one optimiser step.
+        other: the folder of the reference model, where it is another one.
     """
     precision = {"auto": "bf16" if device == "cuda" else "fp32"}.get(training.precision, training.precision)
     sharded = training.strategy.startswith("zero")
@@ -56,7 +58,9 @@ def make_job(
     }
     if training.trainer != "cpo":
         arguments["model_init_kwargs"] = model_arguments
+    reference = {"reference_folder": str(other), "reference_weights": hash_weights(other)} if other else {}
     return {
+        **reference,
         "training": training.dump(),
         "code_folder": str(file_of(type(training)).parent) if training.is_own() else None,
         "model_folder": str(model),
@@ -124,7 +128,7 @@ def reference_keys(
     if not training.cache_reference or training.trainer != "dpo":
         return {}
     shared = {
-        "weights": job["weights"],
+        "weights": job.get("reference_weights", job["weights"]),
         "tokenizer": pins["tokenizer_sha256"],
         "template": pins["chat_template_sha256"],
         "limits": [training.max_length, training.max_prompt_length, training.truncation, training.add_marks],

@@ -92,7 +92,10 @@ def prepare(
     for line in warnings:
         log(f"warning: {line}")
     device = "cuda" if gpus else "cpu"
-    job = make_job(training, model, work, tokens, device=device, processes=processes, accumulation=accumulation)
+    other = model_folder(training.reference, model_pins(training.reference)) if training.reference else None
+    job = make_job(
+        *(training, model, work, tokens), device=device, processes=processes, accumulation=accumulation, other=other
+    )
     steps, job["stop_step"] = step_counts(training, preflights[0].rows_trained, processes, accumulation)
     job["arguments"] |= frequencies(steps) | dict(training.trl)
     job["references"] = reference_keys(job, training, pins, {role: hash_tokens(file) for role, file in tokens.items()})
@@ -109,7 +112,8 @@ def _identity(training: Training, job: Mapping[str, JSON], tokens: Mapping[str, 
     # The whole files: an objective's numbers and the labels count as well as the ids.
     files = [sha256_of_file(file) for file in tokens.values()]
     strategy, code = training.strategy, pins_of(training)
-    return fingerprint([training.identity(), strategy, files, code, job["weights"], processes, job["device"]])
+    other = [job["reference_weights"]] if "reference_weights" in job else []
+    return fingerprint([training.identity(), strategy, files, code, job["weights"], processes, job["device"], *other])
 
 
 def _plan(

@@ -69,10 +69,11 @@ def test_the_cpu_profile_keeps_the_rule_and_the_sampling_of_the_recipe(name):
 @pytest.mark.parametrize("name", ITERATED)
 def test_each_iteration_has_its_own_prompts_policy_and_start_of_training(name):
     recipe = load_recipe(name)
-    parts = [recipe.with_profile(profile) for profile in ("full", "iteration_2", "iteration_3")]
+    models = [None, *(f"runs/{name}/models/{name}-iteration-{number}" for number in (1, 2))]
+    parts = [recipe.iteration(number, model) for number, model in enumerate(models, 1)]
     assert len({part.prompts.fingerprint() for part in parts}) == 3
     policies = [part.candidates[0].generator.model for part in parts]
-    assert policies[1:] == [f"models/{name}/iteration_1", f"models/{name}/iteration_2"]
+    assert policies[1:] == models[1:]
     assert [part.training.model for part in parts] == policies
     same = {field for field in type(recipe).model_fields if len({repr(getattr(part, field)) for part in parts}) == 1}
     assert {"seed", "scores", "pairs", "limit", "filters"} <= same

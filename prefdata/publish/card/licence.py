@@ -155,6 +155,7 @@ def _names(value: JSON) -> Iterator[str]:
         if key in ("dataset", "model", "lora", "path") and isinstance(item, str):
             # Only the last part of a path: folders of one machine are private and mean nothing to a reader.
             local = key == "path" or PurePosixPath(item).is_absolute() or item.startswith((".", "~"))
+            local = local or item.count("/") > 1
             yield PurePosixPath(item).name if local else item
         else:
             yield from _names(item)

@@ -53,14 +53,15 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
 
 
 def _header(facts: JSON, licence: Licence) -> dict[str, JSON]:
-    training, repo = facts["training"], facts["lineage"].get("repo")
+    training, lineage = facts["training"], facts["lineage"]
+    repo = lineage.get("repo")
     header: dict[str, JSON] = {
         **licence.header(),
         "library_name": "peft" if training.get("lora") else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["preference", "prefdata", "trl", str(training["kind"])],
         # Only a model of the Hub, which has a commit, means something to others: a folder may have its name.
-        "base_model": training["model"] if facts["model"]["model_pins"].get("sha") else None,
+        "base_model": training["model"] if facts["model"]["model_pins"].get("sha") else lineage.get("base_model"),
         "datasets": [repo] if repo else None,
     }
     return {key: value for key, value in header.items() if value is not None}
