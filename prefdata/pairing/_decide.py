@@ -10,7 +10,7 @@ from prefdata.lazy import pl
 from prefdata.pairing._select import Steps, select
 from prefdata.pairing.algebra import PairLimits
 from prefdata.pairing.comparisons import checked_comparisons, preferences
-from prefdata.pairing.facts import FACTS, unsigned_zero
+from prefdata.pairing.facts import ENDINGS, FACTS, unsigned_zero
 from prefdata.pairing.paired import Paired, Proposal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _CANDIDATE = ("prompt_id", "source", "index")
 _TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length")
 _CARRIED = ("response", "at")
 """Columns of facts that a pair has for both sides where they are there."""
-_FLAWS = ("missing_response", "blank", "unscored", "cut_off")
+_FLAWS = ("missing_response", "blank", "unscored", *ENDINGS.values())
 
 
 def decide(
@@ -214,7 +214,7 @@ def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None)
 def _with_eligibility(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The candidates with the reason why one is not eligible, and the place of its score among the eligible ones."""
     unfit = pl.col("unfit")
-    unscored = pl.col("score").is_null() & (unfit.is_null() | (unfit == "cut_off"))
+    unscored = pl.col("score").is_null() & (unfit.is_null() | unfit.is_in([*ENDINGS.values()]))
     frame = frame.with_columns(ineligible=pl.when(unscored).then(pl.lit("unscored")).otherwise(unfit))
     if not rule.needs_quantiles():
         return frame.with_columns(quantile=pl.lit(None, pl.Float64))
@@ -257,7 +257,13 @@ def _drop_columns(dropped: pl.DataFrame, frame: pl.DataFrame, proposal: Proposal
 
 
 def _ineligible_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    detail = pl.when(pl.col("ineligible") == "unscored").then(pl.col("unscored")).fill_null("")
+    detail = (
+        pl.when(pl.col("ineligible") == "unscored")
+        .then(pl.col("unscored"))
+        .when(pl.col("ineligible").is_in([ENDINGS["failed"], ENDINGS["unknown"]]))
+        .then(pl.col("finish_reason"))
+        .fill_null("")
+    )
     return frame.filter(pl.col("ineligible").is_not_null()).select(
         "prompt_id",
         pl.lit("pairs").alias("stage"),

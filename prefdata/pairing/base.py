@@ -31,8 +31,9 @@ class PairRule(Part):
 
     What holds for every rule:
 
-    * A candidate is eligible when it has a score, is not blank (nothing but white space) and was not cut off by the
-      token limit; `admit` lets the last two in. Unscored candidates never reach a rule.
+    * A candidate is eligible when it has a score, is not blank (nothing but white space), and is whole: neither cut off
+      by the token limit, nor broken off (an error, a content filter), nor ended for an unknown reason; `admit` lets
+      them in. One whose source gives no finish reason counts as whole. Unscored candidates never reach a rule.
     * Fewer than two eligible candidates: drop `too_few_candidates`. All eligible scores equal: drop `no_contrast`.
     * The rejected candidate's text differs from the chosen one's, and its score is strictly lower: other candidates
       are not in its selection. Nothing left because every lower answer has the chosen one's text: drop
@@ -45,8 +46,9 @@ class PairRule(Part):
 
     length: Annotated[LengthUnit, Harmless] = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
-    admit: Annotated[tuple[Literal["blank", "cut_off"], ...], Harmless] = ()
-    """Answers that are eligible although they are blank, or were cut off by the token limit."""
+    admit: Annotated[tuple[Literal["blank", "cut_off", "failed", "unknown_finish_reason"], ...], Harmless] = ()
+    """Answers that are eligible although they are blank, were cut off by the token limit, were broken off (an error, a
+    content filter), or have a finish reason that prefdata does not know."""
 
     label: Annotated[AnyLabel | None, Harmless, Field(exclude_if=lambda label: label is None)] = None
     """Adds the soft label `label_chosen` to each pair; left out, there is none."""

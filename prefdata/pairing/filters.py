@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from prefdata.lazy import pl
 from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
+from prefdata.tables.finish_reasons import finish_reason_of
 
 __all__ = [
     "AnyFilter",
@@ -127,15 +128,18 @@ class NotFromSource(Filter):
 
 
 class FinishReason(Filter):
-    """Answers that ended for one of the reasons. A null finish reason is `unknown`."""
+    """Answers that ended for one of the reasons, in any provider's spelling. A null finish reason is `unknown`."""
 
     kind: Literal["finish_reason"] = "finish_reason"
     reasons: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
-    """Such as `stop`, `length`, `unknown`. `length` needs the rule to admit answers that were cut off as well."""
+    """`stop`, `length`, `unknown` (not stated), or a word as the source has it. All but `stop` and `unknown` need the
+    rule to admit such answers as well."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """Finish reason among the reasons."""
-        return pool["finish_reason"].fill_null("unknown").is_in(list(self.reasons))
+        words = pool["finish_reason"].fill_null("unknown")
+        admitted = [word for word in words.unique() if {word, finish_reason_of(word)} & {*self.reasons}]
+        return words.is_in(admitted)
 
 
 class LengthRatio(Filter):

@@ -53,7 +53,8 @@ def length_of(text: str, unit: str) -> int:
     return len(text)
 
 
-REASONS = ("missing_response", "blank", "unscored", "cut_off")
+REASONS = ("missing_response", "blank", "unscored", "cut_off", "failed", "unknown_finish_reason")
+ENDINGS = {"length": "cut_off", "MAX_TOKENS": "cut_off", "SAFETY": "failed", "odd": "unknown_finish_reason"}
 
 
 def why_ineligible(row: Row, admit: Sequence[str]) -> str | None:
@@ -63,9 +64,8 @@ def why_ineligible(row: Row, admit: Sequence[str]) -> str | None:
         return "blank"
     if row["score"] is None:
         return "unscored"
-    if row.get("finish_reason") == "length" and "cut_off" not in admit:
-        return "cut_off"
-    return None
+    ending = ENDINGS.get(row.get("finish_reason") or "")
+    return None if ending in admit else ending
 
 
 def place(row: Row) -> tuple[Any, ...]:
@@ -188,7 +188,8 @@ def admits(option: Options, row: Row, chosen: Row | None, eligible: list[Row], u
     if kind in ("from_source", "not_from_source"):
         return (row["source"] in option["sources"]) == (kind == "from_source")
     if kind == "finish_reason":
-        return (row.get("finish_reason") or "unknown") in option["reasons"]
+        word = row.get("finish_reason") or "unknown"
+        return bool({word, {"MAX_TOKENS": "length", "end_turn": "stop"}.get(word, word)} & {*option["reasons"]})
     if kind == "quantile":
         share = sum(other["score"] <= score for other in eligible) / len(eligible)
         low, high = option["at_least"], option["at_most"]
@@ -367,7 +368,8 @@ def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None
                 eligible.append(row)
                 continue
             refused[reason] += 1
-            detail = (row.get("unscored") or "") if reason == "unscored" else ""
+            told = {"unscored": "unscored", "failed": "finish_reason", "unknown_finish_reason": "finish_reason"}
+            detail = row.get(told.get(reason, "")) or ""
             ineligible.append(
                 {"prompt_id": prompt_id, "stage": "pairs", "reason": reason, "detail": detail}
                 | {"source": row["source"], "index": row["index"]}
