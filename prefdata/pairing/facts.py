@@ -8,7 +8,7 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
-from prefdata.tables.digest import digest_series
+from prefdata.tables.digest import bare_digest_series, digest_series
 from prefdata.tables.finish_reasons import Ending, ending_of
 
 if TYPE_CHECKING:
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
-    *("prompt_id", "source", "index", "digest", "score", "unscored", "model", "finish_reason"),
+    *("prompt_id", "source", "index", "digest", "bare", "score", "unscored", "model", "finish_reason"),
     *("length", "characters", "n_bytes", "unfit"),
 )
-"""The columns of facts. `digest` hashes the text (64 bits), `length` is in the rule's unit, `characters` in code
-points, `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text)
-and `at` (a number that says where the row is)."""
+"""The columns of facts. `digest` hashes the text (64 bits), `bare` what of it makes texts differ, `length` is in the
+rule's unit, `characters` in code points, `unfit` says why the candidate can't be picked whatever its score. Facts may
+also have `response` (the text) and `at` (a number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -53,6 +53,8 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     )
     if "digest" not in frame.columns:
         frame = frame.with_columns(digest=digest_series(frame["response"]))
+    exact = rule.identical == "exact"
+    frame = frame.with_columns(bare=frame["digest"] if exact else bare_digest_series(frame["response"]))
     words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
     return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
 

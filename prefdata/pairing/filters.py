@@ -19,6 +19,7 @@ __all__ = [
     "Filter",
     "FinishReason",
     "FromSource",
+    "LengthDifference",
     "LengthRatio",
     "NotFromSource",
     "NotIdentical",
@@ -165,10 +166,24 @@ class LengthRatio(Filter):
         return pool.select("length", admitted=above & below)["admitted"]
 
 
+class LengthDifference(Filter):
+    """Answers whose length differs from the chosen one's by at most `at_most`. For the rejected selection only."""
+
+    sees_chosen: ClassVar[bool] = True
+    kind: Literal["length_difference"] = "length_difference"
+    at_most: Annotated[int, Harmless, Field(ge=0)]
+    """The greatest difference, in the rule's unit of length."""
+
+    def admits(self, pool: pl.DataFrame) -> pl.Series:
+        """|length - chosen length| ≤ at_most."""
+        return (pool["length"] - pool["chosen_length"]).abs() <= self.at_most
+
+
 class NotIdentical(Filter):
     """Answers whose text is not the chosen one's. For the rejected selection only.
 
-    `exact` holds for every rule anyway; `white_space` also takes texts for one that differ in nothing but white space.
+    Every rule leaves texts out that differ from the chosen one in nothing but white space, unless its `identical` is
+    `exact`; then this filter does so, where every run of white space is one space.
     """
 
     sees_chosen: ClassVar[bool] = True
@@ -226,6 +241,7 @@ AnyFilter = Annotated[
     | NotFromSource
     | FinishReason
     | LengthRatio
+    | LengthDifference
     | NotIdentical
     | Quantile,
     Field(discriminator="kind"),

@@ -46,7 +46,7 @@ class PublishedPairs(TableAnswers):
             context.counted("rows_of_other_prompts", others)
 
     def _by_prompt(self, context: Context) -> dict[str, list[_PublishedPair]]:
-        """Reads the rows of the whole table, by the ids of their prompt and of the conversation that their sides answer."""
+        """Reads the whole table, by the id of a row's prompt and that of the conversation that its sides answer."""
         key = self.prompt_id_column or self.prompt_column
         texts = (self.chosen_column, self.rejected_column)
         scores = (self.chosen_score_column, self.rejected_score_column)

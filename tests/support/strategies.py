@@ -152,6 +152,7 @@ def many_prompts(seed: str, n_prompts: int) -> list[Row]:
 shared: dict[str, st.SearchStrategy[Any]] = {
     "length": st.sampled_from(("characters", "words", "bytes")),
     "admit": st.sampled_from(((), ("blank",), ("cut_off",), ("blank", "failed"), ("cut_off", "unknown_finish_reason"))),
+    "identical": st.sampled_from(("white_space", "white_space", "exact")),
     "label": st.sampled_from((None, None, None, MarginLabel(), MarginLabel(temperature=0.25))),
 }
 seeds = st.sampled_from((0, 1, 2, -3, 2**40))
