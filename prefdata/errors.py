@@ -8,6 +8,7 @@
     │   ├── InputError        a table, file or dataset that can't be read as what it should be
     │   ├── ModelError        a model or endpoint that can't be found, started or reached
     │   ├── MissingExtraError a package that an optional part needs is not installed
+    │   ├── NoPairsError      everything was read and nothing can be paired: exit code 1
     │   ├── AuditError        a dataset that crosses a limit of its recipe's audit
     │   ├── BudgetError       the next request could cost more than a recipe's budget allows
     │   ├── PublishError      a dataset that can't be published, or a repository that can't take it
@@ -35,6 +36,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelError",
+    "NoPairsError",
     "PrefdataError",
     "PublishError",
     "RecipeError",
@@ -121,6 +123,12 @@ class MissingExtraError(UserError):
     def all_of(cls, needed_by: str, extra: str, *packages: str) -> list[UserError]:
         """One error for each of `packages` that is not installed; none is imported."""
         return [cls.of(needed_by, package, extra) for package in packages if importlib.util.find_spec(package) is None]
+
+
+class NoPairsError(UserError):
+    """A dataset without a single pair: everything was read, and nothing came out."""
+
+    exit_code = 1
 
 
 class AuditError(UserError):

@@ -40,8 +40,9 @@ SIDES = ("chosen", "rejected")
 MOST_SCORE = 1e300
 """The greatest size of a score: differences, sums and means of scores then are finite numbers too."""
 
-FinishReason = Literal["stop", "length", "unknown"]
-"""Why an answer ended: `stop`, by itself; `length`, at the token limit; `unknown`, its source does not say."""
+FinishReason: TypeAlias = str
+"""Why an answer ended: `stop`, by itself; `length`, at a limit of length; `unknown`, its source does not say; any other
+word as its source has it. `prefdata.tables.finish_reasons` reads the words of providers and engines."""
 
 
 class Message(TypedDict):

@@ -12,6 +12,7 @@ from prefdata.cli.options import (
     limit_option,
     out_option,
     profile_option,
+    replace_option,
 )
 
 __all__ = ["command"]
@@ -26,6 +27,7 @@ __all__ = ["command"]
 @click.option("--relock", is_flag=True, help="Resolve branches and tags anew instead of keeping the lock's commits.")
 @click.option("--check", "checks", is_flag=True, help="First compare the SHA-256 of every file of the stages.")
 @click.option("--repair", is_flag=True, help="Set damaged files of the build aside, and make only their shards again.")
+@replace_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @allow_option
@@ -40,6 +42,7 @@ def command(
     relock: bool,
     checks: bool,
     repair: bool,
+    replaces: bool,
     dry_run: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -49,7 +52,7 @@ def command(
     """Build the dataset of RECIPE: a .py or .json file, or the name of a shipped recipe.
 
     Resumes where it stopped: what is finished is kept. A recipe from elsewhere (`--from`, or a .json file outside the
-    current folder) may only do what `--allow` grants.
+    current folder) may only do what `--allow` grants. Exits with 1 when not a single pair came out, and says why.
     """
     from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
@@ -69,10 +72,17 @@ def command(
         relock=relock,
         check=checks,
         repair=repair,
+        replace=replaces,
         allow_code=allow_code,
         allow=allow,
         push=publishes,
     )
+    if not built.ledger["pairs"]:
+        from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
+
+        if as_json:
+            print_json({**built.ledger, "dataset": str(built.dataset)})
+        raise explain_no_pairs(built.dataset, score_columns_of(built.recipe))
     if as_json:
         commit = {"commit": built.pushed.url} if built.pushed else {}
         print_json({**built.ledger, "dataset": str(built.dataset), **commit})

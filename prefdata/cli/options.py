@@ -27,6 +27,7 @@ __all__ = [
     "out_option",
     "print_json",
     "profile_option",
+    "replace_option",
     "rule_json_option",
     "display",
 ]
@@ -39,6 +40,9 @@ _ESCAPED = re.compile(r"[\x7f-\x9f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\
 profile_option = click.option("--profile", metavar="NAME", help="A profile of the recipe, for instance `cpu`.")
 limit_option = click.option(
     "--limit", type=click.IntRange(min=1), metavar="N", help="Take only the first N different prompts."
+)
+replace_option = click.option(
+    "--replace", "replaces", is_flag=True, help="Replace a finished dataset of another limit or profile, and size."
 )
 allow_code_option = click.option(
     "--allow-code", is_flag=True, help="Run parts and pair rules that are Python code; refused otherwise."

@@ -51,7 +51,10 @@ def command(
     allow_code: bool,
     as_json: bool,
 ) -> None:
-    """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt."""
+    """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt.
+
+    Exits with 1 when not a single pair came out, and says why.
+    """
     # Of Arrow's allocators this one has the kernel clear the fewest pages, and keeps no more than it needs.
     # It is chosen once, when pyarrow is loaded.
     if sys.platform == "linux":
@@ -59,17 +62,23 @@ def command(
     from prefdata.flow.from_table import pair
     from prefdata.inspection.summary import inspect
 
+    given = columns_given(columns)
     ledger = pair(
         table,
         one_rule(rule, rule_json, length),
         out,
-        columns=columns_given(columns),
+        columns=given,
         length=length,
         with_candidates=with_candidates,
         allow_code=allow_code,
     )
     if as_json:
         print_json(ledger)
+    if not ledger["pairs"]:
+        from prefdata.flow.no_pairs import explain_no_pairs, score_column_of_table
+
+        raise explain_no_pairs(Path(out), score_column_of_table(Path(table), given))
+    if as_json:
         return
     from prefdata.inspection import render
 

@@ -28,6 +28,7 @@ Measure = Literal[
     "all_tied",
     "repeated_texts",
     "unscored",
+    "white_space_only",
 ]
 """Numbers of an audit that can have a limit; `docs/audit.md` defines each."""
 
@@ -74,8 +75,9 @@ class Audit(Spec):
         """Adds the outcome of every limit to an audit, under `limits`."""
         measures = audit["measures"]
         outcomes = [
-            {**limit.dump(), "value": measures[limit.measure], "holds": limit.holds(measures[limit.measure])}
+            {**limit.dump(), "value": value, "holds": limit.holds(value)}
             for limit in self.limits
+            for value in [measures.get(limit.measure, 0.0)]
         ]
         return {**audit, "limits": outcomes}
 
@@ -87,7 +89,7 @@ class Audit(Spec):
         """
         sentences: dict[str, list[str]] = {"warn": [], "fail": []}
         for limit in self.limits:
-            value = audit["measures"][limit.measure]
+            value = audit["measures"].get(limit.measure, 0.0)
             if not limit.holds(value):
                 sentences[limit.then].append(f"{limit.measure} is {value:g}, the recipe's limit is {limit.words()}")
         if sentences["fail"]:

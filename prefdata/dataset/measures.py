@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
+from prefdata.tables.digest import bare_digest_series
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,7 +50,9 @@ class Auditor:
                 `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code points, null
                 without a text) and `repeats` (the text is another answer's of the prompt, true for all but one of the
                 same text). Optionally `place`: where a judge saw the answer. In any order.
-            pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair.
+            pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair; to find texts that differ in white
+                space only, `response_` of both, or `at_`, which is `at` of a candidate that has `bare` (the facts of a
+                table that is not in memory).
         """
         answers = candidates if "repeats" in candidates.columns else _measured(candidates)
         scored = answers.filter(pl.col("score").is_not_null() & pl.col("length").is_not_null())
@@ -77,6 +80,7 @@ class Auditor:
             (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
             {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
+        self._counts["white_space_only"] += _white_space_only(candidates, pairs)
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
@@ -100,6 +104,9 @@ class Auditor:
             "repeated_texts": _share(counts["repeats"], counts["answers"]),
             "unscored": _share(counts["unscored"], counts["candidates"]),
         }
+        if counts["white_space_only"]:
+            # Only rules that ask for them make such pairs; without one there is nothing to report.
+            measures["white_space_only"] = _share(counts["white_space_only"], counts["pairs"])
         reported = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
         return {"measures": measures, "counts": {name: counts[name] for name in reported}, "sources": shares}
 
@@ -191,6 +198,23 @@ class _Sources(NamedTuple):
         codes_of_names = pl.DataFrame({"source": names, "code": pl.int_range(len(names), eager=True)})
         codes = texts.to_frame().join(codes_of_names, on="source", how="left", maintain_order="left")["code"]
         return cls(codes.fill_null(-1).cast(pl.Int64).to_numpy(), names.to_list())
+
+
+def _white_space_only(candidates: pl.DataFrame, pairs: pl.DataFrame) -> int:
+    """Counts the pairs whose two texts differ in white space only."""
+    if "response_chosen" not in pairs.columns:
+        if "at_chosen" not in pairs.columns:
+            return 0
+        bare = dict(candidates.select("at", "bare").iter_rows())
+        sides = zip(*(pairs[f"at_{side}"] for side in SIDES), strict=True)
+        return sum(bare[chosen] == bare[rejected] for chosen, rejected in sides)
+    ends = [
+        (text.str.strip_chars_start().str.head(1), text.str.strip_chars_end().str.tail(1))
+        for text in (pl.col(f"response_{side}") for side in SIDES)
+    ]
+    alike = pairs.filter(ends[0][0] == ends[1][0], ends[0][1] == ends[1][1])
+    chosen, rejected = (bare_digest_series(alike[f"response_{side}"]) for side in SIDES)
+    return int((chosen == rejected).sum())
 
 
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:

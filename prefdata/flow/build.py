@@ -16,6 +16,7 @@ from prefdata.flow.lock import make_lock, read_lock, with_versions
 from prefdata.flow.plan import describe_steps
 from prefdata.flow.progress import say
 from prefdata.flow.reader import BuildReader, BuildRecord
+from prefdata.flow.replacing import check_same_size, written_documents
 from prefdata.flow.run import BuildRunner, problems_of
 from prefdata.flow.store import SHARD_SIZE, BuildFolder, build_folder
 from prefdata.lazy import pa, pl
@@ -48,6 +49,11 @@ class Build:
         return BuildFolder(self.folder).dataset
 
     @property
+    def recipe(self) -> Recipe:
+        """The recipe, with its profile and limit applied."""
+        return Recipe.model_validate(read_object(BuildFolder(self.folder).recipe_file, "the recipe"))
+
+    @property
     def ledger(self) -> JSON:
         """What became of every row: see `docs/concepts.md`."""
         return read_object(self.dataset / "ledger.json", "the counts of the dataset") or {}
@@ -72,6 +78,7 @@ def build(
     relock: bool = False,
     check: bool = False,
     repair: bool = False,
+    replace: bool = False,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
@@ -82,6 +89,8 @@ def build(
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.
+        replace: put the dataset in place of a finished one of another limit or profile that has another number of
+            prompts; refused otherwise, before anything is spent.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Returns:
@@ -104,11 +113,12 @@ def build(
         for problem in problems_of(reader):
             raise problem
         check_replaceable(folder.dataset)
+        undo = written_documents(folder)
         write_json(folder.recipe_file, recipe.dump())
         write_document(folder.lock_file, lock.content)
         runner = BuildRunner(reader)
         try:
-            runner.run()
+            runner.run(lambda: None if replace else check_same_size(reader, undo))
             content = with_versions(lock.content, reader.made_with())
             if content != lock.content:
                 write_document(folder.lock_file, content)

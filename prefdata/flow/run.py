@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from typing import Any
 
 from prefdata.errors import UserError
@@ -38,10 +39,16 @@ class BuildRunner:
         self.counters: dict[str, Counter[str]] = defaultdict(Counter)
         """Counters of each stage in this run only (retries, truncated texts); a run that went before had its own."""
 
-    def run(self) -> None:
-        """Carries out every stage."""
+    def run(self, after_prompts: Callable[[], None] = lambda: None) -> None:
+        """Carries out every stage.
+
+        Args:
+            after_prompts: called when the prompts are known and nothing is spent yet.
+        """
         for stage in self.build.graph.stages:
             self.run_stage(stage)
+            if stage.kind == "prompts":
+                after_prompts()
 
     def run_stage(self, stage: Stage) -> None:
         """Carries out one stage, whose inputs are finished, and prints what it counted."""

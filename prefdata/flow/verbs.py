@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from prefdata.errors import UserError
@@ -35,6 +35,7 @@ def build(
     push: bool = False,
     check: bool = False,
     repair: bool = False,
+    replace: bool = False,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
@@ -52,6 +53,8 @@ def build(
         push: publish the dataset where the recipe's `publish` says; a recipe from elsewhere says nothing of it.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.
+        replace: put the dataset in place of a finished one of another limit or profile that has another number of
+            prompts; refused otherwise, before anything is spent.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -74,12 +77,21 @@ def build(
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
         folder = build_folder(variant.name, out, foreign=foreign).root
-        checks = check or push
-        built = building.build(variant, folder, relock=relock, check=checks, repair=repair, shard_size=shard_size)
+        built = building.build(
+            variant,
+            folder,
+            relock=relock,
+            check=check or push,
+            repair=repair,
+            replace=replace,
+            shard_size=shard_size,
+        )
     if not push:
         return built
     repo = publish.repo or ""
-    return replace(built, pushed=pushing.push(built.dataset, repo, public=publish.public, tag=publish.tag, log=say))
+    return dataclasses.replace(
+        built, pushed=pushing.push(built.dataset, repo, public=publish.public, tag=publish.tag, log=say)
+    )
 
 
 def check(

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from prefdata.errors import InputError
 from prefdata.lazy import pl
-from prefdata.pairing._select import Steps, select
+from prefdata.pairing._select import Admission, Steps, select
 from prefdata.pairing.algebra import PairLimits
 from prefdata.pairing.comparisons import checked_comparisons, preferences
-from prefdata.pairing.facts import FACTS, unsigned_zero
+from prefdata.pairing.facts import ENDINGS, FACTS, unsigned_zero
 from prefdata.pairing.paired import Paired, Proposal
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _CANDIDATE = ("prompt_id", "source", "index")
 _TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length")
 _CARRIED = ("response", "at")
 """Columns of facts that a pair has for both sides where they are there."""
-_FLAWS = ("missing_response", "blank", "unscored", "cut_off")
+_FLAWS = ("missing_response", "blank", "unscored", *ENDINGS.values())
 
 
 def decide(
@@ -66,12 +66,13 @@ def proposed(eligible: pl.DataFrame, chosen_by: Steps, rejected_by: Steps, limit
     return Proposal(pairs, chosen["unit"].unique(), lower["unit"].unique(), pool["unit"].unique())
 
 
-def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame) -> Proposal:
+def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame, conditions: Sequence[Admission] = ()) -> Proposal:
     """Takes the pairs that somebody else picked, in total order, where the conditions of every pair hold.
 
     Args:
         eligible: the eligible candidates.
         rows: `chosen` and `rejected`, row numbers of `eligible`.
+        conditions: what the rejected ones must meet.
     """
     named = rows.sort("chosen", "rejected").select(row_chosen="chosen", row_rejected="rejected")
     place = pl.int_range(pl.len(), dtype=pl.Int64)
@@ -81,21 +82,26 @@ def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame) -> Proposal:
         **{f"n_tied_{side}": pl.lit(1, pl.Int64) for side in ("chosen", "rejected")},
         **{f"decided_{side}": pl.lit("python") for side in ("chosen", "rejected")},
     )
-    sides = [eligible.select("score", "digest")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
+    sides = [eligible.select("score", "bare")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
     lower = named.filter(sides[1]["score"] < sides[0]["score"])
-    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["digest"] != sides[0]["digest"]))
-    return Proposal(pool.sort("unit", maintain_order=True), named["unit"], lower["unit"], pool["unit"])
+    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["bare"] != sides[0]["bare"]))
+    met = pool
+    for condition in conditions:
+        sides = [eligible.select("score", "length")[met[f"row_{side}"]] for side in ("rejected", "chosen")]
+        against = sides[1].select(chosen_score="score", chosen_length="length")
+        met = met.filter(condition.admits(pl.concat([sides[0], against], how="horizontal")))
+    return Proposal(met.sort("unit", maintain_order=True), named["unit"], lower["unit"], pool["unit"])
 
 
 def _below(eligible: pl.DataFrame, chosen: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """For each chosen candidate those of its prompt with a lower score, and those of them with another text."""
-    names = [name for name in ("score", "length", "digest", "source", "response") if name in eligible.columns]
+    names = [name for name in ("score", "length", "bare", "source", "response") if name in eligible.columns]
     of_chosen = eligible.select(pl.col(name).alias(f"chosen_{name}") for name in names)[chosen["row"]]
     against = pl.concat([chosen.select("unit", row_chosen="row"), of_chosen], how="horizontal")
     lower = eligible.join(against, on="unit", how="inner", maintain_order="right_left").filter(
         pl.col("score") < pl.col("chosen_score")
     )
-    return lower, lower.filter(pl.col("digest") != pl.col("chosen_digest"))
+    return lower, lower.filter(pl.col("bare") != pl.col("chosen_bare"))
 
 
 def _ordered(facts: pl.DataFrame) -> pl.DataFrame:
@@ -214,7 +220,7 @@ def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None)
 def _with_eligibility(rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
     """The candidates with the reason why one is not eligible, and the place of its score among the eligible ones."""
     unfit = pl.col("unfit")
-    unscored = pl.col("score").is_null() & (unfit.is_null() | (unfit == "cut_off"))
+    unscored = pl.col("score").is_null() & (unfit.is_null() | unfit.is_in([*ENDINGS.values()]))
     frame = frame.with_columns(ineligible=pl.when(unscored).then(pl.lit("unscored")).otherwise(unfit))
     if not rule.needs_quantiles():
         return frame.with_columns(quantile=pl.lit(None, pl.Float64))
@@ -250,14 +256,35 @@ def _drop_columns(dropped: pl.DataFrame, frame: pl.DataFrame, proposal: Proposal
     detail = pl.concat_str(
         pl.format("{} of {} candidates eligible", pl.col("n_eligible"), pl.col("n_candidates")),
         *(pl.when(pl.col(flaw) > 0).then(pl.format("{} {}", pl.col(flaw), pl.lit(flaw))) for flaw in _FLAWS),
+        _missing(reason),
         separator=", ",
         ignore_nulls=True,
     )
     return why.select("prompt_id", pl.lit("pairs").alias("stage"), reason.alias("reason"), detail.alias("detail"))
 
 
+def _missing(reason: pl.Expr) -> pl.Expr:
+    """What would have had to be otherwise for a pair, where a number says it."""
+    scores = pl.format("scores from {} to {}", "low", "high")
+    margin = pl.format("largest difference {}", pl.col("high") - pl.col("low"))
+    return (
+        pl.when(reason == "no_chosen")
+        .then(scores)
+        .when(reason == "no_rejected")
+        .then(pl.concat_str(scores, margin, separator=", "))
+        .when((reason == "no_contrast") & (pl.col("low") == pl.col("high")))
+        .then(pl.format("all scores {}", "low"))
+    )
+
+
 def _ineligible_columns(frame: pl.DataFrame) -> pl.DataFrame:
-    detail = pl.when(pl.col("ineligible") == "unscored").then(pl.col("unscored")).fill_null("")
+    detail = (
+        pl.when(pl.col("ineligible") == "unscored")
+        .then(pl.col("unscored"))
+        .when(pl.col("ineligible").is_in([ENDINGS["failed"], ENDINGS["unknown"]]))
+        .then(pl.col("finish_reason"))
+        .fill_null("")
+    )
     return frame.filter(pl.col("ineligible").is_not_null()).select(
         "prompt_id",
         pl.lit("pairs").alias("stage"),

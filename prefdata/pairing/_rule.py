@@ -22,6 +22,10 @@ class Rule(Protocol):
     def admit(self) -> tuple[str, ...]:
         """See `PairRule.admit`."""
 
+    @property
+    def identical(self) -> str:
+        """See `PairRule.identical`."""
+
     def dump(self) -> dict[str, Any]:
         """See `Spec.dump`."""
 

@@ -12,6 +12,12 @@ from prefdata.pairing.paired import Paired
 __all__ = ["pair_with_backfill"]
 
 
+def _like(rule: PairRule) -> BestVsWorst:
+    """Best against worst, under what the rule says of every pair."""
+    shared = ("length", "admit", "identical", "min_margin", "max_length_difference")
+    return BestVsWorst.model_validate({name: getattr(rule, name) for name in shared})
+
+
 def pair_with_backfill(
     rule: PairRule,
     candidates: pl.DataFrame,
@@ -45,7 +51,7 @@ def pair_with_backfill(
     paired = rule.pair(candidates.filter(~published), ids, comparisons)
     dropped = paired.drops["prompt_id"]
     asked = candidates.filter(published & pl.col("prompt_id").is_in(dropped.to_list()))
-    filled = BestVsWorst(length=rule.length, admit=rule.admit).pair(asked, dropped)
+    filled = _like(rule).pair(asked, dropped)
     extra = [pl.lit(None, pl.Float64).alias(name) for name in rule.extra_columns()]
     why = filled.drops.select("prompt_id", pl.format("; {}: {}", pl.lit(source), "reason").alias("unfilled"))
     left = paired.drops.join(why, on="prompt_id", how="inner", maintain_order="left")

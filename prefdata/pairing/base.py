@@ -12,7 +12,7 @@ from prefdata.pairing._decide import decide, proposed
 from prefdata.pairing._select import Steps
 from prefdata.pairing.algebra import PairLimits, Selection
 from prefdata.pairing.facts import FACTS, facts_of
-from prefdata.pairing.filters import Quantile
+from prefdata.pairing.filters import BelowChosen, Filter, LengthDifference, Quantile
 from prefdata.pairing.labels import AnyLabel
 from prefdata.pairing.paired import Paired, Proposal
 from prefdata.records import LengthUnit
@@ -31,12 +31,14 @@ class PairRule(Part):
 
     What holds for every rule:
 
-    * A candidate is eligible when it has a score, is not blank (nothing but white space) and was not cut off by the
-      token limit; `admit` lets the last two in. Unscored candidates never reach a rule.
+    * A candidate is eligible when it has a score, is not blank (nothing but white space), and is whole: neither cut off
+      by the token limit, nor broken off (an error, a content filter), nor ended for an unknown reason; `admit` lets
+      them in. One whose source gives no finish reason counts as whole. Unscored candidates never reach a rule.
     * Fewer than two eligible candidates: drop `too_few_candidates`. All eligible scores equal: drop `no_contrast`.
-    * The rejected candidate's text differs from the chosen one's, and its score is strictly lower: other candidates
-      are not in its selection. Nothing left because every lower answer has the chosen one's text: drop
-      `identical_texts`.
+    * The rejected candidate's text differs from the chosen one's in more than white space (`identical`), and its score
+      is strictly lower: other candidates are not in its selection. Nothing left because every lower answer has the
+      chosen one's text: drop `identical_texts`.
+    * `min_margin` and `max_length_difference` leave more candidates out of the rejected one's selection.
     * A selection whose filters admit nobody: drop `no_chosen` or `no_rejected`.
     * Where a rule takes several chosen candidates, each has a selection of rejected ones of its own, and a prompt is
       dropped only when none of them gives a pair. A prompt's pairs are numbered (`pair_index`) by the place of the
@@ -45,8 +47,24 @@ class PairRule(Part):
 
     length: Annotated[LengthUnit, Harmless] = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
-    admit: Annotated[tuple[Literal["blank", "cut_off"], ...], Harmless] = ()
-    """Answers that are eligible although they are blank, or were cut off by the token limit."""
+    admit: Annotated[tuple[Literal["blank", "cut_off", "failed", "unknown_finish_reason"], ...], Harmless] = ()
+    """Answers that are eligible although they are blank, were cut off by the token limit, were broken off (an error, a
+    content filter), or have a finish reason that prefdata does not know."""
+
+    identical: Annotated[
+        Literal["white_space", "exact"], Harmless, Field(exclude_if=lambda identical: identical == "white_space")
+    ] = "white_space"
+    """Which texts are one text: those that differ in nothing but white space, or only equal ones. Chat templates that
+    trim an answer make the former the same tokens."""
+
+    min_margin: Annotated[
+        Annotated[float, Field(ge=0)] | None, Harmless, Field(exclude_if=lambda margin: margin is None)
+    ] = None
+    """The least difference of the scores of a pair; left out, any difference above 0."""
+    max_length_difference: Annotated[
+        Annotated[int, Field(ge=0)] | None, Harmless, Field(exclude_if=lambda difference: difference is None)
+    ] = None
+    """The greatest difference of the lengths of a pair, in the rule's unit; left out, any."""
 
     label: Annotated[AnyLabel | None, Harmless, Field(exclude_if=lambda label: label is None)] = None
     """Adds the soft label `label_chosen` to each pair; left out, there is none."""
@@ -116,8 +134,15 @@ class PairRule(Part):
         Args:
             eligible: facts in total order, with `unit` (the number of the prompt), `row` and `quantile`.
         """
-        chosen_by, rejected_by = (Steps(selection.among, selection.by) for selection in self.selections())
-        return proposed(eligible, chosen_by, rejected_by, self.take())
+        chosen, rejected = self.selections()
+        rejected_by = Steps((*self.conditions(), *rejected.among), rejected.by)
+        return proposed(eligible, Steps(chosen.among, chosen.by), rejected_by, self.take())
+
+    def conditions(self) -> tuple[Filter, ...]:
+        """Gives what every rejected candidate must meet besides the rule's own filters."""
+        margin = () if self.min_margin is None else (BelowChosen(margin=self.min_margin),)
+        most = self.max_length_difference
+        return (*margin, *(() if most is None else (LengthDifference(at_most=most),)))
 
     def facts(self, candidates: pl.DataFrame) -> pl.DataFrame:
         """Measures the texts of candidates: see `prefdata.pairing.facts.facts_of`."""

@@ -8,20 +8,21 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
-from prefdata.tables.digest import digest_series
+from prefdata.tables.digest import bare_digest_series, digest_series
+from prefdata.tables.finish_reasons import Ending, ending_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
 
-__all__ = ["FACTS", "facts_of", "unsigned_zero"]
+__all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
-    *("prompt_id", "source", "index", "digest", "score", "unscored", "model", "finish_reason"),
+    *("prompt_id", "source", "index", "digest", "bare", "score", "unscored", "model", "finish_reason"),
     *("length", "characters", "n_bytes", "unfit"),
 )
-"""The columns of facts. `digest` hashes the text (64 bits), `length` is in the rule's unit, `characters` in code
-points, `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text)
-and `at` (a number that says where the row is)."""
+"""The columns of facts. `digest` hashes the text (64 bits), `bare` what of it makes texts differ, `length` is in the
+rule's unit, `characters` in code points, `unfit` says why the candidate can't be picked whatever its score. Facts may
+also have `response` (the text) and `at` (a number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -48,10 +49,12 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     frame = frame.with_columns(
         characters=text.str.len_chars().cast(pl.Int64),
         n_bytes=text.str.len_bytes().cast(pl.Int64),
-        unfit=_unfit(rule),
+        unfit=_unfit(rule, frame["finish_reason"].cast(pl.String)),
     )
     if "digest" not in frame.columns:
         frame = frame.with_columns(digest=digest_series(frame["response"]))
+    exact = rule.identical == "exact"
+    frame = frame.with_columns(bare=frame["digest"] if exact else bare_digest_series(frame["response"]))
     words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
     return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
 
@@ -64,18 +67,20 @@ def unsigned_zero(score: pl.Expr) -> pl.Expr:
     return pl.when(score == 0).then(0.0).otherwise(score)
 
 
-def _unfit(rule: Rule) -> pl.Expr:
+ENDINGS: dict[Ending, str] = {"cut_off": "cut_off", "failed": "failed", "unknown": "unknown_finish_reason"}
+"""How an answer ended → why it is not eligible, and what `admit` calls it."""
+
+
+def _unfit(rule: Rule, finish_reasons: pl.Series) -> pl.Expr:
     text = pl.col("response")
     blank = text.str.contains(BLANK) if "blank" not in rule.admit else pl.lit(value=False)
-    cut_off = pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else pl.lit(value=False)
-    return (
-        pl.when(text.is_null())
-        .then(pl.lit("missing_response"))
-        .when(blank)
-        .then(pl.lit("blank"))
-        .when(cut_off)
-        .then(pl.lit("cut_off"))
-    )
+    unfit = pl.when(text.is_null()).then(pl.lit("missing_response")).when(blank).then(pl.lit("blank"))
+    ended = {word: ending_of(word) for word in finish_reasons.unique().drop_nulls()}
+    for ending, flaw in ENDINGS.items():
+        words = [word for word, found in ended.items() if found == ending]
+        if words and flaw not in rule.admit:
+            unfit = unfit.when(pl.col("finish_reason").is_in(words)).then(pl.lit(flaw))
+    return unfit
 
 
 def _check(candidates: pl.DataFrame) -> None:

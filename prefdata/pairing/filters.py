@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from prefdata.lazy import pl
 from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
+from prefdata.tables.finish_reasons import finish_reason_of
 
 __all__ = [
     "AnyFilter",
@@ -18,6 +19,7 @@ __all__ = [
     "Filter",
     "FinishReason",
     "FromSource",
+    "LengthDifference",
     "LengthRatio",
     "NotFromSource",
     "NotIdentical",
@@ -127,15 +129,18 @@ class NotFromSource(Filter):
 
 
 class FinishReason(Filter):
-    """Answers that ended for one of the reasons. A null finish reason is `unknown`."""
+    """Answers that ended for one of the reasons, in any provider's spelling. A null finish reason is `unknown`."""
 
     kind: Literal["finish_reason"] = "finish_reason"
     reasons: Annotated[tuple[str, ...], Harmless, Field(min_length=1)]
-    """Such as `stop`, `length`, `unknown`. `length` needs the rule to admit answers that were cut off as well."""
+    """`stop`, `length`, `unknown` (not stated), or a word as the source has it. All but `stop` and `unknown` need the
+    rule to admit such answers as well."""
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """Finish reason among the reasons."""
-        return pool["finish_reason"].fill_null("unknown").is_in(list(self.reasons))
+        words = pool["finish_reason"].fill_null("unknown")
+        admitted = [word for word in words.unique() if {word, finish_reason_of(word)} & {*self.reasons}]
+        return words.is_in(admitted)
 
 
 class LengthRatio(Filter):
@@ -161,10 +166,24 @@ class LengthRatio(Filter):
         return pool.select("length", admitted=above & below)["admitted"]
 
 
+class LengthDifference(Filter):
+    """Answers whose length differs from the chosen one's by at most `at_most`. For the rejected selection only."""
+
+    sees_chosen: ClassVar[bool] = True
+    kind: Literal["length_difference"] = "length_difference"
+    at_most: Annotated[int, Harmless, Field(ge=0)]
+    """The greatest difference, in the rule's unit of length."""
+
+    def admits(self, pool: pl.DataFrame) -> pl.Series:
+        """|length - chosen length| ≤ at_most."""
+        return (pool["length"] - pool["chosen_length"]).abs() <= self.at_most
+
+
 class NotIdentical(Filter):
     """Answers whose text is not the chosen one's. For the rejected selection only.
 
-    `exact` holds for every rule anyway; `white_space` also takes texts for one that differ in nothing but white space.
+    Every rule leaves texts out that differ from the chosen one in nothing but white space, unless its `identical` is
+    `exact`; then this filter does so, where every run of white space is one space.
     """
 
     sees_chosen: ClassVar[bool] = True
@@ -222,6 +241,7 @@ AnyFilter = Annotated[
     | NotFromSource
     | FinishReason
     | LengthRatio
+    | LengthDifference
     | NotIdentical
     | Quantile,
     Field(discriminator="kind"),

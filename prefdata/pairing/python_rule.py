@@ -78,8 +78,9 @@ class PythonRule(PairRule):
         """See `PairRule.proposal`."""
         returned = self.call(eligible)
         if isinstance(returned, pl.DataFrame):
-            return proposed_rows(eligible, returned)
-        return proposed(eligible, *returned, PairLimits())
+            return proposed_rows(eligible, returned, self.conditions())
+        chosen, rejected = returned
+        return proposed(eligible, chosen, Steps((*self.conditions(), *rejected.among), rejected.by), PairLimits())
 
     def call(self, eligible: pl.DataFrame) -> pl.DataFrame | tuple[Steps, Steps]:
         """Runs the function on these candidates: it returns rows of `chosen` and `rejected`, or how to order each.

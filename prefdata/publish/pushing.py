@@ -94,6 +94,7 @@ def push(
         _check_names(repo_id, tag, branch, create_pr)
         outgoing = read_outgoing(folder)
         refuse_problems(outgoing.card)
+        _refuse_empty(outgoing)
         repo = HubDataset(repo_id, outgoing.kind)
         refuse_secrets(outgoing, repo.token())
         repo.create()
@@ -125,6 +126,15 @@ def _not_published() -> Iterator[None]:
         raise
     except PublishError as error:
         raise PublishError(f"not published: {error.problem}", valid=error.valid, hint=error.hint) from error
+
+
+def _refuse_empty(outgoing: Outgoing) -> None:
+    if not sum(rows for name, (rows, _) in outgoing.tables().items() if name.startswith("data/")):
+        raise PublishError(
+            f"the dataset {str(outgoing.folder)!r} has no pair",
+            valid="a dataset of at least one row",
+            hint=f"prefdata inspect {outgoing.folder} lists why prompts gave no pair",
+        )
 
 
 def _refuse_public(repo: HubDataset, public: bool) -> None:

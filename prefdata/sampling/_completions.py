@@ -10,7 +10,8 @@ from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, prompt_id_of
 from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
-from prefdata.tables.row_answers import answers_of_row, finish_reason_of, whole_number
+from prefdata.tables.finish_reasons import finish_reason_of
+from prefdata.tables.row_answers import answers_of_row, whole_number
 
 __all__ = ["Columns", "PromptAnswers", "by_prompt"]
 

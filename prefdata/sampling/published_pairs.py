@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from prefdata.sampling._completions import Columns, by_prompt
-from prefdata.sampling._table import TableAnswers, joined
+from prefdata.records import SIDES, Candidate, Drop, Message, prompt_id_of
+from prefdata.sampling._table import TableAnswers
 from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
 from prefdata.spec.marks import Harmless
-from prefdata.tables.row_answers import last_turn
+from prefdata.tables.cells import ANSWERABLE, Unusable, parse_score, read_conversation, read_turns
 
 __all__ = ["PublishedPairs"]
 
 
 class PublishedPairs(TableAnswers):
-    """Two candidates from each row: index 0 is the published chosen answer, 1 the rejected one, each with its score.
+    """Two candidates for each prompt: index 0 is the published chosen answer, 1 the rejected one, each with its score.
 
-    The defaults are the columns of `HuggingFaceH4/ultrafeedback_binarized`.
+    The defaults are the columns of `HuggingFaceH4/ultrafeedback_binarized`. Sides of several turns answer the turns
+    before their last one: a prompt that is another conversation than that is dropped (`other_conversation`). Where the
+    table has several pairs for a prompt, the one with the highest chosen score counts, then the one with the largest
+    difference; the answers of the others are dropped (`another_pair`), so that no two pairs are mixed.
     """
 
     kind: Literal["published_pairs"] = "published_pairs"
     chosen_column: Annotated[str, Harmless] = "chosen"
-    """Column of the chosen answer: a text, or a conversation whose last message is the answer."""
+    """Column of the chosen answer: a text, or a conversation whose last message is the assistant's answer."""
     rejected_column: Annotated[str, Harmless] = "rejected"
     """Column of the rejected answer, in the form of `chosen_column`."""
     chosen_score_column: Annotated[str, Harmless] = "score_chosen"
@@ -33,22 +38,115 @@ class PublishedPairs(TableAnswers):
 
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """Yields the two answers of the table to each prompt; see `Sampler.sample`."""
-        columns = Columns(
-            prompt=self.prompt_column,
-            prompt_id=self.prompt_id_column,
-            prompt_format=self.prompt_format,
-            named={"response": "response", "score": "score"},
-            completions="pair",
-        )
+        found = self._by_prompt(context)
+        for task in tasks:
+            rows = found.pop(task.prompt.prompt_id, [])
+            yield self._result(task, rows)
+        if others := sum(map(len, found.values())):
+            context.counted("rows_of_other_prompts", others)
+
+    def _by_prompt(self, context: Context) -> dict[str, list[_PublishedPair]]:
+        """Reads the whole table, by the id of a row's prompt and that of the conversation that its sides answer."""
         key = self.prompt_id_column or self.prompt_column
-        sides = (
-            (self.chosen_column, self.chosen_score_column),
-            (self.rejected_column, self.rejected_score_column),
+        texts = (self.chosen_column, self.rejected_column)
+        scores = (self.chosen_score_column, self.rejected_score_column)
+        found: dict[str, list[_PublishedPair]] = defaultdict(list)
+        for row in self._rows(list(dict.fromkeys([key, *texts, *scores])), context):
+            pair = _published_pair([row[name] for name in texts], [row[name] for name in scores])
+            for score in (row[name] for name in scores):
+                if score is not None and parse_score(score) is None:
+                    context.counted("scores_that_are_no_number", 1)
+            ids = {self._prompt_id(row[key]), pair.conversation_id} - {None}
+            if not ids:
+                context.counted("rows_with_unusable_prompt", 1)
+            for prompt_id in ids:
+                found[str(prompt_id)].append(pair)
+        return found
+
+    def _prompt_id(self, cell: object) -> str | None:
+        if self.prompt_id_column is not None:
+            return None if cell is None or not str(cell).strip() else str(cell)
+        messages = read_conversation(cell, self.prompt_format)
+        return None if isinstance(messages, Unusable) else prompt_id_of(messages)
+
+    def _result(self, task: SampleTask, rows: list[_PublishedPair]) -> SampleResult:
+        prompt = task.prompt
+        drops: list[Drop] = []
+
+        def drop(reason: str, detail: str, index: int) -> None:
+            drops.append(Drop(prompt.prompt_id, "candidates", reason, detail, self.name, index))
+
+        if not rows:
+            drop("no_completion", "the table has no answer", task.index)
+            return SampleResult(task.key, drops=tuple(drops))
+        mine = [row.for_prompt(prompt.messages) for row in rows]
+        whole = sorted((row for row in mine if row.reason is None), key=_PublishedPair.order)
+        candidates = tuple(
+            Candidate(prompt.prompt_id, self.name, index, str(text), given_score=score)
+            for row in whole[:1]
+            for index, (text, score) in enumerate(zip(row.texts, row.scores, strict=True))
         )
-        column_names = list(dict.fromkeys([key, *(name for side in sides for name in side)]))
-        rows = (
-            {key: row[key], "pair": [{"response": last_turn(row[text]), "score": row[score]} for text, score in sides]}
-            for row in self._rows(column_names, context)
-        )
-        answers = by_prompt(rows, columns, self.name, lambda _: self.name, context.counted)
-        return joined(self.name, answers, tasks, context)
+        index = len(candidates)
+        for _ in whole[1:]:
+            for side in SIDES:
+                drop("another_pair", f"the {side} answer of a pair; the prompt has {len(whole)} pairs", index)
+                index += 1
+        refused = sorted((row.reason or "", row.detail) for row in mine if row.reason is not None)
+        for reason, detail in refused:
+            for _ in SIDES:
+                drop(reason, detail, index)
+                index += 1
+        return SampleResult(task.key, candidates, tuple(drops))
+
+
+@dataclass(frozen=True, slots=True)
+class _PublishedPair:
+    """One row."""
+
+    texts: tuple[str | None, ...]
+    scores: tuple[float | None, ...]
+    before: tuple[Message, ...] = ()
+    """The turns that both sides answer; empty where they are plain texts."""
+    reason: str | None = None
+    """Why the row is not a pair; None where it is one."""
+    detail: str = ""
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The id of the prompt that the sides answer, where they say it."""
+        answerable = self.reason is None and self.before and self.before[-1]["role"] in ANSWERABLE
+        return prompt_id_of(self.before) if answerable else None
+
+    def for_prompt(self, messages: tuple[Message, ...]) -> _PublishedPair:
+        """This pair, if its sides answer these messages."""
+        if self.reason is not None or not self.before or self.before == messages:
+            return self
+        detail = f"the sides answer {len(self.before)} messages that are not the prompt"
+        return _PublishedPair((), (), reason="other_conversation", detail=detail)
+
+    def order(self) -> tuple[Any, ...]:
+        """Sorts the pairs of one prompt, the best first, whatever the order of the rows."""
+        best, worst = self.scores
+        margin = None if best is None or worst is None else best - worst
+        return (best is None, -(best or 0.0), margin is None, -(margin or 0.0), self.texts)
+
+
+def _published_pair(sides: list[Any], scores: list[Any]) -> _PublishedPair:
+    texts, befores = [], []
+    for name, cell in zip(SIDES, sides, strict=True):
+        turns = read_turns(cell)
+        if isinstance(turns, Unusable):
+            return _refused(turns.reason, f"{name}: {turns.detail}".removesuffix(": "))
+        if turns[-1]["role"] != "assistant":
+            return _refused(f"ends_in_{turns[-1]['role']}", f"{name}: the last turn is not the assistant's")
+        texts.append(turns[-1]["content"])
+        befores.append(turns[:-1])
+    # A side of one turn does not say what it answers.
+    stated = [before for before in befores if before]
+    if len(stated) == 2 and stated[0] != stated[1]:
+        return _refused("other_conversation", "the two sides answer different conversations")
+    return _PublishedPair(tuple(texts), tuple(map(parse_score, scores)), stated[0] if stated else ())
+
+
+def _refused(reason: str, detail: str) -> _PublishedPair:
+    return _PublishedPair((), (), reason=reason, detail=detail)

@@ -14,7 +14,16 @@ from typing import Any, Literal, TypeAlias
 from prefdata.records import Message, as_messages, is_score
 from prefdata.spec.quoting import quoted
 
-__all__ = ["ANSWERABLE", "BLANK", "ROLES_OF_TURNS", "PromptFormat", "Unusable", "parse_score", "read_conversation"]
+__all__ = [
+    "ANSWERABLE",
+    "BLANK",
+    "ROLES_OF_TURNS",
+    "PromptFormat",
+    "Unusable",
+    "parse_score",
+    "read_conversation",
+    "read_turns",
+]
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
@@ -61,6 +70,25 @@ def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message
     return _messages(list(cell))
 
 
+def read_turns(cell: object) -> tuple[Message, ...] | Unusable:
+    """Reads the turns of a finished conversation: a list of messages, or its JSON text; another text is one turn.
+
+    Returns:
+        At least one turn. A plain text is the assistant's. Reasons: `missing_response`, `bad_messages`,
+        `unsupported_message`.
+    """
+    if cell is None or (isinstance(cell, list | tuple) and not cell):
+        return Unusable("missing_response")
+    if isinstance(cell, str):
+        parsed = _json_messages(cell)
+        if parsed is None:
+            return _storable((Message(role="assistant", content=cell),))
+        cell = parsed
+    if not isinstance(cell, list | tuple):
+        return Unusable("bad_messages", f"a text or a list of messages is expected, found {type(cell).__name__}")
+    return _read_messages(list(cell))
+
+
 def _json_messages(text: str) -> list[Any] | None:
     if not text.lstrip().startswith("["):
         return None
@@ -77,12 +105,9 @@ def _json_messages(text: str) -> list[Any] | None:
 def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
     if not turns:
         return Unusable("blank", "an empty list of messages")
-    messages: list[Message] = []
-    for number, turn in enumerate(turns, 1):
-        message = _message(turn)
-        if isinstance(message, Unusable):
-            return Unusable(message.reason, f"message {number}: {message.detail}")
-        messages.append(message)
+    messages = _read_messages(turns)
+    if isinstance(messages, Unusable):
+        return messages
     last = messages[-1]
     if last["role"] not in ANSWERABLE:
         return Unusable(f"ends_in_{last['role']}", "there is no turn to answer")
@@ -90,6 +115,16 @@ def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
         return Unusable("blank", "the turn to be answered is blank")
     if all(message["role"] != "user" for message in messages):
         return Unusable("no_user_turn")
+    return messages
+
+
+def _read_messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
+    messages: list[Message] = []
+    for number, turn in enumerate(turns, 1):
+        message = _message(turn)
+        if isinstance(message, Unusable):
+            return Unusable(message.reason, f"message {number}: {message.detail}")
+        messages.append(message)
     return _storable(tuple(messages))
 
 

@@ -13,13 +13,23 @@ from prefdata.lazy import np, pa, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["CandidateDigest", "digest_array", "digest_series", "mixed", "table_digest", "text_digests"]
+__all__ = [
+    "CandidateDigest",
+    "bare_digest_series",
+    "digest_array",
+    "digest_series",
+    "mixed",
+    "table_digest",
+    "text_digests",
+]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
 
 _LABELS = ("source", "model", "unscored", "finish_reason")
 _NULL = 0x9E3779B97F4A7C15
 _LANES = 4
+_SPACE = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
+"""White space among the ASCII characters, as Python has it."""
 
 
 def mixed(words: _Words) -> _Words:
@@ -35,14 +45,19 @@ def text_digests(texts: pa.Array) -> _Words:
     Args:
         texts: `string` or `large_string`.
     """
-    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
-    _, offsets, data = texts.buffers()
-    if offsets is None:
-        return np.zeros(len(texts), np.uint64)
-    ends = np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
-    content = memoryview(data if data is not None else b"")
+    content, ends = _content(texts)
     hash_of = xxhash.xxh3_64_intdigest
     return np.fromiter((hash_of(content[start:end]) for start, end in pairwise(ends)), np.uint64, len(texts))
+
+
+def _content(texts: pa.Array) -> tuple[memoryview, list[int]]:
+    """Returns the bytes of all texts, and where each begins; the end of the last one too."""
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    _, offsets, data = texts.buffers()
+    content = memoryview(data if data is not None else b"")
+    if offsets is None:
+        return content, [0] * (len(texts) + 1)
+    return content, np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
 
 
 def digest_array(texts: pa.Array) -> pa.Array | None:
@@ -67,7 +82,22 @@ def digest_array(texts: pa.Array) -> pa.Array | None:
 
 def digest_series(texts: pl.Series) -> pl.Series:
     """Hashes each text as `text_digests` does; null for a null."""
-    words = text_digests(texts.fill_null("").to_arrow().cast(pa.large_string()))
+    return _nulled(text_digests(texts.fill_null("").to_arrow().cast(pa.large_string())), texts)
+
+
+def bare_digest_series(texts: pl.Series) -> pl.Series:
+    """Hashes each text without its white space: equal for texts that differ in nothing else; null for a null."""
+    content, ends = _content(texts.fill_null("").to_arrow().cast(pa.large_string()))
+    hash_of = xxhash.xxh3_64_intdigest
+    words = (hash_of(_bare(bytes(content[start:end]))) for start, end in pairwise(ends))
+    return _nulled(np.fromiter(words, np.uint64, len(texts)), texts)
+
+
+def _bare(text: bytes) -> bytes:
+    return text.translate(None, _SPACE) if text.isascii() else "".join(text.decode().split()).encode()
+
+
+def _nulled(words: _Words, texts: pl.Series) -> pl.Series:
     digests = pl.Series(words, dtype=pl.UInt64)
     if not texts.null_count():
         return digests

@@ -5,22 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from prefdata.records import FinishReason
 from prefdata.tables.cells import parse_score
 
-__all__ = ["ANSWER_ROLES", "answers_of_row", "finish_reason_of", "last_turn", "whole_number"]
+__all__ = ["ANSWER_ROLES", "answers_of_row", "last_turn", "whole_number"]
 
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
-
-_FINISHED: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "max_tokens": "length",
-}
 
 
 def answers_of_row(
@@ -54,11 +44,6 @@ def answers_of_row(
         {role: cell[number] if isinstance(cell, list) else cell for role, cell in cells.items()}
         for number in range(len(texts))
     ]
-
-
-def finish_reason_of(word: object) -> FinishReason:
-    """Returns `stop`, `length` or `unknown` for the word of a provider or engine, in any case."""
-    return _FINISHED.get(str(word or "").lower(), "unknown")
 
 
 def whole_number(value: object) -> int | None:

@@ -230,7 +230,7 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
         if role in ("score", "prompt"):
             continue
         try:
-            frame = frame.with_columns(_whole(frame[role]) if role == "index" else frame[role].cast(pl.String))
+            frame = frame.with_columns(_whole(frame[role]) if role == "index" else _texts(frame[role]))
         except pl.exceptions.PolarsError as error:
             raise InputError(
                 f"{str(path)!r}: column {named[role]!r} holds something else than "
@@ -242,6 +242,11 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
     return frame.select(*ROLES, "unscored", "is_answer", "misaligned", *computed).with_columns(
         source=pl.coalesce("source", "model")
     )
+
+
+def _texts(values: pl.Series) -> pl.Series:
+    """The values as texts; an object, such as SGLang's finish reasons, as its JSON text."""
+    return values.struct.json_encode() if isinstance(values.dtype, pl.Struct) else values.cast(pl.String)
 
 
 def _whole(numbers: pl.Series) -> pl.Series:

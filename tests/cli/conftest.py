@@ -92,8 +92,9 @@ def pair(prefdata, tmp_path):
         place.mkdir()
         path = table if isinstance(table, Path) else written(place / name, table)
         said = prefdata("pair", path, "--rule", rule, "--out", place / "out", "--json", *options)
-        assert (said.code, said.err) == (0, "")
         paired = Paired(place / "out", json.loads(said.out))
+        assert said.code == (0 if paired.pairs else 1)
+        assert said.err.startswith("prefdata: no pair came out") if not paired.pairs else said.err == ""
         check_contract(paired)
         return paired
 

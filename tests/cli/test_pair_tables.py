@@ -328,6 +328,44 @@ def test_answers_that_were_cut_off_are_not_eligible(pair):
     assert paired.said["ineligible"] == {"cut_off": 1}
 
 
+CUT_OFF = ["length", "max_tokens", "MAX_TOKENS", "LENGTH", "max_output_tokens", "model_length"]
+TEXTS = ("Whole and good.", "Whole and bad.", "Best, but cut")
+
+
+@pytest.mark.parametrize(
+    ("name", "wide", "words"),
+    [
+        ("t.csv", False, [*CUT_OFF, '{"type": "length"}']),
+        ("t.parquet", False, CUT_OFF),
+        ("t.parquet", True, CUT_OFF),
+        ("t.jsonl", False, [*CUT_OFF, {"type": "length", "length": 64}]),
+        ("t.jsonl", True, [*CUT_OFF, {"type": "length", "length": 64}]),
+    ],
+)
+def test_every_word_for_an_answer_that_was_cut_off_is_read_in_every_form(pair, name, wide, words):
+    rows = []
+    for number, word in enumerate(words):
+        prompt, scores, ends = f"Question {number}?", [2, 1, 3], ["stop", "end_turn", word]
+        if wide:
+            lists = {"all_generated_responses": [*TEXTS], "all_rm_scores": scores, "finish_reason": ends}
+            rows.append({"prompt": prompt, **lists})
+        else:
+            answers = zip(TEXTS, scores, ends, strict=True)
+            rows += [answer(prompt, text, score, finish_reason=end) for text, score, end in answers]
+    paired = pair(rows, name=name)
+    assert set(paired.picks.values()) == {TEXTS[:2]}
+    assert len(paired.pairs) == len(words)
+    assert paired.said["ineligible"] == {"cut_off": len(words)}
+
+
+def test_a_parquet_column_of_objects_that_say_why_an_answer_ended(pair):
+    ends = [{"type": "stop", "matched": 2}, {"type": "stop", "matched": None}, {"type": "length", "matched": None}]
+    rows = [answer("Why?", f"answer {score}", score, finish_reason=end) for score, end in enumerate(ends)]
+    paired = pair(rows, name="t.parquet")
+    assert paired.picks == {WHY: ("answer 1", "answer 0")}
+    assert paired.said["ineligible"] == {"cut_off": 1}
+
+
 # Columns of other names.
 
 

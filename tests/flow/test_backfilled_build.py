@@ -20,7 +20,10 @@ def published(work):
     rows = [
         {
             "id": f"p{number:02d}",
-            "chosen": [{"role": "user", "content": "?"}, {"role": "assistant", "content": f"published {number}"}],
+            "chosen": [
+                {"role": "user", "content": f"Question {number}?"},
+                {"role": "assistant", "content": f"published {number}"},
+            ],
             "rejected": "published, but bad",
             "score_chosen": 8.5,
             "score_rejected": score,

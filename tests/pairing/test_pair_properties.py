@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from oracle import why_ineligible
 from strategies import DEFAULTS, RULES, SCHEMA, Row, any_rule, frame, many_prompts, rows
 
 from prefdata.errors import InputError
@@ -171,14 +172,7 @@ def test_answers_that_are_not_eligible_don_t_change_the_pick(kind: str) -> None:
     rule = DEFAULTS[kind]()
     with_them = rule.pair(frame(table))
     refused = set(with_them.ineligible.select("prompt_id", "source", "index").rows())
-    only_eligible = [
-        row
-        for row in table
-        if row["score"] is not None
-        and row["response"] is not None
-        and row["response"].strip()
-        and row["finish_reason"] != "length"
-    ]
+    only_eligible = [row for row in table if why_ineligible(row, ()) is None]
     assert len(only_eligible) == len(table) - len(with_them.ineligible) < len(table)
     without_them = rule.pair(frame(only_eligible), {row["prompt_id"] for row in table})
     assert refused

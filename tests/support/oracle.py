@@ -8,6 +8,7 @@ purpose. A candidate is a dict with `prompt_id`, `source`, `index`, `response`, 
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -53,7 +54,8 @@ def length_of(text: str, unit: str) -> int:
     return len(text)
 
 
-REASONS = ("missing_response", "blank", "unscored", "cut_off")
+REASONS = ("missing_response", "blank", "unscored", "cut_off", "failed", "unknown_finish_reason")
+ENDINGS = {"length": "cut_off", "MAX_TOKENS": "cut_off", "SAFETY": "failed", "odd": "unknown_finish_reason"}
 
 
 def why_ineligible(row: Row, admit: Sequence[str]) -> str | None:
@@ -63,9 +65,8 @@ def why_ineligible(row: Row, admit: Sequence[str]) -> str | None:
         return "blank"
     if row["score"] is None:
         return "unscored"
-    if row.get("finish_reason") == "length" and "cut_off" not in admit:
-        return "cut_off"
-    return None
+    ending = ENDINGS.get(row.get("finish_reason") or "")
+    return None if ending in admit else ending
 
 
 def place(row: Row) -> tuple[Any, ...]:
@@ -110,11 +111,11 @@ def ranked(pool: list[Row], *keys: tuple[str, KeyFunction]) -> list[Picked]:
 
 
 def worse_than(chosen: Row, eligible: list[Row]) -> list[Row]:
-    """Who may be rejected: strictly lower, with another text."""
+    """Who may be rejected: strictly lower, with a text that differs in more than white space."""
     lower = [row for row in eligible if row["score"] < chosen["score"]]
     if not lower:
         raise NoPairError("no_contrast")
-    other_text = [row for row in lower if row["response"] != chosen["response"]]
+    other_text = [row for row in lower if row["text"] != chosen["text"]]
     if not other_text:
         raise NoPairError("identical_texts")
     return other_text
@@ -188,7 +189,8 @@ def admits(option: Options, row: Row, chosen: Row | None, eligible: list[Row], u
     if kind in ("from_source", "not_from_source"):
         return (row["source"] in option["sources"]) == (kind == "from_source")
     if kind == "finish_reason":
-        return (row.get("finish_reason") or "unknown") in option["reasons"]
+        word = row.get("finish_reason") or "unknown"
+        return bool({word, {"MAX_TOKENS": "length", "end_turn": "stop"}.get(word, word)} & {*option["reasons"]})
     if kind == "quantile":
         share = sum(other["score"] <= score for other in eligible) / len(eligible)
         low, high = option["at_least"], option["at_most"]
@@ -355,6 +357,8 @@ RULES: dict[str, Callable[[list[Row], Options], Any]] = {
 def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None = None) -> Expected:
     """The tables that the rule whose JSON form is `options` must give for `rows`."""
     pairs, drops, ineligible = [], [], []
+    exact = options.get("identical") == "exact"
+    rows = [row | {"text": row["response"] if exact else "".join((row["response"] or "").split())} for row in rows]
     if options.get("repetition"):
         rows = [row | {"score": rescored(row, options["repetition"])} for row in rows]
     for prompt_id in sorted({row["prompt_id"] for row in rows} if prompt_ids is None else set(prompt_ids)):
@@ -367,7 +371,8 @@ def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None
                 eligible.append(row)
                 continue
             refused[reason] += 1
-            detail = (row.get("unscored") or "") if reason == "unscored" else ""
+            told = {"unscored": "unscored", "failed": "finish_reason", "unknown_finish_reason": "finish_reason"}
+            detail = row.get(told.get(reason, "")) or ""
             ineligible.append(
                 {"prompt_id": prompt_id, "stage": "pairs", "reason": reason, "detail": detail}
                 | {"source": row["source"], "index": row["index"]}
@@ -382,6 +387,7 @@ def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None
         except NoPairError as drop:
             counts = [f"{len(eligible)} of {len(candidates)} candidates eligible"]
             counts += [f"{refused[reason]} {reason}" for reason in REASONS if refused[reason]]
+            counts += missing(str(drop), [row["score"] for row in eligible])
             drops.append({"prompt_id": prompt_id, "stage": "pairs", "reason": str(drop), "detail": ", ".join(counts)})
             continue
         counts = {"n_candidates": len(candidates), "n_eligible": len(eligible)}
@@ -395,6 +401,21 @@ def expected(options: Options, rows: list[Row], prompt_ids: Iterable[str] | None
             for number, (chosen, rejected) in enumerate(made)
         ]
     return Expected(pairs, drops, ineligible)
+
+
+def missing(reason: str, scores: list[float]) -> list[str]:
+    """What a drop says of the scores."""
+    if reason == "no_contrast" and len(set(scores)) == 1:
+        return [f"all scores {shown(scores[0])}"]
+    if reason not in ("no_chosen", "no_rejected"):
+        return []
+    margin = [f"largest difference {shown(max(scores) - min(scores))}"] if reason == "no_rejected" else []
+    return [f"scores from {shown(min(scores))} to {shown(max(scores))}", *margin]
+
+
+def shown(score: float) -> str:
+    """A number as Polars writes it: without zeros in the exponent, and 0.0 for -0.0."""
+    return re.sub(r"e([+-])0*", lambda match: "e" + match[1].replace("+", ""), str(score + 0.0))
 
 
 def traced(side: str, picked: Picked, unit: str) -> Row:

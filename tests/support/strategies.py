@@ -58,6 +58,7 @@ SCHEMA = {
     "unscored": pl.String,
 }
 OPTIONAL = ("model", "finish_reason", "unscored")
+FINISH_REASONS = ("stop", "stop", "stop", "end_turn", "unknown", None, "length", "MAX_TOKENS", "SAFETY", "odd")
 
 BLANKS = ("", " ", "\n\t", "\u3000", "\x1c", "\x1f", "\x85", "\xa0", "\u2028", " \u3000\x1c ")
 TEXTS = (
@@ -101,7 +102,7 @@ def rows(draw: st.DrawFn, score: st.SearchStrategy[float | None] = scores) -> li
                     "response": draw(texts),
                     "score": draw(score),
                     "model": None if source is None else f"model of {source}",
-                    "finish_reason": draw(st.sampled_from(("stop", "stop", "unknown", "length", None))),
+                    "finish_reason": draw(st.sampled_from(FINISH_REASONS)),
                     "unscored": draw(st.sampled_from((None, "unparsed", "missing"))),
                 }
             )
@@ -138,7 +139,7 @@ def many_prompts(seed: str, n_prompts: int) -> list[Row]:
                     "response": dice.choice(own_texts),
                     "score": dice.choice(own_scores),
                     "model": None if source is None else f"model of {source}",
-                    "finish_reason": dice.choice(("stop", "stop", "stop", "unknown", None, "length")),
+                    "finish_reason": dice.choice(FINISH_REASONS),
                     "unscored": dice.choice((None, "unparsed")),
                 }
             )
@@ -150,7 +151,8 @@ def many_prompts(seed: str, n_prompts: int) -> list[Row]:
 
 shared: dict[str, st.SearchStrategy[Any]] = {
     "length": st.sampled_from(("characters", "words", "bytes")),
-    "admit": st.sampled_from(((), ("blank",), ("cut_off",), ("blank", "cut_off"))),
+    "admit": st.sampled_from(((), ("blank",), ("cut_off",), ("blank", "failed"), ("cut_off", "unknown_finish_reason"))),
+    "identical": st.sampled_from(("white_space", "white_space", "exact")),
     "label": st.sampled_from((None, None, None, MarginLabel(), MarginLabel(temperature=0.25))),
 }
 seeds = st.sampled_from((0, 1, 2, -3, 2**40))

@@ -10,8 +10,9 @@ from email.utils import parsedate_to_datetime
 
 from prefdata.errors import ModelError, printable
 from prefdata.models.endpoint._budget import Usage
-from prefdata.records import FinishReason, Generation, TokenLogprobs
+from prefdata.records import Generation, TokenLogprobs
 from prefdata.spec import JSON
+from prefdata.tables.finish_reasons import ending_of, finish_reason_of
 
 __all__ = [
     "fatal",
@@ -158,15 +159,17 @@ def read_completion(key: str, body: JSON) -> Generation:
         n_tokens=usage.completion_tokens if usage else None,
         model=_storable(body["model"]) if isinstance(body.get("model"), str) else None,
     )
-    if finish_reason == "content_filter":
-        return replace(answer, failure="content_filter", detail="finish reason content_filter")
+    if ending_of(finish_reason) == "failed":
+        word = finish_reason_of(finish_reason)
+        failure = "content_filter" if word.lower().startswith("content_filter") else "request_failed"
+        return replace(answer, failure=failure, detail=f"finish reason {word}")
     if isinstance(refusal, str) and refusal:
         return replace(answer, failure="refused", detail=_storable(refusal[:_DETAIL_CHARS]))
     if not isinstance(content, str):
         return replace(answer, failure="no_content", detail=f"finish reason {finish_reason!r}")
     if content != _storable(content):
         return replace(answer, failure="not_unicode", detail="the answer holds half of a surrogate pair")
-    finish: FinishReason = finish_reason if finish_reason in ("stop", "length") else "unknown"
+    finish = finish_reason_of(finish_reason)
     return replace(answer, text=content, finish_reason=finish, top_logprobs=_logprobs(choice))
 
 

@@ -15,6 +15,7 @@ from prefdata.models.chat import ItemError
 from prefdata.models.hosted._prompts import Prompts
 from prefdata.models.worker import WorkerChannel, open_channel
 from prefdata.spec import JSON
+from prefdata.tables.finish_reasons import ending_of
 
 
 def main() -> None:
@@ -227,7 +228,7 @@ class _Loop:
 
     def _finish(self, pending: _Pending, output: Any) -> None:
         answer, key, n_likeliest = output.outputs[0], pending.item["key"], pending.item["top_logprobs"]
-        if answer.finish_reason not in ("stop", "length"):
+        if ending_of(answer.finish_reason) not in ("whole", "cut_off"):
             self._fail(pending.item, f"vLLM ended it with {answer.finish_reason!r}")
             return
         if pending.result is not None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -14,9 +14,10 @@ from prefdata.models.base import Decoding, Generator
 from prefdata.models.environment import PASS_ON
 from prefdata.models.folders import model_folder, model_name, model_pins
 from prefdata.models.worker import stream
-from prefdata.records import FinishReason, Generation, Request
+from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import MODEL, REVISION, Acts, Harmless
+from prefdata.tables.finish_reasons import finish_reason_of
 
 __all__ = ["HostedModel", "cpu_environment"]
 
@@ -143,11 +144,10 @@ def _item(request: Request) -> dict[str, JSON]:
 
 def _generation(result: dict[str, JSON], model: str) -> Generation:
     top_logprobs = result.get("top_logprobs")
-    reason: FinishReason = result["finish_reason"] if result.get("finish_reason") in _REASONS else "unknown"
     return Generation(
         key=result["key"],
         text=result.get("text"),
-        finish_reason=reason,
+        finish_reason=finish_reason_of(result.get("finish_reason")),
         n_prompt_tokens=result.get("n_prompt_tokens"),
         n_tokens=result.get("n_tokens"),
         model=model,
@@ -157,6 +157,3 @@ def _generation(result: dict[str, JSON], model: str) -> Generation:
         if top_logprobs is None
         else tuple(tuple((text, value) for text, value in tokens) for tokens in top_logprobs),
     )
-
-
-_REASONS = get_args(FinishReason)
