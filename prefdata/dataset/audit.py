@@ -27,6 +27,7 @@ Measure = Literal[
     "tied_bottom",
     "all_tied",
     "repeated_texts",
+    "reasoning_on_one_side",
     "unscored",
 ]
 """Numbers of an audit that can have a limit; `docs/audit.md` defines each."""
@@ -74,7 +75,7 @@ class Audit(Spec):
         """Adds the outcome of every limit to an audit, under `limits`."""
         measures = audit["measures"]
         outcomes = [
-            {**limit.dump(), "value": measures[limit.measure], "holds": limit.holds(measures[limit.measure])}
+            {**limit.dump(), "value": (value := measures.get(limit.measure)), "holds": limit.holds(value)}
             for limit in self.limits
         ]
         return {**audit, "limits": outcomes}
@@ -87,7 +88,7 @@ class Audit(Spec):
         """
         sentences: dict[str, list[str]] = {"warn": [], "fail": []}
         for limit in self.limits:
-            value = audit["measures"][limit.measure]
+            value = audit["measures"].get(limit.measure)
             if not limit.holds(value):
                 sentences[limit.then].append(f"{limit.measure} is {value:g}, the recipe's limit is {limit.words()}")
         if sentences["fail"]:

@@ -12,11 +12,9 @@ from pydantic import Field, model_validator
 from prefdata.records import Generation, Request
 from prefdata.spec import Context, Operational, Part, Spec
 from prefdata.spec.marks import Harmless
-from prefdata.tables.reasoning import parts_of, unanswered
+from prefdata.tables.reasoning import set_apart
 
 __all__ = ["Decoding", "Generator"]
-
-_DETAIL_CHARACTERS = 200
 
 
 class Decoding(Spec):
@@ -61,17 +59,10 @@ class Generator(Part):
         """
         if generation.text is None:
             return generation
-        parts = parts_of(generation.text, self.thinking_marks)
-        reasons = [part for part in (generation.reasoning, parts.reasoning) if part is not None]
-        if not reasons:
-            return generation
-        reasoning, answer = "\n\n".join(filter(None, reasons)), parts.answer or ""
-        if self.thinking == "refuse" and reasoning.strip():
-            return replace(generation, text=None, failure="has_reasoning", detail=reasoning[:_DETAIL_CHARACTERS])
-        kept = reasoning if self.thinking == "keep" else ""
-        if not answer.strip():
-            return replace(generation, text=unanswered(kept), reasoning=None)
-        return replace(generation, text=answer, reasoning=kept)
+        apart = set_apart(generation.text, self.thinking, self.thinking_marks, generation.reasoning)
+        if apart.refused:
+            return replace(generation, text=None, failure="has_reasoning", detail=apart.refused)
+        return replace(generation, text=apart.text, reasoning=apart.reasoning)
 
     @abstractmethod
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:

@@ -23,7 +23,7 @@ _CANDIDATE = ("prompt_id", "source", "index")
 _TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length")
 _CARRIED = ("response", "at")
 """Columns of facts that a pair has for both sides where they are there."""
-_FLAWS = ("missing_response", "blank", "unscored", "cut_off")
+_FLAWS = ("missing_response", "only_reasoning", "blank", "unscored", "cut_off")
 
 
 def decide(
@@ -81,21 +81,21 @@ def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame) -> Proposal:
         **{f"n_tied_{side}": pl.lit(1, pl.Int64) for side in ("chosen", "rejected")},
         **{f"decided_{side}": pl.lit("python") for side in ("chosen", "rejected")},
     )
-    sides = [eligible.select("score", "digest")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
+    sides = [eligible.select("score", "answer")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
     lower = named.filter(sides[1]["score"] < sides[0]["score"])
-    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["digest"] != sides[0]["digest"]))
+    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["answer"] != sides[0]["answer"]))
     return Proposal(pool.sort("unit", maintain_order=True), named["unit"], lower["unit"], pool["unit"])
 
 
 def _below(eligible: pl.DataFrame, chosen: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """For each chosen candidate those of its prompt with a lower score, and those of them with another text."""
-    names = [name for name in ("score", "length", "digest", "source", "response") if name in eligible.columns]
+    names = [name for name in ("score", "length", "answer", "source", "response") if name in eligible.columns]
     of_chosen = eligible.select(pl.col(name).alias(f"chosen_{name}") for name in names)[chosen["row"]]
     against = pl.concat([chosen.select("unit", row_chosen="row"), of_chosen], how="horizontal")
     lower = eligible.join(against, on="unit", how="inner", maintain_order="right_left").filter(
         pl.col("score") < pl.col("chosen_score")
     )
-    return lower, lower.filter(pl.col("digest") != pl.col("chosen_digest"))
+    return lower, lower.filter(pl.col("answer") != pl.col("chosen_answer"))
 
 
 def _ordered(facts: pl.DataFrame) -> pl.DataFrame:

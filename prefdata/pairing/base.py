@@ -31,8 +31,11 @@ class PairRule(Part):
 
     What holds for every rule:
 
-    * A candidate is eligible when it has a score, is not blank (nothing but white space) and was not cut off by the
-      token limit; `admit` lets the last two in. Unscored candidates never reach a rule.
+    * A candidate is eligible when it has a score, is not blank (nothing but white space), is not only reasoning (or
+      reasoning without an end) and was not cut off by the token limit; `admit` lets the last three in. Unscored
+      candidates never reach a rule.
+    * Length, equality and repetition are of the answer: a text without the reasoning that it begins with
+      (`prefdata.tables.reasoning`).
     * Fewer than two eligible candidates: drop `too_few_candidates`. All eligible scores equal: drop `no_contrast`.
     * The rejected candidate's text differs from the chosen one's, and its score is strictly lower: other candidates
       are not in its selection. Nothing left because every lower answer has the chosen one's text: drop
@@ -45,8 +48,9 @@ class PairRule(Part):
 
     length: Annotated[LengthUnit, Harmless] = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
-    admit: Annotated[tuple[Literal["blank", "cut_off"], ...], Harmless] = ()
-    """Answers that are eligible although they are blank, or were cut off by the token limit."""
+    admit: Annotated[tuple[Literal["blank", "cut_off", "only_reasoning"], ...], Harmless] = ()
+    """Answers that are eligible although they are blank, were cut off by the token limit, or have nothing after their
+    reasoning."""
 
     label: Annotated[AnyLabel | None, Harmless, Field(exclude_if=lambda label: label is None)] = None
     """Adds the soft label `label_chosen` to each pair; left out, there is none."""

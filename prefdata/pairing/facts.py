@@ -9,6 +9,7 @@ from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import digest_series
+from prefdata.tables.reasoning import answers_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
@@ -16,12 +17,13 @@ if TYPE_CHECKING:
 __all__ = ["FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
-    *("prompt_id", "source", "index", "digest", "score", "unscored", "model", "finish_reason"),
+    *("prompt_id", "source", "index", "digest", "answer", "score", "unscored", "model", "finish_reason"),
     *("length", "characters", "n_bytes", "unfit"),
 )
-"""The columns of facts. `digest` hashes the text (64 bits), `length` is in the rule's unit, `characters` in code
-points, `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text)
-and `at` (a number that says where the row is)."""
+"""The columns of facts. `digest` hashes the text (64 bits) and `n_bytes` is its size; of the answer in it, which is
+the text without its reasoning, are `answer` (a hash), `length` (in the rule's unit) and `characters` (code points).
+`unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a
+number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -43,20 +45,21 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     _check(candidates)
     absent = [pl.lit(None, pl.String).alias(name) for name in _OPTIONAL if name not in candidates.columns]
     frame = candidates.with_columns(*absent, score=unsigned_zero(pl.col("score").cast(pl.Float64)))
-    frame = rule.rescored(frame)
-    text = pl.col("response")
-    frame = frame.with_columns(
-        characters=text.str.len_chars().cast(pl.Int64),
-        n_bytes=text.str.len_bytes().cast(pl.Int64),
-        unfit=_unfit(rule),
-    )
+    texts = frame["response"]
     if "digest" not in frame.columns:
-        frame = frame.with_columns(digest=digest_series(frame["response"]))
-    words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
-    return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
-
-
-_COUNTED = {"characters": "characters", "bytes": "n_bytes"}
+        frame = frame.with_columns(digest=digest_series(texts))
+    answers = answers_of(texts)
+    frame = frame.with_columns(answer=frame["digest"] if answers is texts else digest_series(answers))
+    frame = rule.rescored(frame.with_columns(response=answers))
+    answer = pl.col("response")
+    size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
+    words = answer.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
+    return frame.with_columns(
+        characters=characters,
+        length={"characters": characters, "bytes": size, "words": words}[rule.length],
+        n_bytes=texts.str.len_bytes().cast(pl.Int64),
+        unfit=_unfit(rule),
+    ).with_columns(response=texts)
 
 
 def unsigned_zero(score: pl.Expr) -> pl.Expr:
@@ -66,12 +69,15 @@ def unsigned_zero(score: pl.Expr) -> pl.Expr:
 
 def _unfit(rule: Rule) -> pl.Expr:
     text = pl.col("response")
-    blank = text.str.contains(BLANK) if "blank" not in rule.admit else pl.lit(value=False)
+    unanswered = pl.col("answer") != pl.col("digest") if "only_reasoning" not in rule.admit else pl.lit(value=False)
+    blank = pl.col("answer") == pl.col("digest") if "blank" not in rule.admit else pl.lit(value=False)
     cut_off = pl.col("finish_reason") == "length" if "cut_off" not in rule.admit else pl.lit(value=False)
     return (
         pl.when(text.is_null())
         .then(pl.lit("missing_response"))
-        .when(blank)
+        .when(unanswered & text.str.contains(BLANK))
+        .then(pl.lit("only_reasoning"))
+        .when(blank & text.str.contains(BLANK))
         .then(pl.lit("blank"))
         .when(cut_off)
         .then(pl.lit("cut_off"))

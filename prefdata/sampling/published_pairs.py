@@ -51,4 +51,4 @@ class PublishedPairs(TableAnswers):
             for row in self._rows(column_names, context)
         )
         answers = by_prompt(rows, columns, self.name, lambda _: self.name, context.counted)
-        return joined(self.name, answers, tasks, context)
+        return joined(self, answers, tasks, context)

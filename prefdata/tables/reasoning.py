@@ -8,11 +8,24 @@ Reasoning in the middle of a text is a part of the answer.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from prefdata.lazy import pl
+from prefdata.records import LengthUnit, text_length
 
-__all__ = ["MARKS", "Marks", "Parts", "answer_of", "answers_of", "has_reasoning", "parts_of", "unanswered"]
+__all__ = [
+    "MARKS",
+    "Apart",
+    "Marks",
+    "Parts",
+    "Thinking",
+    "answer_length",
+    "answer_of",
+    "answers_of",
+    "has_reasoning",
+    "parts_of",
+    "set_apart",
+]
 
 Marks: TypeAlias = tuple[str, str]
 """What stands before and after reasoning."""
@@ -28,6 +41,7 @@ MARKS: tuple[Marks, ...] = (
 """The pairs of the usual models: DeepSeek-R1, Qwen3 and QwQ, Magistral, Seed-OSS, Sky-T1, Kimi, ..."""
 
 _OPENING = "|".join(re.escape(begin) for begin, _ in MARKS)
+_SHOWN = 200
 _LONE = "</think>"
 """The one closing mark whose opening one templates write: DeepSeek-R1's and QwQ's."""
 _HARMONY = r"(?:<\|start\|>assistant)?<\|channel\|>"
@@ -43,6 +57,10 @@ _HARMONY_PART = re.compile(
 )
 _BARE_BEGIN = re.compile(rf"\s*(?={_BARE_HARMONY})analysis")
 _LONE_END = re.compile(rf"^[ \t]*{_LONE}\s*|{_LONE}[ \t]*(?:\n\s*|\Z)", re.MULTILINE)
+
+
+Thinking: TypeAlias = Literal["keep", "cut", "refuse"]
+"""What becomes of reasoning: it is stored beside the answer, it is left out, or the answer is refused."""
 
 
 class Parts(NamedTuple):
@@ -80,9 +98,46 @@ def parts_of(text: str, marks: Marks | None = None) -> Parts:
     return _after_lone_end(text, pairs)
 
 
+class Apart(NamedTuple):
+    """An answer and its reasoning, as they are stored."""
+
+    text: str
+    """The answer; of one that is nothing but reasoning, a text that every reader of answers knows as such."""
+    reasoning: str | None
+    """None where there is none, empty where it is not kept."""
+    refused: str
+    """The beginning of reasoning for which the answer is refused; empty where it is not."""
+
+
+def set_apart(text: str, thinking: Thinking, marks: Marks | None = None, beside: str | None = None) -> Apart:
+    """Takes the reasoning out of an answer.
+
+    Args:
+        text: as a model wrote it.
+        thinking: what becomes of the reasoning.
+        marks: see `parts_of`.
+        beside: reasoning that came beside the text.
+    """
+    parts = parts_of(text, marks)
+    reasons = [part for part in (beside, parts.reasoning) if part is not None]
+    if not reasons:
+        return Apart(text, None, "")
+    reasoning, answer = _joined(reasons), parts.answer or ""
+    if thinking == "refuse" and reasoning.strip():
+        return Apart(text, None, reasoning.strip()[:_SHOWN])
+    kept = reasoning if thinking == "keep" else ""
+    # Every reader of texts knows the first pair of marks, and none knows those of one model.
+    return Apart(answer, kept, "") if answer.strip() else Apart(f"{MARKS[0][0]}\n{kept}", None, "")
+
+
 def answer_of(text: str, marks: Marks | None = None) -> str:
     """Returns the answer in a text: what stands after its reasoning, empty where the reasoning has no end."""
     return parts_of(text, marks).answer or ""
+
+
+def answer_length(text: str, unit: LengthUnit) -> int:
+    """Measures the answer in a text in one of the units."""
+    return text_length(answer_of(text), unit)
 
 
 def has_reasoning(texts: pl.Expr) -> pl.Expr:
@@ -100,15 +155,6 @@ def answers_of(texts: pl.Series) -> pl.Series:
     # Polars scatters in place, so never into the caller's column.
     others = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
     return texts.zip_with(~marked, others.scatter(marked.arg_true(), split))
-
-
-def unanswered(reasoning: str) -> str:
-    """Returns the text that stands for an answer that is nothing but reasoning: every reader of texts knows its mark.
-
-    Args:
-        reasoning: of the answer; empty where it is not to be kept.
-    """
-    return f"{MARKS[0][0]}\n{reasoning}"
 
 
 def _joined(reasons: list[str]) -> str:

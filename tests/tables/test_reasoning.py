@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from prefdata.tables.reasoning import MARKS, answer_of, answers_of, has_reasoning, parts_of, unanswered
+from prefdata.tables.reasoning import MARKS, answer_of, answers_of, has_reasoning, parts_of, set_apart
 
 PLAIN = [
     "",
@@ -61,13 +61,23 @@ def test_own_marks_count_beside_the_usual_ones():
     assert parts_of("Thought: two. Answer: 4") == (None, "Thought: two. Answer: 4")
 
 
+ALONE = set_apart("", "keep", beside="Two and").text
+
+
 def test_an_answer_that_is_missing_is_known_again():
-    assert parts_of(unanswered("Two and")) == ("Two and", None)
-    assert parts_of(unanswered("")) == ("", None)
+    assert parts_of(ALONE) == ("Two and", None)
+    assert parts_of(set_apart("", "keep", beside="").text) == ("", None)
 
 
 def test_a_column_is_split_as_its_texts_are():
-    texts = [*PLAIN, *(f"{begin}a{end}4" for begin, end in MARKS), HARMONY, "x\n</think>\n4", unanswered("x"), None]
+    texts = [
+        *PLAIN,
+        *(f"{begin}a{end}4" for begin, end in MARKS),
+        HARMONY,
+        "x\n</think>\n4",
+        set_apart("", "keep", beside="x").text,
+        None,
+    ]
     column = pl.Series(texts, dtype=pl.String)
     assert answers_of(column).to_list() == [None if text is None else answer_of(text) for text in texts]
     flags = column.to_frame("text").select(has_reasoning(pl.col("text")))["text"].to_list()

@@ -177,9 +177,9 @@ def _content(message: dict[str, JSON]) -> tuple[JSON, str | None]:
     """
     content = message.get("content")
     thoughts = [message.get(name) for name in ("reasoning_content", "reasoning")]
-    if isinstance(content, list):
+    if isinstance(content, list) and content:
         # Mistral's form: parts, of which some are reasoning, with parts of their own.
-        thoughts += [_joined(part.get("thinking")) for part in content if part.get("type") == "thinking"]
+        thoughts += [_joined(part["thinking"]) for part in content if part["type"] == "thinking"]
         content = _joined(content)
     reasoning = next((_storable(text) for text in thoughts if isinstance(text, str) and text.strip()), None)
     return "" if content is None and reasoning is not None else content, reasoning
@@ -189,8 +189,7 @@ def _joined(parts: JSON) -> JSON:
     """Joins the texts of a list of parts; gives anything else back."""
     if not isinstance(parts, list):
         return parts
-    texts = [part.get("text") for part in parts if part.get("type") == "text"]
-    return "".join(texts) if all(isinstance(text, str) for text in texts) else None
+    return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def usage_of(body: JSON) -> Usage | None:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
-from prefdata.models.chat import ChatTemplate, ItemError
+from prefdata.models.chat import ChatTemplate, ItemError, control_tokens
 from prefdata.spec import JSON
+from prefdata.tables.reasoning import MARKS
 
 __all__ = ["Prompts"]
+
+_HARMONY = ("<|channel|>", "<|message|>", "<|end|>", "<|start|>", "<|call|>", "<|constrain|>")
+_TAIL = 16
+"""Tokens at the end of a prompt that are looked at; no mark has more."""
 
 
 class Prompts:
@@ -18,12 +24,15 @@ class Prompts:
         tokenizer: the model's own, of transformers.
         max_model_len: most tokens of prompt and answer together.
         refuse_control_tokens: whether a message that spells out a control token is refused.
+        marks: what the model writes before and after its reasoning, besides the usual marks.
 
     Raises:
         ModelError: the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, *, max_model_len: int, refuse_control_tokens: bool) -> None:
+    def __init__(
+        self, tokenizer: Any, *, max_model_len: int, refuse_control_tokens: bool, marks: Sequence[str] | None = None
+    ) -> None:
         self._template = ChatTemplate(
             tokenizer,
             refuse_control_tokens=refuse_control_tokens,
@@ -33,6 +42,10 @@ class Prompts:
         self._tokenizer = tokenizer
         self._max_model_len = max_model_len
         self._texts: dict[int, str] = {}
+        self._marks = (*([] if marks is None else [(str(marks[0]), str(marks[1]))]), *MARKS)
+        named = {*_HARMONY, *(mark for pair in self._marks for mark in pair)}
+        control = {int(tokenizer.convert_tokens_to_ids(token)): token for token in control_tokens(tokenizer)}
+        self._hidden = {token for token, text in control.items() if text in named}
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Returns the token ids that the answer follows.
@@ -46,6 +59,24 @@ class Prompts:
                 "prompt_too_long", f"{len(ids)} tokens leave no room for an answer within {self._max_model_len}"
             )
         return ids
+
+    def opened(self, ids: Sequence[int]) -> str:
+        """Returns the mark of reasoning that a prompt ends with, so that the answer begins after it; else nothing."""
+        end = str(self._tokenizer.decode(list(ids[-_TAIL:]))).rstrip()
+        return next((begin for begin, _ in self._marks if end.endswith(begin)), "")
+
+    def revealed(self, answer: Sequence[int], text: str) -> str:
+        """Returns the text of an answer with the marks of reasoning that are control tokens, which engines leave out.
+
+        Args:
+            answer: its token ids.
+            text: as the engine decoded it; returned as it is where the answer has no such mark.
+        """
+        if not self._hidden.intersection(answer):
+            return text
+        pieces = groupby(answer, lambda token: token in self._hidden)
+        decoded = (self._tokenizer.decode(list(ids), skip_special_tokens=not mark) for mark, ids in pieces)
+        return "".join(map(str, decoded))
 
     def room(self, ids: Sequence[int]) -> int:
         """Counts the tokens that an answer can have after these."""

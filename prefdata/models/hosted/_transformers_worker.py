@@ -91,6 +91,7 @@ class _Sampler:
             self.tokenizer,
             max_model_len=_max_model_len(self.model, self.tokenizer, config["max_model_len"]),
             refuse_control_tokens=config["refuse_control_tokens"],
+            marks=config["thinking_marks"],
         )
         self.enforcers: Enforcers | None = None
 
@@ -139,7 +140,7 @@ class _Sampler:
         ends = [i + 1 for i, token in enumerate(answer) if token in self.eos]
         end = min([*ends[:1], *([] if row.stopped_at is None else [row.stopped_at])], default=None)
         kept = answer[: row.limit if end is None else end]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        text = self.prompts.revealed(kept, self.tokenizer.decode(kept, skip_special_tokens=True))
         cuts = [at for stop in self.decoding["stop"] if (at := text.find(stop)) >= 0]
         result: dict[str, JSON] = {
             "key": row.key,
@@ -148,6 +149,9 @@ class _Sampler:
             "n_prompt_tokens": len(row.ids),
             "n_tokens": len(kept),
         }
+        if row.enforcer is None:
+            # A schema begins with the answer itself, also after a mark that the prompt ends with.
+            result["opened"] = self.prompts.opened(row.ids)
         if row.n_likeliest:
             positions = row.likeliest[: len(kept)]
             result["top_logprobs"] = [self.prompts.likeliest(logprobs, row.n_likeliest) for logprobs in positions]

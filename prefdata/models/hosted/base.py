@@ -100,6 +100,7 @@ class HostedModel(Generator):
             "max_model_len": self.max_model_len,
             "trust_remote_code": self.trust_remote_code,
             "refuse_control_tokens": self.control_tokens == "refuse",
+            "thinking_marks": self.thinking_marks,
             "decoding": decoding.dump(),
             **options,
         }
@@ -146,7 +147,7 @@ def _generation(result: dict[str, JSON], model: str) -> Generation:
     reason: FinishReason = result["finish_reason"] if result.get("finish_reason") in _REASONS else "unknown"
     return Generation(
         key=result["key"],
-        text=result.get("text"),
+        text=None if result.get("text") is None else result.get("opened", "") + result["text"],
         finish_reason=reason,
         n_prompt_tokens=result.get("n_prompt_tokens"),
         n_tokens=result.get("n_tokens"),
