@@ -13,6 +13,7 @@ from typing import Any
 
 from prefdata.errors import ModelError, printable
 from prefdata.models.bounded import LimitError, bounded
+from prefdata.models.template import TEMPLATE_DATE, template_variables
 from prefdata.spec import JSON
 
 __all__ = ["ChatTemplate", "ItemError", "control_tokens"]
@@ -55,15 +56,26 @@ class ChatTemplate:
         tokenizer: a tokenizer of transformers.
         refuse_control_tokens: whether a message that spells out a control token is refused.
         hint: what the user can do about a tokenizer without a template.
+        arguments: variables of the template besides the messages.
+        date: the day that a template sees which asks for today.
 
     Raises:
         ModelError: the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, *, refuse_control_tokens: bool, hint: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        refuse_control_tokens: bool,
+        hint: str,
+        arguments: Mapping[str, JSON] | None = None,
+        date: str = TEMPLATE_DATE,
+    ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer in {tokenizer.name_or_path!r} has no chat template", hint=hint)
         self._tokenizer = tokenizer
+        self._variables = template_variables(tokenizer.chat_template, arguments or {}, date)
         self._overruns = 0
         self._refused = control_tokens(tokenizer) if refuse_control_tokens else ()
 
@@ -108,7 +120,7 @@ class ChatTemplate:
             with bounded():
                 text = str(
                     self._tokenizer.apply_chat_template(
-                        list(messages), add_generation_prompt=answer_follows, tokenize=False
+                        list(messages), add_generation_prompt=answer_follows, tokenize=False, **self._variables
                     )
                 )
         except LimitError as error:

@@ -6,8 +6,7 @@ the ids of the prompt and those of prompt and answer part.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -17,6 +16,8 @@ from prefdata.errors import MissingExtraError, ModelError
 from prefdata.lazy import pa
 from prefdata.models.bounded import LimitError, bounded
 from prefdata.models.chat import control_tokens
+from prefdata.models.template import reads_the_date, template_variables
+from prefdata.tables.reasoning import parts_of
 from prefdata.training.base import Training
 from prefdata.training.options import Reason
 from prefdata.training.preflight import Preflight
@@ -77,8 +78,8 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, training: Training) -> None:
         self._tokenizer, self._training = tokenizer, training
-        day = datetime.date.fromisoformat(training.template_date)
-        self._today: Callable[[str], str] = day.strftime
+        arguments, date = training.chat_template_kwargs, training.template_date
+        self._variables = template_variables(tokenizer.chat_template, arguments, date)
         prompt = [{"role": "user", "content": "Hello"}]
         if self._render(prompt, ask=True) == self._render(prompt, ask=False):
             raise ModelError(
@@ -91,7 +92,7 @@ class Encoder:
     @property
     def reads_the_date(self) -> bool:
         """Whether the chat template asks for today's date."""
-        return "strftime_now" in str(self._tokenizer.chat_template)
+        return reads_the_date(self._tokenizer.chat_template)
 
     def encode(self, rows: Sequence[Answers]) -> list[TokenRow]:
         """Encodes some rows, in order."""
@@ -116,7 +117,7 @@ class Encoder:
         try:
             with bounded():
                 text: str = self._tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=ask, strftime_now=self._today
+                    list(messages), tokenize=False, add_generation_prompt=ask, **self._variables
                 )
         except LimitError as error:
             raise ModelError(
@@ -150,7 +151,7 @@ class Encoder:
     def _remarks(self, row: Answers, whole: Pair, pair: Pair, *, prefix: bool) -> list[Reason]:
         bos = self._tokenizer.bos_token_id
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
-        thinking = {any("<think>" in turn["content"] for turn in answer) for answer in row.answers}
+        thinking = {any(parts_of(turn["content"]).reasoning for turn in answer) for answer in row.answers}
         remarks: dict[Reason, bool] = {
             "two_bos": bos is not None and pair.prompt[:2] == [bos, bos],
             "prompt_not_prefix": not prefix,

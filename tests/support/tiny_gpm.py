@@ -141,6 +141,8 @@ def config(folder: Path, **options: Any) -> dict[str, Any]:
         "dtype": "float32",
         "truncate": True,
         "refuse_control_tokens": True,
+        "chat_template_kwargs": {},
+        "template_date": "2024-07-26",
         "batch_tokens": 600,
         "max_length": POSITIONS,
         "bos": "as_trained",

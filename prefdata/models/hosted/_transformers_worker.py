@@ -87,12 +87,8 @@ class _Sampler:
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
         self.decoding = config["decoding"]
         self.max_tokens: int = self.decoding["max_tokens"]
-        self.prompts = Prompts(
-            self.tokenizer,
-            max_model_len=_max_model_len(self.model, self.tokenizer, config["max_model_len"]),
-            refuse_control_tokens=config["refuse_control_tokens"],
-            marks=config["thinking_marks"],
-        )
+        limit = _max_model_len(self.model, self.tokenizer, config["max_model_len"])
+        self.prompts = Prompts.of(self.tokenizer, config, limit)
         self.enforcers: Enforcers | None = None
 
     def row(self, item: dict[str, JSON]) -> Row:

@@ -155,12 +155,7 @@ class _Loop:
         self._channel = channel
         self._engine = engine
         self._decoding = channel.config["decoding"]
-        self._prompts = Prompts(
-            _tokenizer(channel.config),
-            max_model_len=engine.model_config.max_model_len,
-            refuse_control_tokens=channel.config["refuse_control_tokens"],
-            marks=channel.config["thinking_marks"],
-        )
+        self._prompts = Prompts.of(_tokenizer(channel.config), channel.config, engine.model_config.max_model_len)
         self._refusals = _refusals()
         self._lora = _lora_request(engine, channel.config["lora"])
         self._structure_of_all = _checked_structure(channel.config["structured_outputs"])

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.environment import PASS_ON
 from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
 from prefdata.spec import JSON, Context, Operational
@@ -27,7 +28,7 @@ _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 """Environment variables for passive waiting: spinning threads bring a busy machine to a standstill."""
 
 
-class HostedModel(Generator):
+class HostedModel(Generator, TemplateOptions):
     """A language model whose weights this machine runs, in a worker process of its own."""
 
     model: Annotated[str, MODEL, Field(min_length=1)]
@@ -61,8 +62,8 @@ class HostedModel(Generator):
         return env
 
     def pins(self) -> dict[str, JSON]:
-        """Returns the model's commit or hash, and the hashes of its tokenizer and chat template."""
-        return {**super().pins(), **model_pins(self.model, self.revision)}
+        """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
+        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
 
     def _answer(
         self,
@@ -101,6 +102,7 @@ class HostedModel(Generator):
             "trust_remote_code": self.trust_remote_code,
             "refuse_control_tokens": self.control_tokens == "refuse",
             "thinking_marks": self.thinking_marks,
+            **self.template_config(context.pins),
             "decoding": decoding.dump(),
             **options,
         }

@@ -51,7 +51,7 @@ class _Embedder:
         self._config = config
         self._device = device()
         self._tokenizer = load_tokenizer(config["folder"])
-        self._template = chat_template(self._tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
+        self._template = chat_template(self._tokenizer, config)
         if self._tokenizer.eos_token_id is None:
             raise ModelError(
                 f"the tokenizer in {config['folder']!r} has no end-of-text token, at which the embedding is read",

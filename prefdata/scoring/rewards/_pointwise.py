@@ -9,14 +9,14 @@ from typing import Annotated
 from pydantic import Field
 
 from prefdata.records import Answers, Candidate, Score, Scored
-from prefdata.scoring.rewards._worker_model import WorkerModel, cut_detail
+from prefdata.scoring.rewards._worker_model import TemplatedModel, cut_detail
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import Harmless
 
 __all__ = ["PointwiseModel"]
 
 
-class PointwiseModel(WorkerModel):
+class PointwiseModel(TemplatedModel):
     """A reward model that scores each answer by itself, in a worker process.
 
     Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and those that a kind of

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -40,14 +40,24 @@ _BATCH_COST = 128
 """Fixed cost of a batch, in tokens."""
 
 
-def chat_template(tokenizer: Any, *, refuse_control_tokens: bool) -> ChatTemplate:
+def chat_template(tokenizer: Any, config: Mapping[str, JSON]) -> ChatTemplate:
     """Returns the chat template of a reward model's tokenizer.
+
+    Args:
+        tokenizer: of transformers.
+        config: of the worker: `refuse_control_tokens`, and see `TemplateOptions.template_config`.
 
     Raises:
         ModelError: it has none.
     """
     hint = "add the chat_template.jinja that the reward model was trained with to a local folder"
-    return ChatTemplate(tokenizer, refuse_control_tokens=refuse_control_tokens, hint=hint)
+    return ChatTemplate(
+        tokenizer,
+        refuse_control_tokens=config["refuse_control_tokens"],
+        hint=hint,
+        arguments=config["chat_template_kwargs"],
+        date=config["template_date"],
+    )
 
 
 def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int | None]:
@@ -182,7 +192,7 @@ class BatchScorer(ABC):
     """Scores each text by itself, in batches of similar length. A subclass holds the model and computes.
 
     Args:
-        config: of the worker: `max_length`, `batch_tokens`, `truncate`, `refuse_control_tokens`.
+        config: of the worker: `max_length`, `batch_tokens`, `truncate`, and what `chat_template` reads.
         tokenizer: of transformers, with a chat template.
         model_config: of transformers; its positions limit the length.
 
@@ -192,7 +202,7 @@ class BatchScorer(ABC):
 
     def __init__(self, config: dict[str, JSON], tokenizer: Any, model_config: Any) -> None:
         self._config = config
-        self._template = chat_template(tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
+        self._template = chat_template(tokenizer, config)
         self._limit = length_limit(config["max_length"], tokenizer, model_config)
 
     def score(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:

@@ -12,13 +12,14 @@ from pydantic import Field
 
 from prefdata.errors import ConservationError, MissingExtraError, UserError
 from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import Answers, Scored
 from prefdata.scoring.base import GroupScorer
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import MODEL, REVISION, Harmless
 
-__all__ = ["Ranker", "WorkerModel", "cut_detail"]
+__all__ = ["Ranker", "TemplatedModel", "WorkerModel", "cut_detail"]
 
 
 class WorkerModel(GroupScorer):
@@ -135,6 +136,17 @@ class WorkerModel(GroupScorer):
             "GOMP_SPINCOUNT": "0",
         }
         return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+class TemplatedModel(WorkerModel, TemplateOptions):
+    """A model that reads conversations by its chat template."""
+
+    def pins(self) -> dict[str, JSON]:
+        """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
+        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        return {**super()._config(context), **self.template_config(context.pins)}
 
 
 class Ranker(WorkerModel):

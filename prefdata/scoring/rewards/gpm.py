@@ -11,14 +11,14 @@ from pydantic import Field
 
 from prefdata.records import Answers, Scored
 from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
-from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
+from prefdata.scoring.rewards._worker_model import Ranker, TemplatedModel, cut_detail
 from prefdata.spec import JSON, Context
 from prefdata.spec.marks import Harmless
 
 __all__ = ["GPM", "preference_score"]
 
 
-class GPM(Ranker):
+class GPM(Ranker, TemplatedModel):
     """A general preference model: a language model with a head that embeds each answer in pairs of coordinates.
 
     The score of answer i over j is s_ij, the sum over the pairs k of g_k (v_i,2k v_j,2k+1 - v_i,2k+1 v_j,2k), with
