@@ -9,14 +9,14 @@ Runs in workers, next to a tokenizer of transformers. Loading this module loads 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from prefdata.errors import ModelError, printable
 from prefdata.models.bounded import LimitError, bounded
 from prefdata.models.template import TEMPLATE_DATE, template_variables
 from prefdata.spec import JSON
 
-__all__ = ["ChatTemplate", "ItemError", "control_tokens"]
+__all__ = ["ChatTemplate", "ItemError", "common_length", "control_ids", "control_tokens", "mark_id"]
 
 _DETAIL_CHARACTERS = 500
 _MOST_CHARACTERS = 16_000_000
@@ -47,6 +47,28 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     texts = {str(token) for token in tokenizer.all_special_tokens}
     texts |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
     return tuple(sorted(texts - {""}))
+
+
+def control_ids(tokenizer: Any) -> frozenset[int]:
+    """Returns the ids of the control tokens of a tokenizer of transformers."""
+    ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in control_tokens(tokenizer)}
+    return frozenset(ids | {int(i) for i, token in tokenizer.added_tokens_decoder.items() if token.special})
+
+
+def mark_id(tokenizer: Any, mark: Literal["bos", "eos", "pad"]) -> int | None:
+    """Returns the id of a tokenizer's BOS, EOS or padding token; None where it has none.
+
+    Args:
+        tokenizer: of transformers, which takes an empty text for a token, with the id of the unknown one.
+        mark: which token.
+    """
+    return getattr(tokenizer, f"{mark}_token_id") if getattr(tokenizer, f"{mark}_token") else None
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns the length of the common beginning of two lists of ids."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
 
 
 class ChatTemplate:
@@ -104,6 +126,21 @@ class ChatTemplate:
         self.check(messages)
         text = self._render(messages, answer_follows=answer_follows)
         return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
+
+    def answer_begins(self, messages: Sequence[Mapping[str, JSON]], ids: Sequence[int]) -> int:
+        """Returns where the answer begins that ends a conversation: how many ids its prompt has in common with it.
+
+        A template that can't write the prompt alone gives 0, as if all were the answer.
+
+        Args:
+            messages: the conversation; the last one is the answer.
+            ids: its token ids.
+        """
+        try:
+            prompt = self.ids(messages[:-1], answer_follows=True)
+        except ItemError:
+            return 0
+        return common_length(prompt, ids)
 
     def text(self, messages: Sequence[Mapping[str, JSON]]) -> str:
         """Returns the text that the template writes for a complete conversation, unchecked for control tokens.

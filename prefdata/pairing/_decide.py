@@ -201,7 +201,7 @@ def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None)
     scores = rule.scores_of(comparisons)
     if scores is not None:
         frame = frame.drop("score", "unscored").join(
-            scores.select(*keys, unsigned_zero(pl.col("score")).alias("score"), "unscored"),
+            scores.with_columns(unsigned_zero(pl.col("score")).alias("score")),
             on=keys,
             how="left",
             maintain_order="left",

@@ -15,7 +15,7 @@ from typing import Any
 from prefdata.errors import MissingExtraError, ModelError
 from prefdata.lazy import pa
 from prefdata.models.bounded import LimitError, bounded
-from prefdata.models.chat import control_tokens
+from prefdata.models.chat import common_length, control_tokens, mark_id
 from prefdata.models.template import reads_the_date, template_variables
 from prefdata.tables.reasoning import parts_of
 from prefdata.training.base import Training
@@ -133,10 +133,10 @@ class Encoder:
 
     def _finish(self, row: TokenRow, ids: list[list[int]]) -> None:
         training, prompt, wholes = self._training, ids[0], ids[1:]
-        begins = min(_common(prompt, whole) for whole in wholes)
+        begins = min(common_length(prompt, whole) for whole in wholes)
         whole = Pair(prompt[:begins], wholes[0][begins:], wholes[-1][begins:] if len(wholes) > 1 else [])
         if training.add_marks != "none":
-            bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+            bos, eos = mark_id(self._tokenizer, "bos"), mark_id(self._tokenizer, "eos")
             whole = add_marks(whole, bos, eos, always=training.add_marks == "always")
         pair = cut(whole, training.max_length, training.max_prompt_length, keep=training.truncation)
         sides = (pair.chosen, pair.rejected)[: len(wholes)]
@@ -149,7 +149,7 @@ class Encoder:
             row.reasons += self._remarks(row.answers, whole, pair, prefix=begins == len(prompt))
 
     def _remarks(self, row: Answers, whole: Pair, pair: Pair, *, prefix: bool) -> list[Reason]:
-        bos = self._tokenizer.bos_token_id
+        bos = mark_id(self._tokenizer, "bos")
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
         thinking = {any(parts_of(turn["content"]).reasoning for turn in answer) for answer in row.answers}
         remarks: dict[Reason, bool] = {
@@ -222,11 +222,3 @@ def _refusal(row: Answers) -> list[Reason]:
     if any(number is None for number in row.numbers.values()):
         return ["no_number"]
     return []
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return place
-    return min(len(first), len(second))

@@ -147,4 +147,6 @@ def config(folder: Path, **options: Any) -> dict[str, Any]:
         "max_length": POSITIONS,
         "bos": "as_trained",
         "gate_at": "first_message",
+        "last_token": "end_of_text",
+        "prompt_form": "{prompt}",
     } | options

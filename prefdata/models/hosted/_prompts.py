@@ -57,8 +57,7 @@ class Prompts:
         own = [] if thinking_marks is None else [(thinking_marks[0], thinking_marks[1])]
         self._marks = (*own, *MARKS)
         named = {*_HARMONY, *(mark for pair in self._marks for mark in pair)}
-        control = {int(tokenizer.convert_tokens_to_ids(token)): token for token in control_tokens(tokenizer)}
-        self._hidden = {token for token, text in control.items() if text in named}
+        self._hidden = {int(tokenizer.convert_tokens_to_ids(t)) for t in control_tokens(tokenizer) if t in named}
 
     def render(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
         """Returns the token ids that the answer follows.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
-from prefdata.models.chat import ItemError
+from prefdata.models.chat import ItemError, mark_id
 from prefdata.models.hosted._json_schema import Enforcers
 from prefdata.models.hosted._prompts import Prompts
 from prefdata.models.worker import WorkerChannel, open_channel
@@ -80,9 +80,8 @@ class _Sampler:
         self.tokenizer, model = _load(config)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.eos = _eos(self.model, self.tokenizer)
-        self.pad = self.tokenizer.pad_token_id
-        if self.pad is None:
-            self.pad = self.eos[0]
+        pad = mark_id(self.tokenizer, "pad")
+        self.pad = self.eos[0] if pad is None else pad
         # Otherwise the model's own sampling defaults (top-k, repetition penalty, ...) would apply.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
         self.decoding = config["decoding"]
@@ -276,7 +275,7 @@ def _eos(model: Any, tokenizer: Any) -> list[int]:
     """
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [of_model]
-    eos = sorted({int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None})
+    eos = sorted({int(token) for token in (*ids, mark_id(tokenizer, "eos")) if token is not None})
     if not eos:
         raise ModelError(f"the model in {model.name_or_path!r} names no token that ends an answer")
     return eos

@@ -19,8 +19,9 @@ __all__ = ["PointwiseModel"]
 class PointwiseModel(TemplatedModel):
     """A reward model that scores each answer by itself, in a worker process.
 
-    Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and those that a kind of
-    model adds. Counts `truncated` texts.
+    Reasons for being unscored: `not_finite`, `too_long`, `prompt_fills_the_limit` (no token of the answer is within the
+    limit), `control_tokens`, `template_failed`, and those that a kind of model adds. Texts of the same tokens get the
+    same score. Counts `truncated` texts.
     """
 
     max_length: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None

@@ -24,6 +24,7 @@ __all__ = [
     "ScoreFunction",
     "batches",
     "chat_template",
+    "check_answer_is_read",
     "cut",
     "device",
     "length_limit",
@@ -71,6 +72,20 @@ def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int |
     if not truncate:
         raise ItemError("too_long", f"{len(ids)} tokens, the limit is {limit}")
     return ids[:limit], len(ids)
+
+
+def check_answer_is_read(begins: int, limit: int) -> None:
+    """Checks that a token of the answer is left of a text that was cut: the score would be of the prompt alone.
+
+    Args:
+        begins: number of tokens before the answer.
+        limit: number of tokens that are left.
+
+    Raises:
+        ItemError: `prompt_fills_the_limit`.
+    """
+    if begins >= limit:
+        raise ItemError("prompt_fills_the_limit", f"the prompt has {begins} tokens, the limit is {limit}")
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> Iterator[list[int]]:
@@ -206,15 +221,18 @@ class BatchScorer(ABC):
         self._limit = length_limit(config["max_length"], tokenizer, model_config)
 
     def score(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
-        """Yields one result for each item, in any order."""
-        rows = []
+        """Yields one result for each item, in any order; items of the same ids get the same score, computed once."""
+        rows: dict[tuple[int, ...], list[Row]] = {}
         for item in items:
             try:
-                rows.append(self._row(item))
+                row = self._row(item)
             except ItemError as error:
                 yield error.result(item["key"])
-        for row, reward in self._score_rows(rows):
-            yield _result(row, reward)
+            else:
+                rows.setdefault(tuple(row.ids), []).append(row)
+        for row, reward in self._score_rows([same[0] for same in rows.values()]):
+            for each in rows[tuple(row.ids)]:
+                yield _result(each, reward)
 
     def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
         for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
@@ -222,7 +240,11 @@ class BatchScorer(ABC):
             yield from zip(batch, self._rewards([row.ids for row in batch]), strict=True)
 
     def _row(self, item: dict[str, JSON]) -> Row:
-        return Row(item["key"], *cut(self._ids(item), self._limit, truncate=self._config["truncate"]))
+        ids = self._ids(item)
+        kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
+        if truncated_from is not None:
+            check_answer_is_read(self._template.answer_begins(item["messages"], ids), self._limit)
+        return Row(item["key"], kept, truncated_from)
 
     def _ids(self, item: dict[str, JSON]) -> list[int]:
         return self._template.ids(item["messages"], answer_follows=False)

@@ -19,7 +19,7 @@ from prefdata.scoring.base import GroupScorer
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import MODEL, REVISION, Harmless
 
-__all__ = ["Ranker", "TemplatedModel", "WorkerModel", "cut_detail"]
+__all__ = ["Ranker", "TemplatedModel", "WorkerModel", "cut_detail", "with_prompt"]
 
 
 class WorkerModel(GroupScorer):
@@ -165,3 +165,14 @@ def cut_detail(result: dict[str, JSON]) -> str:
     if result.get("truncated_from") is None:
         return ""
     return f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"
+
+
+def with_prompt(form: str) -> str:
+    """Checks the form of a prompt, and returns it.
+
+    Raises:
+        ValueError: it does not hold `{prompt}` exactly once.
+    """
+    if form.count("{prompt}") != 1:
+        raise ValueError("write {prompt} exactly once, where the prompt goes")
+    return form
