@@ -80,6 +80,8 @@ class Candidate:
     """The seed that it was sampled with; None for an answer from a table."""
     given_score: float | None = None
     """The score in the table that the answer was read from; only the scorer `given` uses it."""
+    reasoning: str | None = None
+    """What its model wrote before the answer, which is no part of `response`; None if it wrote nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class Generation:
 
     key: str
     text: str | None
+    """After `Generator.split` the answer alone."""
     finish_reason: FinishReason = "unknown"
     n_prompt_tokens: int | None = None
     n_tokens: int | None = None
@@ -185,6 +188,8 @@ class Generation:
     detail: str = ""
     top_logprobs: tuple[TokenLogprobs, ...] | None = None
     """One entry for each token of the answer, if the request asks for them and the engine gives them."""
+    reasoning: str | None = None
+    """What came before the answer; None where nothing did, empty where it is not kept."""
 
 
 @dataclass(frozen=True, slots=True)

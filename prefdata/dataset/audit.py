@@ -27,6 +27,7 @@ Measure = Literal[
     "tied_bottom",
     "all_tied",
     "repeated_texts",
+    "reasoning_on_one_side",
     "unscored",
     "white_space_only",
 ]

@@ -14,6 +14,7 @@ from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
 from prefdata.tables.digest import bare_digest_series
+from prefdata.tables.reasoning import answers_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,13 +47,12 @@ class Auditor:
         """Adds prompts with all their candidates and pairs; no prompt may come in two calls.
 
         Args:
-            candidates: prompt_id, source, index, score (null when unscored), and either `response`, or `digest` and
-                `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code points, null
-                without a text) and `repeats` (the text is another answer's of the prompt, true for all but one of the
-                same text). Optionally `place`: where a judge saw the answer. In any order.
-            pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair; to find texts that differ in white
-                space only, `response_` of both, or `at_`, which is `at` of a candidate that has `bare` (the facts of a
-                table that is not in memory).
+            candidates: prompt_id, source, index, score (null when unscored), and either `response`, or `digest`,
+                `answer` and `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code
+                points, null without a text) and `repeats` (the text is another answer's of the prompt, true for all but
+                one of the same text). Optionally `place`: where a judge saw the answer. In any order.
+            pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair; and of both, to compare the texts,
+                either `response_`, or `at_`, by which `candidates` have their facts.
         """
         answers = candidates if "repeats" in candidates.columns else _measured(candidates)
         scored = answers.filter(pl.col("score").is_not_null() & pl.col("length").is_not_null())
@@ -81,6 +81,7 @@ class Auditor:
             {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
         self._counts["white_space_only"] += _white_space_only(candidates, pairs)
+        self._count_reasoning(candidates, pairs)
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
@@ -107,6 +108,9 @@ class Auditor:
         if counts["white_space_only"]:
             # Only rules that ask for them make such pairs; without one there is nothing to report.
             measures["white_space_only"] = _share(counts["white_space_only"], counts["pairs"])
+        if counts["reasoned"]:
+            # Where no answer has reasoning, an audit says nothing of it.
+            measures["reasoning_on_one_side"] = _share(counts["reasoning_on_one_side"], counts["pairs"])
         reported = ("pairs", "candidates", "answers", "contests", *(f"{name}_groups" for name in _CORRELATED.values()))
         return {"measures": measures, "counts": {name: counts[name] for name in reported}, "sources": shares}
 
@@ -151,6 +155,19 @@ class Auditor:
         self._counts["length_difference"] += int(differences.sum())
         for side in SIDES:
             self._counts[f"tied_{side}"] += int((tied[side] > 1).sum())
+
+    def _count_reasoning(self, candidates: pl.DataFrame, pairs: pl.DataFrame) -> None:
+        """Counts pairs of which an answer has reasoning, and those of which one alone has."""
+        if "response_chosen" in pairs.columns:
+            texts = [pairs[f"response_{side}"] for side in SIDES]
+            chosen, rejected = (answers_of(column).ne_missing(column).to_numpy() for column in texts)
+        elif "at_chosen" in pairs.columns:
+            reasoned = candidates.filter(pl.col("answer") != pl.col("digest"))["at"]
+            chosen, rejected = (pairs[f"at_{side}"].is_in(reasoned.implode()).to_numpy() for side in SIDES)
+        else:
+            return
+        self._counts["reasoned"] += int((chosen | rejected).sum())
+        self._counts["reasoning_on_one_side"] += int((chosen ^ rejected).sum())
 
     def _correlate(self, name: str, groups: Sequence[_Ints], ranks: Sequence[_Any], others: _Any) -> None:
         """Adds Spearman's rank correlation (Pearson's of mean ranks) of each group where both vary.
@@ -219,8 +236,9 @@ def _white_space_only(candidates: pl.DataFrame, pairs: pl.DataFrame) -> int:
 
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:
     if "digest" in candidates.columns:
-        usable, text, length = pl.col("digest").is_not_null(), "digest", pl.col("characters")
+        usable, text, length = pl.col("digest").is_not_null(), "answer", pl.col("characters")
     else:
+        candidates = candidates.with_columns(response=answers_of(candidates["response"]))
         usable, text = pl.col("response").is_not_null(), "response"
         length = pl.col("response").str.len_chars().cast(pl.Int64)
     return candidates.filter(usable & pl.col("score").is_not_null()).with_columns(

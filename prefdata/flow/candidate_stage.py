@@ -10,9 +10,10 @@ from prefdata.flow.balance import balanced, count_reasons, count_rows
 from prefdata.flow.jobs import TaskJob
 from prefdata.flow.results import check_sample_result, load_sample_result
 from prefdata.flow.rows import write_rows
+from prefdata.flow.stage_tables import REASONED
 from prefdata.sampling import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
-from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, CANDIDATES
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, CANDIDATES, REASONING
 
 __all__ = ["SampleJob"]
 
@@ -59,10 +60,12 @@ class SampleJob(TaskJob[SampleTask, SampleResult]):
         check_sample_result(task, result)
 
     def write(self, shard: int, results: Sequence[SampleResult]) -> None:
-        """Writes the drops, then the candidates."""
+        """Writes the drops, the reasoning where there is any, then the candidates."""
         candidates = [asdict(candidate) for result in results for candidate in result.candidates]
         drops = [asdict(drop) for result in results for drop in result.drops]
         write_rows(self.folder.side_table("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
+        if reasons := [candidate for candidate in candidates if candidate["reasoning"] is not None]:
+            write_rows(self.folder.side_table(REASONED, shard), reasons, REASONING, CANDIDATE_KEY, "candidates")
         write_rows(self.folder.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
 
     def report(self) -> JSON:

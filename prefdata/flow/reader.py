@@ -128,6 +128,10 @@ class BuildReader:
         """Reads the candidates of a shard that are scored, schema `prefdata.tables.schemas.CANDIDATES`."""
         return self.tables.candidates(shard)
 
+    def reasoning(self, shard: int) -> pa.Table:
+        """Reads what models wrote before their answers, schema `prefdata.tables.schemas.REASONING`; not published."""
+        return self.tables.reasoning(shard)
+
     def scores(self, shard: int) -> pa.Table:
         """Reads the scores of a shard, schema `prefdata.tables.schemas.SCORES`."""
         return self.tables.scores(shard)

@@ -9,7 +9,7 @@ from prefdata.errors import ConservationError
 from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored, is_score
 from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON
-from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, COMPARISONS, SCORES
+from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, COMPARISONS, REASONING, SCORES
 
 __all__ = ["check_sample_result", "check_scored", "check_storable", "load_sample_result", "load_scored"]
 
@@ -79,7 +79,9 @@ def check_storable(record: JSON) -> None:
 def _kinds() -> dict[str, dict[str, str]]:
     """Gives the type of each column, by the name of the rows in a record."""
     tables = {"candidates": CANDIDATES, "drops": CANDIDATE_DROPS, "scores": SCORES, "comparisons": COMPARISONS}
-    return {name: {column.name: str(column.type) for column in schema} for name, schema in tables.items()}
+    kinds = {name: {column.name: str(column.type) for column in schema} for name, schema in tables.items()}
+    kinds["candidates"]["reasoning"] = str(REASONING.field("reasoning").type)
+    return kinds
 
 
 def _fits(value: object, kind: str) -> bool:

@@ -14,12 +14,14 @@ from prefdata.lazy import pa, pl
 from prefdata.records import Answers, Candidate, Comparison, Prompt, Score, Scored, as_messages
 from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows
-from prefdata.tables.schemas import CANDIDATE_KEY, CANDIDATES, COMPARISONS, checked, column, frame_of
+from prefdata.tables.schemas import CANDIDATE_KEY, CANDIDATES, COMPARISONS, REASONING, checked, column, frame_of
 
-__all__ = ["COMPARED", "ScoreTables", "StageTables"]
+__all__ = ["COMPARED", "REASONED", "ScoreTables", "StageTables"]
 
 COMPARED = "comparisons"
 """Name of the side table that holds a scorer's comparisons."""
+REASONED = "reasoning"
+"""Name of the side table that holds what models wrote before their answers; a shard without any has none."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,16 @@ class StageTables:
                 hint='give the table\'s sampler `source="name"`, or leave one of the two out',
             )
         return checked(table, CANDIDATES, CANDIDATE_KEY, "candidates")
+
+    def reasoning(self, shard: int) -> pa.Table:
+        """Reads what models wrote before the answers of a shard, of those that have any, in total order.
+
+        Returns:
+            Schema `prefdata.tables.schemas.REASONING`.
+        """
+        paths = [folder.side_table(REASONED, shard) for folder in self.candidate_folders]
+        tables = [read_table(path) for path in paths if path.exists()]
+        return pa.concat_tables([REASONING.empty_table(), *tables]).sort_by([(n, "ascending") for n in CANDIDATE_KEY])
 
     def n_candidates(self, shard: int) -> int:
         """Counts the candidates of a shard that are scored, without reading them."""

@@ -19,9 +19,10 @@ from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
 from prefdata.pairing.algebra import PairLimits
 from prefdata.recipe import as_rule, folder_of
-from prefdata.records import SIDES, LengthUnit, text_length
+from prefdata.records import SIDES, LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
+from prefdata.tables.reasoning import answer_length
 
 __all__ = ["Replay", "replay"]
 
@@ -169,7 +170,7 @@ def _pair_with_quirks(rule: PairRule, wave: Sequence[PublishedPair]) -> tuple[_P
     """
     chosen_by, rejected_by = rule.selections()
     frame = _frame(wave).filter(pl.col("score").is_not_null() & pl.col("response").is_not_null())
-    lengths = pl.Series([text_length(text, rule.length) for text in frame["response"]], dtype=pl.Int64)
+    lengths = pl.Series([answer_length(text, rule.length) for text in frame["response"]], dtype=pl.Int64)
     scores = pl.col("score")
     frame = frame.with_columns(
         length=lengths,
@@ -255,17 +256,17 @@ def _cause(
     scores = [score for answer, score in zip(published.answers, published.scores, strict=True) if answer == text]
     if all(score is None for score in scores) or (not text.strip() and not admit_blank):
         return "ineligible"
-    length = text_length(text, rule.length)
+    length = answer_length(text, rule.length)
     for key in selection.by:
         if key.kind in ("highest", "lowest"):
             if pick.score not in scores:
                 return "other"
         elif key.kind in ("shortest", "longest"):
-            if length != text_length(pick.text, rule.length):
+            if length != answer_length(pick.text, rule.length):
                 return "length_key"
         elif key.kind == "nearest_length":
-            target = text_length(chosen.text, rule.length)
-            if abs(length - target) != abs(text_length(pick.text, rule.length) - target):
+            target = answer_length(chosen.text, rule.length)
+            if abs(length - target) != abs(answer_length(pick.text, rule.length) - target):
                 return "length_key"
         elif key.kind == "random":
             return "random"
@@ -282,11 +283,11 @@ def _example(rule: PairRule, published: PublishedPair, rule_pair: tuple[_Pick, _
         ]
         example[f"published_{side}"] = {
             "scores": scores,
-            "length": None if text is None else text_length(text, rule.length),
+            "length": None if text is None else answer_length(text, rule.length),
         }
         if rule_pair is not None:
             example[f"rule_{side}"] = {
                 "scores": [rule_pair[position].score],
-                "length": text_length(rule_pair[position].text, rule.length),
+                "length": answer_length(rule_pair[position].text, rule.length),
             }
     return example if rule_pair is not None else {**example, "reason": reason}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from prefdata.records import Generation, Request
 from prefdata.spec import Context, Operational, Part, Spec
 from prefdata.spec.marks import Harmless
+from prefdata.tables.reasoning import set_apart
 
 __all__ = ["Decoding", "Generator"]
 
@@ -31,9 +33,36 @@ class Decoding(Spec):
 class Generator(Part):
     """A language model behind one method."""
 
+    thinking: Annotated[Literal["keep", "cut", "refuse"], Harmless, Field(exclude_if=lambda how: how == "keep")] = (
+        "keep"
+    )
+    """What becomes of the reasoning before an answer (`<think>...</think>`, harmony, an endpoint's
+    `reasoning_content`), which is never a part of the answer. `keep` stores it in the build beside the answer, `cut`
+    stores the answer alone, `refuse` refuses answers with reasoning (`has_reasoning`)."""
+    thinking_marks: Annotated[tuple[str, str] | None, Harmless, Field(exclude_if=lambda marks: marks is None)] = None
+    """What the model writes before and after its reasoning, besides the usual marks; None for the usual ones alone."""
     tokens_per_second: Annotated[float | None, Harmless, Operational, Field(gt=0, allow_inf_nan=False)] = None
     """Answer tokens a second, over all requests under way, from which `prefdata check` estimates hours; None gives no
     estimate of time."""
+
+    @model_validator(mode="after")
+    def _marks_are_texts(self) -> Self:
+        if self.thinking_marks is not None and not all(mark.strip() for mark in self.thinking_marks):
+            raise ValueError("`thinking_marks` are two texts that are not blank")
+        return self
+
+    def split(self, generation: Generation) -> Generation:
+        """Takes the reasoning of an answer out of its text, as `thinking` says.
+
+        An answer that is nothing but reasoning keeps a text that begins with an opening mark and has no closing one,
+        which every reader of answers knows (`only_reasoning`).
+        """
+        if generation.text is None:
+            return generation
+        apart = set_apart(generation.text, self.thinking, self.thinking_marks, generation.reasoning)
+        if apart.refused:
+            return replace(generation, text=None, failure="has_reasoning", detail=apart.refused)
+        return replace(generation, text=apart.text, reasoning=apart.reasoning)
 
     @abstractmethod
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:

@@ -26,7 +26,10 @@ class LimitError(Exception):
 def bounded(seconds: float | None = None, spare: int = _SPARE) -> Iterator[None]:
     """Limits the block to some seconds and some memory besides what the process has.
 
-    The time is limited in the main thread only, where Python handles signals; the memory on Linux only.
+    Both hold in the main thread only: Python handles signals there, and the limit of memory is one of the whole
+    process, so two threads would restore each other's. The memory is limited on Linux only, and not in a process that
+    computes on a GPU: CUDA reserves addresses by the hundred GiB whenever it likes, and would fail. There a template
+    that takes all memory ends its worker, and no more.
 
     Args:
         seconds: most seconds; left out, `SECONDS`.
@@ -38,12 +41,18 @@ def bounded(seconds: float | None = None, spare: int = _SPARE) -> Iterator[None]
     with contextlib.ExitStack() as stack:
         if threading.current_thread() is threading.main_thread():
             stack.enter_context(_timed(SECONDS if seconds is None else seconds))
-        if sys.platform.startswith("linux"):
-            stack.enter_context(_small(spare))
+            if sys.platform.startswith("linux") and not _computes_on_gpu():
+                stack.enter_context(_small(spare))
         try:
             yield
         except MemoryError:
             raise LimitError(f"it needs more than {spare >> 20:,} MiB of memory") from None
+
+
+def _computes_on_gpu() -> bool:
+    """Returns whether CUDA has been started in this process; loads nothing."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.cuda.is_initialized())
 
 
 @contextlib.contextmanager

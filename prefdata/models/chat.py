@@ -9,13 +9,14 @@ Runs in workers, next to a tokenizer of transformers. Loading this module loads 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from prefdata.errors import ModelError, printable
 from prefdata.models.bounded import LimitError, bounded
+from prefdata.models.template import TEMPLATE_DATE, template_variables
 from prefdata.spec import JSON
 
-__all__ = ["ChatTemplate", "ItemError", "control_tokens"]
+__all__ = ["ChatTemplate", "ItemError", "common_length", "control_ids", "control_tokens", "mark_id"]
 
 _DETAIL_CHARACTERS = 500
 _MOST_CHARACTERS = 16_000_000
@@ -48,6 +49,28 @@ def control_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted(texts - {""}))
 
 
+def control_ids(tokenizer: Any) -> frozenset[int]:
+    """Returns the ids of the control tokens of a tokenizer of transformers."""
+    ids = {int(tokenizer.convert_tokens_to_ids(token)) for token in control_tokens(tokenizer)}
+    return frozenset(ids | {int(i) for i, token in tokenizer.added_tokens_decoder.items() if token.special})
+
+
+def mark_id(tokenizer: Any, mark: Literal["bos", "eos", "pad"]) -> int | None:
+    """Returns the id of a tokenizer's BOS, EOS or padding token; None where it has none.
+
+    Args:
+        tokenizer: of transformers, which takes an empty text for a token, with the id of the unknown one.
+        mark: which token.
+    """
+    return getattr(tokenizer, f"{mark}_token_id") if getattr(tokenizer, f"{mark}_token") else None
+
+
+def common_length(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns the length of the common beginning of two lists of ids."""
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((at for at, (one, other) in pairs if one != other), min(len(first), len(second)))
+
+
 class ChatTemplate:
     """The chat template of one tokenizer.
 
@@ -55,15 +78,26 @@ class ChatTemplate:
         tokenizer: a tokenizer of transformers.
         refuse_control_tokens: whether a message that spells out a control token is refused.
         hint: what the user can do about a tokenizer without a template.
+        arguments: variables of the template besides the messages.
+        date: the day that a template sees which asks for today.
 
     Raises:
         ModelError: the tokenizer has no chat template.
     """
 
-    def __init__(self, tokenizer: Any, *, refuse_control_tokens: bool, hint: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        refuse_control_tokens: bool,
+        hint: str,
+        arguments: Mapping[str, JSON] | None = None,
+        date: str = TEMPLATE_DATE,
+    ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"the tokenizer in {tokenizer.name_or_path!r} has no chat template", hint=hint)
         self._tokenizer = tokenizer
+        self._variables = template_variables(tokenizer.chat_template, arguments or {}, date)
         self._overruns = 0
         self._refused = control_tokens(tokenizer) if refuse_control_tokens else ()
 
@@ -93,6 +127,21 @@ class ChatTemplate:
         text = self._render(messages, answer_follows=answer_follows)
         return [int(token) for token in self._tokenizer(text, add_special_tokens=False)["input_ids"]]
 
+    def answer_begins(self, messages: Sequence[Mapping[str, JSON]], ids: Sequence[int]) -> int:
+        """Returns where the answer begins that ends a conversation: how many ids its prompt has in common with it.
+
+        A template that can't write the prompt alone gives 0, as if all were the answer.
+
+        Args:
+            messages: the conversation; the last one is the answer.
+            ids: its token ids.
+        """
+        try:
+            prompt = self.ids(messages[:-1], answer_follows=True)
+        except ItemError:
+            return 0
+        return common_length(prompt, ids)
+
     def text(self, messages: Sequence[Mapping[str, JSON]]) -> str:
         """Returns the text that the template writes for a complete conversation, unchecked for control tokens.
 
@@ -108,7 +157,7 @@ class ChatTemplate:
             with bounded():
                 text = str(
                     self._tokenizer.apply_chat_template(
-                        list(messages), add_generation_prompt=answer_follows, tokenize=False
+                        list(messages), add_generation_prompt=answer_follows, tokenize=False, **self._variables
                     )
                 )
         except LimitError as error:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from prefdata.errors import ModelError
 from prefdata.models.embedded import cache_folder, embedded_folder
+from prefdata.models.template import reads_the_date
 from prefdata.spec import JSON, canonical_json, fingerprint, sha256_of_file
 
 __all__ = ["adapter_folder", "adapter_pins", "model_folder", "model_name", "model_pins"]
@@ -44,8 +45,13 @@ _TOKENIZER = re.compile(
 )
 
 
-def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
+def model_pins(model: str, revision: str | None = None, *, template_date: str | None = None) -> dict[str, JSON]:
     """Pins a model as it is now.
+
+    Args:
+        model: as a recipe names it.
+        revision: of a Hub model.
+        template_date: the day that its chat template sees; pinned where the template asks for one.
 
     Returns:
         `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, `tokenizer_sha256`, and
@@ -57,11 +63,11 @@ def model_pins(model: str, revision: str | None = None) -> dict[str, JSON]:
     """
     folder = _local_folder(model, revision)
     if folder is not None:
-        return _folder_pins(folder)
+        return {"sha256": _folder_hash(folder), **_tokenizer_pins(folder, template_date)}
     from prefdata import hub
 
     sha = hub.resolve_model(model, revision)
-    return {"sha": sha, **_tokenizer_pins(hub.download_model(model, sha, weights=False))}
+    return {"sha": sha, **_tokenizer_pins(hub.download_model(model, sha, weights=False), template_date)}
 
 
 def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:
@@ -185,20 +191,17 @@ def _check_weights(model: str, folder: Path) -> None:
         )
 
 
-def _folder_pins(folder: Path) -> dict[str, JSON]:
-    return {"sha256": _folder_hash(folder), **_tokenizer_pins(folder)}
-
-
 def _folder_hash(folder: Path) -> str:
     return fingerprint(sorted(_hashes(folder).items()))
 
 
-def _tokenizer_pins(folder: Path) -> dict[str, JSON]:
+def _tokenizer_pins(folder: Path, template_date: str | None) -> dict[str, JSON]:
     tokenizer = {path.name: sha256_of_file(path) for path in folder.iterdir() if _TOKENIZER.fullmatch(path.name)}
     template = _chat_template(folder)
     return {
         "tokenizer_sha256": fingerprint(sorted(tokenizer.items())),
         "chat_template_sha256": None if template is None else hashlib.sha256(template.encode()).hexdigest(),
+        **({"template_date": template_date} if template_date is not None and reads_the_date(template) else {}),
     }
 
 

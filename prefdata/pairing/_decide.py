@@ -23,7 +23,7 @@ _CANDIDATE = ("prompt_id", "source", "index")
 _TRACE = ("n_tied", "decided", "source", "index", "model", "score", "length")
 _CARRIED = ("response", "at")
 """Columns of facts that a pair has for both sides where they are there."""
-_FLAWS = ("missing_response", "blank", "unscored", *ENDINGS.values())
+_FLAWS = ("missing_response", "only_reasoning", "blank", "unscored", *ENDINGS.values())
 
 
 def decide(
@@ -207,7 +207,7 @@ def _compared(rule: Rule, frame: pl.DataFrame, comparisons: pl.DataFrame | None)
     scores = rule.scores_of(comparisons)
     if scores is not None:
         frame = frame.drop("score", "unscored").join(
-            scores.select(*keys, unsigned_zero(pl.col("score")).alias("score"), "unscored"),
+            scores.with_columns(unsigned_zero(pl.col("score")).alias("score")),
             on=keys,
             how="left",
             maintain_order="left",

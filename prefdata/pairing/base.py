@@ -31,9 +31,12 @@ class PairRule(Part):
 
     What holds for every rule:
 
-    * A candidate is eligible when it has a score, is not blank (nothing but white space), and is whole: neither cut off
-      by the token limit, nor broken off (an error, a content filter), nor ended for an unknown reason; `admit` lets
-      them in. One whose source gives no finish reason counts as whole. Unscored candidates never reach a rule.
+    * A candidate is eligible when it has a score, is not blank (nothing but white space), is not only reasoning (or
+      reasoning without an end), and is whole: neither cut off by the token limit, nor broken off (an error, a content
+      filter), nor ended for an unknown reason; `admit` lets them in. One whose source gives no finish reason counts as
+      whole. Unscored candidates never reach a rule.
+    * Length, equality and repetition are of the answer: a text without the reasoning that it begins with
+      (`prefdata.tables.reasoning`).
     * Fewer than two eligible candidates: drop `too_few_candidates`. All eligible scores equal: drop `no_contrast`.
     * The rejected candidate's text differs from the chosen one's in more than white space (`identical`), and its score
       is strictly lower: other candidates are not in its selection. Nothing left because every lower answer has the
@@ -47,9 +50,11 @@ class PairRule(Part):
 
     length: Annotated[LengthUnit, Harmless] = "characters"
     """Unit in which answers are measured. The sources of the published rules don't say theirs."""
-    admit: Annotated[tuple[Literal["blank", "cut_off", "failed", "unknown_finish_reason"], ...], Harmless] = ()
+    admit: Annotated[
+        tuple[Literal["blank", "cut_off", "failed", "only_reasoning", "unknown_finish_reason"], ...], Harmless
+    ] = ()
     """Answers that are eligible although they are blank, were cut off by the token limit, were broken off (an error, a
-    content filter), or have a finish reason that prefdata does not know."""
+    content filter), have nothing after their reasoning, or have a finish reason that prefdata does not know."""
 
     identical: Annotated[
         Literal["white_space", "exact"], Harmless, Field(exclude_if=lambda identical: identical == "white_space")

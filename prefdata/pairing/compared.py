@@ -9,7 +9,7 @@ from pydantic import field_validator
 from prefdata.lazy import pl
 from prefdata.pairing.algebra import Highest, Lowest, Selection
 from prefdata.pairing.base import PairRule
-from prefdata.pairing.comparisons import DECIMALS, borda_counts, bradley_terry, mean_scores, win_rates
+from prefdata.pairing.comparisons import DECIMALS, borda_counts, bradley_terry, mean_scores, twice_as_sure, win_rates
 from prefdata.spec.marks import Harmless
 
 __all__ = ["GPO", "SPPO", "ByComparisons"]
@@ -29,9 +29,11 @@ class SPPO(PairRule):
     """
 
     kind: Literal["sppo"] = "sppo"
-    probabilities: Annotated[Literal["aggregated", "pairwise"], Harmless] = "aggregated"
+    probabilities: Annotated[Literal["aggregated", "pairwise", "doubled"], Harmless] = "aggregated"
     """`aggregated` (code): P(i beats j) = sigmoid(score of i - score of j), where the scores given are the mean over j
-    of s_ij - s_ji. `pairwise` (paper): P(i beats j) as compared; the score of an answer is then its win rate."""
+    of s_ij - s_ji. `pairwise` (paper): P(i beats j) as compared; the score of an answer is then its win rate.
+    `doubled` (compute_prob_from_raw.py of general-preference-model, for SPPO with GPM): P(i beats j) = sigmoid(2 s_ij),
+    of the log-odds s_ij as compared (GPM's s/τ); the score of an answer is their mean."""
     self_term: Annotated[bool, Harmless] = True
     """Count an answer's 0.5 against itself in its win rate, as the code does: the best of five has at most 0.9."""
 
@@ -40,12 +42,22 @@ class SPPO(PairRule):
         return Selection(by=(Highest(),)), Selection(by=(Lowest(),))
 
     def needs_comparisons(self) -> bool:
-        """With pairwise probabilities."""
-        return self.probabilities == "pairwise" or super().needs_comparisons()
+        """With pairwise or doubled probabilities."""
+        return self.probabilities != "aggregated" or super().needs_comparisons()
+
+    def needs_log_odds(self) -> bool:
+        """With doubled probabilities."""
+        return self.probabilities == "doubled"
 
     def scores_of(self, comparisons: pl.DataFrame) -> pl.DataFrame | None:
-        """With pairwise probabilities, the win rates."""
-        return win_rates(comparisons, self_term=self.self_term) if self.probabilities == "pairwise" else None
+        """With pairwise probabilities the win rates; with doubled ones the mean scores, and win rates as `rate`."""
+        if self.probabilities == "aggregated":
+            return None
+        rates = win_rates(comparisons, self_term=self.self_term, doubled=self.probabilities == "doubled")
+        if self.probabilities == "pairwise":
+            return rates
+        keys = ["prompt_id", "source", "index"]
+        return mean_scores(comparisons).join(rates.select(*keys, rate="score"), on=keys, how="left")
 
     def extra_columns(self) -> tuple[str, ...]:
         """The three of the class, and the label's."""
@@ -57,12 +69,14 @@ class SPPO(PairRule):
         if self.probabilities == "pairwise":
             values = (pl.col("p"), pl.col("score_chosen"), pl.col("score_rejected"))
         else:
-            rates = self._aggregated_rates(eligible)
+            twice = self.probabilities == "doubled"
+            rates = eligible.select("row", "rate") if twice else self._aggregated_rates(eligible)
             for side in ("chosen", "rejected"):
                 of_side = rates.rename({"row": f"row_{side}", "rate": f"rate_{side}"})
                 pairs = pairs.join(of_side, on=f"row_{side}", how="left", maintain_order="left")
             beats = 1 / (1 + (-pl.col("score_margin")).exp())
-            values = (beats.round(DECIMALS), pl.col("rate_chosen"), pl.col("rate_rejected"))
+            beats = twice_as_sure(pl.col("log_odds")) if twice else beats.round(DECIMALS)
+            values = (beats, pl.col("rate_chosen"), pl.col("rate_rejected"))
         return pairs.with_columns(value.alias(name) for name, value in zip(_COLUMNS, values, strict=True))
 
     def _aggregated_rates(self, eligible: pl.DataFrame) -> pl.DataFrame:

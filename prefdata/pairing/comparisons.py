@@ -28,6 +28,7 @@ __all__ = [
     "comparisons_of_tables",
     "mean_scores",
     "preferences",
+    "twice_as_sure",
     "win_rates",
 ]
 
@@ -133,15 +134,29 @@ def preferences(comparisons: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def win_rates(comparisons: pl.DataFrame, *, self_term: bool = True) -> pl.DataFrame:
+def win_rates(comparisons: pl.DataFrame, *, self_term: bool = True, doubled: bool = False) -> pl.DataFrame:
     """The mean of P(the candidate beats j) over the prompt's candidates j.
 
     Args:
         comparisons: see the module.
         self_term: count the candidate itself with its 0.5, as compute_prob.py of github.com/uclaml/SPPO does: with K
             candidates the best rate is then (K - 0.5) / K.
+        doubled: of the sigmoid of twice the log-odds, in place of P.
     """
-    return _sums(preferences(comparisons), pl.col("p"), own=0.5 if self_term else None)
+    known = preferences(comparisons)
+    if doubled:
+        _need_finite(known)
+    value = twice_as_sure(pl.col("log_odds")) if doubled else pl.col("p")
+    return _sums(known, value, own=0.5 if self_term else None)
+
+
+def twice_as_sure(log_odds: pl.Expr) -> pl.Expr:
+    """The sigmoid of twice some log-odds.
+
+    Source: compute_prob_from_raw.py of github.com/general-preference/general-preference-model takes that of
+    s_ij - s_ji = 2 s_ij.
+    """
+    return (1 / (1 + (-2 * log_odds).exp())).round(DECIMALS)
 
 
 def mean_scores(comparisons: pl.DataFrame, *, self_term: bool = True, doubled: bool = False) -> pl.DataFrame:

@@ -10,6 +10,7 @@ from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import bare_digest_series, digest_series
 from prefdata.tables.finish_reasons import Ending, ending_of
+from prefdata.tables.reasoning import answers_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
@@ -17,12 +18,13 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
-    *("prompt_id", "source", "index", "digest", "bare", "score", "unscored", "model", "finish_reason"),
+    *("prompt_id", "source", "index", "digest", "answer", "bare", "score", "unscored", "model", "finish_reason"),
     *("length", "characters", "n_bytes", "unfit"),
 )
-"""The columns of facts. `digest` hashes the text (64 bits), `bare` what of it makes texts differ, `length` is in the
-rule's unit, `characters` in code points, `unfit` says why the candidate can't be picked whatever its score. Facts may
-also have `response` (the text) and `at` (a number that says where the row is)."""
+"""The columns of facts. `digest` hashes the text (64 bits) and `n_bytes` is its size; of the answer in it, which is
+the text without its reasoning, are `answer` (a hash), `bare` (a hash of what of it makes answers differ), `length` (in
+the rule's unit) and `characters` (code points). `unfit` says why the candidate can't be picked whatever its score.
+Facts may also have `response` (the text) and `at` (a number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -44,22 +46,23 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     _check(candidates)
     absent = [pl.lit(None, pl.String).alias(name) for name in _OPTIONAL if name not in candidates.columns]
     frame = candidates.with_columns(*absent, score=unsigned_zero(pl.col("score").cast(pl.Float64)))
-    frame = rule.rescored(frame)
-    text = pl.col("response")
-    frame = frame.with_columns(
-        characters=text.str.len_chars().cast(pl.Int64),
-        n_bytes=text.str.len_bytes().cast(pl.Int64),
-        unfit=_unfit(rule, frame["finish_reason"].cast(pl.String)),
-    )
+    texts = frame["response"]
     if "digest" not in frame.columns:
-        frame = frame.with_columns(digest=digest_series(frame["response"]))
+        frame = frame.with_columns(digest=digest_series(texts))
+    answers = answers_of(texts)
+    frame = frame.with_columns(answer=frame["digest"] if answers is texts else digest_series(answers))
     exact = rule.identical == "exact"
-    frame = frame.with_columns(bare=frame["digest"] if exact else bare_digest_series(frame["response"]))
-    words = text.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
-    return frame.with_columns(length=words if rule.length == "words" else _COUNTED[rule.length])
-
-
-_COUNTED = {"characters": "characters", "bytes": "n_bytes"}
+    frame = frame.with_columns(bare=frame["answer"] if exact else bare_digest_series(answers))
+    frame = rule.rescored(frame.with_columns(response=answers))
+    answer = pl.col("response")
+    size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
+    words = answer.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
+    return frame.with_columns(
+        characters=characters,
+        length={"characters": characters, "bytes": size, "words": words}[rule.length],
+        n_bytes=texts.str.len_bytes().cast(pl.Int64),
+        unfit=_unfit(rule, frame["finish_reason"].cast(pl.String)),
+    ).with_columns(response=texts)
 
 
 def unsigned_zero(score: pl.Expr) -> pl.Expr:
@@ -73,14 +76,18 @@ ENDINGS: dict[Ending, str] = {"cut_off": "cut_off", "failed": "failed", "unknown
 
 def _unfit(rule: Rule, finish_reasons: pl.Series) -> pl.Expr:
     text = pl.col("response")
-    blank = text.str.contains(BLANK) if "blank" not in rule.admit else pl.lit(value=False)
-    unfit = pl.when(text.is_null()).then(pl.lit("missing_response")).when(blank).then(pl.lit("blank"))
+    reasoned, empty = pl.col("answer") != pl.col("digest"), text.str.contains(BLANK)
+    flaws = {"only_reasoning": reasoned & empty, "blank": ~reasoned & empty}
     ended = {word: ending_of(word) for word in finish_reasons.unique().drop_nulls()}
     for ending, flaw in ENDINGS.items():
-        words = [word for word, found in ended.items() if found == ending]
-        if words and flaw not in rule.admit:
-            unfit = unfit.when(pl.col("finish_reason").is_in(words)).then(pl.lit(flaw))
-    return unfit
+        if words := [word for word, found in ended.items() if found == ending]:
+            flaws[flaw] = pl.col("finish_reason").is_in(words)
+    unfit: pl.Expr = pl.lit(None, pl.String)
+    # The first that holds is the reason.
+    for flaw, holds in reversed(flaws.items()):
+        if flaw not in rule.admit:
+            unfit = pl.when(holds).then(pl.lit(flaw)).otherwise(unfit)
+    return pl.when(text.is_null()).then(pl.lit("missing_response")).otherwise(unfit)
 
 
 def _check(candidates: pl.DataFrame) -> None:

@@ -11,6 +11,7 @@ from prefdata.lazy import pl
 from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
 from prefdata.tables.finish_reasons import finish_reason_of
+from prefdata.tables.reasoning import answers_of
 
 __all__ = [
     "AnyFilter",
@@ -194,6 +195,7 @@ class NotIdentical(Filter):
 
     def admits(self, pool: pl.DataFrame) -> pl.Series:
         """The two texts differ."""
+        pool = pool.select(answers_of(pool[name]) for name in ("response", "chosen_response"))
         own, other = pl.col("response"), pl.col("chosen_response")
         if self.how == "white_space":
             own, other = (text.str.replace_all(_SPACES, " ").str.strip_chars(" ") for text in (own, other))

@@ -7,21 +7,23 @@ table's answers (not with its other columns); an answered prompt's rows are let 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
 from prefdata import hub
-from prefdata.records import Drop
+from prefdata.records import Candidate, Drop
 from prefdata.sampling._completions import PromptAnswers
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.spec.marks import DATASET, FILE, REVISION, Harmless
 from prefdata.tables import files
 from prefdata.tables.cells import PromptFormat
+from prefdata.tables.reasoning import Thinking, set_apart
 
-__all__ = ["TableAnswers", "joined"]
+__all__ = ["TableAnswers", "joined", "set_answer_apart"]
 
 
 class TableAnswers(Sampler):
@@ -43,6 +45,10 @@ class TableAnswers(Sampler):
     """Holds the prompt id."""
     prompt_format: Annotated[PromptFormat, Harmless] = "auto"
     """How a text in `prompt_column` is read; the same as in the prompt source."""
+    thinking: Annotated[Thinking, Harmless, Field(exclude_if=lambda how: how == "keep")] = "keep"
+    """What becomes of the reasoning that an answer begins with (`<think>...</think>`, harmony), which is no part of it.
+    `keep` stores it in the build beside the answer, `cut` stores the answer alone, `refuse` drops answers
+    with reasoning (`has_reasoning`)."""
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -68,9 +74,10 @@ class TableAnswers(Sampler):
 
 
 def joined(
-    name: str, answers: dict[str, PromptAnswers], tasks: Iterable[SampleTask], context: Context
+    sampler: TableAnswers, answers: dict[str, PromptAnswers], tasks: Iterable[SampleTask], context: Context
 ) -> Iterator[SampleResult]:
     """Yields the answers of a table to each task, and counts the rows of prompts that no task asks for."""
+    name = sampler.name
     for task in tasks:
         prompt_id = task.prompt.prompt_id
         prompt = answers.pop(prompt_id, None)
@@ -78,6 +85,17 @@ def joined(
             drop = Drop(prompt_id, "candidates", "no_completion", "the table has no answer", name, task.index)
             yield SampleResult(task.key, drops=(drop,))
         else:
-            yield SampleResult(task.key, tuple(prompt.candidates), tuple(prompt.drops))
+            apart = [set_answer_apart(candidate, sampler.thinking) for candidate in prompt.candidates]
+            candidates = tuple(each for each in apart if isinstance(each, Candidate))
+            drops = tuple(each for each in apart if isinstance(each, Drop))
+            yield SampleResult(task.key, candidates, (*prompt.drops, *drops))
     if others := sum(prompt.rows for prompt in answers.values()):
         context.counted("rows_of_other_prompts", others)
+
+
+def set_answer_apart(candidate: Candidate, thinking: Thinking) -> Candidate | Drop:
+    """Takes the reasoning out of an answer, or drops it."""
+    apart = set_apart(candidate.response, thinking)
+    if not apart.refused:
+        return replace(candidate, response=apart.text, reasoning=apart.reasoning or None)
+    return Drop(candidate.prompt_id, "candidates", "has_reasoning", apart.refused, candidate.source, candidate.index)

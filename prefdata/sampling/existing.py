@@ -63,7 +63,7 @@ class ExistingCompletions(TableAnswers):
         )
         rows = self._rows(columns.of_table(), context)
         answers = by_prompt(rows, columns, self.name, self._source_of, context.counted)
-        return joined(self.name, answers, tasks, context)
+        return joined(self, answers, tasks, context)
 
     def _source_of(self, answer: dict[str, Any]) -> str | None:
         if self.source == "name" or self.model_column is None:

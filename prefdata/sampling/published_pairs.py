@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from prefdata.records import SIDES, Candidate, Drop, Message, prompt_id_of
-from prefdata.sampling._table import TableAnswers
+from prefdata.sampling._table import TableAnswers, set_answer_apart
 from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
 from prefdata.spec.marks import Harmless
@@ -81,12 +81,14 @@ class PublishedPairs(TableAnswers):
             return SampleResult(task.key, drops=tuple(drops))
         mine = [row.for_prompt(prompt.messages) for row in rows]
         whole = sorted((row for row in mine if row.reason is None), key=_PublishedPair.order)
-        candidates = tuple(
-            Candidate(prompt.prompt_id, self.name, index, str(text), given_score=score)
+        sides = [
+            set_answer_apart(Candidate(prompt.prompt_id, self.name, index, str(text), given_score=score), self.thinking)
             for row in whole[:1]
             for index, (text, score) in enumerate(zip(row.texts, row.scores, strict=True))
-        )
-        index = len(candidates)
+        ]
+        candidates = tuple(side for side in sides if isinstance(side, Candidate))
+        drops += [side for side in sides if isinstance(side, Drop)]
+        index = len(sides)
         for _ in whole[1:]:
             for side in SIDES:
                 drop("another_pair", f"the {side} answer of a pair; the prompt has {len(whole)} pairs", index)

@@ -65,7 +65,7 @@ class Samples(Sampler):
             task = waiting.pop(answer.key, None)
             if task is None:
                 raise ConservationError(f"{self.name}: an answer to {answer.key!r}, which was not waiting for one")
-            yield self._result(task, answer, context)
+            yield self._result(task, self.generator.split(answer), context)
         # A request that the generator never took is still in the iterator: taking it adds it to `waiting`.
         next(requests, None)
         if waiting:
@@ -97,5 +97,6 @@ class Samples(Sampler):
             finish_reason=answer.finish_reason,
             n_tokens=answer.n_tokens,
             seed=self.seed(context, task),
+            reasoning=answer.reasoning or None,
         )
         return SampleResult(task.key, (candidate,))

@@ -25,6 +25,7 @@ __all__ = [
     "PAIRS",
     "PAIR_KEY",
     "PROMPTS",
+    "REASONING",
     "ROWS_PER_GROUP",
     "SCORES",
     "SPLITS",
@@ -72,6 +73,8 @@ CANDIDATES = pa.schema(
         ("given_score", pa.float64()),
     ]
 )
+REASONING = pa.schema([*_CANDIDATE, ("reasoning", pa.string())])
+"""What models wrote before their answers, of the candidates that have any."""
 SPLITS = pa.schema([("prompt_id", pa.string()), ("split", pa.string())])
 """Prompts whose source says which split they belong to: `train` or `test`."""
 COMPARISONS = pa.schema(

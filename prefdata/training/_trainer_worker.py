@@ -105,7 +105,7 @@ def _trainer(job: dict[str, JSON], training: Any, arguments: Any) -> Any:
     cache = str(Path(job["work"]) / "datasets")
     splits = {name: Dataset.from_parquet(file, cache_dir=cache) for name, file in job["tokens"].items()}
     tokenizer = AutoTokenizer.from_pretrained(job["model_folder"], local_files_only=True)
-    if tokenizer.pad_token is None:
+    if not tokenizer.pad_token:
         tokenizer.pad_token = tokenizer.eos_token
     marks = MarkComplete(Path(job["checkpoints"]))
     shared = {

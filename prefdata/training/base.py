@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from prefdata.errors import RecipeError
+from prefdata.models.template import TEMPLATE_DATE, TemplateArguments, TemplateDate
 from prefdata.spec import JSON, Operational, Spec
 from prefdata.spec.marks import MODEL, REVISION, Acts, Harmless
 from prefdata.training.options import Limits, LoRA
@@ -90,8 +91,10 @@ class Training(Spec):
     add_marks: Annotated[Literal["none", "where_missing", "always"], Harmless, unless("none")] = "none"
     """Whether BOS and EOS are added to what the chat template gives: `where_missing` as TRL 0.9.6 did, `always` as the
     published SPPO trainer does, which gives two of each."""
-    template_date: Annotated[str, Harmless, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), unless("2024-07-26")] = "2024-07-26"
+    template_date: TemplateDate = TEMPLATE_DATE
     """The day that a chat template sees which asks for today: the clock is no input."""
+    chat_template_kwargs: TemplateArguments = Field(default_factory=dict)
+    """Variables of the chat template, by the names that its authors gave them: `enable_thinking`, ..."""
     group_by_length: Annotated[bool, Harmless, unless(True)] = True
     """Whether a batch holds pairs of nearly the same length, which spares padding; the order stays random, by seed."""
     cache_reference: Annotated[bool, Harmless, unless(True)] = True

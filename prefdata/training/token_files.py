@@ -38,10 +38,11 @@ def write_token_files(
         Role → file of tokens, and the counts of each split; a test split of which no row is left is not among them.
     """
     fields = ("max_length", "max_prompt_length", "truncation", "add_marks", "template_date", "seed")
-    depends_on = [
+    depends_on: list[JSON] = [
         # Of the kind of an objective, what acts on the files; the kind of one of the user's own is always `python`.
         [training.trainer, list(training.columns)],
         {name: getattr(training, name) for name in fields},
+        *([training.chat_template_kwargs] if training.chat_template_kwargs else []),
         [[sha256_of_file(file) for file in split.files] for split in splits.values()],
         [pins["tokenizer_sha256"], pins["chat_template_sha256"], limit],
     ]

@@ -6,8 +6,7 @@ the ids of the prompt and those of prompt and answer part.
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,7 +15,9 @@ from typing import Any
 from prefdata.errors import MissingExtraError, ModelError
 from prefdata.lazy import pa
 from prefdata.models.bounded import LimitError, bounded
-from prefdata.models.chat import control_tokens
+from prefdata.models.chat import common_length, control_tokens, mark_id
+from prefdata.models.template import reads_the_date, template_variables
+from prefdata.tables.reasoning import parts_of
 from prefdata.training.base import Training
 from prefdata.training.options import Reason
 from prefdata.training.preflight import Preflight
@@ -26,8 +27,6 @@ from prefdata.training.truncation import Pair, add_marks, cut
 __all__ = ["Encoder", "TokenRow", "load_tokenizer", "token_schema", "token_tables"]
 
 _ROLES = frozenset(("system", "user", "assistant", "tool"))
-_REASONING = ("<think>", "</think>", "<thinking>", "<reasoning>", "[THINK]", "<|channel|>analysis")
-"""Marks of reasoning in an answer. Some templates open it in the prompt, so that the answer holds its end only."""
 _ROWS = 512
 """Rows that are tokenised together."""
 
@@ -79,8 +78,8 @@ class Encoder:
 
     def __init__(self, tokenizer: Any, training: Training) -> None:
         self._tokenizer, self._training = tokenizer, training
-        day = datetime.date.fromisoformat(training.template_date)
-        self._today: Callable[[str], str] = day.strftime
+        arguments, date = training.chat_template_kwargs, training.template_date
+        self._variables = template_variables(tokenizer.chat_template, arguments, date)
         prompt = [{"role": "user", "content": "Hello"}]
         if self._render(prompt, ask=True) == self._render(prompt, ask=False):
             raise ModelError(
@@ -93,7 +92,7 @@ class Encoder:
     @property
     def reads_the_date(self) -> bool:
         """Whether the chat template asks for today's date."""
-        return "strftime_now" in str(self._tokenizer.chat_template)
+        return reads_the_date(self._tokenizer.chat_template)
 
     def encode(self, rows: Sequence[Answers]) -> list[TokenRow]:
         """Encodes some rows, in order."""
@@ -118,7 +117,7 @@ class Encoder:
         try:
             with bounded():
                 text: str = self._tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=ask, strftime_now=self._today
+                    list(messages), tokenize=False, add_generation_prompt=ask, **self._variables
                 )
         except LimitError as error:
             raise ModelError(
@@ -134,10 +133,10 @@ class Encoder:
 
     def _finish(self, row: TokenRow, ids: list[list[int]]) -> None:
         training, prompt, wholes = self._training, ids[0], ids[1:]
-        begins = min(_common(prompt, whole) for whole in wholes)
+        begins = min(common_length(prompt, whole) for whole in wholes)
         whole = Pair(prompt[:begins], wholes[0][begins:], wholes[-1][begins:] if len(wholes) > 1 else [])
         if training.add_marks != "none":
-            bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+            bos, eos = mark_id(self._tokenizer, "bos"), mark_id(self._tokenizer, "eos")
             whole = add_marks(whole, bos, eos, always=training.add_marks == "always")
         pair = cut(whole, training.max_length, training.max_prompt_length, keep=training.truncation)
         sides = (pair.chosen, pair.rejected)[: len(wholes)]
@@ -150,9 +149,9 @@ class Encoder:
             row.reasons += self._remarks(row.answers, whole, pair, prefix=begins == len(prompt))
 
     def _remarks(self, row: Answers, whole: Pair, pair: Pair, *, prefix: bool) -> list[Reason]:
-        bos = self._tokenizer.bos_token_id
+        bos = mark_id(self._tokenizer, "bos")
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
-        thinking = {any(mark in turn["content"] for turn in answer for mark in _REASONING) for answer in row.answers}
+        thinking = {any(parts_of(turn["content"]).reasoning for turn in answer) for answer in row.answers}
         remarks: dict[Reason, bool] = {
             "two_bos": bos is not None and pair.prompt[:2] == [bos, bos],
             "prompt_not_prefix": not prefix,
@@ -223,11 +222,3 @@ def _refusal(row: Answers) -> list[Reason]:
     if any(number is None for number in row.numbers.values()):
         return ["no_number"]
     return []
-
-
-def _common(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    for place, (one, other) in enumerate(zip(first, second, strict=False)):
-        if one != other:
-            return place
-    return min(len(first), len(second))

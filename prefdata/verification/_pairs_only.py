@@ -8,7 +8,8 @@ from typing import Any
 
 from prefdata.lazy import pa
 from prefdata.pairing import PairRule
-from prefdata.records import SIDES, text_length
+from prefdata.records import SIDES
+from prefdata.tables.reasoning import answer_length
 from prefdata.verification._derive import Counted
 from prefdata.verification._tables import computed_id
 from prefdata.verification.report import Report
@@ -67,7 +68,7 @@ def _check_row(row: dict[str, Any], rule: PairRule, hashed: bool, where: str, re
             mismatch(side, "one turn of the assistant", row[side])
             return
         texts.append(text)
-        length = text_length(text, rule.length)
+        length = answer_length(text, rule.length)
         if length != row[f"length_{side}"]:
             mismatch(f"length_{side}", length, row[f"length_{side}"])
     if texts[0] == texts[1]:

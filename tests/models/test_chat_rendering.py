@@ -157,3 +157,51 @@ def test_a_template_that_never_ends_ends_the_run(tokenizer, monkeypatch):
             prompts.render(user("Hello"))
     with pytest.raises(ModelError, match="never ends"):
         prompts.render(user("Hello"))
+
+
+@pytest.mark.parametrize(
+    ("end", "mark"), [("<think>\n", "<think>"), ("[THINK]", "[THINK]"), ("", ""), ("<think> x", "")]
+)
+def test_a_prompt_says_whether_it_has_opened_reasoning(tokenizer, end, mark):
+    ids = tokenizer(f"<|im_start|>assistant\n{end}", add_special_tokens=False)["input_ids"]
+    assert chat(tokenizer).opened(ids) == mark
+    assert (
+        chat(tokenizer, thinking_marks=("Thought:", "Answer:")).opened(tokenizer("Thought:")["input_ids"]) == "Thought:"
+    )
+
+
+def test_marks_of_reasoning_that_are_control_tokens_stay_in_the_answer(tokenizer):
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|channel|>", "<|message|>"]})
+    prompts = chat(tokenizer)
+
+    def revealed(text):
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        return prompts.revealed(ids, tokenizer.decode(ids, skip_special_tokens=True))
+
+    assert revealed("[THINK]a b[/THINK]c<|im_end|>") == "[THINK]a b[/THINK]c"
+    harmony = "<|channel|>analysis<|message|>a b<|channel|>final<|message|>c"
+    assert revealed(f"{harmony}<|im_end|>") == harmony
+    assert revealed("<think>a b</think>c<|im_end|>") == "<think>a b</think>c"
+    assert prompts.revealed([0], "as the engine decoded it") == "as the engine decoded it"
+
+
+def test_memory_is_limited_where_no_gpu_and_no_other_thread_needs_it(monkeypatch):
+    import resource
+    import sys
+    from concurrent.futures import ThreadPoolExecutor
+    from types import SimpleNamespace
+
+    from prefdata.models.bounded import bounded
+
+    def limit():
+        with bounded():
+            return resource.getrlimit(resource.RLIMIT_AS)[0]
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    assert limit() != resource.RLIM_INFINITY
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(lambda _: limit(), range(2))) == [before[0]] * 2
+    cuda = SimpleNamespace(is_initialized=lambda: True)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert limit() == before[0]
+    assert resource.getrlimit(resource.RLIMIT_AS) == before

@@ -152,6 +152,7 @@ def test_local_says_what_it_took(first):
 def sampler(smollm: Path) -> _Sampler:
     decoding = Decoding(temperature=0, max_tokens=16, stop=()).dump()
     options = {"dtype": "float32", "max_model_len": None, "trust_remote_code": False, "refuse_control_tokens": True}
+    options |= {"thinking_marks": None, "chat_template_kwargs": {}, "template_date": "2024-07-26"}
     return _Sampler({"folder": str(smollm), "decoding": decoding, **options})
 
 

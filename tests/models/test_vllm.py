@@ -131,6 +131,7 @@ def reference(smollm: Path):
     from prefdata.models.hosted._transformers_worker import _Sampler
 
     options = {"dtype": "float32", "max_model_len": 256, "trust_remote_code": False, "refuse_control_tokens": True}
+    options |= {"thinking_marks": None, "chat_template_kwargs": {}, "template_date": "2024-07-26"}
     return _Sampler({"folder": str(smollm), "decoding": GREEDY.dump(), **options})
 
 

@@ -398,3 +398,26 @@ def test_a_label_is_the_probability_of_the_comparison_or_null() -> None:
     answers = five_answers([1.0, 3.0, 2.0])
     assert rule.pair(answers, comparisons=compared).pairs["label_chosen"].to_list() == [0.8]
     assert rule.pair(answers, comparisons=compared[1:]).pairs["label_chosen"].to_list() == [None]
+
+
+@pytest.mark.parametrize("self_term", [True, False])
+def test_sppo_with_a_preference_model_takes_twice_the_log_odds(self_term):
+    """compute_prob_from_raw.py: picks by the mean score, keeps the sigmoid of the table minus its transpose."""
+    odds = [[0.0, 1.5, -0.25], [-1.5, 0.0, 2.0], [0.25, -2.0, 0.0]]
+    frame = comparisons_of_tables(pl.DataFrame({"prompt_id": ["p"], "table": [odds]}), of="score", source="s")
+    candidates = pl.DataFrame(
+        {"prompt_id": "p", "source": "s", "index": range(3), "response": list("abc"), "score": [0.0] * 3}
+    )
+    rule = SPPO(probabilities="doubled", self_term=self_term)
+    assert rule.needs_log_odds()
+    [pair] = rule.pair(candidates, comparisons=frame).pairs.rows(named=True)
+    assert (pair["index_chosen"], pair["index_rejected"]) == (0, 2)
+    assert pair["score_chosen"] == pytest.approx(1.25 / 3)
+
+    def rate(i):
+        all_p = [1 / (1 + math.exp(-2 * odds[i][j])) for j in range(3) if self_term or j != i]
+        return sum(all_p) / len(all_p)
+
+    assert pair["chosen_probs"] == pytest.approx(1 / (1 + math.exp(0.5)))
+    assert pair["chosen_probs_win"] == pytest.approx(rate(0))
+    assert pair["chosen_probs_lose"] == pytest.approx(rate(2))

@@ -157,6 +157,8 @@ WAYS: list[tuple[dict[str, Any], str, str]] = [
     (chat(api_key_env="AWS_SECRET_ACCESS_KEY"), "candidates.0.generator.api_key_env", "keys=AWS_SECRET_ACCESS_KEY"),
     (chat(extra_body={"Image": "evil", "Cmd": ["sh"]}), "candidates.0.generator.extra_body", "body"),
     (chat(extra_body={"top_k": {"$where": "x"}}), "candidates.0.generator.extra_body", "body"),
+    (chat(chat_template_kwargs={"documents": ["x"]}), "candidates.0.generator.chat_template_kwargs", "body"),
+    (vllm(chat_template_kwargs={"enable_thinking": "{{ x }}"}), "candidates.0.generator.chat_template_kwargs", "body"),
     # The environment, options and code of processes.
     (vllm(env={"PATH": "../x"}), "candidates.0.generator.env", "env"),
     (sampled(kind="local", env={"LD_PRELOAD": "x.so"}), "candidates.0.generator.env", "env"),
@@ -271,6 +273,8 @@ HARMLESS = [
     vllm(engine={"tensor_parallel_size": 2, "quantization": "fp8", "enforce_eager": True}, replicas=2),
     vllm(structured_outputs={"json": {"$defs": {"a": {}}, "$ref": "#/$defs/a"}}, lora="a/c"),
     sampled(kind="local", model="embedded:smollm2-135m-instruct", dtype="float32"),
+    vllm(chat_template_kwargs={"enable_thinking": False, "reasoning_effort": "low"}, template_date="2031-02-03"),
+    vllm(thinking="cut", thinking_marks=["Thought:", "Answer:"]),
     trained(trl={"weight_decay": 0.1, "loss_type": ["sigmoid"]}, lora={"rank": 4}),
     {"scores": {"kind": "armorm"}},
     {"publish": {"repo": "bigcorp/leak", "public": True, "tag": "v9", "title": "T"}},

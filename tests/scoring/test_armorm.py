@@ -198,7 +198,7 @@ def test_a_prompt_that_fills_the_limit_has_no_gate_even_when_an_earlier_turn_has
         result = results_of(_ArmoRM(config(folder, max_length=limit)), [answers])["p", 0]
         assert ("score" in result) is scored
         if not scored:
-            assert result["failure"] == "no_gate_position"
+            assert result["failure"] == "prompt_fills_the_limit"
             assert f"limit of {limit} tokens" in result["detail"]
 
 

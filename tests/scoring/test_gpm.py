@@ -184,10 +184,67 @@ def test_a_text_that_is_too_long_loses_its_end_and_keeps_its_last_token(folder: 
     assert all(score.detail.startswith("scored the first 60 of ") for score in told)
     for answers in made:
         assert_equals(found[answers.prompt.prompt_id], reference.scores(answers))
-    row = _Embedder(config(folder, max_length=60)).row(item("x" * 100, "four"))
-    assert (len(row.ids), row.gate_at, row.truncated_from) == (60, 59, 127)
+    row = _Embedder(config(folder, max_length=60)).row(item("x" * 30, "four " * 20))
+    assert len(row.ids) == 60
     assert row.ids[-1] == reference.tokenizer.eos_token_id
-    assert row.ids[:-1] == reference.ids([Message(role="user", content="x" * 100)])[:59]
+
+
+def test_where_no_token_of_an_answer_is_left_there_is_no_score(folder: Path) -> None:
+    embedder = _Embedder(config(folder, last_token="template"))
+    begins = len(embedder._ids([{"role": "user", "content": "x" * 100}]))
+    for last_token, spare in (("end_of_text", 1), ("template", 0)):
+        fits = {"last_token": last_token, "max_length": begins + spare + 1}
+        assert _Embedder(config(folder, **fits)).row(item("x" * 100, "four")).truncated_from
+        (filled,) = _Embedder(config(folder, **fits | {"max_length": begins + spare})).embed([item("x" * 100, "four")])
+        assert filled["failure"] == "prompt_fills_the_limit"
+
+
+def test_answers_of_the_same_tokens_have_the_same_embedding_whatever_the_batches(folder: Path) -> None:
+    texts = ["the answer is four", "and two " * 9 + "a", "the answer is four", "and two " * 9 + "b", "so"]
+    items = [item("q", text) | {"key": number} for number, text in enumerate(texts)]
+    found = {one["key"]: one for one in _Embedder(config(folder, batch_tokens=1, max_length=40)).embed(items)}
+    assert sorted(found) == list(range(5))
+    assert found[0]["embedding"] == found[2]["embedding"]
+    assert found[1]["embedding"] == found[3]["embedding"], "they differ beyond the limit"
+    assert preference_score(found[1], found[3]) == 0.0
+    assert preference_score(found[0], found[4]) != 0.0
+
+
+def test_the_published_ranking_can_be_repeated(folder: Path) -> None:
+    """rank_gp.py: the policy's template within the model's own, no BOS, the last token as the template writes it."""
+    import torch
+
+    form = f"<s>{TURN}user says{TURN}\n{{prompt}}{TURN}policy\n"
+    options = {"bos": "none", "last_token": "template", "prompt_form": form}
+    embedder = _Embedder(config(folder, **options))
+    found = {
+        one["key"]: one for one in embedder.embed([item("q r", "four") | {"key": 0}, item("q r", "so") | {"key": 1}])
+    }
+    reference = Reference(folder)
+    nested = {"role": "user", "content": form.replace("{prompt}", "q r")}
+
+    def ids(*messages: Any) -> list[int]:
+        text = reference.tokenizer.apply_chat_template(list(messages), tokenize=False).replace(BOS, "")
+        made: list[int] = reference.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return made
+
+    for key, text in enumerate(("four", "so")):
+        whole = ids(nested, {"role": "assistant", "content": text})
+        with torch.no_grad():
+            states = reference.body(torch.tensor([whole])).last_hidden_state[0]
+        value = reference.weights["value_head.weight"] @ states[-1]
+        gate = (reference.weights["prompt_head.weight"] @ states[len(ids(nested)) - 1]).softmax(0)
+        assert found[key]["embedding"] == pytest.approx((value / value.norm()).tolist(), abs=1e-5)
+        assert found[key]["gate"] == pytest.approx(gate.tolist(), abs=1e-5)
+    (refused,) = embedder.embed([item(f"q {EOS}", "four")])
+    assert refused["failure"] == "control_tokens", "the form may hold control tokens, the prompt may not"
+
+
+def test_how_an_answer_is_read_changes_no_identity_at_its_default() -> None:
+    plain = GPM(model="a/b")
+    assert {"last_token", "prompt_form"}.isdisjoint(plain.dump())
+    with pytest.raises(ValueError, match="exactly once"):
+        GPM(model="a/b", prompt_form="x")
 
 
 def test_the_limit_is_the_published_one_and_bounded_by_the_model(folder: Path) -> None:

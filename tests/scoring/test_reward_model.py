@@ -264,3 +264,29 @@ def test_a_model_that_can_not_share_prompts_gives_the_same_scores(folder: Path) 
     whole._shared = None
     found = [{tuple(one["key"]): one["score"] for one in worker.score(made)} for worker in (sharing, whole)]
     assert found[0] == pytest.approx(found[1], abs=1e-5)
+
+
+def test_where_no_token_of_an_answer_is_left_there_is_no_score(folder: Path) -> None:
+    long = {"messages": [{"role": "user", "content": "x" * 90}, {"role": "assistant", "content": "four"}], "key": 0}
+    begins = _RewardModel(config(folder))._template.answer_begins(
+        long["messages"], _RewardModel(config(folder))._ids(long)
+    )
+    assert begins > 90
+    (kept,) = _RewardModel(config(folder, max_length=begins + 1)).score([long])
+    assert kept["truncated_from"] > begins
+    assert isinstance(kept["score"], float)
+    (filled,) = _RewardModel(config(folder, max_length=begins)).score([long])
+    assert filled["failure"] == "prompt_fills_the_limit"
+    assert "score" not in filled
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 600])
+def test_texts_of_the_same_tokens_get_the_same_score(folder: Path, batch_tokens: int) -> None:
+    """A batch of another size moves the last digits, and a pair rule would take those for a preference."""
+    texts = ["four", "two " * 30 + "a", "four", "two " * 30 + "b", "two " * 7, "four"]
+    model = _RewardModel(config(folder, batch_tokens=batch_tokens, max_length=60))
+    found = {one["key"]: one for one in model.score([item(text, key) for key, text in enumerate(texts)])}
+    assert sorted(found) == list(range(6))
+    assert found[0]["score"] == found[2]["score"] == found[5]["score"]
+    assert found[1]["score"] == found[3]["score"], "they differ beyond the limit"
+    assert len({one["score"] for one in found.values()}) == 3

@@ -134,6 +134,8 @@ def config(folder: Path, **options: Any) -> dict[str, Any]:
         "max_length": None,
         "truncate": True,
         "refuse_control_tokens": True,
+        "chat_template_kwargs": {},
+        "template_date": "2024-07-26",
         "batch_tokens": 600,
         "objectives": False,
     } | options

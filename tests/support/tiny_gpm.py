@@ -141,8 +141,12 @@ def config(folder: Path, **options: Any) -> dict[str, Any]:
         "dtype": "float32",
         "truncate": True,
         "refuse_control_tokens": True,
+        "chat_template_kwargs": {},
+        "template_date": "2024-07-26",
         "batch_tokens": 600,
         "max_length": POSITIONS,
         "bos": "as_trained",
         "gate_at": "first_message",
+        "last_token": "end_of_text",
+        "prompt_form": "{prompt}",
     } | options

@@ -147,7 +147,7 @@ def read_completion(key: str, body: JSON) -> Generation:
     try:
         choice = body["choices"][0]
         message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
+        (content, reasoning), refusal = _content(message), message.get("refusal")
         finish_reason = choice.get("finish_reason")
     except (TypeError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"the answer is not a chat completion ({type(error).__name__})") from None
@@ -170,7 +170,29 @@ def read_completion(key: str, body: JSON) -> Generation:
     if content != _storable(content):
         return replace(answer, failure="not_unicode", detail="the answer holds half of a surrogate pair")
     finish = finish_reason_of(finish_reason)
-    return replace(answer, text=content, finish_reason=finish, top_logprobs=_logprobs(choice))
+    return replace(answer, text=content, finish_reason=finish, top_logprobs=_logprobs(choice), reasoning=reasoning)
+
+
+def _content(message: dict[str, JSON]) -> tuple[JSON, str | None]:
+    """Reads the answer of a message, and the reasoning that an endpoint gives beside it; None where it gives none.
+
+    The answer of one that gave reasoning alone is empty.
+    """
+    content = message.get("content")
+    thoughts = [message.get(name) for name in ("reasoning_content", "reasoning")]
+    if isinstance(content, list) and content:
+        # Mistral's form: parts, of which some are reasoning, with parts of their own.
+        thoughts += [_joined(part["thinking"]) for part in content if part["type"] == "thinking"]
+        content = _joined(content)
+    reasoning = next((_storable(text) for text in thoughts if isinstance(text, str) and text.strip()), None)
+    return "" if content is None and reasoning is not None else content, reasoning
+
+
+def _joined(parts: JSON) -> JSON:
+    """Joins the texts of a list of parts; gives anything else back."""
+    if not isinstance(parts, list):
+        return parts
+    return "".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def usage_of(body: JSON) -> Usage | None:

@@ -27,6 +27,7 @@ from prefdata.models.endpoint._health import Health
 from prefdata.models.endpoint.batch import Batch
 from prefdata.models.endpoint.prices import Prices
 from prefdata.models.endpoint.spending import Spending
+from prefdata.models.template import TemplateArguments
 from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational, fingerprint
 from prefdata.spec.marks import Acts, Harmless
@@ -81,6 +82,9 @@ class ChatEndpoint(Generator):
     """Parameters that the endpoint refuses and that are therefore not sent."""
     extra_body: Annotated[dict[str, JSON], _BODY] = Field(default_factory=dict)
     """Further keys of the request body, such as options of one provider."""
+    chat_template_kwargs: TemplateArguments = Field(default_factory=dict)
+    """Variables of the chat template, for servers that take them in the request body under this name: vLLM, SGLang, ...
+    The server's own clock gives its template the date, unless a variable does (`date_string`)."""
     concurrency: Annotated[int, Harmless, Operational, Field(ge=1)] = 16
     """Most requests under way at once. The actual number begins at 4, grows while the endpoint keeps up, and is halved
     after status 429 or 503 or a time-out."""
@@ -109,6 +113,8 @@ class ChatEndpoint(Generator):
     def _check(self) -> Self:
         if taken := sorted(_OURS & self.extra_body.keys()):
             raise ValueError(f"extra_body may not hold {', '.join(taken)}: prefdata sets them from the recipe's fields")
+        if self.chat_template_kwargs and "chat_template_kwargs" in self.extra_body:
+            raise ValueError("extra_body and chat_template_kwargs both name variables of the chat template")
         if self.budget is not None and self.prices is None:
             raise ValueError(
                 f"a budget of {self.budget:g} needs `prices`: without them the cost of a request is unknown"
@@ -263,8 +269,9 @@ class ChatEndpoint(Generator):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        if self.extra_body:
-            body["extra_body"] = dict(self.extra_body)
+        variables = {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
+        if further := {**self.extra_body, **variables}:
+            body["extra_body"] = further
         return body
 
     async def _connect(self, budget: Budget) -> ChatClient:

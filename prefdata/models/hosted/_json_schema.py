@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from prefdata.models.chat import ItemError
+from prefdata.models.chat import ItemError, control_ids
 from prefdata.spec import JSON
 
 __all__ = ["Enforcer", "Enforcers"]
@@ -74,8 +74,7 @@ def _regular_tokens(tokenizer: Any) -> list[tuple[int, str, bool]]:
     A token's text is read after another token, because decoders drop spaces at the beginning of a text.
     """
     before = tokenizer.encode("0", add_special_tokens=False)[-1]
-    special = set(tokenizer.all_special_ids)
-    special |= {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    special = control_ids(tokenizer)
     tokens = []
     for i in range(len(tokenizer)):
         if i not in special:

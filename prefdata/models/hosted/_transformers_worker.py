@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.errors import MissingExtraError, ModelError
-from prefdata.models.chat import ItemError
+from prefdata.models.chat import ItemError, mark_id
 from prefdata.models.hosted._json_schema import Enforcers
 from prefdata.models.hosted._prompts import Prompts
 from prefdata.models.worker import WorkerChannel, open_channel
@@ -80,18 +80,14 @@ class _Sampler:
         self.tokenizer, model = _load(config)
         self.model = model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
         self.eos = _eos(self.model, self.tokenizer)
-        self.pad = self.tokenizer.pad_token_id
-        if self.pad is None:
-            self.pad = self.eos[0]
+        pad = mark_id(self.tokenizer, "pad")
+        self.pad = self.eos[0] if pad is None else pad
         # Otherwise the model's own sampling defaults (top-k, repetition penalty, ...) would apply.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
         self.decoding = config["decoding"]
         self.max_tokens: int = self.decoding["max_tokens"]
-        self.prompts = Prompts(
-            self.tokenizer,
-            max_model_len=_max_model_len(self.model, self.tokenizer, config["max_model_len"]),
-            refuse_control_tokens=config["refuse_control_tokens"],
-        )
+        limit = _max_model_len(self.model, self.tokenizer, config["max_model_len"])
+        self.prompts = Prompts.of(self.tokenizer, config, limit)
         self.enforcers: Enforcers | None = None
 
     def row(self, item: dict[str, JSON]) -> Row:
@@ -139,7 +135,7 @@ class _Sampler:
         ends = [i + 1 for i, token in enumerate(answer) if token in self.eos]
         end = min([*ends[:1], *([] if row.stopped_at is None else [row.stopped_at])], default=None)
         kept = answer[: row.limit if end is None else end]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
+        text = self.prompts.revealed(kept, self.tokenizer.decode(kept, skip_special_tokens=True))
         cuts = [at for stop in self.decoding["stop"] if (at := text.find(stop)) >= 0]
         result: dict[str, JSON] = {
             "key": row.key,
@@ -148,6 +144,9 @@ class _Sampler:
             "n_prompt_tokens": len(row.ids),
             "n_tokens": len(kept),
         }
+        if row.enforcer is None:
+            # A schema begins with the answer itself, also after a mark that the prompt ends with.
+            result["opened"] = self.prompts.opened(row.ids)
         if row.n_likeliest:
             positions = row.likeliest[: len(kept)]
             result["top_logprobs"] = [self.prompts.likeliest(logprobs, row.n_likeliest) for logprobs in positions]
@@ -276,7 +275,7 @@ def _eos(model: Any, tokenizer: Any) -> list[int]:
     """
     of_model = model.generation_config.eos_token_id
     ids = of_model if isinstance(of_model, list) else [of_model]
-    eos = sorted({int(token) for token in (*ids, tokenizer.eos_token_id) if token is not None})
+    eos = sorted({int(token) for token in (*ids, mark_id(tokenizer, "eos")) if token is not None})
     if not eos:
         raise ModelError(f"the model in {model.name_or_path!r} names no token that ends an answer")
     return eos

@@ -156,11 +156,7 @@ class _Loop:
         self._channel = channel
         self._engine = engine
         self._decoding = channel.config["decoding"]
-        self._prompts = Prompts(
-            _tokenizer(channel.config),
-            max_model_len=engine.model_config.max_model_len,
-            refuse_control_tokens=channel.config["refuse_control_tokens"],
-        )
+        self._prompts = Prompts.of(_tokenizer(channel.config), channel.config, engine.model_config.max_model_len)
         self._refusals = _refusals()
         self._lora = _lora_request(engine, channel.config["lora"])
         self._structure_of_all = _checked_structure(channel.config["structured_outputs"])
@@ -238,17 +234,25 @@ class _Loop:
             return
         result: dict[str, JSON] = {
             "key": key,
-            "text": answer.text,
+            "text": self._text(answer),
             "finish_reason": answer.finish_reason,
             "n_prompt_tokens": len(output.prompt_token_ids),
             "n_tokens": len(answer.token_ids),
         }
+        if pending.item["json_schema"] is None and self._structure_of_all is None:
+            # A grammar begins with the answer itself, also after a mark that the prompt ends with.
+            result["opened"] = self._prompts.opened(pending.ids)
         if not n_likeliest:
             self._channel.send(result)
         elif answer.logprobs is not None:
             self._channel.send({**result, "top_logprobs": self._likeliest(answer.logprobs, n_likeliest)})
         else:
             self._read_logprobs(dataclasses.replace(pending, result=result), list(answer.token_ids))
+
+    def _text(self, answer: Any) -> str:
+        text = self._prompts.revealed(answer.token_ids, answer.text)
+        cuts = [at for stop in self._decoding["stop"] if (at := text.find(stop)) >= 0]
+        return text[: min(cuts)] if cuts else text
 
     def _read_logprobs(self, pending: _Pending, answer: list[int]) -> None:
         """Requests the model's own log-probabilities of an answer that a grammar has shaped."""

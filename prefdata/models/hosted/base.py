@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.environment import PASS_ON
 from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import Generation, Request
 from prefdata.spec import JSON, Context, Operational
@@ -28,7 +29,7 @@ _PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 """Environment variables for passive waiting: spinning threads bring a busy machine to a standstill."""
 
 
-class HostedModel(Generator):
+class HostedModel(Generator, TemplateOptions):
     """A language model whose weights this machine runs, in a worker process of its own."""
 
     model: Annotated[str, MODEL, Field(min_length=1)]
@@ -62,8 +63,8 @@ class HostedModel(Generator):
         return env
 
     def pins(self) -> dict[str, JSON]:
-        """Returns the model's commit or hash, and the hashes of its tokenizer and chat template."""
-        return {**super().pins(), **model_pins(self.model, self.revision)}
+        """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
+        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
 
     def _answer(
         self,
@@ -101,6 +102,8 @@ class HostedModel(Generator):
             "max_model_len": self.max_model_len,
             "trust_remote_code": self.trust_remote_code,
             "refuse_control_tokens": self.control_tokens == "refuse",
+            "thinking_marks": self.thinking_marks,
+            **self.template_config(context.pins),
             "decoding": decoding.dump(),
             **options,
         }
@@ -146,7 +149,7 @@ def _generation(result: dict[str, JSON], model: str) -> Generation:
     top_logprobs = result.get("top_logprobs")
     return Generation(
         key=result["key"],
-        text=result.get("text"),
+        text=None if result.get("text") is None else result.get("opened", "") + result["text"],
         finish_reason=finish_reason_of(result.get("finish_reason")),
         n_prompt_tokens=result.get("n_prompt_tokens"),
         n_tokens=result.get("n_tokens"),

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from prefdata.errors import InputError
-from prefdata.records import Answers, Candidate, Score, Scored, text_length
+from prefdata.records import Answers, Candidate, Score, Scored
 from prefdata.scoring.base import CompositeScorer, MemberScores, Scorer
 from prefdata.spec import JSON
 from prefdata.spec.marks import Harmless
+from prefdata.tables.reasoning import answer_length, answer_of
 
 if TYPE_CHECKING:
     from prefdata.scoring import AnyScorer
@@ -125,11 +126,11 @@ class LengthDebiased(CompositeScorer):
         return {
             (one.source, one.index): (self._length(one.response), score)
             for one in candidates
-            if one.response.strip() and (score := by_candidate[one.source, one.index]) is not None
+            if answer_of(one.response).strip() and (score := by_candidate[one.source, one.index]) is not None
         }
 
     def _length(self, text: str) -> float:
-        length = text_length(text, self.unit)
+        length = answer_length(text, self.unit)
         return math.log(length) if self.of == "log" else float(length)
 
 

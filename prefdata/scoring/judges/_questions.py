@@ -64,7 +64,7 @@ def ask(questions: Iterable[Questions], generator: Generator, decoding: Decoding
             replies = waiting.pop(reply.key, None)
             if replies is None:
                 raise ConservationError(f"the judge's model answered {reply.key!r}, which was not asked")
-            replies.by_key[reply.key] = reply
+            replies.by_key[reply.key] = generator.split(reply)
             if replies.complete:
                 yield replies.scored()
     yield from without_requests

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from prefdata.records import Generation
+from prefdata.records import Generation, TokenLogprobs
 from prefdata.spec import JSON
+from prefdata.tables.reasoning import MARKS, parts_of
 
 __all__ = [
     "BARE_TOKENS",
     "TOP_LOGPROBS",
     "Object",
     "UnreadableError",
+    "check_one_label",
     "closed",
     "first_word",
     "justification_in",
@@ -23,9 +25,11 @@ __all__ = [
     "short",
     "text_of",
     "value_of",
+    "verdict_of",
     "whole_number",
 ]
 
+_ENDS = frozenset(end for _, end in MARKS)
 TOP_LOGPROBS = 20
 """Number of likeliest tokens that are requested: the most that endpoints and engines give."""
 BARE_TOKENS = 8
@@ -46,36 +50,60 @@ class Object(list[tuple[str, JSON]]):
 
 
 def text_of(reply: Generation, max_tokens: int) -> str:
-    """Returns the text of a complete reply.
+    """Returns the verdict of a complete reply: what stands after its reasoning.
 
     Raises:
-        UnreadableError: the generator's reason for giving no text (`refused`, `timed_out`, ...), or `cut_off`.
+        UnreadableError: the generator's reason for giving no text (`refused`, `timed_out`, ...), `cut_off`, or
+            `only_reasoning`.
+    """
+    if reply.finish_reason == "length" and reply.text is not None:
+        raise UnreadableError("cut_off", f"the reply reached the limit of {max_tokens} tokens")
+    return verdict_of(reply)
+
+
+def verdict_of(reply: Generation) -> str:
+    """Returns what stands after the reasoning of a reply, complete or not.
+
+    Raises:
+        UnreadableError: the generator's reason for giving no text, or `only_reasoning`.
     """
     if reply.text is None:
         raise UnreadableError(reply.failure or "request_failed", reply.detail)
-    if reply.finish_reason == "length":
-        raise UnreadableError("cut_off", f"the reply reached the limit of {max_tokens} tokens")
-    return reply.text
+    answer = parts_of(reply.text).answer
+    if answer is None:
+        raise UnreadableError("only_reasoning", "nothing stands after the reasoning of the reply")
+    return answer
 
 
 _CODE_FENCE = re.compile(r"^```[A-Za-z]*[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 def object_in(text: str) -> Object:
-    """Parses the JSON object that is the whole text, or the content of its only code fence.
+    """Parses the JSON object that is the whole text, or the content of its only code fence with no brace around it.
+
+    A brace beside the fence may begin another verdict, and nothing says which of the two is meant.
 
     Raises:
         UnreadableError: `unparsed`.
     """
-    blocks = _CODE_FENCE.findall(text)
-    for candidate in [text, *(blocks if len(blocks) == 1 else [])]:
-        try:
-            value = json.loads(candidate, object_pairs_hook=Object)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, Object):
+    if (value := _parsed(text)) is not None:
+        return value
+    fences = list(_CODE_FENCE.finditer(text))
+    if len(fences) == 1 and (value := _parsed(fences[0][1])) is not None:
+        around = text[: fences[0].start()] + text[fences[0].end() :]
+        if "{" not in around:
             return value
+        raise UnreadableError("unparsed", f"more than one JSON object in {text[:200]!r}")
     raise UnreadableError("unparsed", f"no JSON object in {text[:200]!r}")
+
+
+def _parsed(text: str) -> Object | None:
+    """Parses a JSON object; None for anything else."""
+    try:
+        value = json.loads(text, object_pairs_hook=Object)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, Object) else None
 
 
 def value_of(reply: Object, key: str) -> JSON:
@@ -135,10 +163,21 @@ def first_word(text: str) -> str:
     return words[0].rstrip(".,:;!") if words else ""
 
 
-def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> dict[str, float]:
-    """Reads the probability that the judge's reply begins with each label, given that it begins with one of them.
+def check_one_label(text: str, labels: Collection[str]) -> None:
+    """Checks that no two lines of a bare reply are different labels.
 
-    Read at the first position of the reply that is not white space, from the tokens that are exactly a label (`7` and
+    Raises:
+        UnreadableError: `unparsed`.
+    """
+    named = dict.fromkeys(label for line in text.splitlines() if (label := line.strip().rstrip(".,:;!")) in labels)
+    if len(named) > 1:
+        raise UnreadableError("unparsed", f"two verdicts in {text[:200]!r}")
+
+
+def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> dict[str, float]:
+    """Reads the probability that the judge's verdict begins with each label, given that it begins with one of them.
+
+    Read at the first position of the verdict that is not white space, from the tokens that are exactly a label (`7` and
     ` 7` are both the label 7).
 
     Args:
@@ -150,15 +189,17 @@ def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> d
         Probabilities that add up to 1.
 
     Raises:
-        UnreadableError: `no_logprobs`, `unparsed` (a blank reply), `low_mass`, or the reason for having no reply.
+        UnreadableError: `no_logprobs`, `unparsed` (a blank reply, two verdicts, or reasoning whose end is not among
+            the tokens), `low_mass`, `only_reasoning`, or the reason for having no reply.
     """
-    if reply.text is None:
-        raise UnreadableError(reply.failure or "request_failed", reply.detail)
+    verdict = verdict_of(reply)
+    check_one_label(verdict, labels)
     if reply.top_logprobs is None:
         raise UnreadableError("no_logprobs", "the engine gives no log-probabilities of tokens")
-    tokens = next((tokens for tokens in reply.top_logprobs if tokens and tokens[0][0].strip()), None)
+    places = _after_reasoning(reply.top_logprobs) if reply.reasoning is not None else reply.top_logprobs
+    tokens = next((tokens for tokens in places if tokens and tokens[0][0].strip()), None)
     if tokens is None:
-        raise UnreadableError("unparsed", f"nothing but white space in {reply.text[:200]!r}")
+        raise UnreadableError("unparsed", f"nothing but white space in {verdict[:200]!r}")
     shares = dict.fromkeys(labels, 0.0)
     for token, logprob in tokens:
         if (label := token.strip()) in shares:
@@ -167,7 +208,17 @@ def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> d
     mass = math.fsum(shares.values())
     # `mass < min_mass` would let NaN pass.
     if not mass >= min_mass:
-        raise UnreadableError(
-            "low_mass", f"{mass:.3f} of the probability is on {'/'.join(labels)}: {reply.text[:80]!r}"
-        )
+        raise UnreadableError("low_mass", f"{mass:.3f} of the probability is on {'/'.join(labels)}: {verdict[:80]!r}")
     return {label: share / mass for label, share in shares.items()}
+
+
+def _after_reasoning(places: Sequence[TokenLogprobs]) -> Sequence[TokenLogprobs]:
+    """Returns the positions after the token that ends the reasoning.
+
+    Raises:
+        UnreadableError: `unparsed`: no token does.
+    """
+    ends = [at for at, tokens in enumerate(places) if tokens and tokens[0][0].strip() in _ENDS]
+    if not ends:
+        raise UnreadableError("unparsed", "no token says where the reasoning of the reply ends")
+    return places[ends[-1] + 1 :]

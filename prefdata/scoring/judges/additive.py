@@ -55,7 +55,7 @@ class AdditiveJudge(Judge):
         """Grades each prompt's candidates; see `Scorer.score`. For a prompt without candidates nothing is sent.
 
         Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `not_an_object`,
-        `out_of_range`, `cut_off`, or the generator's reason for giving no reply.
+        `out_of_range`, `cut_off`, `only_reasoning`, or the generator's reason for giving no reply.
 
         Raises:
             ConservationError: the generator answered a request that it was not sent, or left one out.

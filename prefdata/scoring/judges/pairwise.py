@@ -25,6 +25,7 @@ from prefdata.scoring.judges._reply import (
     short,
     text_of,
     value_of,
+    verdict_of,
 )
 from prefdata.spec import JSON, Context, derive_seed
 from prefdata.spec.marks import Harmless
@@ -242,7 +243,7 @@ class PairwiseJudge(RubricJudge):
         """Reads P(the answer shown first is better); a tie counts half."""
         labels = ["A", "B", "C"] if self.ties else ["A", "B"]
         shares = label_shares(reply, labels, self.min_mass)
-        line = (reply.text or "").strip().partition("\n")[0]
+        line = verdict_of(reply).strip().partition("\n")[0]
         # "A thorough comparison ..." begins with the token of the label A.
         if first_word(line) not in labels or len(line.split()) > 1:
             raise UnreadableError("unparsed", f"{line[:80]!r} is not a single letter of {', '.join(labels)}")

@@ -21,6 +21,7 @@ from prefdata.scoring.judges._reply import (
     object_in,
     text_of,
     value_of,
+    verdict_of,
     whole_number,
 )
 from prefdata.spec import JSON, Context
@@ -93,7 +94,8 @@ class PointwiseJudge(RubricJudge):
         """Grades each candidate; see `Scorer.score`.
 
         Reasons for being unscored: `unparsed`, `missing`, `duplicate_key`, `not_an_integer`, `out_of_range`, `cut_off`,
-        with `expected` also `no_logprobs` and `low_mass`, or the generator's reason for giving no reply.
+        `only_reasoning`, with `expected` also `no_logprobs` and `low_mass`, or the generator's reason for giving no
+        reply.
 
         Raises:
             ConservationError: the generator answered a request that it was not sent, or left one out.
@@ -136,7 +138,7 @@ class PointwiseJudge(RubricJudge):
     def _expectation(self, reply: Generation) -> tuple[float, str]:
         grades = {str(grade): grade for grade in range(self.lowest, self.highest + 1)}
         shares = label_shares(reply, list(grades), self.min_mass)
-        word = first_word(reply.text or "")
+        word = first_word(verdict_of(reply))
         if word[:1].isdigit() and word not in grades:
             # "10" begins with the token of the grade 1, and "7.5" with that of 7.
             whole = word.isdecimal()

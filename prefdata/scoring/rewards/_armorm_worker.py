@@ -70,7 +70,7 @@ class _ArmoRM(BatchScorer):
         gate = gate_position(ids)
         kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
         if gate + len(GATE) >= len(kept):
-            raise ItemError("no_gate_position", f"the prompt alone fills the limit of {self._limit} tokens")
+            raise ItemError("prompt_fills_the_limit", f"the prompt alone fills the limit of {self._limit} tokens")
         return Row(item["key"], kept, truncated_from)
 
     def _rewards(self, rows: list[list[int]]) -> list[Reward]:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import ModelError
-from prefdata.models.chat import ItemError
+from prefdata.models.chat import ItemError, common_length, mark_id
 from prefdata.scoring.rewards._reward_common import (
     batches,
     chat_template,
+    check_answer_is_read,
     cut,
     device,
     length_limit,
@@ -51,8 +52,9 @@ class _Embedder:
         self._config = config
         self._device = device()
         self._tokenizer = load_tokenizer(config["folder"])
-        self._template = chat_template(self._tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
-        if self._tokenizer.eos_token_id is None:
+        self._template = chat_template(self._tokenizer, config)
+        self._eos = mark_id(self._tokenizer, "eos")
+        if self._eos is None and config["last_token"] == "end_of_text":
             raise ModelError(
                 f"the tokenizer in {config['folder']!r} has no end-of-text token, at which the embedding is read",
                 hint="set eos_token in tokenizer_config.json",
@@ -71,37 +73,43 @@ class _Embedder:
                 rows.append(self.row(item))
             except ItemError as error:
                 yield error.result(item["key"])
-        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
-            batch = [rows[index] for index in indices]
-            for row, (embedding, gate) in zip(batch, self.embeddings(batch), strict=True):
-                result: dict[str, JSON] = {"key": row.key, "n_tokens": len(row.ids)}
-                if row.truncated_from is not None:
-                    result["truncated_from"] = row.truncated_from
-                if all(map(math.isfinite, [*embedding, *gate])):
-                    yield result | {"embedding": embedding, "gate": gate}
-                else:
-                    yield result | {"failure": "not_finite", "detail": "the model's output is not finite"}
+        # Rows of the same ids are computed once: in two batches they would differ in the last digits.
+        same: dict[tuple[int, ...], list[_Row]] = {}
+        for row in rows:
+            same.setdefault((row.gate_at, *row.ids), []).append(row)
+        distinct = list(same.values())
+        for indices in batches([len(group[0].ids) for group in distinct], self._config["batch_tokens"]):
+            batch = [distinct[index] for index in indices]
+            for group, (embedding, gate) in zip(batch, self.embeddings([rows[0] for rows in batch]), strict=True):
+                yield from (_result(row, embedding, gate) for row in group)
 
     def row(self, item: dict[str, JSON]) -> _Row:
-        """Reads one answer with its prompt as tokens: cut at the end, the last one replaced by the end-of-text token.
+        """Reads one answer with its prompt as tokens: cut at the end, and ended as `last_token` says.
 
         Raises:
             ItemError: the text can't be read.
         """
         prompt, answer = item["prompt"], {"role": "assistant", "content": item["answer"]}
         self._template.check([*prompt, answer])
+        if len(prompt) == 1:
+            # After the check: the form may hold control tokens.
+            prompt = [{**prompt[0], "content": self._config["prompt_form"].replace("{prompt}", prompt[0]["content"])}]
         ids = self._ids([*prompt, answer])
         beginning = self._ids(prompt[:1] if self._config["gate_at"] == "first_message" else prompt)
         kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
         if not kept or not beginning:
             raise ItemError("template_failed", "the chat template writes nothing")
+        forced = self._config["last_token"] == "end_of_text"
+        if truncated_from is not None:
+            check_answer_is_read(common_length(self._ids(prompt), ids), self._limit - forced)
         gate_at = min(len(beginning), len(kept)) - 1
-        return _Row(item["key"], [*kept[:-1], self._tokenizer.eos_token_id], gate_at, truncated_from)
+        last = self._eos if forced and self._eos is not None else kept[-1]
+        return _Row(item["key"], [*kept[:-1], last], gate_at, truncated_from)
 
     def _ids(self, messages: list[dict[str, JSON]]) -> list[int]:
         """Reads the template's text with the tokenizer, as in training: its BOS tokens are those of `GPM.bos`."""
         text = self._template.text(messages)
-        bos, bos_id = self._tokenizer.bos_token, self._tokenizer.bos_token_id
+        bos, bos_id = self._tokenizer.bos_token, mark_id(self._tokenizer, "bos")
         if self._config["bos"] == "none" and bos:
             text = text.replace(bos, "")
         ids: list[int] = self._tokenizer(text, add_special_tokens=self._config["bos"] != "none")["input_ids"]
@@ -136,6 +144,15 @@ class _Embedder:
                 at_ends = states[torch.arange(len(rows)), torch.tensor(ends)].float()
                 gates = torch.softmax(at_ends @ self._prompt_head.T, dim=-1)
         return list(zip(embeddings.tolist(), gates.tolist(), strict=True))
+
+
+def _result(row: _Row, embedding: list[float], gate: list[float]) -> dict[str, JSON]:
+    result: dict[str, JSON] = {"key": row.key, "n_tokens": len(row.ids)}
+    if row.truncated_from is not None:
+        result["truncated_from"] = row.truncated_from
+    if all(map(math.isfinite, [*embedding, *gate])):
+        return result | {"embedding": embedding, "gate": gate}
+    return result | {"failure": "not_finite", "detail": "the model's output is not finite"}
 
 
 def _load(folder: str, dtype: str) -> tuple[Any, Any, Any]:

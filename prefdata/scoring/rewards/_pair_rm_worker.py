@@ -80,14 +80,20 @@ class _Ranker:
                 yield prompt.result
             readable = [i for i, ids in enumerate(prompt.answers) if ids is not None]
             rows += [_Row(prompt, i, j) for i in readable for j in readable if i != j]
-        lengths = [sum(map(len, row.parts)) for row in rows]
+        # Rows of the same ids are computed once: in two batches they would differ in the last digits.
+        same: dict[tuple[tuple[int, ...], ...], list[_Row]] = {}
+        for row in rows:
+            same.setdefault(tuple(map(tuple, row.parts)), []).append(row)
+        distinct = list(same.values())
+        lengths = [sum(map(len, group[0].parts)) for group in distinct]
         for indices in batches(lengths, self._config["batch_tokens"]):
-            batch = [rows[index] for index in indices]
-            for row, logit in zip(batch, self.logits([row.parts for row in batch]), strict=True):
-                row.prompt.result["logits"][row.first][row.second] = logit if math.isfinite(logit) else None
-                row.prompt.missing -= 1
-                if not row.prompt.missing:
-                    yield row.prompt.result
+            batch = [distinct[index] for index in indices]
+            for group, logit in zip(batch, self.logits([group[0].parts for group in batch]), strict=True):
+                for row in group:
+                    row.prompt.result["logits"][row.first][row.second] = logit if math.isfinite(logit) else None
+                    row.prompt.missing -= 1
+                    if not row.prompt.missing:
+                        yield row.prompt.result
 
     def logits(self, rows: Sequence[tuple[list[int], list[int], list[int]]]) -> list[float]:
         """Computes, for each row of source, first and second answer, the logit that the first answer is better.
@@ -148,7 +154,7 @@ class _Text:
         self._tokenizer = Tokenizer.from_file(str(file))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        self._control = [token.content for token in self._tokenizer.get_added_tokens_decoder().values()]
+        self._control = [each.content for each in self._tokenizer.get_added_tokens_decoder().values() if each.content]
         self.padding = self.model_config.pad_token_id or 0
         self._source, self.first, self.second = self._prefixes(folder)
         self._separator = self._tokenizer.encode(_PREFIXES["source_prefix_id"]).ids[-1]

@@ -9,18 +9,19 @@ from typing import Annotated
 from pydantic import Field
 
 from prefdata.records import Answers, Candidate, Score, Scored
-from prefdata.scoring.rewards._worker_model import WorkerModel, cut_detail
+from prefdata.scoring.rewards._worker_model import TemplatedModel, cut_detail
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import Harmless
 
 __all__ = ["PointwiseModel"]
 
 
-class PointwiseModel(WorkerModel):
+class PointwiseModel(TemplatedModel):
     """A reward model that scores each answer by itself, in a worker process.
 
-    Reasons for being unscored: `not_finite`, `too_long`, `control_tokens`, `template_failed`, and those that a kind of
-    model adds. Counts `truncated` texts.
+    Reasons for being unscored: `not_finite`, `too_long`, `prompt_fills_the_limit` (no token of the answer is within the
+    limit), `control_tokens`, `template_failed`, and those that a kind of model adds. Texts of the same tokens get the
+    same score. Counts `truncated` texts.
     """
 
     max_length: Annotated[Annotated[int, Field(ge=1)] | None, Harmless] = None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -24,6 +24,7 @@ __all__ = [
     "ScoreFunction",
     "batches",
     "chat_template",
+    "check_answer_is_read",
     "cut",
     "device",
     "length_limit",
@@ -40,14 +41,24 @@ _BATCH_COST = 128
 """Fixed cost of a batch, in tokens."""
 
 
-def chat_template(tokenizer: Any, *, refuse_control_tokens: bool) -> ChatTemplate:
+def chat_template(tokenizer: Any, config: Mapping[str, JSON]) -> ChatTemplate:
     """Returns the chat template of a reward model's tokenizer.
+
+    Args:
+        tokenizer: of transformers.
+        config: of the worker: `refuse_control_tokens`, and see `TemplateOptions.template_config`.
 
     Raises:
         ModelError: it has none.
     """
     hint = "add the chat_template.jinja that the reward model was trained with to a local folder"
-    return ChatTemplate(tokenizer, refuse_control_tokens=refuse_control_tokens, hint=hint)
+    return ChatTemplate(
+        tokenizer,
+        refuse_control_tokens=config["refuse_control_tokens"],
+        hint=hint,
+        arguments=config["chat_template_kwargs"],
+        date=config["template_date"],
+    )
 
 
 def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int | None]:
@@ -61,6 +72,20 @@ def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int |
     if not truncate:
         raise ItemError("too_long", f"{len(ids)} tokens, the limit is {limit}")
     return ids[:limit], len(ids)
+
+
+def check_answer_is_read(begins: int, limit: int) -> None:
+    """Checks that a token of the answer is left of a text that was cut: the score would be of the prompt alone.
+
+    Args:
+        begins: number of tokens before the answer.
+        limit: number of tokens that are left.
+
+    Raises:
+        ItemError: `prompt_fills_the_limit`.
+    """
+    if begins >= limit:
+        raise ItemError("prompt_fills_the_limit", f"the prompt has {begins} tokens, the limit is {limit}")
 
 
 def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> Iterator[list[int]]:
@@ -182,7 +207,7 @@ class BatchScorer(ABC):
     """Scores each text by itself, in batches of similar length. A subclass holds the model and computes.
 
     Args:
-        config: of the worker: `max_length`, `batch_tokens`, `truncate`, `refuse_control_tokens`.
+        config: of the worker: `max_length`, `batch_tokens`, `truncate`, and what `chat_template` reads.
         tokenizer: of transformers, with a chat template.
         model_config: of transformers; its positions limit the length.
 
@@ -192,19 +217,22 @@ class BatchScorer(ABC):
 
     def __init__(self, config: dict[str, JSON], tokenizer: Any, model_config: Any) -> None:
         self._config = config
-        self._template = chat_template(tokenizer, refuse_control_tokens=config["refuse_control_tokens"])
+        self._template = chat_template(tokenizer, config)
         self._limit = length_limit(config["max_length"], tokenizer, model_config)
 
     def score(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
-        """Yields one result for each item, in any order."""
-        rows = []
+        """Yields one result for each item, in any order; items of the same ids get the same score, computed once."""
+        rows: dict[tuple[int, ...], list[Row]] = {}
         for item in items:
             try:
-                rows.append(self._row(item))
+                row = self._row(item)
             except ItemError as error:
                 yield error.result(item["key"])
-        for row, reward in self._score_rows(rows):
-            yield _result(row, reward)
+            else:
+                rows.setdefault(tuple(row.ids), []).append(row)
+        for row, reward in self._score_rows([same[0] for same in rows.values()]):
+            for each in rows[tuple(row.ids)]:
+                yield _result(each, reward)
 
     def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
         for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
@@ -212,7 +240,11 @@ class BatchScorer(ABC):
             yield from zip(batch, self._rewards([row.ids for row in batch]), strict=True)
 
     def _row(self, item: dict[str, JSON]) -> Row:
-        return Row(item["key"], *cut(self._ids(item), self._limit, truncate=self._config["truncate"]))
+        ids = self._ids(item)
+        kept, truncated_from = cut(ids, self._limit, truncate=self._config["truncate"])
+        if truncated_from is not None:
+            check_answer_is_read(self._template.answer_begins(item["messages"], ids), self._limit)
+        return Row(item["key"], kept, truncated_from)
 
     def _ids(self, item: dict[str, JSON]) -> list[int]:
         return self._template.ids(item["messages"], answer_follows=False)

@@ -12,13 +12,14 @@ from pydantic import Field
 
 from prefdata.errors import ConservationError, MissingExtraError, UserError
 from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import Answers, Scored
 from prefdata.scoring.base import GroupScorer
 from prefdata.spec import JSON, Context, Operational
 from prefdata.spec.marks import MODEL, REVISION, Harmless
 
-__all__ = ["Ranker", "WorkerModel", "cut_detail"]
+__all__ = ["Ranker", "TemplatedModel", "WorkerModel", "cut_detail", "with_prompt"]
 
 
 class WorkerModel(GroupScorer):
@@ -137,6 +138,17 @@ class WorkerModel(GroupScorer):
         return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
+class TemplatedModel(WorkerModel, TemplateOptions):
+    """A model that reads conversations by its chat template."""
+
+    def pins(self) -> dict[str, JSON]:
+        """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
+        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        return {**super()._config(context), **self.template_config(context.pins)}
+
+
 class Ranker(WorkerModel):
     """A model that compares answers."""
 
@@ -153,3 +165,14 @@ def cut_detail(result: dict[str, JSON]) -> str:
     if result.get("truncated_from") is None:
         return ""
     return f"scored the first {result['n_tokens']} of {result['truncated_from']} tokens"
+
+
+def with_prompt(form: str) -> str:
+    """Checks the form of a prompt, and returns it.
+
+    Raises:
+        ValueError: it does not hold `{prompt}` exactly once.
+    """
+    if form.count("{prompt}") != 1:
+        raise ValueError("write {prompt} exactly once, where the prompt goes")
+    return form

@@ -22,8 +22,7 @@ class ArmoRM(PointwiseModel):
     import in transformers 5, and a plain classifier with these weights gives other numbers, so prefdata has a loader of
     its own, which runs no code from the Hub. The heads compute in float32, with any `dtype` of the backbone.
 
-    An answer whose prompt alone fills `max_length`, or whose template writes no assistant turn of Llama 3, is unscored:
-    `no_gate_position`.
+    An answer whose template writes no assistant turn of Llama 3 is unscored: `no_gate_position`.
     """
 
     kind: Literal["armorm"] = "armorm"

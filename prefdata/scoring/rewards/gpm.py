@@ -5,20 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from prefdata.records import Answers, Scored
 from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
-from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
+from prefdata.scoring.rewards._worker_model import Ranker, TemplatedModel, cut_detail, with_prompt
 from prefdata.spec import JSON, Context
 from prefdata.spec.marks import Harmless
 
 __all__ = ["GPM", "preference_score"]
 
+LastToken: TypeAlias = Literal["end_of_text", "template"]
 
-class GPM(Ranker):
+
+class GPM(Ranker, TemplatedModel):
     """A general preference model: a language model with a head that embeds each answer in pairs of coordinates.
 
     The score of answer i over j is s_ij, the sum over the pairs k of g_k (v_i,2k v_j,2k+1 - v_i,2k+1 v_j,2k), with
@@ -27,9 +29,9 @@ class GPM(Ranker):
     candidate's score is the mean of s_ij / τ over the prompt's K answers, including itself with 0. Preferences may be
     cyclic, which no score can show.
 
-    Answers that can't be read (`control_tokens`, `too_long`, `template_failed`) or are `not_finite` are unscored and do
-    not count in the other answers' K; their comparisons are undecided. Each pair of answers is one comparison. Counts
-    `truncated` texts.
+    Answers that can't be read (`control_tokens`, `too_long`, `prompt_fills_the_limit`, `template_failed`) or are
+    `not_finite` are unscored and do not count in the other answers' K; their comparisons are undecided. Each pair of
+    answers is one comparison; answers of the same tokens have s = 0. Counts `truncated` texts.
 
     Source: GPM paper, arXiv 2410.02197, and gpm_example_usage.py of
     github.com/general-preference/general-preference-model: the chat template's text of prompt and answer, cut at its
@@ -47,13 +49,24 @@ class GPM(Ranker):
     the chat template, so Llama and Gemma see two. `once`: one. `none`: none, as in GPO's scripts."""
     gate_at: Annotated[Literal["first_message", "prompt"], Harmless] = "first_message"
     """Where the weights g are computed: at the end of the prompt's first message, as in training, or of its last."""
+    last_token: Annotated[LastToken, Harmless, Field(exclude_if=lambda token: token == "end_of_text")] = "end_of_text"
+    """Where an answer is embedded: at the end-of-text token, which takes the place of the last one, as in training; or
+    at the last token that the template writes (`template`), as in GPO's scripts."""
+    prompt_form: Annotated[str, Harmless, Field(exclude_if=lambda form: form == "{prompt}")] = "{prompt}"
+    """How a prompt of one turn is written into the user's turn; holds `{prompt}` once. GPO's scripts write the text of
+    the policy's chat template there."""
+
+    @field_validator("prompt_form")
+    @classmethod
+    def _holds_the_prompt(cls, form: str) -> str:
+        return with_prompt(form)
 
     def _worker(self) -> str:
         return "prefdata.scoring.rewards._gpm_worker"
 
     def _config(self, context: Context) -> dict[str, JSON]:
-        options = {"max_length": self.max_length, "bos": self.bos, "gate_at": self.gate_at}
-        return {**super()._config(context), **options}
+        names = ("max_length", "bos", "gate_at", "last_token", "prompt_form")
+        return {**super()._config(context), **{name: getattr(self, name) for name in names}}
 
     def _texts(self, answers: Answers) -> list[dict[str, JSON]]:
         prompt = [dict(message) for message in answers.prompt.messages]

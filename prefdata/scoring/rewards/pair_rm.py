@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from prefdata.records import Answers, Message, Scored
 from prefdata.scoring.rewards._ranking import ranked, recompute_ranking
-from prefdata.scoring.rewards._worker_model import Ranker, cut_detail
+from prefdata.scoring.rewards._worker_model import Ranker, cut_detail, with_prompt
 from prefdata.spec import JSON, Context
 from prefdata.spec.marks import MODEL, Harmless
 
@@ -51,9 +51,7 @@ class PairRM(Ranker):
     @field_validator("prompt_form")
     @classmethod
     def _holds_the_prompt(cls, form: str) -> str:
-        if form.count("{prompt}") != 1:
-            raise ValueError("write {prompt} exactly once, where the prompt goes")
-        return form
+        return with_prompt(form)
 
     def _worker(self) -> str:
         return "prefdata.scoring.rewards._pair_rm_worker"
