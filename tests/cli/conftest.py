@@ -92,7 +92,8 @@ def pair(prefdata, tmp_path):
         place.mkdir()
         path = table if isinstance(table, Path) else written(place / name, table)
         said = prefdata("pair", path, "--rule", rule, "--out", place / "out", "--json", *options)
-        assert (said.code, said.err) == (0, "")
+        assert said.code == 0, said.err
+        assert [line for line in said.err.splitlines() if not line.startswith("read as: ")] == []
         paired = Paired(place / "out", json.loads(said.out))
         check_contract(paired)
         return paired
