@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +18,11 @@ from prefdata.cli.options import (
     print_json,
     rule_json_option,
 )
+from prefdata.errors import printable
 from prefdata.records import LengthUnit
+
+if TYPE_CHECKING:
+    from prefdata.spec import JSON
 
 __all__ = ["command"]
 
@@ -30,12 +35,16 @@ __all__ = ["command"]
     help="A named pair rule, for instance wpo_hybrid_v2, or a Python function module:function.",
 )
 @rule_json_option
-@click.option("--out", required=True, metavar="DIR", help="The dataset folder to write.")
+@click.option("--out", metavar="DIR", help="The dataset folder to write.")
 @click.option(
     "--columns",
     metavar="ROLE=NAME,...",
-    help="Names of the columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
+    help="Names of the columns: prompt=…,system=…,input=…,response=…,score=…,source=…,index=… where they differ from "
+    "the roles; COLUMN.KEY in lists of objects; - for a role that is not to be read.",
 )
+@click.option("--config", metavar="NAME", help="The configuration of a dataset of the Hub.")
+@click.option("--split", metavar="NAME", help="The split of a dataset of the Hub, or of a folder.")
+@click.option("--dry-run", is_flag=True, help="Show the first prompts as they are understood, and write nothing.")
 @length_option
 @click.option("--with-candidates", is_flag=True, help="Write every answer with its score too.")
 @allow_code_option
@@ -44,17 +53,26 @@ def command(
     table: str,
     rule: str | None,
     rule_json: str | None,
-    out: str,
+    out: str | None,
     columns: str | None,
+    config: str | None,
+    split: str | None,
+    dry_run: bool,
     length: LengthUnit | None,
     with_candidates: bool,
     allow_code: bool,
     as_json: bool,
 ) -> None:
-    """Make pairs from TABLE: Parquet, JSON lines or CSV (also .gz, .zst), one row a candidate or lists a prompt.
+    """Make pairs from TABLE, a table of scored answers.
+
+    TABLE is a file (Parquet, Arrow, JSON lines, a JSON array, CSV or TSV; also .gz, .zst), a folder or a pattern of
+    shards, a folder of `save_to_disk`, - for standard input, or hf:OWNER/NAME[@REVISION]. It has one row an answer,
+    or lists a prompt, or lists of objects: docs/tables.md.
 
     Exits with 1 when not a single pair came out, and says why.
     """
+    if out is None and not dry_run:
+        raise click.UsageError("Missing option '--out'.")
     # Of Arrow's allocators this one has the kernel clear the fewest pages, and keeps no more than it needs.
     # It is chosen once, when pyarrow is loaded.
     if sys.platform == "linux":
@@ -65,21 +83,47 @@ def command(
     given = columns_given(columns)
     ledger = pair(
         table,
-        one_rule(rule, rule_json, length),
+        None if dry_run else one_rule(rule, rule_json, length),
         out,
         columns=given,
+        config=config,
+        split=split,
+        dry_run=dry_run,
         length=length,
         with_candidates=with_candidates,
         allow_code=allow_code,
     )
     if as_json:
         print_json(ledger)
+    elif dry_run:
+        display(_page(ledger))
+    if dry_run:
+        return
+    folder = Path(out or "")
     if not ledger["pairs"]:
         from prefdata.flow.no_pairs import explain_no_pairs, score_column_of_table
 
-        raise explain_no_pairs(Path(out), score_column_of_table(Path(table), given))
-    if as_json:
-        return
-    from prefdata.inspection import render
+        raise explain_no_pairs(folder, score_column_of_table(table, given, config, split))
+    if not as_json:
+        from prefdata.inspection import render
 
-    display(render(inspect(Path(out))))
+        display(render(inspect(folder)))
+
+
+def _page(shown: JSON) -> str:
+    """Renders the first prompts of a table."""
+    lines = ["columns   " + ", ".join(f"{role}={path}" for role, path in shown["columns"].items())]
+    for number, prompt in enumerate(shown["prompts"], 1):
+        lines += ["", f"prompt {number}  {printable(prompt['prompt_id'], 64)}"]
+        if prompt["reason"]:
+            lines.append(f"  dropped as {prompt['reason']} {prompt['detail']}".rstrip())
+        lines += [f"  {turn['role']:<9} {_short(turn['content'])}" for turn in prompt["messages"] or ()]
+        for answer in prompt["answers"]:
+            score = answer["unscored"] if answer["score"] is None else f"{answer['score']:g}"
+            who = f"{answer['source'] or '?'} {'' if answer['index'] is None else answer['index']}".rstrip()
+            lines.append(f"  answer    [{score}, {who}] {_short(answer['response'] or '')}")
+    return "\n".join([*lines, "", "nothing was written"])
+
+
+def _short(text: str) -> str:
+    return printable(text, 200)

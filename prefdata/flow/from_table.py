@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from prefdata.errors import ConservationError
+from prefdata.errors import ConservationError, InputError
 from prefdata.flow.disk import replace_folder
 from prefdata.flow.paired_table import PairedTable, paired_table
+from prefdata.flow.preview import preview
+from prefdata.flow.progress import say
 from prefdata.flow.versions import packages
+from prefdata.hub import find_table
 from prefdata.pairing import PairRule
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, write_dataset_folder
@@ -19,68 +22,98 @@ from prefdata.recipe import as_rule, folder_of
 from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
+from prefdata.tables.files import TableLike
 from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.shapes import Reading
 
 __all__ = ["pair"]
 
 
 def pair(
-    table: str | Path,
-    rule: PairRule | str | Path,
-    out: str | Path,
+    table: TableLike,
+    rule: PairRule | str | Path | None = None,
+    out: str | Path | None = None,
     *,
     columns: Mapping[str, str] | None = None,
+    config: str | None = None,
+    split: str | None = None,
     length: LengthUnit | None = None,
     with_candidates: bool = False,
     allow_code: bool = False,
+    dry_run: bool = False,
 ) -> JSON:
     """Pairs the candidates of a table and writes a dataset folder.
 
-    Nothing that is written depends on the order of the table's rows.
+    Nothing that is written depends on the order of the table's rows. How the table is read is printed on stderr, where
+    its columns are not called by their roles.
 
     Args:
-        table: Parquet, JSON lines or CSV, long or wide: see `prefdata.tables.scored_table`.
+        table: a file, a folder or a pattern of shards, a folder of `save_to_disk`, `-` for standard input,
+            `hf:owner/name` of the Hub, a frame of pandas, Polars or Arrow, or a `datasets.Dataset`; in any shape of
+            `prefdata.tables.shapes`.
         rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
-        columns: role → name of the column, where the names differ from the roles.
+        columns: role → name of the column, or `column.key`; `-` leaves a role out. Without it, shapes are recognised.
+        config: the configuration of a dataset of the Hub.
+        split: the split of a dataset of the Hub, or of a folder.
         length: the unit of length of a rule that is named; without it, characters.
         with_candidates: write every answer with its score too.
         allow_code: run a rule that is Python code.
+        dry_run: write nothing, and return the first prompts as they are understood; `rule` and `out` are not needed.
 
     Returns:
         The ledger: `prompts`, `pairs`, `paired_prompts`, `drops` (reason → prompts), `ineligible` (reason →
-        candidates), `stages`.
+        candidates), `stages`. Of a dry run see `prefdata.flow.preview`.
 
     Raises:
-        InputError: the table can't be read as what it should be.
+        InputError: the table can't be read as what it should be, or `rule` or `out` is missing.
         RecipeError: there is no such rule, or it is code and code is not allowed.
         StoreError: the folder can't be written.
     """
+    if dry_run:
+        return preview(_opened(table, columns, config, split)[0])
+    if rule is None or out is None:
+        raise InputError("pairs need a rule and a folder to write", hint="pair(table, rule, out), or dry_run=True")
     with allowing_code(allow_code, folder_of(rule)):
-        return _pair(Path(table), as_rule(rule, length), Path(out), columns, with_candidates)
+        named_rule = as_rule(rule, length)
+        # A rule that may not run, or can't be found, is refused before the table is read.
+        pins = named_rule.pins()
+        file, label = _opened(table, columns, config, split)
+        return _pair(file, label, named_rule, pins, Path(out), with_candidates)
 
 
-def _pair(path: Path, rule: PairRule, out: Path, columns: Mapping[str, str] | None, with_candidates: bool) -> JSON:
-    # A rule that may not run, or can't be found, is refused before the table is read.
-    pins = rule.pins()
-    file = ScoredTableFile(path, columns)
+def _opened(
+    table: TableLike, columns: Mapping[str, str] | None, config: str | None, split: str | None
+) -> tuple[ScoredTableFile, str]:
+    found = find_table(table, config, split)
+    file = ScoredTableFile(found.table, columns)
+    if file.reading.said is not None:
+        say(f"read as: {file.reading.said}")
+    return file, found.label
+
+
+def _pair(
+    file: ScoredTableFile, label: str, rule: PairRule, pins: Mapping[str, JSON], out: Path, with_candidates: bool
+) -> JSON:
     ledgers: list[JSON] = []
 
     def fill(folder: Path) -> None:
         with TemporaryDirectory(dir=folder) as waiting:
             paired = paired_table(file, rule, Path(waiting), with_candidates=with_candidates)
             ledger = _ledger(paired)
-            write_dataset_folder(folder, _folder(paired, ledger, path, rule, pins, columns))
+            write_dataset_folder(folder, _folder(paired, ledger, label, rule, pins, file.reading))
         ledgers.append(ledger)
 
     replace_folder(out, fill)
     return ledgers[0]
 
 
-def _card(path: Path, rule: PairRule) -> CardFacts:
+def _card(label: str, rule: PairRule, reading: Reading) -> CardFacts:
+    name = label.rpartition("/")[2].replace(" ", "-").partition("@")[0].partition(".")[0]
+    read_as = f" Read as: {reading.said}." if reading.columns != reading.given and reading.said else ""
     return CardFacts(
-        name=f"{path.name.partition('.')[0]}-{rule.dump()['kind']}",
-        description=f"Preference pairs from the scored answers in `{path.name}`.",
+        name=f"{name}-{rule.dump()['kind']}",
+        description=f"Preference pairs from the scored answers in `{label}`.{read_as}",
         publish=Publish(),
         steps={"pairs": (type(rule).__doc__ or "").partition("\n")[0]},
         fingerprints={"rule": rule.fingerprint()},
@@ -90,10 +123,10 @@ def _card(path: Path, rule: PairRule) -> CardFacts:
 def _folder(
     paired: PairedTable,
     ledger: JSON,
-    path: Path,
+    label: str,
     rule: PairRule,
     pins: Mapping[str, JSON],
-    columns: Mapping[str, str] | None,
+    reading: Reading,
 ) -> DatasetFolder:
     pinned = {"packages": packages(), "rule": rule.fingerprint(), **({"rule_pins": pins} if pins else {})}
     return DatasetFolder(
@@ -104,9 +137,9 @@ def _folder(
         candidate_drops=paired.ineligible,
         audit=paired.audit,
         ledger=ledger,
-        recipe={"table": path.name, "columns": dict(columns or {}), "pairs": rule.dump()},
+        recipe={"table": label, "columns": reading.columns, "pairs": rule.dump()},
         lock={"candidates_sha256": paired.digest, **pinned},
-        card=_card(path, rule),
+        card=_card(label, rule, reading),
     )
 
 

@@ -2,40 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import NoPairsError, UserError
 from prefdata.flow.documents import read_object
+from prefdata.hub import find_table
 from prefdata.lazy import pl
 from prefdata.recipe import Recipe
 from prefdata.spec.quoting import quoted
 from prefdata.tables import files
 from prefdata.tables.cells import parse_score
-from prefdata.tables.scored_table import columns_of
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.shapes import path_of, value_at
+from prefdata.tables.table import Table
 
-__all__ = ["explain_no_pairs", "score_columns_of", "score_column_of_table"]
+__all__ = ["ScoreColumn", "explain_no_pairs", "score_column_of_table", "score_columns_of"]
 
 _REASONS = 3
 """Reasons that are shown of each kind."""
 _ID = 16
 
 
-def explain_no_pairs(dataset: Path, score_columns: Iterable[tuple[Path, str]] = ()) -> NoPairsError:
+def explain_no_pairs(dataset: Path, score_columns: Iterable[ScoreColumn] = ()) -> NoPairsError:
     """Makes the message of a dataset folder without pairs.
 
     Args:
         dataset: the folder.
-        score_columns: tables that its scores were read from, and the column of each.
+        score_columns: where its scores were read from.
     """
     ledger = read_object(dataset / "ledger.json", "the counts of the dataset") or {}
     prompts = ledger.get("prompts", 0)
     lines = [f"no pair came out of {_number(prompts, 'prompt')}"]
     for name, what in (("drops", "prompt"), ("drops_candidates", "answer")):
         lines += [f"- {words}" for words in _reasons(pl.read_parquet(dataset / f"{name}.parquet", glob=False), what)]
-    for path, column in score_columns:
-        lines += [f"- {words}" for words in _not_numbers(path, column)]
+    for column in score_columns:
+        lines += [f"- {words}" for words in _not_numbers(column)]
     return NoPairsError(
         "\n".join(lines),
         valid="prompts with two answers of unequal scores that the rule admits",
@@ -43,22 +47,40 @@ def explain_no_pairs(dataset: Path, score_columns: Iterable[tuple[Path, str]] = 
     )
 
 
-def score_column_of_table(path: Path, columns: dict[str, str]) -> list[tuple[Path, str]]:
-    """Gives the column of scores of a table for `prefdata pair`; nothing where it can't be read on its own."""
+@dataclass(frozen=True)
+class ScoreColumn:
+    """Where scores were read from."""
+
+    table: Table
+    path: str
+    """Column, or column and keys within."""
+
+
+def score_column_of_table(
+    table: files.TableLike, columns: Mapping[str, str], config: str | None, split: str | None
+) -> list[ScoreColumn]:
+    """Gives the column of scores of a table for `prefdata pair`; nothing where it can't be read a second time."""
+    if table == "-":
+        return []
     try:
-        return [(path, columns_of(path, columns)["score"])]
+        file = ScoredTableFile(find_table(table, config, split).table, columns)
     except UserError:
         return []
+    return [ScoreColumn(file.table, file.named["score"])]
 
 
-def score_columns_of(recipe: Recipe) -> list[tuple[Path, str]]:
+def score_columns_of(recipe: Recipe) -> list[ScoreColumn]:
     """Gives the columns of scores in the files that a recipe reads answers from."""
     found = [
         (getattr(sampler, "path", None), getattr(sampler, name, None))
         for sampler in recipe.samplers
         for name in ("score_column", "chosen_score_column", "rejected_score_column")
     ]
-    return [(path, column) for path, column in found if isinstance(path, Path) and column is not None]
+    return [
+        ScoreColumn(files.open_table(path), column)
+        for path, column in found
+        if isinstance(path, Path) and column is not None
+    ]
 
 
 def _reasons(drops: pl.DataFrame, what: str) -> Iterator[str]:
@@ -70,20 +92,21 @@ def _reasons(drops: pl.DataFrame, what: str) -> Iterator[str]:
         yield f"{_number(number, what)}: {reason}, such as {example}" + (f" ({detail})" if detail else "")
 
 
-def _not_numbers(path: Path, column: str) -> Iterator[str]:
+def _not_numbers(scores: ScoreColumn) -> Iterator[str]:
     """Says of a column which value is not a number, where it is, and how many there are."""
-    if column not in files.columns(path):
+    column, keys = path_of(scores.path, scores.table.columns)
+    if column not in scores.table.columns:
         return
     number, example = 0, ""
     total = 0
-    for row_number, row in enumerate(files.rows(path, only=[column]), 1):
-        for value in _values(row[column]):
+    for row_number, row in enumerate(scores.table.rows(only=[column]), 1):
+        for value in _values(value_at(row[column], keys)):
             total += 1
             if parse_score(value) is None:
                 number += 1
                 example = example or f"{quoted(value, 60)} in row {row_number:,}"
     if number:
-        yield f"column {column!r} of {path.name!r}: {example} is not a number: {number:,} of {total:,}"
+        yield f"column {scores.path!r} of {scores.table.name}: {example} is not a number: {number:,} of {total:,}"
 
 
 def _number(count: int, what: str) -> str:

@@ -19,12 +19,14 @@ from prefdata.hub.reading import (
     resolve_dataset,
     resolve_model,
 )
+from prefdata.hub.tables import FoundTable, find_table
 from prefdata.hub.upload import HubDataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
     "REPO_ID",
     "Found",
+    "FoundTable",
     "HubCommit",
     "HubDataset",
     "HubFile",
@@ -37,6 +39,7 @@ __all__ = [
     "download_model",
     "one_file",
     "find_dataset",
+    "find_table",
     "git_digest",
     "locked_commits",
     "repo_and_revision",

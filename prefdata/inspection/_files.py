@@ -12,8 +12,8 @@ from pydantic import BaseModel, Field, ValidationError
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
 from prefdata.tables.documents import check_regular, read_object
-from prefdata.tables.files import check_columns
 from prefdata.tables.parquet import check_parquet
+from prefdata.tables.table import check_columns
 
 
 class _Stage(BaseModel):

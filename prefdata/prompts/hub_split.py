@@ -35,5 +35,6 @@ class HubPrompts(TablePrompts):
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
         name = f"{self.dataset}/{self.config}" if self.config else self.dataset
-        rows = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns())
+        unread = self._asked().unread()
+        rows = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns(), optional=unread)
         return f"{name}, {self.split}", rows

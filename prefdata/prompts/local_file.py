@@ -28,4 +28,5 @@ class FilePrompts(TablePrompts):
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
         # Only the file's name: a published table must not hold a local path.
         path = files.pinned(self.path, context.pins)
-        return path.name, files.rows(path, only=self._columns())
+        ids = [self.prompt_id_column] if self.prompt_id_column else []
+        return path.name, files.rows(path, only=self._columns(), optional=self._asked().unread(), ids=ids)

@@ -11,7 +11,9 @@ from prefdata.records import Candidate, Drop, prompt_id_of
 from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
 from prefdata.tables.finish_reasons import finish_reason_of
+from prefdata.tables.ids import id_text
 from prefdata.tables.row_answers import answers_of_row, whole_number
+from prefdata.tables.written import read_written
 
 __all__ = ["Columns", "PromptAnswers", "by_prompt"]
 
@@ -26,6 +28,8 @@ class Columns:
     named: Mapping[str, str]
     """Role of an answer → column, or key of an object in `completions`: see `prefdata.tables.row_answers`."""
     completions: str | None = None
+    written: bool = False
+    """Whether the column of the answers holds lists as texts: see `prefdata.tables.written`."""
 
     def of_table(self) -> list[str]:
         """Returns the columns to read from the table."""
@@ -58,6 +62,7 @@ def by_prompt(
     name: str,
     source_of: Callable[[dict[str, Any]], str | None],
     counted: Callable[[str, int], None],
+    table: str = "the table",
 ) -> dict[str, PromptAnswers]:
     """Reads the candidates of every prompt in a table, in the table's order. The whole table is held in memory.
 
@@ -67,25 +72,28 @@ def by_prompt(
         name: the sampler's name, under which rows without a source are dropped.
         source_of: returns an answer's `source`, None when the row does not name it.
         counted: counts `rows_with_unusable_prompt` and `scores_that_are_no_number`.
+        table: the table, for messages.
 
     Raises:
-        InputError: no object in the column of completions has a key that was named.
+        InputError: no object in the column of completions has a key that was named, or a list is not written as JSON.
     """
     prompts: dict[str, PromptAnswers] = {}
     keys: dict[str, None] = {}
-    for row in rows:
-        prompt_id = _prompt_id(row, columns)
+    for number, row in enumerate(rows, 1):
+        where = f"{table}, row {number}"
+        prompt_id = _prompt_id(row, columns, where)
         if prompt_id is None:
             counted("rows_with_unusable_prompt", 1)
             continue
         prompt = prompts.setdefault(prompt_id, PromptAnswers())
         prompt.rows += 1
-        answers = answers_of_row(row, columns.named, columns.completions)
+        answers = answers_of_row(row, columns.named, columns.completions, written=columns.written, where=where)
         if isinstance(answers, str):
             prompt.drops.append(Drop(prompt_id, "candidates", "bad_completions", answers, name))
             continue
         if columns.completions is not None:
-            keys.update(dict.fromkeys(key for item in row[columns.completions] or () for key in item))
+            objects: Any = read_written(row[columns.completions], columns.completions, where)
+            keys.update(dict.fromkeys(key for item in objects or () for key in item))
         for answer in answers:
             _add(prompt, prompt_id, answer, columns, name, source_of(answer))
             score = answer.get("score")
@@ -100,10 +108,15 @@ def by_prompt(
     return prompts
 
 
-def _prompt_id(row: dict[str, Any], columns: Columns) -> str | None:
+def _prompt_id(row: dict[str, Any], columns: Columns, where: str) -> str | None:
     if columns.prompt_id is not None:
-        given = row[columns.prompt_id]
-        return None if given is None or not str(given).strip() else str(given)
+        try:
+            given = id_text(row[columns.prompt_id])
+        except ValueError as error:
+            raise InputError(
+                f"{where}: the column {columns.prompt_id!r}: {error}", hint="write ids as texts"
+            ) from error
+        return given if given is not None and given.strip() else None
     messages = read_conversation(row[columns.prompt], columns.prompt_format)
     return None if isinstance(messages, Unusable) else prompt_id_of(messages)
 

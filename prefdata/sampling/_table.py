@@ -21,6 +21,7 @@ from prefdata.spec import JSON, Context
 from prefdata.spec.marks import DATASET, FILE, REVISION, Harmless
 from prefdata.tables import files
 from prefdata.tables.cells import PromptFormat
+from prefdata.tables.prompt_columns import PromptColumns
 from prefdata.tables.reasoning import Thinking, set_apart
 
 __all__ = ["TableAnswers", "joined", "set_answer_apart"]
@@ -45,6 +46,10 @@ class TableAnswers(Sampler):
     """Holds the prompt id."""
     prompt_format: Annotated[PromptFormat, Harmless] = "auto"
     """How a text in `prompt_column` is read; the same as in the prompt source."""
+    system_column: Annotated[str | None, Harmless, Field(exclude_if=lambda name: name is None)] = None
+    """Column of a system turn in front of the prompt; the same as in the prompt source."""
+    input_column: Annotated[str | None, Harmless, Field(exclude_if=lambda name: name is None)] = None
+    """Column of a further input to the prompt; the same as in the prompt source."""
     thinking: Annotated[Thinking, Harmless, Field(exclude_if=lambda how: how == "keep")] = "keep"
     """What becomes of the reasoning that an answer begins with (`<think>...</think>`, harmony), which is no part of it.
     `keep` stores it in the build beside the answer, `cut` stores the answer alone, `refuse` drops answers
@@ -65,12 +70,28 @@ class TableAnswers(Sampler):
         assert self.dataset is not None
         return {**super().pins(), "sha": hub.resolve_dataset(self.dataset, self.revision)}
 
+    @property
+    def _table_name(self) -> str:
+        # Only the file's name: a published table must not hold a local path.
+        return self.path.name if self.path is not None else f"{self.dataset}, {self.split or 'train'}"
+
     def _rows(self, only: list[str], context: Context) -> Iterator[dict[str, Any]]:
+        """Yields the rows, with the whole prompt in `prompt_column` where that is read."""
+        asked = PromptColumns(self.prompt_column, self.system_column, self.input_column, self.prompt_format)
+        if self.prompt_id_column is not None or self.prompt_column not in only:
+            return self._cells(only, [], context)
+        only = list(dict.fromkeys([*only, *asked.names()]))
+        return asked.cells(self._cells(only, asked.unread(), context), self._table_name)
+
+    def _cells(self, only: list[str], optional: list[str], context: Context) -> Iterator[dict[str, Any]]:
         if self.path is not None:
-            return files.rows(files.pinned(self.path, context.pins), only=only)
+            path = files.pinned(self.path, context.pins)
+            ids = [self.prompt_id_column] if self.prompt_id_column in only else []
+            return files.rows(path, only=only, optional=optional, ids=ids)
         assert self.dataset is not None
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
-        return hub.dataset_rows(self.dataset, self.config, self.split or "train", sha, only=only)
+        split = self.split or "train"
+        return hub.dataset_rows(self.dataset, self.config, split, sha, only=only, optional=optional)
 
 
 def joined(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,7 @@ from prefdata.spec import JSON, Context
 from prefdata.spec.marks import Harmless
 from prefdata.tables import files
 from prefdata.tables.row_answers import ANSWER_ROLES
+from prefdata.tables.written import has_written_answers
 
 __all__ = ["ExistingCompletions", "SampleAnswers"]
 
@@ -23,7 +25,8 @@ class ExistingCompletions(TableAnswers):
 
     Three layouts: one answer in each row; one prompt in each row, with a list of objects in `completions_column`
     (UltraFeedback); one prompt in each row, with a list of texts in `response_column`, and lists of the same length in
-    the other columns (Snorkel).
+    the other columns (Snorkel). An answer may be a list of messages, whose last one is the assistant's. Lists may be
+    JSON texts, as CSV has them; a list that Python or NumPy wrote is refused.
     """
 
     kind: Literal["existing"] = "existing"
@@ -32,6 +35,11 @@ class ExistingCompletions(TableAnswers):
     the columns below from the row."""
     response_column: Annotated[str, Harmless] = "response"
     """Column of the answer's text, or of a list of texts."""
+    response_format: Annotated[
+        Literal["auto", "text", "lists"], Harmless, Field(exclude_if=lambda how: how == "auto")
+    ] = "auto"
+    """How a text in `response_column` is read: as the answer (`text`), as the JSON text of a list of answers
+    (`lists`), or `auto`: as lists exactly when every text of the column, and every score beside it, is a list."""
     model_column: Annotated[str | None, Harmless] = None
     """Column of the name of the model that answered; None leaves it unknown."""
     score_column: Annotated[str | None, Harmless] = None
@@ -61,9 +69,17 @@ class ExistingCompletions(TableAnswers):
             named={role: name for role in ANSWER_ROLES if (name := getattr(self, f"{role}_column", None)) is not None},
             completions=self.completions_column,
         )
+        columns = replace(columns, written=self._has_lists(context))
         rows = self._rows(columns.of_table(), context)
-        answers = by_prompt(rows, columns, self.name, self._source_of, context.counted)
+        answers = by_prompt(rows, columns, self.name, self._source_of, context.counted, self._table_name)
         return joined(self, answers, tasks, context)
+
+    def _has_lists(self, context: Context) -> bool:
+        if self.response_format != "auto" or self.completions_column is not None:
+            return self.response_format == "lists"
+        names = [self.response_column, *([self.score_column] if self.score_column else [])]
+        rows = self._cells(names, [], context)
+        return has_written_answers((row[names[0]], row[names[-1]] if self.score_column else None) for row in rows)
 
     def _source_of(self, answer: dict[str, Any]) -> str | None:
         if self.source == "name" or self.model_column is None:

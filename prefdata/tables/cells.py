@@ -5,7 +5,6 @@ The prompts and the recorded answers of the same table must get the same prompt 
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -13,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.records import Message, as_messages, is_score
 from prefdata.spec.quoting import quoted
+from prefdata.tables.written import is_written, read_list
 
 __all__ = [
     "ANSWERABLE",
@@ -20,6 +20,8 @@ __all__ = [
     "ROLES_OF_TURNS",
     "PromptFormat",
     "Unusable",
+    "as_turn",
+    "json_turns",
     "parse_score",
     "read_conversation",
     "read_turns",
@@ -27,7 +29,7 @@ __all__ = [
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
-of objects that all have `role` and `content`."""
+of objects that all have `role` and `content`, or `from` and `value` (ShareGPT)."""
 
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
@@ -35,6 +37,8 @@ BLANK = r"\A[\s\x1c-\x1f]*\z"
 """Texts of white space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 ROLES_OF_TURNS = ("system", "user", "assistant", "tool")
 ANSWERABLE = ("user", "tool")
+_SHAREGPT = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+"""Who speaks in turns of `from` and `value`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message
     if isinstance(cell, str):
         if not cell.strip():
             return Unusable("blank")
-        parsed = None if how == "text" else _json_messages(cell)
+        parsed = None if how == "text" else json_turns(cell)
         if parsed is None:
             if how == "messages":
                 return Unusable("bad_messages", "not the JSON text of a list of messages")
@@ -80,7 +84,7 @@ def read_turns(cell: object) -> tuple[Message, ...] | Unusable:
     if cell is None or (isinstance(cell, list | tuple) and not cell):
         return Unusable("missing_response")
     if isinstance(cell, str):
-        parsed = _json_messages(cell)
+        parsed = json_turns(cell)
         if parsed is None:
             return _storable((Message(role="assistant", content=cell),))
         cell = parsed
@@ -89,17 +93,25 @@ def read_turns(cell: object) -> tuple[Message, ...] | Unusable:
     return _read_messages(list(cell))
 
 
-def _json_messages(text: str) -> list[Any] | None:
+def json_turns(text: str) -> list[Any] | None:
+    """Reads the JSON text of a list of turns; None for any other text."""
     if not text.lstrip().startswith("["):
         return None
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    turns = isinstance(value, list) and all(
-        isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value
+    value = read_list(text)
+    turns = value and all(
+        isinstance(turn, dict) and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
+        for turn in value
     )
-    return value if turns and value else None
+    return value if turns else None
+
+
+def as_turn(turn: dict[str, Any]) -> dict[str, Any]:
+    """Gives a turn of `from` and `value` (ShareGPT) as one of `role` and `content`; any other turn as it is."""
+    if not (isinstance(turn.get("from"), str) and turn.get("role") is None and turn.get("content") is None):
+        return turn
+    who = turn["from"]
+    rest = {key: value for key, value in turn.items() if key not in ("from", "value", "role", "content")}
+    return {**rest, "role": _SHAREGPT.get(who, who), "content": turn.get("value")}
 
 
 def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
@@ -131,6 +143,7 @@ def _read_messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:
 def _message(turn: object) -> Message | Unusable:
     if not isinstance(turn, dict):
         return Unusable("bad_messages", f"an object is expected, found {type(turn).__name__}")
+    turn = as_turn(turn)
     extra = sorted(str(key) for key, value in turn.items() if key not in ("role", "content") and _holds(value))
     if extra:
         return Unusable("unsupported_message", f"has {', '.join(extra)} besides role and content")
@@ -160,15 +173,17 @@ def _storable(messages: tuple[Message, ...]) -> tuple[Message, ...] | Unusable:
 def parse_score(value: object) -> float | None:
     """The finite number that a cell holds, or None when it holds none.
 
-    Numbers, decimal texts (sign, exponent and surrounding white space allowed) and lists of exactly one of these are
-    scores. Booleans, NaN, infinities, `"N/A"`, empty and longer lists are not: they would otherwise become a rank.
+    Numbers, decimal texts (sign, exponent and surrounding white space allowed) and lists of exactly one of these, also
+    as JSON text, are scores. Booleans, NaN, infinities, `"N/A"`, empty and longer lists are not: they would otherwise
+    become a rank.
     """
     if isinstance(value, list | tuple):
         return None if len(value) != 1 or isinstance(value[0], list | tuple) else parse_score(value[0])
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        return None
+        listed = read_list(value) if is_written(value) else None
+        return None if listed is None else parse_score(listed)
     try:
         number = float(value)
     except (OverflowError, ValueError):

@@ -20,6 +20,7 @@ __all__ = [
     "parse_json",
     "read_object",
     "read_text",
+    "without_repeats",
 ]
 
 DOCUMENT_BYTES = 32 << 20
@@ -111,10 +112,15 @@ def parse_json(text: str) -> JSON:
         ValueError: the text is not JSON (`json.JSONDecodeError`), or an object has the same key twice.
         RecursionError: its values are nested too deeply.
     """
-    return json.loads(text, object_pairs_hook=_without_repeats)
+    return json.loads(text, object_pairs_hook=without_repeats)
 
 
-def _without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+def without_repeats(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    """Makes an object of its keys and values.
+
+    Raises:
+        ValueError: a key occurs twice.
+    """
     values = dict(pairs)
     if len(values) < len(pairs):
         repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)

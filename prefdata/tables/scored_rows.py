@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError, RecipeError
@@ -13,6 +11,7 @@ from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
+from prefdata.tables.ids import id_series, id_text
 from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
 from prefdata.tables.table_prompts import prompt_text
 
@@ -23,15 +22,17 @@ ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index",
 ALIASES = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""
 
+_NAMES = ("prompt_id", "source", "model")
+"""What may be a number that became a float, where some rows have none."""
 _TURN = {"role": pl.String, "content": pl.String}
 
 
-def long_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
+def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
     """Brings rows of a Parquet table into one form.
 
     Args:
-        path: the table, for messages.
-        named: role → name of the column.
+        table: how messages call the table.
+        named: role → path of its column, for messages.
         frame: a column for each role of `named`, called by it; long or wide.
 
     Returns:
@@ -51,14 +52,14 @@ def long_frame(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
         frame = _exploded(frame)
     elif kind not in (pl.String, pl.Null):
-        raise _wrong_type(path, named["response"], f"{kind}")
+        raise _wrong_type(table, named["response"], f"{kind}")
     else:
         frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))
     score, unscored = _parsed(frame["score"])
     frame = frame.with_columns(score=score, unscored=unscored)
     if "prompt" in frame.columns:
-        frame = frame.with_columns(prompt=_prompts(path, named["prompt"], frame["prompt"]))
-    return _typed(path, named, frame)
+        frame = frame.with_columns(prompt=_prompts(table, named["prompt"], frame["prompt"]))
+    return _typed(table, named, frame)
 
 
 def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
@@ -133,7 +134,7 @@ def _one_score(cell: object) -> tuple[float | None, str | None]:
     return None, "not_a_number"
 
 
-def _prompts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
+def _prompts(table: str, column: str, prompts: pl.Series) -> pl.Series:
     """The prompts as texts or as lists of messages, whatever type they come in."""
     kind = prompts.dtype
     if kind in (pl.String, pl.Null):
@@ -141,7 +142,7 @@ def _prompts(path: Path, column: str, prompts: pl.Series) -> pl.Series:
     turn = kind.inner if isinstance(kind, pl.List) else None
     if isinstance(turn, pl.Struct) and dict(turn.to_schema()) == _TURN:
         return prompts.cast(pl.List(pl.Struct(_TURN))) if [*turn.to_schema()] == [*_TURN] else _reordered(prompts)
-    return pl.Series([_text(path, column, cell) for cell in prompts.to_list()], dtype=pl.String)
+    return pl.Series([_text(table, column, cell) for cell in prompts.to_list()], dtype=pl.String)
 
 
 def _reordered(prompts: pl.Series) -> pl.Series:
@@ -149,18 +150,24 @@ def _reordered(prompts: pl.Series) -> pl.Series:
 
 
 def long_frame_of_rows(
-    path: Path, named: Mapping[str, str], rows: Iterable[tuple[int, Mapping[str, Any]]]
+    table: str, named: Mapping[str, str], rows: Iterable[tuple[int, dict[str, Any]]], *, is_wide: bool = False
 ) -> pl.DataFrame:
-    """Brings numbered rows of a text table into the form of `long_frame`; prompts are texts."""
+    """Brings numbered rows of a text table into the form of `long_frame`; prompts are texts.
+
+    Args:
+        table: how messages call the table.
+        named: role → path of its column, for messages.
+        rows: the number and the cells by role of each row: see `prefdata.tables.roles`.
+        is_wide: a row without answers has none, instead of one that is missing.
+
+    Raises:
+        InputError: a column holds something else than it should.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in ("is_answer", "misaligned", "unscored", *ROLES)}
-    text_only = ".csv" in [suffix.lower() for suffix in path.suffixes]
-    for number, row in rows:
-        cells = {role: row[name] for role, name in named.items()}
+    for number, cells in rows:
         if "prompt" in cells:
-            cells["prompt"] = _text(path, named["prompt"], cells["prompt"])
-        if text_only:
-            cells = _unfolded(cells)
-        for candidate in _candidates(path, named["response"], number, cells):
+            cells["prompt"] = _text(table, named["prompt"], cells["prompt"])
+        for candidate in _candidates(table, named["response"], number, cells, is_wide):
             for name, values in columns.items():
                 values.append(candidate.get(name))
     frame = pl.DataFrame(
@@ -168,43 +175,45 @@ def long_frame_of_rows(
             "score": pl.Series(columns.pop("score"), dtype=pl.Float64),
             **{name: pl.Series(columns.pop(name), dtype=pl.Boolean) for name in ("is_answer", "misaligned")},
             **{
-                name: pl.Series([_cell(value) for value in values], dtype=pl.String) for name, values in columns.items()
+                name: pl.Series([_cell(table, named, name, value) for value in values], dtype=pl.String)
+                for name, values in columns.items()
             },
         }
     )
     absent = [role for role in ROLES if role not in named and not (role == "index" and frame["index"].count())]
-    return _typed(path, named, frame.drop(absent))
+    return _typed(table, named, frame.drop(absent))
 
 
-def _unfolded(cells: dict[str, Any]) -> dict[str, Any]:
-    """The cells of a CSV row, with the lists of a wide row, which CSV holds as JSON texts, as lists."""
-    lists: dict[str, Any] = {}
-    for role in ("response", "score"):
-        cell = cells[role]
+def _cell(table: str, named: Mapping[str, str], role: str, value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if role in _NAMES and isinstance(value, float):
         try:
-            lists[role] = json.loads(cell) if cell is not None and cell.lstrip().startswith("[") else None
-        except (ValueError, RecursionError):
-            return cells
-    return {**cells, **lists} if all(isinstance(values, list) for values in lists.values()) else cells
+            return id_text(value)
+        except ValueError as error:
+            raise _lost_digits(table, named[role], error) from error
+    return canonical_json(value)
 
 
-def _cell(value: object) -> str | None:
-    return None if value is None else value if isinstance(value, str) else canonical_json(value)
+def _lost_digits(table: str, column: str, error: ValueError) -> InputError:
+    return InputError(f"{table}: column {column!r}: {error}", hint="write ids as texts")
 
 
-def _candidates(path: Path, column: str, number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The candidates of one row of a text table."""
-    if cells["response"] is None and column == ALIASES["response"]:
+def _candidates(table: str, column: str, number: int, cells: dict[str, Any], is_wide: bool) -> Iterator[dict[str, Any]]:
+    """Yields the candidates of one row of a text table."""
+    if cells["response"] is None and is_wide:
         cells["response"] = []
     texts = cells["response"]
     if not isinstance(texts, list | str | None):
-        raise _wrong_type(path, column, f"{type(texts).__name__} in row {number}")
+        raise _wrong_type(table, column, f"{type(texts).__name__} in row {number}")
     if isinstance(texts, list) and not all(text is None or isinstance(text, str) for text in texts):
-        raise _wrong_type(path, column, f"list in row {number}")
+        raise _wrong_type(table, column, f"list in row {number}")
     shared = {role: cell for role, cell in cells.items() if role not in ANSWER_ROLES}
     if isinstance(texts, list) and not isinstance(cells["score"], list):
         cells["score"] = []
-    answers = answers_of_row(cells, {role: role for role in ANSWER_ROLES if role in cells})
+    answers = answers_of_row(
+        cells, {role: role for role in ANSWER_ROLES if role in cells}, where=f"{table}, row {number}"
+    )
     if isinstance(answers, str) or not answers:
         yield {**shared, "is_answer": bool(texts), "misaligned": isinstance(answers, str)}
         return
@@ -214,15 +223,15 @@ def _candidates(path: Path, column: str, number: int, cells: dict[str, Any]) -> 
         yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
 
 
-def _wrong_type(path: Path, column: str, kind: str) -> InputError:
+def _wrong_type(table: str, column: str, kind: str) -> InputError:
     return InputError(
-        f"{str(path)!r}: column {column!r} holds {kind}",
+        f"{table}: column {column!r} holds {kind}",
         valid="texts (one row a candidate), or lists of texts (one row a prompt)",
         hint="name the column of the answers: --columns response=NAME",
     )
 
 
-def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
+def _typed(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
     """The frame with every column there, of its type; the source falls back to the model."""
     missing = {*ROLES, "unscored"} - {*frame.columns}
     frame = frame.with_columns(pl.lit(None, pl.String).alias(name) for name in sorted(missing))
@@ -230,10 +239,12 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
         if role in ("score", "prompt"):
             continue
         try:
-            frame = frame.with_columns(_whole(frame[role]) if role == "index" else _texts(frame[role]))
+            frame = frame.with_columns(_whole(frame[role]) if role == "index" else _named(frame[role], role))
+        except ValueError as error:
+            raise _lost_digits(table, named[role], error) from error
         except pl.exceptions.PolarsError as error:
             raise InputError(
-                f"{str(path)!r}: column {named[role]!r} holds something else than "
+                f"{table}: column {named[role]!r} holds something else than "
                 f"{'whole numbers' if role == 'index' else 'texts'}",
                 valid="0, 1, 2, ..." if role == "index" else "texts or numbers",
                 hint=f"name another column: --columns {role}=NAME",
@@ -244,8 +255,10 @@ def _typed(path: Path, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
     )
 
 
-def _texts(values: pl.Series) -> pl.Series:
+def _named(values: pl.Series, role: str) -> pl.Series:
     """The values as texts; an object, such as SGLang's finish reasons, as its JSON text."""
+    if role in _NAMES:
+        return id_series(values)
     return values.struct.json_encode() if isinstance(values.dtype, pl.Struct) else values.cast(pl.String)
 
 
@@ -260,12 +273,12 @@ def _whole(numbers: pl.Series) -> pl.Series:
     raise pl.exceptions.InvalidOperationError("fractions")
 
 
-def _text(path: Path, column: str, prompt: object) -> str | None:
+def _text(table: str, column: str, prompt: object) -> str | None:
     try:
         return prompt_text(prompt)
     except RecipeError as error:
         raise InputError(
-            f"{str(path)!r}: column {column!r} holds {type(prompt).__name__}",
+            f"{table}: column {column!r} holds {type(prompt).__name__}",
             valid="texts, or lists of messages",
             hint="name the column of the prompts: --columns prompt=NAME",
         ) from error

@@ -1,27 +1,27 @@
-"""Reads a table of scored answers: Parquet, JSON lines or CSV, long or wide, in pieces of bounded size.
+"""Reads a table of scored answers, wherever it is and whatever its shape, in pieces of bounded size.
 
 Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`, `response`, `score`, and optionally
-`source` (or `model`), `index`, `finish_reason`. Wide form has one row a prompt, with lists of answers and of scores:
-`all_generated_responses` and `all_rm_scores`, as the Snorkel and SimPO datasets have them.
+`source` (or `model`), `index`, `finish_reason`. Wide form has one row a prompt, with lists of answers and of scores.
+`prefdata.tables.shapes` lists the shapes that are recognised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
+from typing import Any
 
-from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.ahead import ahead
 from prefdata.tables.digest import digest_array
-from prefdata.tables.parquet import open_parquet, rows_at_once
-from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
+from prefdata.tables.roles import RoleReader
+from prefdata.tables.scored_rows import ROLES, long_frame, long_frame_of_rows
+from prefdata.tables.shapes import reading_of
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
-__all__ = ["ScoredTable", "ScoredTableFile", "columns_of", "prompts_of", "read_scored_table", "with_keys"]
+__all__ = ["ScoredTable", "ScoredTableFile", "prompts_of", "read_scored_table", "with_keys"]
 
 _CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 _ROWS = 40_000
@@ -29,8 +29,6 @@ _ROWS = 40_000
 _BATCH_BYTES = 4 << 20
 """Decoded bytes of a batch; a decoder takes up to six times as much for a while."""
 _TEXT_ROWS = 1_000
-_COMPRESSED = 4
-"""Bytes that a byte of a compressed file is taken for."""
 
 
 @dataclass(frozen=True)
@@ -51,26 +49,24 @@ class ScoredTableFile:
     """A table of scored answers that can be read from its start as often as needed.
 
     Args:
-        path: a `.parquet`, `.jsonl` or `.csv` file; the text formats also `.gz` or `.zst`.
-        columns: role → name of the column, where the names differ from the roles.
+        table: a path, or a frame: see `prefdata.tables.files.open_table`.
+        columns: role → path of its column, where shapes are not recognised; see `prefdata.tables.shapes`.
+        split: the split of a folder that has several.
 
     Raises:
-        InputError: the file can't be read, or lacks a column.
+        InputError: the table can't be read, or lacks a column.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str] | None = None) -> None:
-        self.path, self.named = path, columns_of(path, columns or {})
-        self._is_parquet = path.suffix.lower() == ".parquet"
-        self._row_bytes: dict[str, float] = {}
-        if self._is_parquet:
-            next(files.rows(path, only=list(self.named.values())))
-            with open_parquet(self.path) as file:
-                head = next(file.iter_batches(64, columns=self._names(self.named), use_threads=False))
-                rows = file.metadata.num_rows
-            self._row_bytes = {name: head.column(name).nbytes / head.num_rows for name in head.schema.names}
-            self.n_bytes = rows * sum(self._row_bytes.values())
-        else:
-            self.n_bytes = path.stat().st_size * (_COMPRESSED if path.suffix.lower() in (".gz", ".zst") else 1)
+    def __init__(
+        self, table: files.TableLike, columns: Mapping[str, str] | None = None, split: str | None = None
+    ) -> None:
+        self.table = files.open_table(table, split)
+        self.reading = reading_of(self.table, columns or {})
+        self.named = self.reading.named
+        self._reader = RoleReader(self.table, self.named)
+        read = self._reader.columns(list(self.named))
+        next(self.table.rows(only=read))
+        self.n_bytes = self.table.n_bytes(read)
 
     @property
     def has_ids(self) -> bool:
@@ -90,9 +86,10 @@ class ScoredTableFile:
         Raises:
             InputError: the file is damaged, or a column holds something else than it should.
         """
-        named = {role: name for role, name in self.named.items() if role in {*roles, "response", "score"}}
+        read = [role for role in ROLES if role in self.named and role in {*roles, "response", "score"}]
         at = 0
-        for frame in self._parquet_frames(named, n_bytes) if self._is_parquet else self._text_frames(named, n_bytes):
+        in_arrow = self.table.schema is not None
+        for frame in self._arrow_frames(read, n_bytes) if in_arrow else self._text_frames(read, n_bytes):
             yield frame.with_row_index("at", at)
             at += frame.height
 
@@ -100,77 +97,84 @@ class ScoredTableFile:
         """Returns some ids, spread over the whole table; empty where the table has no ids."""
         if not self.has_ids:
             return []
-        name, sample = self.named["prompt_id"], list[str]()
-        if self._is_parquet:
-            with open_parquet(self.path) as file:
-                for batch in file.iter_batches(1 << 16, columns=[name], use_threads=False):
-                    column = pl.Series(pl.from_arrow(batch.column(0))).cast(pl.String)
-                    sample += column.gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
-        else:
-            rows = files.rows(self.path, only=[name])
-            sample += [str(row[name]) for row in islice(rows, 0, None, 100) if row[name] is not None]
-        return sample
+        sample = list[str]()
+        if self.table.schema is not None:
+            for batch in self.table.batches(self._reader.columns(["prompt_id"]), 1 << 16):
+                column = pl.Series(pl.from_arrow(self._reader.arrays(batch, 1, ["prompt_id"])["prompt_id"]))
+                sample += column.cast(pl.String).gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
+            return sample
+        rows = enumerate(self._rows(["prompt_id"]), 1)
+        ids = (self._reader.cells(row, at, ["prompt_id"])["prompt_id"] for at, row in islice(rows, 0, None, 100))
+        return [str(each) for each in ids if each is not None]
 
-    def _parquet_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
-        names = self._names(named)
-        row_bytes = max(1.0, sum(self._row_bytes[name] for name in names))
+    def _rows(self, roles: Sequence[str]) -> Iterator[dict[str, Any]]:
+        ids = self._reader.columns(["prompt_id"]) if "prompt_id" in roles else []
+        return self.table.rows(only=self._reader.columns(roles), ids=ids)
+
+    def _named(self, roles: Sequence[str]) -> dict[str, str]:
+        return {role: self.named[role] for role in roles}
+
+    def _arrow_frames(self, roles: Sequence[str], n_bytes: int) -> Iterator[pl.DataFrame]:
+        row_bytes = max(1.0, self.table.row_bytes(self._reader.columns(roles)))
         rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
-        step = rows_at_once(self.path, int(min(rows, max(1, _BATCH_BYTES // row_bytes))))
-        for table in ahead(self._parquet_tables(named, n_bytes, rows, step)):
+        step = int(min(rows, max(1, _BATCH_BYTES // row_bytes)))
+        for table in ahead(self._arrow_tables(roles, n_bytes, rows, step)):
             frame = pl.from_arrow(table)
             assert isinstance(frame, pl.DataFrame)
-            yield long_frame(self.path, named, frame)
+            yield long_frame(self.table.name, self._named(roles), frame)
 
-    def _parquet_tables(self, named: Mapping[str, str], n_bytes: int, rows: int, step: int) -> Iterator[pa.Table]:
+    def _arrow_tables(self, roles: Sequence[str], n_bytes: int, rows: int, step: int) -> Iterator[pa.Table]:
         """Reads tables of about `n_bytes` or `rows`, `step` rows at a time; their columns are called by their roles."""
-        with open_parquet(self.path) as file:
-            held: list[pa.Table] = []
-            for batch in file.iter_batches(step, columns=self._names(named), use_threads=False):
-                columns = {role: _undictionaried(batch.column(name)) for role, name in named.items()}
-                if (digests := digest_array(columns["response"])) is not None:
-                    columns["digest"] = digests
-                held.append(pa.table(columns))
-                if sum(part.num_rows for part in held) + step > rows or sum(part.nbytes for part in held) >= n_bytes:
-                    table = pa.concat_tables(held)
-                    held = []
-                    yield table
-            if held:
-                yield pa.concat_tables(held)
+        held: list[pa.Table] = []
+        first = 1
+        for batch in self.table.batches(self._reader.columns(roles), step):
+            columns = self._reader.arrays(batch, first, roles)
+            first += batch.num_rows
+            if (digests := digest_array(columns["response"])) is not None:
+                columns["digest"] = digests
+            held.append(pa.table(columns))
+            if sum(part.num_rows for part in held) + step > rows or sum(part.nbytes for part in held) >= n_bytes:
+                table = _in_one(held)
+                held = []
+                yield table
+        if held:
+            yield _in_one(held)
 
-    def _text_frames(self, named: Mapping[str, str], n_bytes: int) -> Iterator[pl.DataFrame]:
-        rows = enumerate(files.rows(self.path, only=self._names(named)), 1)
+    def _text_frames(self, roles: Sequence[str], n_bytes: int) -> Iterator[pl.DataFrame]:
+        rows = enumerate(self._rows(roles), 1)
         while block := list(islice(rows, 1)):
             size = 0
             while size < n_bytes and (more := list(islice(rows, _TEXT_ROWS))):
                 block += more
-                size += sum(len(cell) for _, row in more for cell in row.values() if isinstance(cell, str))
-                size += sum(64 for _, row in more for cell in row.values() if isinstance(cell, list) for _ in cell)
-            yield long_frame_of_rows(self.path, named, block)
-
-    def _names(self, named: Mapping[str, str]) -> list[str]:
-        return list(dict.fromkeys(named.values()))
+                size += sum(_size(cell) for _, row in more for cell in row.values())
+            cells = ((at, self._reader.cells(row, at, roles)) for at, row in block)
+            yield long_frame_of_rows(self.table.name, self._named(roles), cells, is_wide=self._reader.is_wide)
 
 
-def _undictionaried(column: pa.Array) -> pa.Array:
-    # Polars would make categories of it, which are not texts.
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+def _in_one(held: list[pa.Table]) -> pa.Table:
+    # Cells that were read one by one may be whole numbers in one batch, and fractions in the next.
+    return pa.concat_tables(held, promote_options="permissive")
 
 
-def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> ScoredTable:
+def _size(cell: object) -> int:
+    return len(cell) if isinstance(cell, str) else 64 * len(cell) if isinstance(cell, list) else 0
+
+
+def read_scored_table(table: files.TableLike, columns: Mapping[str, str] | None = None) -> ScoredTable:
     """Reads a whole table into memory.
 
     Args:
-        path: see `ScoredTableFile`.
+        table: see `ScoredTableFile`.
         columns: see `ScoredTableFile`.
 
     Raises:
         InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
     """
-    table = ScoredTableFile(path, columns)
-    frames = list(table.frames(1 << 40))
+    file = ScoredTableFile(table, columns)
+    frames = list(file.frames(1 << 40))
     kinds = {frame.schema["prompt"] for frame in frames}
     assert len(kinds) == 1, kinds
-    rows = with_keys(pl.concat(frames), has_ids=table.has_ids).sort("key", maintain_order=True)
+    rows = with_keys(pl.concat(frames), has_ids=file.has_ids).sort("key", maintain_order=True)
     prompts = prompts_of(rows)
     usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id", "messages")
     # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
@@ -268,38 +272,3 @@ def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.
     return runs.with_columns(reason=reason, detail=detail).select(
         "key", "prompt_id", "messages", "reason", "detail", "at"
     )
-
-
-def columns_of(path: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Finds the column of each role that the table has.
-
-    Raises:
-        InputError: the file can't be read, lacks a column that is needed, or one that is named.
-    """
-    have, hint = files.columns(path), "--columns ROLE=NAME"
-    for role, name in given.items():
-        if role not in ROLES:
-            raise InputError(f"{role!r} is not a known column role", valid=closest(role, ROLES), hint=hint)
-        files.check_columns(repr(str(path)), [name], have)
-    named = dict(given)
-    wide = named.get("response", "response") not in have or named.get("response") == ALIASES["response"]
-    for role in ROLES:
-        names = [role, ALIASES.get(role, role)]
-        # Beside lists of answers there are lists of scores, even where the row has a score of its own as well.
-        for name in reversed(names) if wide else names:
-            if role not in named and name in have:
-                named[role] = name
-    for role in ("response", "score"):
-        if role not in named:
-            raise InputError(
-                f"{str(path)!r} has no column {role!r}",
-                valid=closest(role, have),
-                hint=f"name it: --columns {role}=NAME",
-            )
-    if "prompt_id" not in named and "prompt" not in named:
-        raise InputError(
-            f"{str(path)!r} has neither a column 'prompt_id' nor a column 'prompt'",
-            valid=closest("prompt", have),
-            hint="name one of them: --columns prompt=NAME",
-        )
-    return named

@@ -83,7 +83,8 @@ def test_other_damaged_or_foreign_files_are_refused(refused, tmp_path):
     assert "line 2: 2 fields, but the header has 3" in refused(tmp_path / "t.csv")
     (tmp_path / "t.xlsx").write_text("x")
     assert "unknown ending '.xlsx'" in refused(tmp_path / "t.xlsx")
-    assert "is a folder" in refused(tmp_path)
+    (tmp_path / "empty").mkdir()
+    assert "is a folder without a table" in refused(tmp_path / "empty")
 
 
 @pytest.mark.parametrize("gone", ["response", "score"])
@@ -97,7 +98,7 @@ def test_a_missing_column_is_named_with_what_there_is(refused, write_table, tmp_
 
 
 def test_a_table_without_any_prompt_is_refused(refused):
-    message = refused([{"question": "Why?", "response": "x", "score": 1}])
+    message = refused([{"theme": "Why?", "response": "x", "score": 1}])
     assert "neither a column 'prompt_id' nor a column 'prompt'" in message
     assert "--columns prompt=NAME" in message
 

@@ -87,7 +87,7 @@ def test_the_id_of_several_turns_is_that_of_their_canonical_json(tmp_path):
         (7, "bad_messages", "not int"),
         ({"role": "user", "content": "a"}, "bad_messages", "not dict"),
         (["a"], "bad_messages", "message 1: an object is expected, found str"),
-        ([{"from": "human", "value": "a"}], "unsupported_message", "message 1: has from, value"),
+        ([{"from": "function_call", "value": "a"}], "bad_messages", "message 1: the role is 'function_call'"),
         ([{"role": "human", "content": "a"}], "bad_messages", "the role is 'human', valid: system, user"),
         ([USER, {"role": "user"}], "bad_messages", "message 2: the content is NoneType, not text"),
         ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], "unsupported_message", "not plain text"),

@@ -57,7 +57,7 @@ def write(table: pa.Table, path: Path, group: int) -> None:
 
 def in_memory(file, rule, folder: Path, *, with_candidates: bool = False) -> paired_table.PairedTable:
     """What `paired_table` gives, by the plainest way: the whole table, one call of the rule."""
-    scored = read_scored_table(file.path, file.named)
+    scored = read_scored_table(file.table, file.reading.given)
     candidates = in_order(scored.candidates)
     paired = rule.pair(candidates, scored.prompts["prompt_id"])
     pairs = checked(paired.pairs.to_arrow(), pairs_schema(rule.extra_columns()), PAIR_KEY, "pairs")

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefdata.errors import InputError
-from prefdata.tables import files, parquet
+from prefdata.tables import files, parquet, text_files
 
 LIMITED = """
 import resource, sys
@@ -60,7 +60,7 @@ def test_a_line_of_a_gigabyte_in_a_small_file_takes_no_gigabytes(fresh, tmp_path
 
 
 def test_a_record_over_many_lines_is_as_long_as_its_lines(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "_MOST_BYTES", 1_000)
+    monkeypatch.setattr(text_files, "_MOST_BYTES", 1_000)
     path = tmp_path / "t.csv"
     path.write_text('a,b\n1,"' + "x\n" * 600 + '"\n')
     with pytest.raises(InputError, match="line 2: longer than"):

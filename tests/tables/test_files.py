@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from prefdata.errors import InputError
-from prefdata.tables import files
+from prefdata.tables import files, text_files
 from prefdata.tables.cells import parse_score
 
 
@@ -90,7 +90,15 @@ WRONG_TEXT = {
     "empty.jsonl": (b"", "the file is empty"),
     "blank.jsonl": (b"\n \n", "has no rows"),
     "torn.jsonl": (b'{"a": 1}\n{"a": ', "line 2: not JSON: Expecting value at character 7"),
-    "array.json": (b'[{"a": 1}]\n', "line 1: a JSON object is expected, found list"),
+    "array.json": (b'[{"a": 1}, 7]\n', "element 2 of the array: a JSON object is expected, found int"),
+    "open.json": (b'[{"a": 1}, {"a": ', "not JSON: Expecting value in element 2 of the array"),
+    "torn.json": (b'[{"a": 1}, ', "not JSON: Expecting value in element 2 of the array"),
+    "after.json": (b'[{"a": 1}] {"a": 2}', "not JSON: something follows the array"),
+    "comma.json": (b'[{"a": 1} {"a": 2}]', "not JSON: ',' or ']' is expected, found '{'"),
+    "void.json": (b"[ ]", "has no rows"),
+    "twice.json": (b'[{"a": 1, "a": 2}]', "element 1 of the array: the key 'a' occurs twice"),
+    "half.json": (b'[{"a": "\\ud800"}]', "element 1 of the array: the escape \\ud800 is half of a surrogate pair"),
+    "latin.json": (b'[{"a": "caf\xe9"}]', "not UTF-8: byte 0xe9"),
     "number.jsonl": (b'{"a": 1}\n\n7\n', "line 3: a JSON object is expected, found int"),
     "twice.jsonl": (b'{"a": 1, "a": 2}\n', "line 1: not JSON that can be kept: the key 'a' occurs twice"),
     "deep.jsonl": (b'{"a": ' + b"[" * 100_000 + b"\n", "line 1: not JSON"),
@@ -101,7 +109,6 @@ WRONG_TEXT = {
     "utf16.csv": ("a,b\n1,2\n".encode("utf-16"), "line 1: not UTF-8: byte 0xff at position 1"),
     "header.csv": (b"a,b\n", "has a header but no rows"),
     "same.csv": (b"a,b,a\n1,2,3\n", "line 1: two columns are named 'a'"),
-    "noname.csv": (b"a,,c\n1,2,3\n", "line 1: column 2 of the header has no name"),
     "short.csv": (b'a,b\n"1\n1",2\n3\n', "line 4: 1 fields, but the header has 2"),
     "open.csv": (b'a,b\n1,"2\n3,4\n', "line 2: a quoted field is opened and never closed"),
     "stray.csv": (b'a,b\n1,5" pipe"\n', "line 2: field 2 has a quotation mark or line break that is not quoted"),
@@ -121,13 +128,64 @@ def test_each_mistake_in_a_text_file_names_file_and_line(tmp_path, name, packed)
         assert said in message
 
 
-@pytest.mark.parametrize(
-    ("text", "command"), [('[{"a": 1}]', "jq -c '.[]' FILE"), ('{\n  "a": 1\n}', "jq -c '.' FILE")]
-)
-def test_other_json_than_lines_is_told_how_to_become_lines(tmp_path, text, command):
+def test_one_object_over_several_lines_is_told_how_to_become_lines(tmp_path):
     path = tmp_path / "rows.json"
-    path.write_text(text)
-    assert refused(files.rows, path).endswith(f"next:  one object a line: {command} > FILE.jsonl")
+    path.write_text('{\n  "a": 1\n}')
+    assert refused(files.rows, path).endswith("next:  one object a line: jq -c '.' FILE > FILE.jsonl")
+
+
+ARRAY = '\ufeff [\n{"prompt": "a", "score": 3} ,{"prompt": "b]", "score": "3"},\r\n {"score": [3], "model": null}\n] \n'
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 1 << 20])
+@pytest.mark.parametrize(("codec", "pack"), [("", bytes), (".gz", gzip.compress), (".zst", zstd)])
+def test_one_array_is_read_as_its_objects_wherever_it_is_cut(tmp_path, monkeypatch, block, codec, pack):
+    monkeypatch.setattr(text_files, "_BLOCK", block)
+    path = tmp_path / f"rows.json{codec}"
+    path.write_bytes(pack(ARRAY.encode()))
+    assert [row.get("score") for row in files.rows(path)] == [3, "3", [3]]
+    assert files.columns(path) == ["prompt", "score", "model"]
+    assert [row["prompt"] for row in files.rows(path, only=["prompt"])] == ["a", "b]", None]
+
+
+def test_tab_separated_values_keep_their_commas(tmp_path):
+    path = tmp_path / "rows.tsv"
+    path.write_text('a\tb\n1,5\t"x\ty"\n')
+    assert list(files.rows(path)) == [{"a": "1,5", "b": "x\ty"}]
+
+
+BAD_CELLS = {
+    "half.jsonl": b'{"a": 1, "b": "\\ud800"}\n',
+    "half.json": b'[{"a": 1, "b": {"c": "\\ud800"}}]',
+    "same.csv": b"a,b,b\n1,2,3\n",
+    "noname.csv": b",a\n0,1\n",
+    "noname.tsv": b"\ta\n0\t1\n",
+}
+
+
+@pytest.mark.parametrize("name", BAD_CELLS)
+def test_a_bad_cell_or_name_in_a_column_that_is_not_read_does_not_matter(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(BAD_CELLS[name])
+    assert [str(row["a"]) for row in files.rows(path, only=["a"])] == ["1"]
+
+
+def test_a_parquet_column_that_can_not_be_read_does_not_matter_where_it_is_not_read(tmp_path):
+    path = tmp_path / "rows.parquet"
+    periods = pa.array([(1, 2, 3)], pa.month_day_nano_interval())
+    union = pa.UnionArray.from_sparse(pa.array([0], pa.int8()), [pa.array(["x"])])
+    with pa.OSFile(str(tmp_path / "rows.arrow"), "wb") as file:
+        table = pa.table({"a": ["1"], "b": periods, "c": union})
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
+    pq.write_table(pa.table([["1"], [2], [3]], names=["a", "b", "b"]), path)
+    for each in (path, tmp_path / "rows.arrow"):
+        assert list(files.rows(each, only=["a"])) == [{"a": "1"}]
+    table = files.open_table(tmp_path / "rows.arrow")
+    assert next(table.batches(["a"], 10)).to_pylist() == [{"a": "1"}]
+    for name in ("b", "c"):
+        with pytest.raises(InputError, match=f"the column '{name}' is of the Arrow type"):
+            next(table.batches([name], 10))
 
 
 def broken(good: bytes) -> dict[str, bytes]:
@@ -165,7 +223,6 @@ def test_parquet_without_rows_or_with_a_name_twice_is_refused(tmp_path):
     assert "has no rows" in refused(files.rows, path)
     pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), path)
     assert "two columns are named 'a'" in refused(files.rows, path)
-    assert "two columns are named 'a'" in refused(files.columns, path)
 
 
 def test_a_file_that_is_not_there_is_told_from_a_folder_and_a_wrong_ending(tmp_path):
@@ -174,10 +231,10 @@ def test_a_file_that_is_not_there_is_told_from_a_folder_and_a_wrong_ending(tmp_p
     missing = refused(files.rows, tmp_path / "promts.jsonl")
     assert "promts.jsonl' does not exist" in missing
     assert "did you mean 'prompts.jsonl'?" in missing
-    folder = refused(files.columns, tmp_path)
-    assert "is a folder, not a file\n  valid: files in it: prompts.jsonl\n" in folder
+    (tmp_path / "empty").mkdir()
+    assert "is a folder without a table" in refused(files.columns, tmp_path / "empty")
     ending = refused(files.rows, tmp_path / "notes.txt")
-    assert "unknown ending '.txt'\n  valid: .parquet, .jsonl, .ndjson, .json, .csv; the text ones also with" in ending
+    assert "unknown ending '.txt'\n  valid: .parquet, .arrow, .jsonl, .ndjson, .json, .csv, .tsv; the text" in ending
     (tmp_path / "rows.parquet.gz").write_bytes(b"x")
     assert "unknown ending '.parquet.gz'" in refused(files.rows, tmp_path / "rows.parquet.gz")
     assert "does not exist" in refused(files.sha256, tmp_path / "nowhere" / "at.all")

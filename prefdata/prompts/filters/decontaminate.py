@@ -18,6 +18,7 @@ from prefdata.spec import JSON, Context, Part
 from prefdata.spec.marks import DATASET, FILE, REVISION, Acts, Harmless, is_inside
 from prefdata.spec.quoting import quoted
 from prefdata.tables import files
+from prefdata.tables.table import check_columns
 
 __all__ = ["ALPACA_EVAL", "MT_BENCH", "TRUTHFUL_QA", "Decontaminate", "EvalSet"]
 
@@ -151,7 +152,7 @@ def _file_rows(path: Path, column: str) -> Iterable[dict[str, Any]]:
         return files.rows(path, only=[column])
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         return files.rows(path, only=[column])
-    files.check_columns(repr(path.name), [column], dict.fromkeys(key for row in content for key in row))
+    check_columns(repr(path.name), [column], dict.fromkeys(key for row in content for key in row))
     return content
 
 

@@ -1,0 +1,205 @@
+"""Reads the roles of a table of scored answers out of its columns, whatever their shape: of one row, or of Arrow data.
+
+What leaves this door has one form: answers are texts or lists of texts, prompts are texts or lists of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from prefdata.errors import InputError
+from prefdata.lazy import pa, pc
+from prefdata.spec import canonical_json
+from prefdata.tables.cells import json_turns
+from prefdata.tables.prompt_columns import PromptColumns
+from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, is_talk
+from prefdata.tables.shapes import path_of, value_at
+from prefdata.tables.table import Table
+from prefdata.tables.table_prompts import prompt_text
+from prefdata.tables.written import TURNS_OF_PYTHON, check_turns, has_written_answers, read_written
+
+__all__ = ["RoleReader"]
+
+
+class RoleReader:
+    """Reads roles out of rows and out of Arrow data.
+
+    Args:
+        table: the table.
+        named: role → path; see `prefdata.tables.shapes`.
+
+    Raises:
+        InputError: the table can't be read.
+    """
+
+    def __init__(self, table: Table, named: Mapping[str, str]) -> None:
+        self.table, self.named = table.name, named
+        have = table.columns
+        self._paths = {role: path_of(path, have) for role, path in named.items()}
+        self._asked = PromptColumns(named.get("prompt", ""), named.get("system", ""), named.get("input", ""))
+        self._is_talk = named.get("prompt") == named["response"]
+        self._is_joined = self._is_talk or "system" in named or "input" in named
+        first = self._first_answer(table)
+        self._turns = isinstance(first, str) and json_turns(first) is not None
+        if isinstance(first, str):
+            check_turns(first, named["response"], self.table)
+        self._written = self._is_talk or (not self._turns and has_written_answers(self._answers(table, "score")))
+        self.is_wide = not self._is_talk and (self._written or (isinstance(first, list) and not is_talk(first)))
+
+    def columns(self, roles: Sequence[str]) -> list[str]:
+        """Returns the columns that are read for some roles."""
+        with_parts = [*roles, *(("system", "input") if "prompt" in roles else ())]
+        return list(dict.fromkeys(self._paths[role][0] for role in with_parts if role in self._paths))
+
+    def cells(self, row: Mapping[str, Any], number: int, roles: Sequence[str]) -> dict[str, Any]:
+        """Reads the cells of a row, by role.
+
+        Args:
+            row: its cells, by column.
+            number: its number, for messages.
+            roles: which; those that the table has are read.
+
+        Raises:
+            InputError: a list is not written as JSON, or the parts of the prompt don't fit together.
+        """
+        where = f"{self.table}, row {number}"
+        cells = {role: self._value(row, role, where) for role in roles if role in self._paths}
+        if "prompt" in cells:
+            cells["prompt"] = self._prompt(row, cells["prompt"], where)
+        if "response" not in cells:
+            return cells
+        response = cells["response"]
+        if self._written or self._turns:
+            check_turns(response, self.named["response"], where)
+            turns = json_turns(response) if self._turns and isinstance(response, str) else None
+            response = read_written(response, self.named["response"], where) if self._written else turns or response
+        if isinstance(response, list) and not is_talk(response):
+            response = [answer_text(text) for text in response]
+            for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
+                cells[role] = read_written(cells[role], self.named[role], where)
+        cells["response"] = answer_text(response)
+        return cells
+
+    def arrays(self, batch: pa.RecordBatch, first: int, roles: Sequence[str]) -> dict[str, pa.Array]:
+        """Reads columns of Arrow data, by role.
+
+        Args:
+            batch: some rows, of plain types.
+            first: the number of its first row, for messages.
+            roles: which; those that the table has are read.
+
+        Raises:
+            InputError: see `cells`.
+        """
+        arrays: dict[str, pa.Array] = {}
+        for role in roles:
+            if role in self._paths:
+                column, keys = self._paths[role]
+                arrays[role] = _at(batch.column(column), keys)
+        if self._is_odd(batch, arrays):
+            # A prompt of one column stays as it is, so that it is of one type in all batches.
+            names = [role for role in arrays if role in ANSWER_ROLES or (role == "prompt" and self._is_joined)]
+            rows = [self.cells(row, first + at, names) for at, row in enumerate(batch.to_pylist())]
+            arrays |= {role: self._array(role, [row[role] for row in rows], arrays[role].type) for role in names}
+        if "prompt" in arrays and _is_text(arrays["prompt"].type) and not self._is_joined:
+            self._check_turns(arrays["prompt"], first)
+        return arrays
+
+    def _value(self, row: Mapping[str, Any], role: str, where: str) -> Any:
+        column, keys = self._paths[role]
+        return value_at(read_written(row[column], column, where), keys) if keys else row[column]
+
+    def _prompt(self, row: Mapping[str, Any], cell: Any, where: str) -> Any:
+        """Joins the parts of a prompt."""
+        asked, column = self._asked, self.named["prompt"]
+        if self._is_talk:
+            check_turns(cell, column, where)
+            cell = read_written(cell, column, where)
+            cell = cell[:-1] if isinstance(cell, list) else cell
+        parts = {role: self._value(row, role, where) for role in ("system", "input") if role in self._paths}
+        named = {asked.prompt: cell, **{self.named[role]: value for role, value in parts.items()}}
+        return asked.cell(named, where)
+
+    def _answers(self, table: Table, *more: str) -> Iterator[tuple[Any, ...]]:
+        roles = ["response", *more]
+        for number, row in enumerate(table.rows(only=self.columns(roles)), 1):
+            yield tuple(self._value(row, role, f"{self.table}, row {number}") for role in roles)
+
+    def _first_answer(self, table: Table) -> Any:
+        return next((answer for (answer,) in self._answers(table) if answer is not None and answer != ""), None)
+
+    def _is_odd(self, batch: pa.RecordBatch, arrays: Mapping[str, pa.Array]) -> bool:
+        """Checks whether cells are to be read one by one."""
+        if "prompt" in arrays and self._is_joined:
+            return True
+        if "response" not in arrays:
+            return False
+        kind = arrays["response"].type
+        within = [batch.column(self._paths[role][0]).type for role in arrays if self._paths[role][1]]
+        if self._written or self._turns or not _holds_texts(kind) or any(map(_is_text, within)):
+            return True
+        return _is_list(kind) and any(
+            _is_text(arrays[role].type) and pc.any(pc.match_substring_regex(arrays[role], r"^\s*\[")).as_py()
+            for role in {*ANSWER_ROLES} & {*arrays} - {"response"}
+        )
+
+    def _array(self, role: str, values: list[Any], kind: pa.DataType) -> pa.Array:
+        if role == "prompt":
+            return pa.array([prompt_text(value) for value in values], pa.string())
+        try:
+            return pa.array(values, pa.list_(pa.string()) if role == "response" and self.is_wide else None)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            if role == "response":
+                raise InputError(
+                    f"{self.table}: column {self.named['response']!r} holds {kind}",
+                    valid="texts (one row a candidate), or lists of texts (one row a prompt)",
+                    hint="name the column of the answers: --columns response=NAME",
+                ) from None
+            return pa.array([_spelt(value) for value in values])
+
+    def _check_turns(self, prompts: pa.Array, first: int) -> None:
+        odd = pc.match_substring_regex(prompts, TURNS_OF_PYTHON)
+        if pc.any(odd).as_py():
+            at = pc.index(odd, True).as_py()
+            check_turns(prompts[at].as_py(), self.named["prompt"], f"{self.table}, row {first + at}")
+
+
+def _spelt(value: Any) -> Any:
+    """Gives values of several types as texts, and lists of them as lists of texts."""
+    if isinstance(value, list):
+        return [_spelt(item) for item in value]
+    return value if value is None or isinstance(value, str) else canonical_json(value)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+
+
+def _holds_texts(kind: pa.DataType) -> bool:
+    inner = kind.value_type if _is_list(kind) else kind
+    return _is_text(inner) or bool(pa.types.is_null(inner))
+
+
+def _at(array: pa.Array, keys: Sequence[str]) -> pa.Array:
+    """Returns the values under the keys, as `prefdata.tables.shapes.value_at` does."""
+    if not keys:
+        return array
+    kind = array.type
+    if pa.types.is_fixed_size_list(kind):
+        array = array.cast(pa.list_(kind.value_type))
+        kind = array.type
+    if _is_list(kind):
+        of_lists = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
+        return of_lists.from_arrays(array.offsets, _at(array.values, keys), mask=array.is_null())
+    if pa.types.is_struct(kind) and kind.get_field_index(keys[0]) >= 0:
+        return _at(pc.struct_field(array, keys[0]), keys[1:])
+    if _is_text(kind):
+        # Read cell by cell, as JSON.
+        return array
+    return pa.nulls(len(array))

@@ -1,0 +1,112 @@
+"""Lists that a table holds as text: JSON is read, what Python or NumPy wrote is one clear error.
+
+CSV has no lists, so programs write them as text. JSON can be read back. `str(list)` of Python and of NumPy can't be:
+quotation marks, commas and line ends inside the texts are ambiguous there, and reading the text as it is would make one
+answer of all answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from prefdata.errors import InputError
+from prefdata.spec.quoting import quoted
+
+__all__ = ["TURNS_OF_PYTHON", "check_turns", "has_written_answers", "is_written", "read_list", "read_written"]
+
+_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
+_OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[{\]]|None\b|null\b|array\(|list\()""")
+"""How a list of texts, or of messages, begins, whoever wrote it."""
+TURNS_OF_PYTHON = (
+    r"""\A\s*(?:array\(|list\()?\[\s*(?:dict\(|\{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
+    r"""(?s:.*)\]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
+)
+"""A list of messages as Python and NumPy write it (a pattern of RE2)."""
+_TURNS = re.compile(TURNS_OF_PYTHON.replace(r"\z", r"\Z"))
+_HINT = (
+    "write the table with frame.to_parquet(FILE) or frame.to_json(FILE, orient='records', lines=True), "
+    "or the column with frame[NAME].map(json.dumps)"
+)
+
+
+def is_written(cell: object) -> bool:
+    """Checks whether a cell is a text in square brackets."""
+    return isinstance(cell, str) and _LIST.fullmatch(cell) is not None
+
+
+def read_list(text: str) -> list[Any] | None:
+    """Reads the JSON text of a list; None for anything else."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, list) else None
+
+
+def read_written(cell: object, column: str, where: str) -> object:
+    """Reads a cell of a column of lists: the JSON text of a list as the list, anything else as it is.
+
+    Args:
+        cell: the cell.
+        column: its column, for messages.
+        where: the table and the row, for messages.
+
+    Raises:
+        InputError: a list as Python or NumPy writes it.
+    """
+    if not isinstance(cell, str) or not is_written(cell):
+        return cell
+    value = read_list(cell)
+    if value is None:
+        raise _not_json(column, where, cell)
+    return value
+
+
+def check_turns(cell: object, column: str, where: str) -> None:
+    """Refuses a conversation as Python or NumPy writes it, which would be read as what the user says.
+
+    Args:
+        cell: a cell of a column of prompts.
+        column: its column, for messages.
+        where: the table and the row, for messages.
+
+    Raises:
+        InputError: it is one.
+    """
+    if isinstance(cell, str) and _TURNS.match(cell):
+        raise _not_json(column, where, cell)
+
+
+def has_written_answers(cells: Iterable[tuple[object, object]]) -> bool:
+    """Finds out whether a column of answers holds lists as texts; stops at the first that is none.
+
+    One text in square brackets may be an answer. A column of answers holds lists where every text of it is one of
+    texts or messages, and every score beside it is a list too, as text or not.
+
+    Args:
+        cells: the answer and the score of each row; None where there is none.
+    """
+    some = False
+    for answer, score in cells:
+        if score is not None and score != "" and not (isinstance(score, list | tuple) or is_written(score)):
+            return False
+        if answer is None or (isinstance(answer, str) and not answer.strip()):
+            continue
+        if not isinstance(answer, str) or not is_written(answer) or not _OF_TEXTS.match(answer):
+            return False
+        value = read_list(answer)
+        if value is not None and not all(text is None or isinstance(text, str | list) for text in value):
+            return False
+        some = True
+    return some
+
+
+def _not_json(column: str, where: str, cell: str) -> InputError:
+    return InputError(
+        f"{where}: the column {column!r} holds a list as Python or NumPy writes it, not as JSON: {quoted(cell)}",
+        valid='a list, or its JSON text, for instance ["one answer", "another"]',
+        hint=_HINT,
+    )
