@@ -10,8 +10,11 @@ from prefdata.cli.options import (
     display,
     from_option,
     limit_option,
+    no_reuse_option,
     out_option,
     profile_option,
+    reuse_of,
+    reuse_option,
 )
 
 __all__ = ["command"]
@@ -26,6 +29,8 @@ __all__ = ["command"]
 @click.option("--relock", is_flag=True, help="Resolve branches and tags anew instead of keeping the lock's commits.")
 @click.option("--check", "checks", is_flag=True, help="First compare the SHA-256 of every file of the stages.")
 @click.option("--repair", is_flag=True, help="Set damaged files of the build aside, and make only their shards again.")
+@reuse_option
+@no_reuse_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @allow_option
@@ -40,6 +45,8 @@ def command(
     relock: bool,
     checks: bool,
     repair: bool,
+    reuse: str | None,
+    no_reuse: bool,
     dry_run: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -57,7 +64,16 @@ def command(
     if dry_run:
         from prefdata.cli.check import show_plan
 
-        planned = check(recipe, out, origin=origin, profile=profile, limit=limit, allow_code=allow_code, allow=allow)
+        planned = check(
+            recipe,
+            out,
+            origin=origin,
+            profile=profile,
+            limit=limit,
+            allow_code=allow_code,
+            allow=allow,
+            reuse=reuse_of(reuse, no_reuse),
+        )
         show_plan(planned, as_json)
         return
     built = build(
@@ -69,6 +85,7 @@ def command(
         relock=relock,
         check=checks,
         repair=repair,
+        reuse=reuse_of(reuse, no_reuse),
         allow_code=allow_code,
         allow=allow,
         push=publishes,

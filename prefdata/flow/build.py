@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.dataset.measures import Auditor
+from prefdata.flow.answer_store import open_store
 from prefdata.flow.damage import find_damage, refuse, repair_documents
 from prefdata.flow.damage import repair as repair_files
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
@@ -72,6 +73,7 @@ def build(
     relock: bool = False,
     check: bool = False,
     repair: bool = False,
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
@@ -82,6 +84,8 @@ def build(
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.
+        reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
+            kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Returns:
@@ -92,6 +96,7 @@ def build(
         ConservationError: rows went missing between two stages, which is a bug.
     """
     folder = build_folder(recipe.name, out)
+    store = open_store(folder.root, reuse)
     with folder.writing():
         if repair:
             repair_documents(folder)
@@ -106,7 +111,7 @@ def build(
         check_replaceable(folder.dataset)
         write_json(folder.recipe_file, recipe.dump())
         write_document(folder.lock_file, lock.content)
-        runner = BuildRunner(reader)
+        runner = BuildRunner(reader, store)
         try:
             runner.run()
             content = with_versions(lock.content, reader.made_with())

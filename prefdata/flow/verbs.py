@@ -35,6 +35,7 @@ def build(
     push: bool = False,
     check: bool = False,
     repair: bool = False,
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
@@ -51,6 +52,8 @@ def build(
         push: publish the dataset where the recipe's `publish` says; a recipe from elsewhere says nothing of it.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.
+        reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
+            kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -71,7 +74,9 @@ def build(
                 valid='publish=Publish(repo="owner/name") in a recipe of your own',
                 hint="or build it, then: prefdata push FOLDER OWNER/NAME",
             )
-        built = building.build(variant, out, relock=relock, check=check or push, repair=repair, shard_size=shard_size)
+        built = building.build(
+            variant, out, relock=relock, check=check or push, repair=repair, reuse=reuse, shard_size=shard_size
+        )
     if not push:
         return built
     repo = publish.repo or ""
@@ -88,6 +93,7 @@ def check(
     answer_tokens: int | None = None,
     allow_code: bool = False,
     allow: Iterable[str] = (),
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Plan:
     """Finds out what `build` would do, without spending anything: reads the prompts and starts no model.
@@ -101,6 +107,7 @@ def check(
         answer_tokens: how long answers are expected to be; None goes by those that the build has.
         allow_code: see `build`.
         allow: see `build`.
+        reuse: see `build`.
         shard_size: see `build`.
 
     Raises:
@@ -108,7 +115,7 @@ def check(
     """
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
-        return plan(variant, out, shard_size=shard_size, answer_tokens=answer_tokens)
+        return plan(variant, out, reuse=reuse, shard_size=shard_size, answer_tokens=answer_tokens)
 
 
 def _is_foreign(recipe: Recipe | str | Path | None, origin: str | Path | None) -> bool:
