@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from prefdata.cli.options import (
@@ -61,35 +63,14 @@ def command(
     from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
 
+    common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
+    common |= {"allow": allow, "reuse": reuse_of(reuse, no_reuse)}
     if dry_run:
         from prefdata.cli.check import show_plan
 
-        planned = check(
-            recipe,
-            out,
-            origin=origin,
-            profile=profile,
-            limit=limit,
-            allow_code=allow_code,
-            allow=allow,
-            reuse=reuse_of(reuse, no_reuse),
-        )
-        show_plan(planned, as_json)
+        show_plan(check(recipe, out, **common), as_json)
         return
-    built = build(
-        recipe,
-        out,
-        origin=origin,
-        profile=profile,
-        limit=limit,
-        relock=relock,
-        check=checks,
-        repair=repair,
-        reuse=reuse_of(reuse, no_reuse),
-        allow_code=allow_code,
-        allow=allow,
-        push=publishes,
-    )
+    built = build(recipe, out, relock=relock, check=checks, repair=repair, push=publishes, **common)
     if as_json:
         commit = {"commit": built.pushed.url} if built.pushed else {}
         print_json({**built.ledger, "dataset": str(built.dataset), **commit})

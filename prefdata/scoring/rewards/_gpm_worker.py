@@ -11,6 +11,7 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError
 from prefdata.scoring.rewards._reward_common import (
+    batch_cost,
     batches,
     chat_template,
     cut,
@@ -71,7 +72,7 @@ class _Embedder:
                 rows.append(self.row(item))
             except ItemError as error:
                 yield error.result(item["key"])
-        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
+        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"], cost=batch_cost()):
             batch = [rows[index] for index in indices]
             for row, (embedding, gate) in zip(batch, self.embeddings(batch), strict=True):
                 result: dict[str, JSON] = {"key": row.key, "n_tokens": len(row.ids)}

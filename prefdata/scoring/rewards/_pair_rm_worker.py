@@ -10,7 +10,7 @@ from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError
-from prefdata.scoring.rewards._reward_common import batches, cut, device, loading, serve
+from prefdata.scoring.rewards._reward_common import batch_cost, batches, cut, device, loading, serve
 from prefdata.spec import JSON
 
 __all__ = ["main"]
@@ -81,7 +81,7 @@ class _Ranker:
             readable = [i for i, ids in enumerate(prompt.answers) if ids is not None]
             rows += [_Row(prompt, i, j) for i in readable for j in readable if i != j]
         lengths = [sum(map(len, row.parts)) for row in rows]
-        for indices in batches(lengths, self._config["batch_tokens"]):
+        for indices in batches(lengths, self._config["batch_tokens"], cost=batch_cost()):
             batch = [rows[index] for index in indices]
             for row, logit in zip(batch, self.logits([row.parts for row in batch]), strict=True):
                 row.prompt.result["logits"][row.first][row.second] = logit if math.isfinite(logit) else None
