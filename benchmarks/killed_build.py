@@ -107,7 +107,7 @@ def child(recipe: str, out: str, shard_size: int, pause: float, stretch: float, 
         _log_and_slow(sampler, "sample", log, pause)
     _score_texts(type(loaded.scores), pause)
     print("ready", flush=True)
-    build(loaded, out, shard_size=shard_size)
+    build(loaded, out, shard_size=shard_size, reuse=False)
 
 
 def _stretch_file_system(seconds: float) -> None:

@@ -9,9 +9,9 @@
     inspect(built).drops
 
 Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `push`,
-`inspect`, `verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in
-the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`,
-`prefdata.dataset`, `prefdata.training`.
+`inspect`, `verify`, `diff`, `what_if`, `replay`, `clean`. `load` gives a dataset as frames. The parts that a recipe
+names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`,
+`prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prefdata.flow.build import Build
+    from prefdata.flow.clean import Cleaned, clean
     from prefdata.flow.from_table import pair
     from prefdata.flow.iterate import Iterated, run
     from prefdata.flow.plan import Plan
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Build",
+    "Cleaned",
     "Difference",
     "Iterated",
     "Iterations",
@@ -52,6 +54,7 @@ __all__ = [
     "Summary",
     "build",
     "check",
+    "clean",
     "code_allowed",
     "diff",
     "inspect",
@@ -71,6 +74,7 @@ __all__ = [
 _HOMES = {
     "spec.code": ("code_allowed",),
     "flow.build": ("Build",),
+    "flow.clean": ("Cleaned", "clean"),
     "flow.plan": ("Plan",),
     "flow.iterate": ("Iterated", "run"),
     "flow.from_table": ("pair",),

@@ -17,7 +17,13 @@ from prefdata.pairing import BestVsWorst, WPOHybridV2
 
 ONLY_OF_THE_COMMAND = {"json", "dry-run", "help"}
 """Options that are about printing, or another function (`--dry-run` is `check`)."""
-OTHER_NAMES = {"from": "origin", "rule-json": "rule", "answer-tokens": "answer_tokens", "set": "settings"}
+OTHER_NAMES = {
+    "from": "origin",
+    "no-reuse": "reuse",
+    "rule-json": "rule",
+    "answer-tokens": "answer_tokens",
+    "set": "settings",
+}
 ELSEWHERE = {("what-if", "rule-json"), ("train", "plan")}
 """`rules` takes files too; a plan is `prefdata.flow.train.plan_training`."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from prefdata.cli.options import (
@@ -10,9 +12,12 @@ from prefdata.cli.options import (
     display,
     from_option,
     limit_option,
+    no_reuse_option,
     out_option,
     profile_option,
     replace_option,
+    reuse_of,
+    reuse_option,
 )
 
 __all__ = ["command"]
@@ -28,6 +33,8 @@ __all__ = ["command"]
 @click.option("--check", "checks", is_flag=True, help="First compare the SHA-256 of every file of the stages.")
 @click.option("--repair", is_flag=True, help="Set damaged files of the build aside, and make only their shards again.")
 @replace_option
+@reuse_option
+@no_reuse_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @allow_option
@@ -43,6 +50,8 @@ def command(
     checks: bool,
     repair: bool,
     replaces: bool,
+    reuse: str | None,
+    no_reuse: bool,
     dry_run: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -57,26 +66,14 @@ def command(
     from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
 
+    common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
+    common |= {"allow": allow, "reuse": reuse_of(reuse, no_reuse)}
     if dry_run:
         from prefdata.cli.check import show_plan
 
-        planned = check(recipe, out, origin=origin, profile=profile, limit=limit, allow_code=allow_code, allow=allow)
-        show_plan(planned, as_json)
+        show_plan(check(recipe, out, **common), as_json)
         return
-    built = build(
-        recipe,
-        out,
-        origin=origin,
-        profile=profile,
-        limit=limit,
-        relock=relock,
-        check=checks,
-        repair=repair,
-        replace=replaces,
-        allow_code=allow_code,
-        allow=allow,
-        push=publishes,
-    )
+    built = build(recipe, out, relock=relock, check=checks, repair=repair, replace=replaces, push=publishes, **common)
     if not built.ledger["pairs"]:
         from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
 

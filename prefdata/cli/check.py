@@ -13,9 +13,12 @@ from prefdata.cli.options import (
     display,
     from_option,
     limit_option,
+    no_reuse_option,
     out_option,
     print_json,
     profile_option,
+    reuse_of,
+    reuse_option,
 )
 from prefdata.errors import UserError
 
@@ -38,6 +41,8 @@ __all__ = ["command", "show_plan"]
     metavar="N",
     help="Tokens that an answer is expected to have; left out, those of the answers that the build has, or 400.",
 )
+@reuse_option
+@no_reuse_option
 @allow_code_option
 @allow_option
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as one JSON object.")
@@ -48,6 +53,8 @@ def command(
     limit: int | None,
     out: str | None,
     answer_tokens: int | None,
+    reuse: str | None,
+    no_reuse: bool,
     allow_code: bool,
     allow: tuple[str, ...],
     as_json: bool,
@@ -67,6 +74,7 @@ def command(
         profile=profile,
         limit=limit,
         answer_tokens=answer_tokens,
+        reuse=reuse_of(reuse, no_reuse),
         allow_code=allow_code,
         allow=allow,
     )
@@ -93,12 +101,23 @@ def show_plan(planned: Plan, as_json: bool) -> None:
     display(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
     for stage in planned.stages:
         display(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
+    if estimated.there:
+        display("\n" + "\n".join(_there_lines(estimated)))
     if estimated.stages:
         display("\n" + "\n".join(_estimate_lines(estimated)))
     display("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + indent("\n".join(planned.problems), "    "))
     display(f"\nNext:    prefdata build ... --out {planned.folder}")
+
+
+def _there_lines(estimated: Estimate) -> list[str]:
+    """Says what need not be asked."""
+    about = "" if estimated.counted == estimated.prompts else "about "
+    return [
+        f"{kept.stage}: {about}{kept.there:,} of {kept.requests:,} requests are answered already"
+        for kept in estimated.there
+    ]
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:

@@ -26,6 +26,7 @@ _COMMANDS = {
     "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",
+    "clean": "List old stages of a build with their sizes, or remove them.",
     "replay": "Find out whether a rule makes the pairs of a published dataset.",
 }
 
@@ -49,8 +50,9 @@ class _LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            sys.stderr.write("prefdata: stopped. What was finished is kept: the same command goes on from there\n")
+        except KeyboardInterrupt as stop:
+            kept = str(stop) or "what was finished is kept"
+            sys.stderr.write(f"prefdata: stopped; {kept}; run the same command again\n")
             sys.exit(_STOPPED)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -23,11 +23,14 @@ __all__ = [
     "from_option",
     "length_option",
     "limit_option",
+    "no_reuse_option",
     "one_rule",
     "out_option",
     "print_json",
     "profile_option",
     "replace_option",
+    "reuse_of",
+    "reuse_option",
     "rule_json_option",
     "display",
 ]
@@ -65,7 +68,24 @@ rule_json_option = click.option(
 length_option = click.option(
     "--length", type=click.Choice(get_args(LengthUnit)), help="Unit of length for --rule; left out, characters."
 )
+reuse_option = click.option(
+    "--reuse",
+    metavar="DIR",
+    help="Look answers and scores of other builds up here, and keep those of this one; left out, .cache beside it.",
+)
+no_reuse_option = click.option("--no-reuse", is_flag=True, help="Ask everything anew, and keep nothing for others.")
 out_option = click.option("--out", metavar="DIR", help="The build folder; left out, builds/NAME.")
+
+
+def reuse_of(folder: str | None, nothing: bool) -> str | bool:
+    """Gives the `reuse` of `build` and `check`.
+
+    Raises:
+        UserError: both options were given.
+    """
+    if folder is not None and nothing:
+        raise UserError("--reuse cannot be combined with --no-reuse", valid="one of the two")
+    return not nothing if folder is None else folder
 
 
 def print_json(value: JSON) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefdata.dataset import Layout, held_out, rows_of
 from prefdata.dataset.measures import Auditor
+from prefdata.flow.answer_store import open_store
 from prefdata.flow.damage import find_damage, refuse, repair_documents
 from prefdata.flow.damage import repair as repair_files
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
@@ -79,6 +80,7 @@ def build(
     check: bool = False,
     repair: bool = False,
     replace: bool = False,
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
@@ -91,6 +93,8 @@ def build(
         repair: set damaged files aside, and make their shards again; checks every file.
         replace: put the dataset in place of a finished one of another limit or profile that has another number of
             prompts; refused otherwise, before anything is spent.
+        reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
+            kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Returns:
@@ -101,6 +105,7 @@ def build(
         ConservationError: rows went missing between two stages, which is a bug.
     """
     folder = build_folder(recipe.name, out)
+    store = open_store(folder.root, reuse)
     with folder.writing():
         if repair:
             repair_documents(folder)
@@ -116,7 +121,7 @@ def build(
         undo = written_documents(folder)
         write_json(folder.recipe_file, recipe.dump())
         write_document(folder.lock_file, lock.content)
-        runner = BuildRunner(reader)
+        runner = BuildRunner(reader, store)
         try:
             runner.run(lambda: None if replace else check_same_size(reader, undo))
             content = with_versions(lock.content, reader.made_with())

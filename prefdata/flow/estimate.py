@@ -6,6 +6,7 @@ only records what it is asked. So a new judge or sampler is in the plan without 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
@@ -22,9 +23,9 @@ from prefdata.models.tokens import token_counter
 from prefdata.records import Answers, Candidate, Generation, Prompt, Request
 from prefdata.sampling import Sampler, SampleTask
 from prefdata.scoring import Scorer
-from prefdata.spec import JSON, Context, Part
+from prefdata.spec import JSON, Context, Part, Store
 
-__all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "StageCost", "estimate_build"]
+__all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "Kept", "StageCost", "estimate_build"]
 
 _P = TypeVar("_P", bound=Part)
 
@@ -69,6 +70,16 @@ class StageCost:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What need not be asked in one stage, since this build or another one has asked it."""
+
+    stage: str
+    there: int
+    requests: int
+    """Of the whole stage."""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """What is left to ask in a whole build."""
 
@@ -78,6 +89,8 @@ class Estimate:
     stages: tuple[StageCost, ...]
     spent: dict[str, JSON]
     """Account → what this build has paid it already."""
+    there: tuple[Kept, ...] = ()
+    """What need not be asked, of the stages that are left."""
 
     @property
     def totals(self) -> dict[str, JSON]:
@@ -104,7 +117,12 @@ class Estimate:
 
 
 def estimate_build(
-    build: BuildReader, prompts: Sequence[Prompt], *, answer_tokens: int | None = None, counted: int = COUNTED
+    build: BuildReader,
+    prompts: Sequence[Prompt],
+    *,
+    answer_tokens: int | None = None,
+    counted: int = COUNTED,
+    store: Store | None = None,
 ) -> Estimate:
     """Estimates what a build would still ask, from its recipe and what its folder holds; sends no request.
 
@@ -113,27 +131,39 @@ def estimate_build(
         prompts: all of them.
         answer_tokens: tokens that an answer is expected to have; None takes what this build has so far, or assumes.
         counted: most prompts to count.
+        store: holds what other builds have asked.
     """
     # Prompts are sorted by hash: evenly spaced ones are drawn as well as any.
     sample = (
         [prompts[number * len(prompts) // counted] for number in range(counted)] if counted < len(prompts) else prompts
     )
-    counting = _Counting(build, len(prompts), sample, answer_tokens)
+    counting = _Counting(build, len(prompts), sample, answer_tokens, store)
     stages = list(counting.samplers())
     stages += counting.scorers()
     spent = {account: asdict(paid) for account, paid in build.spending.accounts.items()}
-    return Estimate(len(prompts), len(sample), tuple(stages), spent)
+    return Estimate(len(prompts), len(sample), tuple(stages), spent, tuple(counting.there))
 
 
 class _Probe(Generator):
     """Takes the place of a language model: records what it is asked, and answers nothing."""
 
+    _of: Generator | None = PrivateAttr(default=None)
     _asked: list[tuple[Request, int]] = PrivateAttr(default_factory=list)
 
     @property
     def asked(self) -> list[tuple[Request, int]]:
         """Each request with its token limit."""
         return self._asked
+
+    @classmethod
+    def of(cls, generator: Generator) -> _Probe:
+        """Makes the probe that takes a generator's place, under its name in the store."""
+        probe = cls()
+        probe._of = generator
+        return probe
+
+    def identity(self) -> dict[str, JSON]:
+        return super().identity() if self._of is None else self._of.identity()
 
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         for request in requests:
@@ -152,9 +182,21 @@ class _Speed:
 class _Counting:
     """Counts what the parts of one build ask about a sample of its prompts."""
 
-    def __init__(self, build: BuildReader, prompts: int, sample: Sequence[Prompt], answer_tokens: int | None) -> None:
+    def __init__(
+        self,
+        build: BuildReader,
+        prompts: int,
+        sample: Sequence[Prompt],
+        answer_tokens: int | None,
+        store: Store | None,
+    ) -> None:
         self._build, self._prompts, self._sample = build, prompts, sample
-        self._given = answer_tokens
+        self._given, self._store = answer_tokens, store
+        self.there: list[Kept] = []
+        self._kept: dict[tuple[str, str], list[Candidate]] = {}
+        """Sampler and prompt id → answers in the store."""
+        self._reused: Counter[str] = Counter()
+        """Stage → requests about the sampled prompts whose reply is in the store."""
         self._lengths: dict[str, Length] = {}
 
     def samplers(self) -> Iterator[StageCost]:
@@ -164,8 +206,9 @@ class _Counting:
             left = self._left(stage)
             part, probes = _probed(sampler)
             if left and probes:
-                for _ in part.sample(self._tasks(sampler), self._context(stage)):
-                    continue
+                for result in part.sample(self._tasks(sampler), self._context(stage)):
+                    for candidate in result.candidates:
+                        self._kept.setdefault((sampler.name, candidate.prompt_id), []).append(candidate)
                 limits = [most for probe in probes.values() for _, most in probe.asked]
                 # Stand-ins for these answers are no longer than the answers can be.
                 self._lengths[sampler.name] = replace(length, tokens=min([length.tokens, *limits]))
@@ -183,9 +226,15 @@ class _Counting:
                 yield from self._costs(stage, probes, left, self._length(None))
 
     def _costs(self, stage: Stage, probes: Mapping[str, _Probe], left: float, length: Length) -> Iterator[StageCost]:
-        scale = left * self._prompts / len(self._sample)
+        asked, reused = sum(len(probe.asked) for probe in probes.values()), self._reused[stage.name]
+        every, scale = asked + reused, self._prompts / len(self._sample)
+        # What this build has is in the store too, unless that was removed.
+        missing = min(left * every, asked)
+        if missing < every:
+            self.there.append(Kept(stage.name, round((every - missing) * scale), round(every * scale)))
+        scale *= missing / asked if asked else 0.0
         for field, probe in probes.items():
-            if probe.asked:
+            if probe.asked and scale:
                 name = stage.name if len(probes) == 1 else f"{stage.name} ({field})"
                 generator = getattr(stage.part, field)
                 speed = _speed(generator, self._build.spending)
@@ -198,7 +247,9 @@ class _Counting:
             if _probed(sampler)[1]:
                 tokens = self._lengths[sampler.name].tokens
                 for prompt in self._sample:
-                    by_prompt[prompt.prompt_id] += stand_ins(prompt, sampler, tokens)
+                    kept = {one.index: one for one in self._kept.get((sampler.name, prompt.prompt_id), ())}
+                    made = stand_ins(prompt, sampler, tokens)
+                    by_prompt[prompt.prompt_id] += [kept.get(each.index, each) for each in made]
             else:
                 for result in sampler.sample(self._tasks(sampler), self._context(stage)):
                     for candidate in result.candidates:
@@ -234,7 +285,11 @@ class _Counting:
         return max(0.0, 1 - answered / (self._prompts * stage.per_prompt))
 
     def _context(self, stage: Stage) -> Context:
-        return Context(seed=self._build.recipe.seed, pins=stage.pins)
+        def counted(what: str, count: int) -> None:
+            if what == "reused":
+                self._reused[stage.name] += count
+
+        return Context(seed=self._build.recipe.seed, pins=stage.pins, counted=counted, store=self._store)
 
 
 def _cost(
@@ -287,7 +342,8 @@ def _speed(generator: Generator, spending: Spending) -> _Speed:
 
 def _probed(part: _P) -> tuple[_P, dict[str, _Probe]]:
     """Gives the part with a probe in place of each of its generators, and the probes by field."""
-    probes = {name: _Probe() for name in type(part).model_fields if isinstance(getattr(part, name), Generator)}
+    generators = {name: getattr(part, name) for name in type(part).model_fields}
+    probes = {name: _Probe.of(each) for name, each in generators.items() if isinstance(each, Generator)}
     # A probe is none of the generators that a recipe may name, so this copy can't be validated.
     fields = {name: getattr(part, name) for name in type(part).model_fields}
     copy: Any = type(part).model_construct(**{**fields, **probes})

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from prefdata.flow.stage_tables import StageTables
 from prefdata.flow.store import StageFolder
-from prefdata.spec import JSON, Account, Context
+from prefdata.spec import JSON, Account, Context, Store
 
 __all__ = ["ShardJob", "StageJob", "TaskJob", "WholeJob"]
 
@@ -39,12 +39,12 @@ class StageJob(ABC):
         log: Callable[[str], None] | None = None,
         counted: Callable[[str, int], None] | None = None,
         spending: Account | None = None,
+        store: Store | None = None,
     ) -> Context:
         """Makes the context of the part, in the process that carries the job out."""
         callables: dict[str, Any] = {"log": log, "counted": counted}
-        return Context(
-            self.seed, self.pins, spending=spending, **{name: call for name, call in callables.items() if call}
-        )
+        given = {name: call for name, call in callables.items() if call}
+        return Context(self.seed, self.pins, spending=spending, store=store, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,18 @@ from prefdata.flow.disk import append, delete, store_errors, sync_open
 from prefdata.spec import JSON, canonical_json
 from prefdata.tables.own_files import read_and_write
 
-__all__ = ["Journal"]
+__all__ = ["Journal", "guarded_line", "text_of_line"]
+
+
+def guarded_line(text: bytes) -> bytes:
+    """Gives the line that holds a text: its CRC-32 (8 hex digits), and the text, which has no line end."""
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def text_of_line(line: bytes) -> bytes | None:
+    """Reads the text of a whole line; None where the line is damaged."""
+    crc, _, text = line.removesuffix(b"\n").partition(b" ")
+    return text if line.endswith(b"\n") and crc == b"%08x" % zlib.crc32(text) else None
 
 
 class Journal:
@@ -50,11 +61,11 @@ class Journal:
                     if not line.endswith(b"\n"):
                         break
                     whole = size
-                    crc, _, text = line.removesuffix(b"\n").partition(b" ")
-                    if crc == b"%08x" % zlib.crc32(text):
-                        yield json.loads(text)
-                    else:
+                    text = text_of_line(line)
+                    if text is None:
                         self.damaged += 1
+                    else:
+                        yield json.loads(text)
                 if whole < size:
                     file.truncate(whole)
 
@@ -68,7 +79,7 @@ class Journal:
         if self._file is None:
             self._opened()
             self._file = append(self.path)
-        line = b"%08x %s\n" % (zlib.crc32(text), text)
+        line = guarded_line(text)
         with store_errors(self.path):
             while line:
                 line = line[os.write(self._file, line) :]

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from prefdata.flow.answer_store import open_store
 from prefdata.flow.estimate import COUNTED, Estimate, estimate_build
 from prefdata.flow.graph import graph_of
 from prefdata.flow.lock import make_lock, read_lock
@@ -55,6 +56,7 @@ def plan(
     recipe: Recipe,
     out: str | Path | None = None,
     *,
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
     answer_tokens: int | None = None,
     counted: int = COUNTED,
@@ -64,6 +66,7 @@ def plan(
     Args:
         recipe: with its profile applied.
         out: as for `build`.
+        reuse: as for `build`.
         shard_size: as for `build`.
         answer_tokens: how long answers are expected to be; None goes by those that the build has.
         counted: most prompts to count for the estimate; what they need is scaled to all.
@@ -72,6 +75,7 @@ def plan(
         UserError: an input can't be found.
     """
     folder = build_folder(recipe.name, out)
+    store = open_store(folder.root, reuse)
     build = BuildReader(folder.root, BuildRecord(recipe, make_lock(recipe, read_lock(folder)).graph, shard_size))
     job = prompt_job(build)
     rows = job.read(job.context())
@@ -88,7 +92,13 @@ def plan(
     ]
     reasons = dict(sorted(Counter(drop.reason for drop in rows.drops).items()))
     problems = tuple(map(str, problems_of(build)))
-    estimated = estimate_build(build, rows.prompts, answer_tokens=answer_tokens, counted=counted)
+    estimated = estimate_build(
+        build,
+        rows.prompts,
+        answer_tokens=answer_tokens,
+        counted=counted,
+        store=None if store is None else store.of_stage(None),
+    )
     return Plan(recipe, folder.root, len(rows.prompts), reasons, tuple(stages), problems, estimated)
 
 

@@ -27,6 +27,12 @@ class Progress:
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
+        self._started = False
+
+    @property
+    def done(self) -> int:
+        """How much is finished."""
+        return int(self._bar.n)
 
     def advance(self, count: int, *, fresh: bool = True) -> None:
         """Counts more finished work.
@@ -35,11 +41,17 @@ class Progress:
             count: how much.
             fresh: whether this run did it; what an earlier run had finished does not count for the rate.
         """
-        if fresh:
+        if fresh and self._started:
             self._bar.update(count)
-        else:
-            self._bar.initial += count
-            self._bar.n += count
+            return
+        self._bar.initial += count
+        self._bar.n += count
+        if fresh:
+            # The first result comes after the start of an engine, which says nothing of how fast the others come.
+            self._started = True
+            self._bar.start_t = self._bar.last_print_t = self._bar._time()
+            self._bar.last_print_n = self._bar.n
+            self._bar.refresh()
 
     @classmethod
     @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from prefdata.errors import UserError
+from prefdata.flow.answer_store import AnswerStore
 from prefdata.flow.candidate_stage import SampleJob
 from prefdata.flow.damage import set_aside_dependants
 from prefdata.flow.engines.local import carry_out
@@ -18,7 +19,7 @@ from prefdata.flow.prompt_stage import PromptJob
 from prefdata.flow.reader import BuildReader
 from prefdata.flow.score_groups import GroupScoreJob
 from prefdata.flow.score_stage import CombineJob, ScoreJob
-from prefdata.flow.stage_files import tidy_stage
+from prefdata.flow.stage_files import note_reused, tidy_stage
 from prefdata.pairing import PairRule
 from prefdata.prompts import PromptSource
 from prefdata.sampling import Sampler
@@ -32,12 +33,15 @@ class BuildRunner:
 
     Args:
         build: the build, whose lock is made.
+        store: where results of other builds are looked up, and those of this one kept.
     """
 
-    def __init__(self, build: BuildReader) -> None:
-        self.build = build
+    def __init__(self, build: BuildReader, store: AnswerStore | None = None) -> None:
+        self.build, self.store = build, store
         self.counters: dict[str, Counter[str]] = defaultdict(Counter)
         """Counters of each stage in this run only (retries, truncated texts); a run that went before had its own."""
+        self._noted: Counter[str] = Counter()
+        """How many reused results of each stage are on record."""
 
     def run(self, after_prompts: Callable[[], None] = lambda: None) -> None:
         """Carries out every stage.
@@ -62,9 +66,24 @@ class BuildRunner:
             def counted(what: str, count: int) -> None:
                 self.counters[stage.name][what] += count
 
-            context = job.context(say, counted, self.build.spending)
-            carry_out(job, context, complete=lambda: set_aside_dependants(self.build, stage))
+            def complete() -> None:
+                self._note_reused(stage)
+                set_aside_dependants(self.build, stage)
+
+            store = None if self.store is None else self.store.of_stage(folder.path)
+            try:
+                carry_out(job, job.context(say, counted, self.build.spending, store), complete=complete)
+            finally:
+                self._note_reused(stage)
+                if store is not None:
+                    store.close()
         say(self._line(stage))
+
+    def _note_reused(self, stage: Stage) -> None:
+        count = self.counters[stage.name]["reused"] - self._noted[stage.name]
+        if count:
+            note_reused(self.build.stage(stage.name).path, count)
+            self._noted[stage.name] += count
 
     def report_spending(self) -> None:
         """Prints what endpoints were paid over all runs of this build."""

@@ -16,6 +16,7 @@ from prefdata.flow.jobs import TaskJob
 from prefdata.flow.results import check_scored, load_scored
 from prefdata.flow.score_stage import score_report, write_scores
 from prefdata.flow.stage_tables import ScoreTables
+from prefdata.models.reuse import Form, read_record, reuse, said_by
 from prefdata.records import Answers, Scored
 from prefdata.scoring import GroupScorer
 from prefdata.spec import JSON, Context
@@ -73,7 +74,7 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
                 waiting[whole[0].prompt.prompt_id] = whole, parts
                 yield whole
 
-        for results in self.scorer.score_groups(wholes(), context):
+        for results in self._scored(wholes(), context):
             ids = [scored.prompt_id for scored in results]
             whole, parts = waiting.pop(ids[0] if ids else "", ((), ()))
             if not whole or ids != [one.prompt.prompt_id for one in whole]:
@@ -81,6 +82,14 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
             by_id = dict(zip(ids, results, strict=True))
             for part in parts:
                 yield tuple(by_id[one.prompt.prompt_id] for one in part.answers)
+
+    def _scored(self, groups: Iterable[tuple[Answers, ...]], context: Context) -> Iterator[tuple[Scored, ...]]:
+        # What code of the user's own depends on is not known.
+        if context.store is None or self.scorer.is_own():
+            return self.scorer.score_groups(groups, context)
+        shelf = context.store.shelf(["scores", self.scorer.identity(), context.pins, context.seed])
+        score = self.scorer.score_groups
+        return reuse(groups, lambda rest: score(rest, context), shelf, _Groups(), context.counted)
 
     def _whole(self, number: int, parts: Sequence[GroupPart]) -> tuple[Answers, ...]:
         """Gives all prompts of a group that have candidates, of which some parts are given."""
@@ -124,6 +133,36 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
     @property
     def _scores(self) -> ScoreTables:
         return ScoreTables(self.name, self.folder, bool(self.scorer.compares))
+
+
+class _Groups(Form[tuple[Answers, ...], tuple[Scored, ...]]):
+    """The scores of a group, which depend on all its prompts and answers: see `GroupScorer`."""
+
+    def task_key(self, task: tuple[Answers, ...]) -> str:
+        return task[0].prompt.prompt_id
+
+    def result_key(self, result: tuple[Scored, ...]) -> str:
+        return result[0].prompt_id if result else ""
+
+    def content(self, task: tuple[Answers, ...]) -> JSON:
+        return [
+            [one.prompt.prompt_id, one.prompt.messages, [said_by(candidate) for candidate in one.candidates]]
+            for one in task
+        ]
+
+    def dump(self, result: tuple[Scored, ...]) -> JSON:
+        return [asdict(scored) for scored in result]
+
+    def load(self, task: tuple[Answers, ...], text: str) -> tuple[Scored, ...] | None:
+        found = read_record(tuple[Scored, ...], text)
+        if found is None or [one.prompt_id for one in found] != [one.prompt.prompt_id for one in task]:
+            return None
+        try:
+            for answers, scored in zip(task, found, strict=True):
+                check_scored(answers, scored)
+        except ConservationError:
+            return None
+        return found
 
 
 def _key(prompt_ids: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ keeps answers in a journal. A finished stage has all of it in `stage.json`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ __all__ = [
     "fault_of",
     "finish_stage",
     "note_file",
+    "note_reused",
     "note_versions",
     "read_files",
     "read_report",
@@ -56,6 +57,8 @@ class StageFiles:
     """Name of each file that was set aside → the SHA-256 that it had; None where that is not known."""
     finished: bool = False
     """Whether the stage is finished."""
+    reused: int = 0
+    """How many results were taken from the store, as far as it was noted before a kill."""
     written_ns: int = 0
     """When this was written: a file that is older, and of the right size, has not changed since."""
 
@@ -77,9 +80,19 @@ def note_file(path: Path, partial: Path) -> None:
     _note(path.parent, [{"file": path.name, **_entry(partial), "packages": packages()}])
 
 
-def note_versions(folder: Path) -> None:
-    """Puts on record that this process adds to a journal of the stage."""
-    _note(folder, [{"packages": packages()}])
+def note_versions(folder: Path, made_with: Mapping[str, str] | None = None) -> None:
+    """Puts on record which versions made results of the stage.
+
+    Args:
+        folder: of the stage.
+        made_with: the versions; None takes those of this process, which adds to a journal.
+    """
+    _note(folder, [{"packages": packages() if made_with is None else dict(made_with)}])
+
+
+def note_reused(folder: Path, count: int) -> None:
+    """Puts on record how many results of the stage were taken from the store."""
+    _note(folder, [{"reused": count}])
 
 
 def read_files(folder: Path) -> StageFiles:
@@ -91,9 +104,16 @@ def read_files(folder: Path) -> StageFiles:
     path = folder / STAGE
     stage = read_document(path, _LOST)
     if stage is not None:
-        return StageFiles(stage.get("files", {}), stage.get("packages", []), {}, True, path.stat().st_mtime_ns)
-    journal, files, versions, lost = Journal(folder / RECORD), {}, [], {}
+        return StageFiles(
+            files=stage.get("files", {}),
+            packages=stage.get("packages", []),
+            finished=True,
+            reused=stage.get("reused", 0),
+            written_ns=path.stat().st_mtime_ns,
+        )
+    journal, files, versions, lost, reused = Journal(folder / RECORD), {}, [], {}, 0
     for line in journal.read():
+        reused += line.get("reused", 0)
         if "file" in line:
             files[line["file"]] = {"sha256": line["sha256"], "size": line["size"]}
         if "lost" in line:
@@ -101,7 +121,7 @@ def read_files(folder: Path) -> StageFiles:
         if "packages" in line and line["packages"] not in versions:
             versions.append(line["packages"])
     written = journal.path.stat().st_mtime_ns if journal.path.exists() else 0
-    return StageFiles(files, versions, lost, False, written)
+    return StageFiles(files, versions, lost, False, reused, written)
 
 
 def read_report(folder: Path) -> dict[str, JSON] | None:
@@ -126,7 +146,8 @@ def finish_stage(folder: Path, report: JSON) -> None:
             raise damaged(path, why, f"the rows of {path.name} in the stage {folder.name}")
         files[path.name] = noted.files.get(path.name) or _entry(path)
     versions = sorted(noted.packages, key=lambda each: sorted(each.items()))
-    write_document(folder / STAGE, {**report, "files": files, "packages": versions})
+    reused = {"reused": noted.reused} if noted.reused else {}
+    write_document(folder / STAGE, {**report, **reused, "files": files, "packages": versions})
     delete(folder / RECORD)
 
 
@@ -152,6 +173,7 @@ def reopen_stage(folder: Path, lost: Sequence[str]) -> StageFiles:
     lines: list[JSON] = [{"file": name, **entry} for name, entry in after.files.items()]
     lines += [{"lost": name, "sha256": sha256} for name, sha256 in after.lost.items()]
     lines += [{"packages": versions} for versions in after.packages]
+    lines += [{"reused": after.reused}] if after.reused else []
 
     def write(partial: Path) -> None:
         journal = Journal(partial)

@@ -36,6 +36,7 @@ def build(
     check: bool = False,
     repair: bool = False,
     replace: bool = False,
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
@@ -55,6 +56,8 @@ def build(
         repair: set damaged files aside, and make their shards again; checks every file.
         replace: put the dataset in place of a finished one of another limit or profile that has another number of
             prompts; refused otherwise, before anything is spent.
+        reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
+            kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
 
     Raises:
@@ -84,6 +87,7 @@ def build(
             check=check or push,
             repair=repair,
             replace=replace,
+            reuse=reuse,
             shard_size=shard_size,
         )
     if not push:
@@ -104,6 +108,7 @@ def check(
     answer_tokens: int | None = None,
     allow_code: bool = False,
     allow: Iterable[str] = (),
+    reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
 ) -> Plan:
     """Finds out what `build` would do, without spending anything: reads the prompts and starts no model.
@@ -117,6 +122,7 @@ def check(
         answer_tokens: how long answers are expected to be; None goes by those that the build has.
         allow_code: see `build`.
         allow: see `build`.
+        reuse: see `build`.
         shard_size: see `build`.
 
     Raises:
@@ -126,7 +132,7 @@ def check(
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         folder = build_folder(variant.name, out, foreign=foreign).root
-        return plan(variant, folder, shard_size=shard_size, answer_tokens=answer_tokens)
+        return plan(variant, folder, reuse=reuse, shard_size=shard_size, answer_tokens=answer_tokens)
 
 
 def _one_recipe(

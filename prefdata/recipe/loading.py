@@ -14,7 +14,7 @@ from prefdata.recipe.recipe import Profile, Recipe
 from prefdata.recipe.trust import is_trusted, of_a_stranger
 from prefdata.records import LengthUnit
 from prefdata.spec import JSON
-from prefdata.spec.code import run_file
+from prefdata.spec.code import frames_of, run_file
 from prefdata.tables.documents import parse_json
 
 __all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "read_recipe", "shipped_recipes"]
@@ -43,12 +43,26 @@ def load_recipe(where: str | Path, allow: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{str(path)!r}: {explained(error)}") from error
     except SyntaxError as error:
         raise RecipeError(f"{error.filename or str(path)!r}, line {error.lineno}: {error.msg}") from error
+    except UserError:
+        raise
+    except Exception as error:
+        raise _failed(path, error) from error
     if not isinstance(found, Recipe):
         raise RecipeError(
             f"{str(path)!r} does not define a recipe: the name `recipe` is {type(found).__name__}",
             valid="a module-level `recipe = Recipe(...)`",
         )
     return found
+
+
+def _failed(path: Path, error: Exception) -> RecipeError:
+    """Makes the error of a recipe's file that raised something; it shows the user's own lines only."""
+    lines = [f"    {line}" for line in frames_of(error, path.resolve().parent)]
+    hint = None
+    if isinstance(error, ImportError):
+        hint = "a recipe imports modules of its own folder by their names (`from common import x`, without a dot)"
+    problem = f"the recipe {str(path)!r} failed: {type(error).__name__}: {error}"
+    return RecipeError("\n".join([problem, *lines]), hint=hint)
 
 
 def read_recipe(path: Path) -> Recipe:

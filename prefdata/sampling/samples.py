@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from prefdata.errors import ConservationError
-from prefdata.models import AnyGenerator, Decoding
+from prefdata.models import AnyGenerator, Decoding, generate
 from prefdata.records import Candidate, Drop, Generation, Request
 from prefdata.sampling.base import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context, derive_seed
@@ -61,7 +61,7 @@ class Samples(Sampler):
         decoding = Decoding(temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens, stop=self.stop)
         waiting: dict[str, SampleTask] = {}
         requests = self._requests(tasks, waiting, context)
-        for answer in self.generator.generate(requests, decoding, context.child("generator")):
+        for answer in generate(self.generator, requests, decoding, context.child("generator")):
             task = waiting.pop(answer.key, None)
             if task is None:
                 raise ConservationError(f"{self.name}: an answer to {answer.key!r}, which was not waiting for one")

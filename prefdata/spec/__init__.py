@@ -30,7 +30,9 @@ __all__ = [
     "Context",
     "Operational",
     "Part",
+    "Shelf",
     "Spec",
+    "Store",
     "canonical_json",
     "derive_seed",
     "fingerprint",
@@ -238,6 +240,27 @@ class Account(Protocol):
         """Adds a payment to an account."""
 
 
+class Shelf(Protocol):
+    """Holds the results of one part with one set of options, by what each was asked."""
+
+    def get(self, key: str) -> str | None:
+        """Returns the JSON text that was kept under a key (64 hex digits); None where nothing was."""
+
+    def put(self, key: str, text: str) -> None:
+        """Keeps a JSON text under a key."""
+
+
+class Store(Protocol):
+    """Keeps finished results for other builds: `prefdata.flow.answer_store.AnswerStore`."""
+
+    def shelf(self, what: JSON) -> Shelf:
+        """Gives the shelf of a part.
+
+        Args:
+            what: everything that its results depend on, besides what is asked.
+        """
+
+
 def _no_log(_line: str) -> None:
     """Logs nothing. A function with a name, unlike a lambda, can be pickled."""
 
@@ -260,6 +283,8 @@ class Context:
     """Adds to a named counter of the stage's report (truncated texts, retries, unmatched rows ...)."""
     spending: Account | None = None
     """What endpoints were paid in all runs of this build; None keeps no record."""
+    store: Store | None = None
+    """Results that other builds may use, and those that they left; None neither looks up nor keeps any."""
 
     def child(self, name: str) -> Context:
         """Gives the context of the part in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""

@@ -28,6 +28,7 @@ __all__ = [
     "code_allowed",
     "code_is_allowed",
     "file_of",
+    "frames_of",
     "is_importable",
     "load_from",
     "path_of",
@@ -111,18 +112,60 @@ def run_file(file: Path) -> dict[str, Any]:
     """Runs a local Python file, from whose folder it may import, and returns the names that it defines."""
     name = file.stem if file.stem.isidentifier() else "__prefdata_recipe__"
     folder = file.resolve().parent
-    for known, (where, sha256) in list(_neighbours.items()):
-        if where.parent != folder or not where.is_file() or _sha256(where.read_bytes()) != sha256:
-            sys.modules.pop(known, None)
-            del _neighbours[known]
+    _forget_neighbours(folder)
     before = set(sys.modules)
-    with _first_on_the_path(str(folder)):
-        module = _run(name, file.resolve(), file.read_bytes())
-    for new in set(sys.modules) - before:
-        source = Path(getattr(sys.modules[new], "__file__", None) or "")
-        if source.parent == folder and source.suffix == ".py":
-            _neighbours[new] = (source, _sha256(source.read_bytes()))
+    try:
+        with _first_on_the_path(str(folder)):
+            module = _run(name, file.resolve(), file.read_bytes())
+    finally:
+        for new in set(sys.modules) - before:
+            if (source := _neighbour(new, folder)) is not None:
+                _neighbours[new] = (source, _hash_of(source))
     return vars(module)
+
+
+def _forget_neighbours(folder: Path) -> None:
+    """Forgets the modules of another folder, or all of this one if a file has changed: they import each other."""
+    as_before = all(
+        _home_of(name, where) == folder and where.exists() and _hash_of(where) == sha256
+        for name, (where, sha256) in _neighbours.items()
+    )
+    if not as_before:
+        for name in _neighbours:
+            sys.modules.pop(name, None)
+        _neighbours.clear()
+
+
+def _neighbour(name: str, folder: Path) -> Path | None:
+    """Gives the file of a module, or the folder of a package without one, that was imported from a recipe's folder."""
+    top, module = name.partition(".")[0], sys.modules[name]
+    file = getattr(module, "__file__", None)
+    source = Path(file or next(iter(getattr(module, "__path__", ())), ""))
+    ours = top != "prefdata" and (source.suffix == ".py" or source.is_dir())
+    return source if ours and _home_of(name, source) == folder else None
+
+
+def _home_of(name: str, source: Path) -> Path:
+    """Gives the folder from which a module must have been imported by its name."""
+    package = source if source.is_dir() else source.parent if source.name == "__init__.py" else source.with_suffix("")
+    return Path(*package.parts[: len(package.parts) - 1 - name.count(".")])
+
+
+def _hash_of(source: Path) -> str:
+    return _sha256(source.read_bytes()) if source.is_file() else ""
+
+
+def frames_of(error: BaseException, folder: Path) -> list[str]:
+    """Lists the frames of an error within a folder, as a traceback shows them; installed packages are not in it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(Path(frame.filename), folder)]
+    return [line for text in traceback.format_list(own) for line in text.rstrip().split("\n")]
+
+
+def _is_own(file: Path, folder: Path) -> bool:
+    ours = Path(__file__).parents[1]
+    inside = folder in file.parents and ours not in file.parents
+    return inside and not {"site-packages", "dist-packages"} & set(file.parts)
 
 
 @dataclass(frozen=True)

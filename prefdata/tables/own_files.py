@@ -18,7 +18,16 @@ from pathlib import Path
 from prefdata.errors import StoreError
 from prefdata.spec import JSON
 
-__all__ = ["REFUSED", "append_only", "create_new", "held", "process_runs", "read_and_write", "read_bytes"]
+__all__ = [
+    "REFUSED",
+    "append_only",
+    "create_new",
+    "held",
+    "process_runs",
+    "read_and_write",
+    "read_bytes",
+    "read_only",
+]
 
 REFUSED = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
 """What file systems say that have no locks, or that can't make a file safe against a power cut."""
@@ -44,6 +53,16 @@ def read_and_write(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_NONBLOCK | _PLAIN)
 
 
+def read_only(path: Path) -> int:
+    """Opens a file that is there to read it; returns its descriptor.
+
+    Raises:
+        OSError: it is a link (`ELOOP`), or can't be opened.
+    """
+    # Opening a pipe would wait for somebody to write to it.
+    return os.open(path, os.O_RDONLY | os.O_NONBLOCK | _PLAIN)
+
+
 def create_new(path: Path) -> None:
     """Makes an empty file, in place of a file or link of that name, which is only removed.
 
@@ -63,8 +82,7 @@ def read_bytes(path: Path, limit: int) -> bytes | None:
         ValueError: it is a link, a folder or a device, or is larger than the limit.
     """
     try:
-        # Opening a pipe would wait for somebody to write to it.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | _PLAIN)
+        descriptor = read_only(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

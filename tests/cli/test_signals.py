@@ -7,9 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+from chat_server import HANG, Reply, serving
+from counting_endpoint import PROMPTS, reply, write_prompts
+from counting_endpoint import recipe as asking
 from replayed import recipe, tree, write_tables
 
 from prefdata.flow.build import build
@@ -71,6 +75,37 @@ def test_a_stopped_build_says_so_and_goes_on_to_the_same_bytes(work, records, si
     assert code == (-signal.SIGTERM if signals[-1] == signal.SIGTERM else 130)
     assert "Traceback" not in errors
     if signals == [signal.SIGINT]:
-        assert errors.endswith("prefdata: stopped. What was finished is kept: the same command goes on from there\n")
+        kept = {0: "0 of 12 answers", 15: "3 of 12 prompts"}[records]
+        assert errors.splitlines()[-1] == f"prefdata: stopped; {kept} kept; run the same command again"
     whole = build(recipe(), "whole")
     assert tree(build(recipe(), "out").folder) == tree(whole.folder)
+
+
+def test_ctrl_c_says_how_many_answers_of_an_endpoint_are_kept_and_none_is_asked_again(tmp_path, monkeypatch, prefdata):
+    monkeypatch.chdir(tmp_path)
+    write_prompts(tmp_path / "prompts.jsonl")
+    answered = 7
+
+    def script(text: str, before: int, body: dict) -> Reply:
+        return reply(text, before, body) if len(server.bodies) <= answered else Reply(HANG)
+
+    with serving(script) as server:
+        made = asking(server.url, tmp_path / "prompts.jsonl", judge=None).dump()
+        made["candidates"][0]["generator"]["concurrency"] = 1
+        (tmp_path / "recipe.json").write_text(json.dumps(made))
+        command = [sys.executable, "-m", "prefdata", "build", "recipe.json", "--out", "out"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
+            while build.poll() is None and kept(tmp_path / "out") < answered:
+                time.sleep(0.05)
+            build.send_signal(signal.SIGINT)
+            _, errors = build.communicate(timeout=50)
+        assert build.returncode == 130
+        line = f"prefdata: stopped; {answered} of {4 * PROMPTS} answers kept; run the same command again"
+        assert errors.splitlines()[-1] == line
+        answered, before = 10**6, len(server.bodies)
+        assert prefdata("build", "recipe.json", "--out", "out").code == 0
+        assert len(server.bodies) - before == 4 * PROMPTS - 7
+
+
+def kept(out: Path) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in out.glob("stages/candidates-*/journal-*.jsonl"))

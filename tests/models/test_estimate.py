@@ -129,11 +129,12 @@ def test_a_stage_under_way_is_planned_for_what_is_left_and_for_the_length_of_wha
         made = recipe(endpoint(server.url))
         first, second = planned(made, tmp_path / "out", answer_tokens=None).stages[0], None
         assert (first.answer_tokens, first.basis) == (128, "assumed")
-        build(made, tmp_path / "out", shard_size=4)
+        build(made, tmp_path / "out", shard_size=4, reuse=False)
         (stage,) = (tmp_path / "out" / "stages").glob("candidates-policy-*")
         (stage / "stage.json").unlink()
         (stage / "shard-00001.parquet").unlink()
         found = plan(made, tmp_path / "out", shard_size=4).estimate
+    assert [(kept.there, kept.requests) for kept in found.there] == [(24, 36)]
     second = found.stages[0]
     # 48 answers have come, so that their speed is known.
     assert (second.speed, second.hours) == ("this build", second.completion_tokens / second.tokens_per_second / 3600)

@@ -137,14 +137,34 @@ def test_a_syntax_error_is_one_message_with_its_line(prefdata, tmp_path):
     one_message(prefdata("check", path), "mine.py", "line 3", "'(' was never closed")
 
 
-def test_an_exception_of_the_users_own_code_shows_its_traceback(fresh, tmp_path):
+def test_an_exception_of_the_users_own_code_shows_the_users_own_lines_only(prefdata, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("def size():\n    return 1 / 0\n\n\nrecipe = size()\n")
-    said = fresh("check", path, cwd=tmp_path)
-    assert said.code == 1
-    assert said.out == ""
-    assert f'File "{path}", line 2, in size' in said.err
-    assert said.err.rstrip().endswith("ZeroDivisionError: division by zero")
+    path.write_text("from beside import size\n\n\nrecipe = size()\n")
+    (tmp_path / "beside.py").write_text("import json\n\n\ndef size():\n    return json.loads('x')\n")
+    said = one_message(prefdata("check", path), "JSONDecodeError", str(path)).splitlines()
+    files = [line for line in said if line.lstrip().startswith("File ")]
+    assert [line.strip() for line in files] == [
+        f'File "{path}", line 4, in <module>',
+        f'File "{tmp_path / "beside.py"}", line 5, in size',
+    ]
+    path.write_text("import nowhere_to_be_found\n")
+    one_message(prefdata("check", path), "No module named 'nowhere_to_be_found'", "line 1", "its own folder")
+
+
+def test_a_recipe_imports_its_neighbours_and_not_those_of_another_recipe(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name / "parts" / "deep").mkdir(parents=True)
+        (tmp_path / name / "parts" / "__init__.py").touch()
+        (tmp_path / name / "parts" / "deep" / "names.py").write_text(f"NAME = {name!r}\n")
+        (tmp_path / name / "beside.py").write_text("from parts.deep.names import NAME\n")
+        (tmp_path / name / "recipe.py").write_text(
+            "from beside import NAME\nfrom prefdata.recipe import Recipe, load_recipe\n"
+            "base = load_recipe('ultrafeedback_binarized')\nrecipe = base.replace(name=NAME)\n"
+        )
+    for name in ("one", "two", "one"):
+        assert load_recipe(tmp_path / name / "recipe.py").name == name
+    (tmp_path / "one" / "parts" / "deep" / "names.py").write_text("NAME = 'changed'\n")
+    assert load_recipe(tmp_path / "one" / "recipe.py").name == "changed"
 
 
 def test_an_unknown_recipe_is_refused_with_the_shipped_names(prefdata):

@@ -29,7 +29,7 @@ from prefdata.scoring.rewards._reward_worker import _RewardModel
 pytestmark = [pytest.mark.usefixtures("own_cache"), pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")]
 
 PROMPTS, SHARD = 80, 24
-"""Shards are of another size than groups, which have 32 prompts or 16."""
+"""Shards are of another size than groups, which have one prompt."""
 
 
 def write_work(work: Path, scores: dict[str, Any], *, answers: int, longest: int) -> None:

@@ -61,7 +61,8 @@ def main(out: str, shard_size: int, stage: str, records: int) -> None:
 
     # Stopping here is the one moment that is neither before nor after the scoring on a machine of any speed.
     Journal.append = append  # type: ignore[method-assign]  # in a process of its own
-    build(load_recipe("recipe.json"), out, shard_size=shard_size)
+    # What another build has kept would hide what this one makes of its journals.
+    build(load_recipe("recipe.json"), out, shard_size=shard_size, reuse=False)
     sys.stdout.write("finished\n")
 
 

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -44,6 +45,7 @@ def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] =
 
     Raises:
         ConservationError: rows went missing, or a worker left a task unanswered or answered one twice.
+        KeyboardInterrupt: with what is kept.
         UserError: what the part raises; what was finished so far is kept.
     """
     job.folder.create()
@@ -53,7 +55,10 @@ def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] =
         report = _carry_out_shards(job)
     elif isinstance(job, TaskJob):
         with Progress.of(job.name, job.total, job.unit) as progress:
-            run_tasks(job, context, progress)
+            try:
+                run_tasks(job, context, progress)
+            except KeyboardInterrupt as stop:
+                raise KeyboardInterrupt(f"{progress.done:,} of {job.total:,} {job.unit} kept") from stop
         report = job.report()
     else:
         raise TypeError(f"a {type(job).__name__} is not a job that this engine knows")
@@ -111,7 +116,11 @@ class _Pass(Generic[Task, Result]):
     """One pass over the pending shards of a stage."""
 
     def __init__(self, job: TaskJob[Task, Result], context: Context, progress: Progress) -> None:
-        self.job, self.context, self.progress = job, context, progress
+        self.job, self.progress = job, progress
+        self.context = replace(context, counted=self._counted)
+        self._count = context.counted
+        self._reused = 0
+        """Results that were taken from the store since the last task was finished."""
         self.folder = job.folder
         self.open: dict[str, tuple[_Shard[Result], Task]] = {}
         """Key of every unanswered task → its shard, and the task."""
@@ -124,6 +133,10 @@ class _Pass(Generic[Task, Result]):
         # Engines may pull tasks from a thread of their own while results arrive on this one.
         self.lock = threading.Lock()
         self.synced = time.monotonic()
+
+    def _counted(self, what: str, count: int) -> None:
+        self._reused += count if what == "reused" else 0
+        self._count(what, count)
 
     def pull(self, shards: Iterable[int]) -> Iterator[Task]:
         for number in shards:
@@ -179,7 +192,8 @@ class _Pass(Generic[Task, Result]):
         self.journals.add(shard.journal)
         shard.journal.append(record)
         shard.results[key] = result
-        self.progress.advance(self.job.count(result))
+        self.progress.advance(self.job.count(result), fresh=not self._reused)
+        self._reused = 0
         if shard.complete:
             with self.lock:
                 self.complete.append(shard)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from prefdata.errors import ConservationError
-from prefdata.models import Decoding, Generator
+from prefdata.models import Decoding, Generator, generate
 from prefdata.records import Candidate, Generation, Message, Request, Scored
 from prefdata.spec import Context, canonical_json
 
@@ -58,7 +58,7 @@ def ask(questions: Iterable[Questions], generator: Generator, decoding: Decoding
     stream = requests()
     # The first request is made before the generator starts, so that without requests no engine is started.
     if (first := next(stream, None)) is not None:
-        for reply in generator.generate(chain([first], stream), decoding, context.child("generator")):
+        for reply in generate(generator, chain([first], stream), decoding, context.child("generator")):
             while without_requests:
                 yield without_requests.popleft()
             replies = waiting.pop(reply.key, None)

@@ -11,6 +11,7 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError, common_length, mark_id
 from prefdata.scoring.rewards._reward_common import (
+    batch_cost,
     batches,
     chat_template,
     check_answer_is_read,
@@ -78,7 +79,9 @@ class _Embedder:
         for row in rows:
             same.setdefault((row.gate_at, *row.ids), []).append(row)
         distinct = list(same.values())
-        for indices in batches([len(group[0].ids) for group in distinct], self._config["batch_tokens"]):
+        for indices in batches(
+            [len(group[0].ids) for group in distinct], self._config["batch_tokens"], cost=batch_cost()
+        ):
             batch = [distinct[index] for index in indices]
             for group, (embedding, gate) in zip(batch, self.embeddings([rows[0] for rows in batch]), strict=True):
                 yield from (_result(row, embedding, gate) for row in group)

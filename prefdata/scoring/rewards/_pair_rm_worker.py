@@ -10,7 +10,7 @@ from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError
-from prefdata.scoring.rewards._reward_common import batches, cut, device, loading, serve
+from prefdata.scoring.rewards._reward_common import batch_cost, batches, cut, device, loading, serve
 from prefdata.spec import JSON
 
 __all__ = ["main"]
@@ -86,7 +86,7 @@ class _Ranker:
             same.setdefault(tuple(map(tuple, row.parts)), []).append(row)
         distinct = list(same.values())
         lengths = [sum(map(len, group[0].parts)) for group in distinct]
-        for indices in batches(lengths, self._config["batch_tokens"]):
+        for indices in batches(lengths, self._config["batch_tokens"], cost=batch_cost()):
             batch = [distinct[index] for index in indices]
             for group, logit in zip(batch, self.logits([group[0].parts for group in batch]), strict=True):
                 for row in group:

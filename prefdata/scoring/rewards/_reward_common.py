@@ -22,6 +22,7 @@ __all__ = [
     "Reward",
     "Row",
     "ScoreFunction",
+    "batch_cost",
     "batches",
     "chat_template",
     "check_answer_is_read",
@@ -38,7 +39,9 @@ ScoreFunction: TypeAlias = Callable[[Sequence[dict[str, JSON]]], Iterator[dict[s
 """Takes texts, and yields one result for each, with its key, in any order."""
 
 _BATCH_COST = 128
-"""Fixed cost of a batch, in tokens."""
+"""Fixed cost of a batch on a GPU, in tokens."""
+_BATCH_COST_OF_A_CPU = 16
+"""On a CPU, where it is little more than reading the weights."""
 
 
 def chat_template(tokenizer: Any, config: Mapping[str, JSON]) -> ChatTemplate:
@@ -74,6 +77,11 @@ def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int |
     return ids[:limit], len(ids)
 
 
+def batch_cost() -> int:
+    """Returns the fixed cost of a batch on this machine, in tokens."""
+    return _BATCH_COST if device() == "cuda" else _BATCH_COST_OF_A_CPU
+
+
 def check_answer_is_read(begins: int, limit: int) -> None:
     """Checks that a token of the answer is left of a text that was cut: the score would be of the prompt alone.
 
@@ -88,16 +96,19 @@ def check_answer_is_read(begins: int, limit: int) -> None:
         raise ItemError("prompt_fills_the_limit", f"the prompt has {begins} tokens, the limit is {limit}")
 
 
-def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None) -> Iterator[list[int]]:
+def batches(
+    lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None, *, cost: int = _BATCH_COST
+) -> Iterator[list[int]]:
     """Groups rows into batches; a batch's size times its longest length is at most `batch_tokens`.
 
     Of all ways to cut the lengths in descending order, takes the one with the least padding, where each batch costs
-    `_BATCH_COST` tokens more. The longest rows come first, so that a batch that does not fit into memory fails at once.
+    some tokens more. The longest rows come first, so that a batch that does not fit into memory fails at once.
 
     Args:
         lengths: tokens to compute of each row.
         batch_tokens: the budget; a longer row is a batch by itself.
         before: cached tokens that each row attends to; they count towards the budget, and are not computed.
+        cost: fixed cost of a batch, in tokens.
 
     Yields:
         The indices in `lengths` of a batch's rows.
@@ -111,9 +122,9 @@ def batches(lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | N
             longest, cached = lengths[order[begin]], max(cached, before[order[begin]])
             if end - begin > 1 and (end - begin) * (cached + longest) > batch_tokens:
                 break
-            cost = least[begin] + (end - begin) * longest + _BATCH_COST
-            if cheapest < 0 or cost <= cheapest:
-                cheapest, best_begin = cost, begin
+            total = least[begin] + (end - begin) * longest + cost
+            if cheapest < 0 or total <= cheapest:
+                cheapest, best_begin = total, begin
         least.append(cheapest)
         begins.append(best_begin)
     cuts, end = [], len(order)
@@ -235,7 +246,7 @@ class BatchScorer(ABC):
                 yield _result(each, reward)
 
     def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
-        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
+        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"], cost=batch_cost()):
             batch = [rows[index] for index in indices]
             yield from zip(batch, self._rewards([row.ids for row in batch]), strict=True)
 

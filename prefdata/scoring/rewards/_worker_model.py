@@ -25,10 +25,11 @@ __all__ = ["Ranker", "TemplatedModel", "WorkerModel", "cut_detail", "with_prompt
 class WorkerModel(GroupScorer):
     """A model that scores in a process of its own.
 
-    Each group of prompts is one item of the worker, so a batch never mixes texts of two groups.
+    Each group is one prompt with its answers, and one item of the worker. So a batch never mixes texts of two prompts,
+    and a score depends on no other prompt of the build.
     """
 
-    group: ClassVar[int] = 32
+    group: ClassVar[int] = 1
     what: ClassVar[str] = "reward model"
     """Kind of the model, for messages."""
     model: Annotated[str, MODEL, Field(min_length=1)]

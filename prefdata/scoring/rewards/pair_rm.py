@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import permutations
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -36,7 +36,6 @@ class PairRM(Ranker):
     github.com/yuchenlin/LLM-Blender; card of llm-blender/PairRM-hf.
     """
 
-    group: ClassVar[int] = 16
     kind: Literal["pair_rm"] = "pair_rm"
     model: Annotated[str, MODEL, Field(min_length=1)] = "llm-blender/PairRM-hf"
     """A local folder or a Hub id with the tensors of llm-blender/PairRM-hf and a tokenizer.json."""
