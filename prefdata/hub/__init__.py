@@ -7,6 +7,9 @@ The clients take the endpoint, the token and the cache folder from their own env
 from __future__ import annotations
 
 from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
+from prefdata.hub.cards import CARDS, leads_outside
+from prefdata.hub.data_files import ShownFiles, shown_files
+from prefdata.hub.dataset_tables import DatasetTables, find_tables
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
@@ -22,11 +25,14 @@ from prefdata.hub.upload import HubDataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
+    "CARDS",
     "REPO_ID",
+    "DatasetTables",
     "Found",
     "HubCommit",
     "HubDataset",
     "HubFile",
+    "ShownFiles",
     "UndecidedError",
     "Wanted",
     "commits_behind",
@@ -35,9 +41,12 @@ __all__ = [
     "download_model",
     "one_file",
     "find_dataset",
+    "find_tables",
     "git_digest",
+    "leads_outside",
     "locked_commits",
     "repo_and_revision",
     "resolve_dataset",
     "resolve_model",
+    "shown_files",
 ]

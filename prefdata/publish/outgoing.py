@@ -31,6 +31,8 @@ class Outgoing:
     """Name → SHA-256 and size."""
     card: str
     """Text of `README.md`; after a merge it differs from the folder's own."""
+    folder_card: str
+    """The folder's own `README.md`."""
     digest: str
     """SHA-256 of the folder's own manifest, which identifies the dataset."""
 
@@ -97,7 +99,7 @@ def read_outgoing(where: str | Path) -> Outgoing:
     card = (folder / CARD).read_text("utf-8")
     if not isinstance(card_header(card), dict):
         raise PublishError(f"the card of {str(folder)!r} has no YAML header", hint="build the dataset again")
-    return Outgoing(folder, entries, card, hashlib.sha256(text).hexdigest())
+    return Outgoing(folder, entries, card, card, hashlib.sha256(text).hexdigest())
 
 
 def _read_manifest(folder: Path) -> bytes:
