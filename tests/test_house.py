@@ -41,7 +41,7 @@ DOORS = {
         *("training/_*.py", "training/checks.py", "training/tokens.py"),
     ],
     "trl": ["training/_*.py"],
-    "datasets": ["hub/reading.py", "training/_trainer_worker.py"],
+    "datasets": ["hub/reading.py", "hub/data_files.py", "training/_trainer_worker.py"],
     "huggingface_hub": ["hub/*.py"],
     "openai": [
         *("models/endpoint/chat_endpoint.py", "models/endpoint/_chat_client.py", "models/endpoint/_batch_api.py"),

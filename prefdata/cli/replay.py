@@ -34,7 +34,8 @@ __all__ = ["command"]
     help="Names of the columns: prompt_id=…,prompt=…,response=…,score=…,chosen=…,rejected=… where they differ.",
 )
 @length_option
-@click.option("--split", metavar="NAME", help="The split of a folder; left out, train or else the first.")
+@click.option("--config", metavar="NAME", help="The configuration, where there are several and no default one.")
+@click.option("--split", metavar="NAME", help="The split; left out, train or the only one.")
 @click.option("--quirks", is_flag=True, help="First index on ties; identical texts and equal scores make pairs too.")
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
@@ -44,6 +45,7 @@ def command(
     rule_json: str | None,
     columns: str | None,
     length: LengthUnit | None,
+    config: str | None,
     split: str | None,
     quirks: bool,
     allow_code: bool,
@@ -63,6 +65,7 @@ def command(
         one_rule(rule, rule_json, length),
         columns=columns_given(columns),
         length=length,
+        config=config,
         split=split,
         quirks=quirks,
         allow_code=allow_code,
@@ -76,8 +79,11 @@ def command(
 def _page(report: Replay) -> str:
     share = "-" if report.share is None else f"{report.share:.2%}"
     quirks = ", with the published quirks" if report.quirks else ""
+    read = [f"configuration {printable(report.config, 60)}"] if report.config else []
+    others = ", ".join(printable(name, 60) for name in report.other_splits[:20])
+    read += [f"split {printable(report.split, 60)} (not {others})"] if report.split else []
     lines = [
-        f"{report.table}: {report.rule}{quirks}",
+        f"{report.table}{''.join(f', {part}' for part in read)}: {report.rule}{quirks}",
         f"reproduced     {report.reproduced:,} of {report.pairs:,} pairs ({share})",
     ]
     for name, count in report.classes.items():

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
 from prefdata.hub._client import Kind
+from prefdata.hub.cards import CARDS, leads_outside
+from prefdata.hub.data_files import ShownFiles, shown_files
+from prefdata.hub.dataset_tables import DatasetTables, find_tables
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
@@ -24,13 +27,16 @@ from prefdata.hub.upload import HubDataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
+    "CARDS",
     "REPO_ID",
+    "DatasetTables",
     "Found",
     "FoundTable",
     "HubCommit",
     "HubDataset",
     "HubFile",
     "Kind",
+    "ShownFiles",
     "UndecidedError",
     "Wanted",
     "commits_behind",
@@ -40,9 +46,12 @@ __all__ = [
     "one_file",
     "find_dataset",
     "find_table",
+    "find_tables",
     "git_digest",
+    "leads_outside",
     "locked_commits",
     "repo_and_revision",
     "resolve_dataset",
     "resolve_model",
+    "shown_files",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from prefdata.errors import InputError
 
-__all__ = ["CARDS", "MOST_CARD", "check_card", "check_features"]
+__all__ = ["CARDS", "MOST_CARD", "check_card", "check_features", "leads_outside", "read_header"]
 
 CARDS = ("README.md", ".huggingface.yaml")
 """Files of a repository in which `datasets` looks for the names of data files."""
@@ -33,24 +33,44 @@ def check_card(api: Any, repo: str, text: str, name: str = "README.md") -> None:
     Raises:
         InputError: it names something else, or is not a card.
     """
+    for path in _named(read_header(api, f"the dataset {repo!r}", text, name).get("configs")):
+        if leads_outside(path):
+            raise InputError(
+                f"the dataset {repo!r} names a data file outside its repository: {path[:200]!r}",
+                valid="paths within the repository",
+                hint="don't use this dataset: reading it would open files of this machine, or addresses of its choice",
+            )
+
+
+def read_header(api: Any, what: str, text: str, name: str) -> Mapping[str, Any]:
+    """Parses the header of a card.
+
+    Args:
+        api: the package `huggingface_hub`.
+        what: the dataset, for messages.
+        text: the content of the file, its line ends as they are.
+        name: one of `CARDS`.
+
+    Raises:
+        InputError: it is too long, or not a card.
+    """
     if len(text) > MOST_CARD:
-        raise InputError(f"{name} of the dataset {repo!r} is too long", valid=f"at most {MOST_CARD:,} characters")
+        raise InputError(f"{name} of {what} is too long", valid=f"at most {MOST_CARD:,} characters")
     import yaml
 
     try:
         # Each file by the parser that `datasets` reads it with: two that disagree would let a path through.
         header = api.DatasetCard(text).data.to_dict() if name == "README.md" else yaml.safe_load(text) or {}
     except Exception as error:  # noqa: BLE001 - the parser raises whatever a stranger's YAML makes it raise
-        raise InputError(f"{name} of the dataset {repo!r} has no readable header ({type(error).__name__})") from None
+        raise InputError(f"{name} of {what} has no readable header ({type(error).__name__})") from None
     if not isinstance(header, Mapping):
-        raise InputError(f"{name} of the dataset {repo!r} is not a mapping")
-    for path in _named(header.get("configs")):
-        if _OUTSIDE.match(path):
-            raise InputError(
-                f"the dataset {repo!r} names a data file outside its repository: {path[:200]!r}",
-                valid="paths within the repository",
-                hint="don't use this dataset: reading it would open files of this machine, or addresses of its choice",
-            )
+        raise InputError(f"{name} of {what} is not a mapping")
+    return header
+
+
+def leads_outside(path: str) -> bool:
+    """Checks whether the name of a data file leads out of its repository."""
+    return _OUTSIDE.match(path) is not None
 
 
 def check_features(repo: str, features: Mapping[str, Any]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from prefdata.errors import InputError
+from prefdata.hub import Found, repo_and_revision
 from prefdata.lazy import pa, pl
 from prefdata.tables.documents import check_regular, read_object
 from prefdata.tables.parquet import check_parquet
@@ -47,6 +49,35 @@ class AuditFile(BaseModel):
 
     measures: dict[str, float | None] = {}
     limits: list[_Limit] = []
+
+
+MARKS = ("ledger.json", "prefdata.manifest.json")
+"""Files of a dataset folder of prefdata, by which it is known."""
+
+
+def is_ours(folder: Path) -> bool:
+    """Checks whether a folder is a dataset of prefdata."""
+    return any((folder / name).is_file() for name in MARKS)
+
+
+def refuse_unfinished(where: object, folder: Path) -> None:
+    """Refuses a build folder without its dataset.
+
+    Raises:
+        InputError: it is one.
+    """
+    if folder.is_dir() and not is_ours(folder) and (folder / "stages").is_dir():
+        raise InputError(
+            f"{str(where)!r} holds no finished dataset",
+            valid="a folder that `prefdata build` or `prefdata pair` has finished",
+            hint="run the build again: it continues where it stopped",
+        )
+
+
+def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:
+    """Names the same commit of a dataset of the Hub again; what is here has its own name."""
+    named = repo_and_revision(str(where)) if found.commit is not None else None
+    return where if named is None else f"hf:{named[0]}@{found.commit}"
 
 
 def read_table(path: Path, folder: Path | None = None) -> pl.DataFrame:

@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from prefdata.errors import InputError, MissingExtraError
-from prefdata.hub import find_dataset
-from prefdata.inspection._files import AuditFile, read_json, read_table, table_errors
+from prefdata.hub import CARDS, DatasetTables, find_dataset, find_tables
+from prefdata.inspection._files import (
+    MARKS,
+    AuditFile,
+    at_commit,
+    is_ours,
+    read_json,
+    read_table,
+    refuse_unfinished,
+    table_errors,
+)
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.tables import files
@@ -27,25 +36,27 @@ _FILES = (
 )
 
 
-def load(where: str | PathLike[str]) -> Loaded:
+def load(where: str | PathLike[str], *, config: str | None = None) -> Loaded:
     """Opens a dataset; its tables are read when they are first used.
 
     Args:
-        where: a build, its folder, a dataset folder, a file of pairs (Parquet, JSON lines or CSV), or `owner/name` or
-            `owner/name@revision` of a dataset of the Hub.
+        where: a build, its folder, a dataset folder, a file of pairs (Parquet, JSON lines or CSV), any folder of tables
+            that `load_dataset` reads, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        config: the configuration of a dataset that prefdata has not written.
 
     Raises:
-        InputError: there is no such dataset.
+        InputError: there is no such dataset, or several configurations and no default one.
     """
-    found = find_dataset(where, only=_FILES)
+    found = find_dataset(where, only=(*MARKS, *CARDS))
     path = found.dataset
-    if path.is_dir() and not any(path.glob("data/*.parquet")):
-        raise InputError(
-            f"{str(where)!r} holds no dataset",
-            valid="a finished build, a dataset folder with data/*.parquet, or a file of pairs",
-            hint="run the build again: it goes on where it stopped",
-        )
-    return Loaded(path, found.commit)
+    if path.is_dir() and is_ours(path) and config is None:
+        found = find_dataset(at_commit(where, found), only=_FILES)
+        return Loaded(found.dataset, found.commit)
+    refuse_unfinished(where, found.path)
+    if not path.is_dir():
+        return Loaded(path)
+    tables = find_tables(at_commit(where, found), config=config)
+    return Loaded(tables.path, tables.commit, tables=tables)
 
 
 class Loaded:
@@ -55,10 +66,18 @@ class Loaded:
         path: the dataset folder, or a file of pairs.
         commit: the commit of a dataset of the Hub.
         frames: the kind of the frames.
+        tables: its tables, where prefdata has not written it.
     """
 
-    def __init__(self, path: Path, commit: str | None = None, frames: Frames = "pandas") -> None:
+    def __init__(
+        self,
+        path: Path,
+        commit: str | None = None,
+        frames: Frames = "pandas",
+        tables: DatasetTables | None = None,
+    ) -> None:
         self.path, self.commit, self.frames = path, commit, frames
+        self._found = tables
 
     def __repr__(self) -> str:
         return f"Loaded({str(self.path)!r}, frames={self.frames!r})"
@@ -71,7 +90,7 @@ class Loaded:
         """
         if frames not in ("pandas", "polars", "arrow"):
             raise InputError(f"{frames!r} is not a kind of frames", valid="pandas, polars, arrow")
-        return Loaded(self.path, self.commit, frames)
+        return Loaded(self.path, self.commit, frames, self._found)
 
     @cached_property
     def pairs(self) -> Any:
@@ -125,12 +144,15 @@ class Loaded:
 
     @cached_property
     def _by_split(self) -> dict[str, pl.DataFrame]:
+        if self._found is not None:
+            return {
+                split: self._concat([_frame(file, self.path) for file in parts])
+                for split, parts in self._found.splits.items()
+            }
         if self.path.is_dir():
             found = pair_frames(self.path)
             return dict(sorted(found.items(), key=lambda each: (not each[0].startswith("train"), each[0])))
-        if self.path.suffix == ".parquet":
-            return {"train": read_table(self.path)}
-        return {"train": pl.DataFrame(list(files.rows(self.path)), infer_schema_length=None)}
+        return {"train": _frame(self.path)}
 
     @cached_property
     def _answers(self) -> pl.DataFrame:
@@ -140,10 +162,18 @@ class Loaded:
         found = sorted(self._folder(folder).glob(f"{folder}/*.parquet"))
         if not found:
             raise InputError(f"{str(self.path)!r} has no {lacks}", valid="a dataset that holds them")
-        with table_errors(f"the files of {str(self.path / folder)!r} have other columns"):
-            return pl.concat([read_table(file, self.path) for file in found])
+        return self._concat([read_table(file, self.path) for file in found])
+
+    def _concat(self, frames: list[pl.DataFrame]) -> pl.DataFrame:
+        with table_errors(f"the files of {str(self.path)!r} have other columns"):
+            return pl.concat(frames)
 
     def _folder(self, what: str) -> Path:
+        if self._found is not None:
+            raise InputError(
+                f"{str(self.path)!r} has pairs and no {what}: prefdata has not written it",
+                valid="a build or its dataset",
+            )
         if not self.path.is_dir():
             raise InputError(
                 f"{str(self.path)!r} is a file, which has pairs and no {what}", valid="a build or a dataset folder"
@@ -161,3 +191,9 @@ class Loaded:
                 hint='pip install pandas, or: load(...).to("polars")',
             )
         return frame.to_pandas()
+
+
+def _frame(path: Path, folder: Path | None = None) -> pl.DataFrame:
+    if path.suffix == ".parquet":
+        return read_table(path, folder)
+    return pl.DataFrame(list(files.rows(path)), infer_schema_length=None)

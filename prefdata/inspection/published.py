@@ -7,19 +7,15 @@ texts, or conversations whose last assistant turn is the answer.
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
-from os import PathLike
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.hub import find_dataset
+from prefdata.hub import DatasetTables
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
-from prefdata.tables.documents import check_regular
 from prefdata.tables.scored_rows import ALIASES, ROLES
 
 __all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
@@ -31,7 +27,6 @@ PUBLISHED_ROLES = {
 }
 """Role → its column, unless another one is named."""
 _OPTIONAL = ("prompt_id", "prompt")
-_SPLIT = re.compile(r"(.*?)(?:-\d{5}-of-\d{5}.*)?\.parquet")
 
 
 class PublishedPair(NamedTuple):
@@ -49,20 +44,17 @@ class PublishedPair(NamedTuple):
     """Whether the numbers of answers and of scores differ."""
 
 
-def read_published(
-    where: str | PathLike[str], *, columns: Mapping[str, str] | None = None, split: str | None = None
-) -> Iterator[PublishedPair]:
-    """Yields the rows, in order.
+def read_published(tables: DatasetTables, *, columns: Mapping[str, str] | None = None) -> Iterator[PublishedPair]:
+    """Yields the rows of the tables, in order.
 
     Args:
-        where: a Parquet, JSON lines or CSV file, the folder of a dataset, or `OWNER/NAME[@REVISION]` of the Hub.
+        tables: the files of one split.
         columns: role → name of the column, where it differs from `PUBLISHED_ROLES`.
-        split: name of the split of a folder; without it, `train` or else the first.
 
     Raises:
-        InputError: the table can't be read as such a dataset.
+        InputError: a table can't be read as such a dataset.
     """
-    paths = _tables(find_dataset(where, only=partial(_of_split, split=split)).path, split)
+    paths = [path for files_of in tables.splits.values() for path in files_of]
     count = 0
     for path in paths:
         named = _columns(path, columns or {})
@@ -79,54 +71,6 @@ def read_published(
                 misaligned=len(answers) != len(scores),
             )
             count += 1
-
-
-def _tables(path: Path, split: str | None) -> list[Path]:
-    if not path.is_dir():
-        if split is not None:
-            raise InputError(f"{str(path)!r} is not a folder, so it has no split {split!r}", hint="leave --split out")
-        return [path]
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*.parquet"))
-    for name in names:
-        check_regular(path / name, path)
-    splits = {name: [path / file for file in files_of] for name, files_of in _splits(names).items()}
-    if not splits:
-        raise InputError(
-            f"{str(path)!r} holds no Parquet file",
-            valid="a dataset folder as the Hub has it, or one table",
-            hint="a folder of `save_to_disk`: datasets.load_from_disk(FOLDER).to_parquet(FILE)",
-        )
-    taken = _taken(splits, split)
-    if taken not in splits:
-        raise InputError(f"{str(path)!r} has no split {taken!r}", valid=closest(taken, splits))
-    return splits[taken]
-
-
-def _splits(names: Sequence[str]) -> dict[str, list[str]]:
-    """Sorts the tables of a dataset by the split that their names say."""
-    splits: dict[str, list[str]] = {}
-    for name in names:
-        *folders, file = name.split("/")
-        match = _SPLIT.fullmatch(file)
-        if match and folders[-1:] != ["candidates"] and not file.startswith("drops"):
-            splits.setdefault(match[1], []).append(name)
-    return splits
-
-
-def _taken(splits: Mapping[str, object], split: str | None) -> str:
-    return split or ("train" if "train" in splits else min(splits))
-
-
-def _of_split(names: Sequence[str], split: str | None) -> list[str]:
-    """Picks the files of one split.
-
-    Raises:
-        InputError: there is no such split.
-    """
-    splits = _splits(sorted(names))
-    if splits and _taken(splits, split) not in splits:
-        raise InputError(f"the dataset has no split {split!r}", valid=closest(str(split), splits))
-    return splits[_taken(splits, split)] if splits else []
 
 
 def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:

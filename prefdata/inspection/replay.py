@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError
+from prefdata.hub import find_tables
 from prefdata.inspection.published import PublishedPair, read_published
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
@@ -36,6 +37,12 @@ class Replay:
     table: str
     rule: str
     quirks: bool
+    config: str | None = None
+    """Configuration that was read, where the dataset has several."""
+    split: str | None = None
+    """Split that was read, where the dataset has several."""
+    other_splits: tuple[str, ...] = ()
+    """Splits that were not read."""
     pairs: int = 0
     """Number of published pairs."""
     reproduced: int = 0
@@ -69,6 +76,7 @@ def replay(
     *,
     columns: Mapping[str, str] | None = None,
     length: LengthUnit | None = None,
+    config: str | None = None,
     split: str | None = None,
     quirks: bool = False,
     examples: int = 3,
@@ -81,7 +89,8 @@ def replay(
         rule: the rule to try, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         columns: role → name of the column, where it is not the usual one.
         length: the unit of length of a rule that is named; without it, characters.
-        split: name of the split of a folder; without it, `train` or else the first.
+        config: name of the configuration, where the dataset has several and no default one.
+        split: name of the split; without it, `train` or the only one.
         quirks: pair like the published scripts (see `docs/replay.md`): first index on ties, and a pair also where
             texts are identical or scores equal.
         examples: number of examples of each class.
@@ -91,13 +100,14 @@ def replay(
         InputError: the table can't be read as a dataset with answers, or `quirks` doesn't apply to the rule.
     """
     with allowing_code(allow_code, folder_of(rule)):
-        return _replayed(table, as_rule(rule, length), columns, split, quirks, examples)
+        return _replayed(table, as_rule(rule, length), columns, config, split, quirks, examples)
 
 
 def _replayed(
     table: str | PathLike[str],
     rule: PairRule,
     columns: Mapping[str, str] | None,
+    config: str | None,
     split: str | None,
     quirks: bool,
     examples: int,
@@ -108,8 +118,12 @@ def _replayed(
             valid="a rule that picks one chosen and one rejected answer by keys",
             hint="leave --quirks out",
         )
-    report = Replay(str(table), str(rule.identity()["kind"]), quirks)
-    rows = read_published(table, columns=columns, split=split)
+    tables = find_tables(table, config=config, split=split, one_split=True)
+    report = Replay(str(table), str(rule.identity()["kind"]), quirks, config=tables.config)
+    if len(tables.all_splits) > 1:
+        report.split = next(iter(tables.splits))
+        report.other_splits = tuple(name for name in tables.all_splits if name != report.split)
+    rows = read_published(tables, columns=columns)
     while block := list(islice(rows, _BLOCK)):
         for wave in _waves(block):
             picks, drops = _pair_with_quirks(rule, wave) if quirks else _pair(rule, wave)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from prefdata.spec import JSON, sha256_of_file
 from prefdata.tables.documents import document_text
 
 __all__ = [
+    "ADDED_BY_PEOPLE",
     "LAYOUTS",
     "MANIFEST",
     "MANIFEST_BYTES",
@@ -21,6 +23,10 @@ __all__ = [
     "write_model_manifest",
 ]
 
+ADDED_BY_PEOPLE = re.compile(
+    r"(?:LICEN[CS]E|NOTICE|CITATION)[^/]*|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)"
+)
+"""Files that people add to a dataset on the Hub; no reader takes them for data."""
 MANIFEST = "prefdata.manifest.json"
 """Name of the manifest, which does not list itself."""
 MANIFEST_BYTES = 64 << 20

@@ -37,6 +37,8 @@ class Outgoing:
     """Name → SHA-256 and size."""
     card: str
     """Text of `README.md`; after a merge it differs from the folder's own."""
+    folder_card: str
+    """The folder's own `README.md`."""
     digest: str
     """SHA-256 of the folder's own manifest, which identifies the dataset or model."""
     kind: Kind = "dataset"
@@ -100,7 +102,7 @@ def read_outgoing(where: str | Path) -> Outgoing:
         raise PublishError(f"the card of {str(folder)!r} has no YAML header", hint=_AGAIN[kind])
     if kind == "model":
         check_loadable(folder, entries)
-    return Outgoing(folder, entries, card, hashlib.sha256(text).hexdigest(), kind)
+    return Outgoing(folder, entries, card, card, hashlib.sha256(text).hexdigest(), kind)
 
 
 def _folder(where: Path) -> tuple[Path, Kind]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefdata.errors import PublishError
+from prefdata.errors import InputError, PublishError
 from prefdata.hub import HubDataset, HubFile, git_digest
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
 from prefdata.publish.loadable import is_model_file
 from prefdata.publish.manifest import MANIFEST, MANIFEST_BYTES
 from prefdata.publish.outgoing import CARD, Outgoing, is_name
+from prefdata.publish.view import STANDALONE, check_view
 from prefdata.spec import JSON
 
 __all__ = ["PushPlan", "by_split", "plan_push", "refuse_problems", "same_file"]
@@ -34,6 +36,8 @@ class PushPlan:
     """Files of an earlier push that the dataset no longer has."""
     kept: Mapping[str, JSON]
     """Edited keys of the card's header, which are kept → their values."""
+    notes: Sequence[str] = ()
+    """What changes for readers of what others have published there, a line each."""
 
     @property
     def empty(self) -> bool:
@@ -64,27 +68,43 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
                 hint="--allow-schema-change publishes it anyway",
             )
     kept: Mapping[str, JSON] = {}
-    if CARD in remote:
-        merged = merge_card(outgoing.card, _their_card(repo, head, remote[CARD]))
+    cards = {name: _their_card(repo, head, name, remote[name]) for name in (CARD, STANDALONE) if name in remote}
+    if CARD in cards:
+        merged = merge_card(outgoing.card, cards[CARD])
         outgoing, kept = outgoing.with_card(merged.text), merged.kept
         refuse_problems(merged.text)
+    with _unreadable(repo):
+        notes = check_view(repo.repo, cards, remote.keys(), ours, outgoing)
     files = outgoing.files()
     changed = {name: file for name, file in files.items() if not same_file(outgoing, name, remote.get(name))}
     deleted = sorted(name for name in ours if name in remote and name not in files)
-    return PushPlan(outgoing, changed, deleted, kept)
+    return PushPlan(outgoing, changed, deleted, kept, notes)
 
 
-def _their_card(repo: HubDataset, head: str, card: HubFile) -> str:
+def _their_card(repo: HubDataset, head: str, name: str, card: HubFile) -> str:
     # A card that is read in part, or with characters replaced, would lose its prose.
     if card.size <= _CARD_BYTES:
         try:
-            return repo.read(head, CARD, card).decode()
+            return repo.read(head, name, card).decode()
         except UnicodeDecodeError:
             pass
     raise PublishError(
         f"the card of {repo.repo!r} is larger than {_CARD_BYTES >> 20} MB or not UTF-8, so its prose can't be kept",
-        hint=f"fix or delete {CARD} on its page",
+        hint=f"fix or delete {name} on its page",
     )
+
+
+@contextmanager
+def _unreadable(repo: HubDataset) -> Iterator[None]:
+    """Refuses a repository of which it can't be said what it shows."""
+    try:
+        yield
+    except InputError as error:
+        raise PublishError(
+            f"it can't be said what the dataset {repo.repo!r} shows: {error.problem}",
+            valid=error.valid,
+            hint="fix its card on its page, or choose another repository",
+        ) from error
 
 
 def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -> set[str]:

@@ -104,6 +104,8 @@ def push(
         sending = _Push(repo, outgoing, branch, create_pr, public, allow_schema_change, tag, log)
         commit, new = sending.run()
     url = f"{repo.address}/commit/{commit.sha}"
+    for note in sending.plan.notes if new else ():
+        log(note)
     log(f"published: {url}" if new else f"the same {repo.kind} is published already: {url}")
     rows, problems = confirm(repo, commit, sending.expected, public=public, tag=tag)
     if problems:

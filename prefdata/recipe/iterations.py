@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
+from prefdata.dataset import Layout
 from prefdata.prompts import AnyPrompts, PromptPart, PromptSource
+from prefdata.publish import Publish
 from prefdata.publish.card.terms import known_license
 from prefdata.sampling import Sampler, Samples
 from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
+from prefdata.training import Training
 
-if TYPE_CHECKING:
-    from prefdata.recipe.recipe import Recipe
-
-__all__ = ["Iterations", "changes_of", "policy_model"]
+__all__ = ["Iterations", "Repeated", "changes_of", "policy_model"]
 
 _SpecT = TypeVar("_SpecT", bound=Spec)
 
@@ -49,6 +49,27 @@ class Iterations(Spec):
         return self
 
 
+class Repeated(Protocol):
+    """What of a recipe differs from one iteration to the next."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def description(self) -> str: ...
+    @property
+    def prompts(self) -> PromptSource: ...
+    @property
+    def candidates(self) -> tuple[Sampler, ...]: ...
+    @property
+    def dataset(self) -> Layout: ...
+    @property
+    def also(self) -> tuple[Layout, ...]: ...
+    @property
+    def publish(self) -> Publish: ...
+    @property
+    def training(self) -> Training | None: ...
+
+
 def policy_model(sampler: Sampler) -> str | None:
     """Gives the model that a sampler draws its answers from; None where that is not a model of this machine."""
     if not isinstance(sampler, Samples) or "revision" not in type(sampler.generator).model_fields:
@@ -57,7 +78,7 @@ def policy_model(sampler: Sampler) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def changes_of(iterations: Iterations, recipe: Recipe, number: int, model: str | None) -> dict[str, Any]:
+def changes_of(iterations: Iterations, recipe: Repeated, number: int, model: str | None) -> dict[str, Any]:
     """Gives the fields of a recipe that are others in one iteration.
 
     Args:
@@ -114,7 +135,7 @@ def _with_model(sampler: Sampler, policy: str, model: str | None) -> Sampler:
     return sampler.replace(generator=sampler.generator.replace(model=model, revision=None))
 
 
-def _training(iterations: Iterations, recipe: Recipe, policy: Sampler, number: int) -> Spec | None:
+def _training(iterations: Iterations, recipe: Repeated, policy: Sampler, number: int) -> Training:
     assert recipe.training is not None
     generator = policy.generator if isinstance(policy, Samples) else None
     changes: dict[str, Any] = {"model": policy_model(policy), "revision": getattr(generator, "revision", None)}
@@ -125,6 +146,6 @@ def _training(iterations: Iterations, recipe: Recipe, policy: Sampler, number: i
     return recipe.training.replace(**changes)
 
 
-def _start(iterations: Iterations, recipe: Recipe) -> str:
+def _start(iterations: Iterations, recipe: Repeated) -> str:
     """Gives the model that the first iteration starts from."""
     return next(policy_model(sampler) or "" for sampler in recipe.candidates if sampler.name == iterations.policy)

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from prefdata.errors import StoreError
-from prefdata.publish.manifest import LAYOUTS, MANIFEST, OWN_LAYOUTS, manifest_entry
+from prefdata.publish.manifest import ADDED_BY_PEOPLE, LAYOUTS, MANIFEST, OWN_LAYOUTS, manifest_entry
 from prefdata.spec import JSON
 from prefdata.tables.documents import ABSENT, DOCUMENT_BYTES, parse_json
 from prefdata.verification.report import Report
@@ -22,10 +22,6 @@ _PARTS = re.compile(
 )
 _NOT_OURS = (".gitattributes", ".git", ".cache")
 """Files that the Hub, git and the Hub's client add."""
-_ADDED_BY_PEOPLE = re.compile(
-    r"(?:LICEN[CS]E|NOTICE|CITATION)[^/]*|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)"
-)
-"""Files that people add to a dataset on the Hub; no reader takes them for data."""
 
 
 def inventory(folder: Path, links_into: Path, report: Report) -> dict[str, Path]:
@@ -72,7 +68,7 @@ def check_names(files: dict[str, Path], report: Report) -> None:
     for name in files:
         if part := _PARTS.fullmatch(name):
             series.setdefault(part[1], []).append(name)
-        elif _ADDED_BY_PEOPLE.fullmatch(name):
+        elif ADDED_BY_PEOPLE.fullmatch(name):
             report.not_checked.append(f"{name}: not a file of prefdata")
         elif name not in (*_REQUIRED, *OPTIONAL):
             report.add("file", name, expected=ABSENT, found="a file that no dataset folder has")
@@ -98,7 +94,7 @@ def check_manifest(files: dict[str, Path], manifest: JSON, report: Report) -> No
     for name in sorted({*files, *listed} - {MANIFEST}):
         if name not in files:
             report.add("manifest", name, expected=listed[name], found=ABSENT)
-        elif name not in listed and _ADDED_BY_PEOPLE.fullmatch(name):
+        elif name not in listed and ADDED_BY_PEOPLE.fullmatch(name):
             continue
         elif name not in listed:
             report.add("manifest", name, expected=ABSENT, found="a file that the manifest doesn't list")

@@ -83,10 +83,10 @@ class TestWhoSeesIt:
         assert made_at < opened_at
 
     def test_a_public_repository_needs_the_word(self, near, folder):
-        near.hub.put("dataset", "alice/prefs", {"a.txt": b"a"})
+        near.hub.put("dataset", "alice/prefs", {"a.md": b"a"})
         with pytest.raises(PublishError, match="is public"):
             push(folder, "alice/prefs")
-        assert files(near.hub) == {"a.txt": b"a"}
+        assert files(near.hub) == {"a.md": b"a"}
         push(folder, "alice/prefs", public=True)
         assert len(commits(near.hub)) == 3
 

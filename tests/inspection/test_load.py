@@ -86,8 +86,9 @@ def test_what_a_dataset_lacks_is_said(tmp_path):
         _ = data.candidates
     with pytest.raises(InputError, match="its scorer made none"):
         _ = data.comparisons
-    with pytest.raises(InputError, match="holds no dataset"):
-        load(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no table"):
+        load(tmp_path / "empty")
 
 
 def test_without_pandas_there_are_other_frames(made, monkeypatch):

@@ -152,7 +152,9 @@ class TestShapes:
             written(tmp_path / "data" / f"{name}-00000-of-00002-abc.parquet", table[:15])
             written(tmp_path / "data" / f"{name}-00001-of-00002-abc.parquet", table[15:])
         written(tmp_path / "data" / "test_iteration_1-00000-of-00001.parquet", rows(9, 7))
-        assert replay(tmp_path, BestVsWorst(), quirks=True).pairs == 7
+        with pytest.raises(InputError, match="several splits") as refused:
+            replay(tmp_path, BestVsWorst(), quirks=True)
+        assert "test_iteration_1, train_iteration_1, train_iteration_2" in str(refused.value)
         second = replay(tmp_path, BestVsWorst(), split="train_iteration_2", quirks=True)
         assert (second.pairs, second.share) == (40, 1.0)
         with pytest.raises(InputError, match="no split 'train_iteration_3'"):
