@@ -16,7 +16,7 @@ from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
 from prefdata.training import Training
 
-__all__ = ["Iterations", "Repeated", "changes_of", "policy_model"]
+__all__ = ["Iterations", "changes_of", "policy_model"]
 
 _SpecT = TypeVar("_SpecT", bound=Spec)
 
@@ -49,7 +49,7 @@ class Iterations(Spec):
         return self
 
 
-class Repeated(Protocol):
+class _Repeated(Protocol):
     """What of a recipe differs from one iteration to the next."""
 
     @property
@@ -78,7 +78,7 @@ def policy_model(sampler: Sampler) -> str | None:
     return model if isinstance(model, str) else None
 
 
-def changes_of(iterations: Iterations, recipe: Repeated, number: int, model: str | None) -> dict[str, Any]:
+def changes_of(iterations: Iterations, recipe: _Repeated, number: int, model: str | None) -> dict[str, Any]:
     """Gives the fields of a recipe that are others in one iteration.
 
     Args:
@@ -135,7 +135,7 @@ def _with_model(sampler: Sampler, policy: str, model: str | None) -> Sampler:
     return sampler.replace(generator=sampler.generator.replace(model=model, revision=None))
 
 
-def _training(iterations: Iterations, recipe: Repeated, policy: Sampler, number: int) -> Training:
+def _training(iterations: Iterations, recipe: _Repeated, policy: Sampler, number: int) -> Training:
     assert recipe.training is not None
     generator = policy.generator if isinstance(policy, Samples) else None
     changes: dict[str, Any] = {"model": policy_model(policy), "revision": getattr(generator, "revision", None)}
@@ -146,6 +146,6 @@ def _training(iterations: Iterations, recipe: Repeated, policy: Sampler, number:
     return recipe.training.replace(**changes)
 
 
-def _start(iterations: Iterations, recipe: Repeated) -> str:
+def _start(iterations: Iterations, recipe: _Repeated) -> str:
     """Gives the model that the first iteration starts from."""
     return next(policy_model(sampler) or "" for sampler in recipe.candidates if sampler.name == iterations.policy)
