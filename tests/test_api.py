@@ -24,8 +24,8 @@ OTHER_NAMES = {
     "answer-tokens": "answer_tokens",
     "set": "settings",
 }
-ELSEWHERE = {("what-if", "rule-json"), ("train", "plan")}
-"""`rules` takes files too; a plan is `prefdata.flow.train.plan_training`."""
+ELSEWHERE = {("what-if", "rule-json"), ("train", "plan"), ("run", "plan")}
+"""`rules` takes files too; plans are `prefdata.flow.train.plan_training` and `prefdata.flow.run_plan.plan_run`."""
 
 
 def test_every_command_is_a_function_and_dir_lists_it():

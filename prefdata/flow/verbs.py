@@ -67,18 +67,8 @@ def build(
     foreign = origin is not None or is_foreign(recipe)
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
-        publish = variant.publish
-        if push and origin is not None:
-            raise UserError(
-                "where to publish a dataset of somebody else's recipe is for you to say, not for the recipe",
-                hint="build it without --push, then: prefdata push FOLDER OWNER/NAME",
-            )
-        if push and publish.repo is None:
-            raise UserError(
-                f"recipe {variant.name!r} doesn't say where to publish",
-                valid='publish=Publish(repo="owner/name") in a recipe of your own',
-                hint="or build it, then: prefdata push FOLDER OWNER/NAME",
-            )
+        if push:
+            _check_target(variant, origin)
         folder = build_folder(variant.name, out, foreign=foreign).root
         built = building.build(
             variant,
@@ -92,10 +82,30 @@ def build(
         )
     if not push:
         return built
+    publish = variant.publish
     repo = publish.repo or ""
     return dataclasses.replace(
         built, pushed=pushing.push(built.dataset, repo, public=publish.public, tag=publish.tag, log=say)
     )
+
+
+def _check_target(recipe: Recipe, origin: str | Path | None) -> None:
+    """Checks that it is for this recipe to say where its dataset is published, and that it does.
+
+    Raises:
+        UserError: it is not, or it does not.
+    """
+    if origin is not None:
+        raise UserError(
+            "where to publish a dataset of somebody else's recipe is for you to say, not for the recipe",
+            hint="build it without --push, then: prefdata push FOLDER OWNER/NAME",
+        )
+    if recipe.publish.repo is None:
+        raise UserError(
+            f"recipe {recipe.name!r} doesn't say where to publish",
+            valid='publish=Publish(repo="owner/name") in a recipe of your own',
+            hint="or build it, then: prefdata push FOLDER OWNER/NAME",
+        )
 
 
 def check(

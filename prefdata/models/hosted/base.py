@@ -66,6 +66,17 @@ class HostedModel(Generator, TemplateOptions):
         """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
         return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
 
+    def _model_config(self, context: Context) -> dict[str, JSON]:
+        """Returns what every worker is told of the model."""
+        return {
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "trust_remote_code": self.trust_remote_code,
+            "refuse_control_tokens": self.control_tokens == "refuse",
+            "thinking_marks": self.thinking_marks,
+            **self.template_config(context.pins),
+        }
+
     def _answer(
         self,
         requests: Iterable[Request],
@@ -96,17 +107,7 @@ class HostedModel(Generator, TemplateOptions):
         """
         folder = model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)
         name = model_name(self.model)
-        config = {
-            "folder": str(folder),
-            "dtype": self.dtype,
-            "max_model_len": self.max_model_len,
-            "trust_remote_code": self.trust_remote_code,
-            "refuse_control_tokens": self.control_tokens == "refuse",
-            "thinking_marks": self.thinking_marks,
-            **self.template_config(context.pins),
-            "decoding": decoding.dump(),
-            **options,
-        }
+        config = {"folder": str(folder), "decoding": decoding.dump(), **self._model_config(context), **options}
         # Variables of the user's environment override our defaults; the recipe's `env` overrides both.
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
         worker_env = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
