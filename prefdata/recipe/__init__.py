@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefdata.recipe.loading import (
+    as_layouts,
     as_recipe,
     as_rule,
     folder_of,
@@ -16,6 +17,7 @@ from prefdata.recipe.recipe import Profile, Recipe
 __all__ = [
     "Profile",
     "Recipe",
+    "as_layouts",
     "as_recipe",
     "as_rule",
     "folder_of",

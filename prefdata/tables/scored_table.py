@@ -16,12 +16,21 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.ahead import ahead
-from prefdata.tables.digest import digest_array
+from prefdata.tables.digest import NAMED_FROM, digest_array, digest_series
 from prefdata.tables.parquet import open_parquet, rows_at_once
 from prefdata.tables.scored_rows import ALIASES, ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
-__all__ = ["ScoredTable", "ScoredTableFile", "columns_of", "prompts_of", "read_scored_table", "with_keys"]
+__all__ = [
+    "ScoredTable",
+    "ScoredTableFile",
+    "columns_of",
+    "prompts_of",
+    "read_scored_table",
+    "read_whole",
+    "with_keys",
+    "with_names",
+]
 
 _CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 _ROWS = 40_000
@@ -166,7 +175,19 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
     Raises:
         InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
     """
-    table = ScoredTableFile(path, columns)
+    return read_whole(ScoredTableFile(path, columns))
+
+
+def read_whole(table: ScoredTableFile, *, named: bool = True) -> ScoredTable:
+    """Reads a whole table into memory.
+
+    Args:
+        table: the table.
+        named: see `with_names`.
+
+    Raises:
+        InputError: the file is damaged, or a column holds something else than it should.
+    """
     frames = list(table.frames(1 << 40))
     kinds = {frame.schema["prompt"] for frame in frames}
     assert len(kinds) == 1, kinds
@@ -176,6 +197,7 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
     # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
     score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
     answers = rows.filter("is_answer")
+    answers = with_names(answers) if named else answers
     candidates = answers.drop("prompt_id").join(usable.select("key", "prompt_id"), on="key", how="inner")
     return ScoredTable(
         candidates.with_columns(score=score).select(_CANDIDATE),
@@ -185,6 +207,20 @@ def read_scored_table(path: Path, columns: Mapping[str, str] | None = None) -> S
         .sort("prompt_id"),
         answers.height,
     )
+
+
+def with_names(answers: pl.DataFrame) -> pl.DataFrame:
+    """Gives each answer without source and index a name: an `index` that is made of its text, whatever the row order.
+
+    The index is 2⁶² plus the upper 62 bits of `digest` (XXH3 of the text), so that it is no place in a list, and its
+    order is that of the digests.
+    """
+    nameless = pl.col("source").is_null() & pl.col("index").is_null()
+    if not answers.select(nameless.any()).item():
+        return answers
+    digest = answers["digest"] if "digest" in answers.columns else digest_series(answers["response"])
+    names = (digest // 4).cast(pl.Int64) + NAMED_FROM
+    return answers.with_columns(index=pl.when(nameless).then(names).otherwise("index"))
 
 
 def with_keys(rows: pl.DataFrame, *, has_ids: bool) -> pl.DataFrame:
