@@ -8,10 +8,10 @@
     built.pairs.to_pandas()
     inspect(built).drops
 
-Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`, `inspect`,
-`verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in the rooms:
-`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
-`prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`,
+`inspect`, `verify`, `diff`, `what_if`, `replay`, `recipes`, `rules`, `new`. `load` gives a dataset as frames. The parts
+that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`,
+`prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from prefdata.inspection.what_if import Outcome, what_if
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Profile, Recipe, load_recipe, load_rule, shipped_recipes
+    from prefdata.recipe.listing import new, recipes, rules
     from prefdata.spec.code import code_allowed
     from prefdata.verification import Report, verify
 
@@ -55,9 +56,12 @@ __all__ = [
     "load",
     "load_recipe",
     "load_rule",
+    "new",
     "pair",
     "push",
+    "recipes",
     "replay",
+    "rules",
     "shipped_recipes",
     "train",
     "verify",
@@ -78,6 +82,7 @@ _HOMES = {
     "inspection.what_if": ("Outcome", "what_if"),
     "publish.pushing": ("Pushed", "push"),
     "recipe": ("Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
+    "recipe.listing": ("new", "recipes", "rules"),
     "verification": ("Report", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

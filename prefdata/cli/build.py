@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from prefdata.cli.options import (
@@ -11,9 +13,13 @@ from prefdata.cli.options import (
     from_option,
     limit_option,
     out_option,
+    print_json,
     profile_option,
     replace_option,
 )
+
+if TYPE_CHECKING:
+    from prefdata.flow.build import Build
 
 __all__ = ["command"]
 
@@ -54,7 +60,6 @@ def command(
     Resumes where it stopped: what is finished is kept. A recipe from elsewhere (`--from`, or a .json file outside the
     current folder) may only do what `--allow` grants. Exits with 1 when not a single pair came out, and says why.
     """
-    from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
 
     if dry_run:
@@ -77,15 +82,23 @@ def command(
         allow=allow,
         push=publishes,
     )
+    _show(built, as_json)
+
+
+def _show(built: Build, as_json: bool) -> None:
+    """Prints a finished build.
+
+    Raises:
+        NoPairsError: it has no pair.
+    """
+    commit = {"commit": built.pushed.url} if built.pushed else {}
+    if as_json:
+        print_json({**built.ledger, "dataset": str(built.dataset), **commit})
     if not built.ledger["pairs"]:
         from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
 
-        if as_json:
-            print_json({**built.ledger, "dataset": str(built.dataset)})
         raise explain_no_pairs(built.dataset, score_columns_of(built.recipe))
     if as_json:
-        commit = {"commit": built.pushed.url} if built.pushed else {}
-        print_json({**built.ledger, "dataset": str(built.dataset), **commit})
         return
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect

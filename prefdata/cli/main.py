@@ -26,6 +26,9 @@ _COMMANDS = {
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",
     "replay": "Find out whether a rule makes the pairs of a published dataset.",
+    "recipes": "List the shipped recipes.",
+    "rules": "List the pair rules in words, with their parameters.",
+    "new": "Write a recipe file of your own, a copy of a shipped one.",
 }
 
 _STOPPED = 130

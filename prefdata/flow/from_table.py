@@ -16,6 +16,7 @@ from prefdata.flow.paired_table import PairedTable, paired_table
 from prefdata.flow.replacing import refuse_other_size
 from prefdata.flow.versions import packages
 from prefdata.pairing import PairRule
+from prefdata.pairing.words import rule_words
 from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.publish.spec import Publish
@@ -136,7 +137,7 @@ def _card(path: Path, rule: PairRule) -> CardFacts:
         name=f"{path.name.partition('.')[0]}-{rule.dump()['kind']}",
         description=f"Preference pairs from the scored answers in `{path.name}`.",
         publish=Publish(),
-        steps={"pairs": (type(rule).__doc__ or "").partition("\n")[0]},
+        steps={"pairs": rule_words(rule)},
         fingerprints={"rule": rule.fingerprint()},
     )
 

@@ -22,7 +22,7 @@ from prefdata.pairing.facts import FACTS, facts_of
 from prefdata.spec import JSON
 from prefdata.tables.ahead import ahead
 from prefdata.tables.answers import ANSWER_ORDER
-from prefdata.tables.digest import CandidateDigest
+from prefdata.tables.digest import NAMED_FROM, CandidateDigest
 from prefdata.tables.pieces import (
     PIECE_BYTES,
     ScatteredError,
@@ -160,9 +160,7 @@ class _Work:
         """
         is_usable = pl.col("reason").is_null()
         usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
-        nameless = rows.drop("prompt", strict=False).filter("is_answer")
-        answers = with_names(nameless)
-        self._named |= answers is not nameless
+        answers = with_names(rows.drop("prompt", strict=False).filter("is_answer"))
         # In the order of the ids, found by numbers: all that follows would sort long texts otherwise.
         candidates = (
             answers.drop("prompt_id")
@@ -172,6 +170,7 @@ class _Work:
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
         facts = facts.select(*FACTS, of_answer)
         paired = self.rule.pair(facts, usable["prompt_id"])
+        self._named |= bool((facts["index"] >= NAMED_FROM).any())
         if self.layouts[0].test_size:
             self._prompt_ids.append(usable["prompt_id"])
         self._digest.add(facts)

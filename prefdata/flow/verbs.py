@@ -63,17 +63,8 @@ def build(
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(_is_foreign(recipe, origin)):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         publish = variant.publish
-        if push and origin is not None:
-            raise UserError(
-                "where to publish a dataset of somebody else's recipe is for you to say, not for the recipe",
-                hint="build it without --push, then: prefdata push FOLDER OWNER/NAME",
-            )
-        if push and publish.repo is None:
-            raise UserError(
-                f"recipe {variant.name!r} doesn't say where to publish",
-                valid='publish=Publish(repo="owner/name") in a recipe of your own',
-                hint="or build it, then: prefdata push FOLDER OWNER/NAME",
-            )
+        if push:
+            _check_place(variant, origin)
         built = building.build(
             variant,
             out,
@@ -89,6 +80,21 @@ def build(
     return dataclasses.replace(
         built, pushed=pushing.push(built.dataset, repo, public=publish.public, tag=publish.tag, log=say)
     )
+
+
+def _check_place(recipe: Recipe, origin: str | Path | None) -> None:
+    """Checks, before anything is built, that it is said where to publish."""
+    if origin is not None:
+        raise UserError(
+            "where to publish a dataset of somebody else's recipe is for you to say, not for the recipe",
+            hint="build it without --push, then: prefdata push FOLDER OWNER/NAME",
+        )
+    if recipe.publish.repo is None:
+        raise UserError(
+            f"recipe {recipe.name!r} doesn't say where to publish",
+            valid='publish=Publish(repo="owner/name") in a recipe of your own',
+            hint="or build it, then: prefdata push FOLDER OWNER/NAME",
+        )
 
 
 def check(
