@@ -9,8 +9,9 @@
     inspect(built).drops
 
 Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `push`,
-`inspect`, `verify`, `diff`, `what_if`, `replay`, `clean`. `load` gives a dataset as frames. The parts that a recipe
-names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`,
+`inspect`, `audit`, `verify`, `diff`, `what_if`, `replay`, `clean`, `recipes`, `rules`, `new`. `load` gives a dataset as
+frames. The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`,
+`prefdata.scoring`,
 `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from prefdata.inspection.what_if import Outcome, what_if
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Iterations, Profile, Recipe, load_recipe, load_rule, shipped_recipes
+    from prefdata.recipe.listing import new, recipes, rules
     from prefdata.spec.code import code_allowed
     from prefdata.verification import Report, verify
 
@@ -61,9 +63,12 @@ __all__ = [
     "load",
     "load_recipe",
     "load_rule",
+    "new",
     "pair",
     "push",
+    "recipes",
     "replay",
+    "rules",
     "run",
     "shipped_recipes",
     "train",
@@ -87,6 +92,7 @@ _HOMES = {
     "inspection.what_if": ("Outcome", "what_if"),
     "publish.pushing": ("Pushed", "push"),
     "recipe": ("Iterations", "Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
+    "recipe.listing": ("new", "recipes", "rules"),
     "verification": ("Report", "verify"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,11 +14,15 @@ from prefdata.cli.options import (
     limit_option,
     no_reuse_option,
     out_option,
+    print_json,
     profile_option,
     replace_option,
     reuse_of,
     reuse_option,
 )
+
+if TYPE_CHECKING:
+    from prefdata.flow.build import Build
 
 __all__ = ["command"]
 
@@ -63,7 +67,6 @@ def command(
     Resumes where it stopped: what is finished is kept. A recipe from elsewhere (`--from`, or a .json file outside the
     current folder) may only do what `--allow` grants. Exits with 1 when not a single pair came out, and says why.
     """
-    from prefdata.cli.options import print_json
     from prefdata.flow.verbs import build, check
 
     common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
@@ -74,15 +77,23 @@ def command(
         show_plan(check(recipe, out, **common), as_json)
         return
     built = build(recipe, out, relock=relock, check=checks, repair=repair, replace=replaces, push=publishes, **common)
+    _show(built, as_json)
+
+
+def _show(built: Build, as_json: bool) -> None:
+    """Prints a finished build.
+
+    Raises:
+        NoPairsError: it has no pair.
+    """
+    commit = {"commit": built.pushed.url} if built.pushed else {}
+    if as_json:
+        print_json({**built.ledger, "dataset": str(built.dataset), **commit})
     if not built.ledger["pairs"]:
         from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
 
-        if as_json:
-            print_json({**built.ledger, "dataset": str(built.dataset)})
         raise explain_no_pairs(built.dataset, score_columns_of(built.recipe))
     if as_json:
-        commit = {"commit": built.pushed.url} if built.pushed else {}
-        print_json({**built.ledger, "dataset": str(built.dataset), **commit})
         return
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect

@@ -28,6 +28,9 @@ _COMMANDS = {
     "what-if": "Compare pair rules on the same scored answers.",
     "clean": "List old stages of a build with their sizes, or remove them.",
     "replay": "Find out whether a rule makes the pairs of a published dataset.",
+    "recipes": "List the shipped recipes.",
+    "rules": "List the pair rules in words, with their parameters.",
+    "new": "Write a recipe file of your own, a copy of a shipped one.",
 }
 
 _STOPPED = 130

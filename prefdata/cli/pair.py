@@ -14,8 +14,10 @@ from prefdata.cli.options import (
     columns_given,
     display,
     length_option,
+    limit_option,
     one_rule,
     print_json,
+    replace_option,
     rule_json_option,
 )
 from prefdata.errors import printable
@@ -46,6 +48,20 @@ __all__ = ["command"]
 @click.option("--split", metavar="NAME", help="The split of a dataset of the Hub, or of a folder.")
 @click.option("--dry-run", is_flag=True, help="Show the first prompts as they are understood, and write nothing.")
 @length_option
+@limit_option
+@click.option("--min-margin", type=click.FloatRange(min=0), metavar="X", help="The least difference of the scores.")
+@click.option(
+    "--max-length-difference",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="The greatest difference of the lengths, in the unit of --length.",
+)
+@click.option(
+    "--test-size", type=click.FloatRange(min=0), default=0, metavar="N", help="Prompts, or a share, to hold out."
+)
+@click.option("--layout", metavar="KIND", help="Columns of the dataset: trl or snorkel; left out, trl.")
+@click.option("--also", metavar="KIND,...", help="The same pairs in further layouts: kto, full_conversation, ...")
+@replace_option
 @click.option("--with-candidates", is_flag=True, help="Write every answer with its score too.")
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
@@ -59,6 +75,13 @@ def command(
     split: str | None,
     dry_run: bool,
     length: LengthUnit | None,
+    limit: int | None,
+    min_margin: float | None,
+    max_length_difference: int | None,
+    test_size: float,
+    layout: str | None,
+    also: str | None,
+    replaces: bool,
     with_candidates: bool,
     allow_code: bool,
     as_json: bool,
@@ -91,6 +114,13 @@ def command(
         dry_run=dry_run,
         length=length,
         with_candidates=with_candidates,
+        limit=limit,
+        min_margin=min_margin,
+        max_length_difference=max_length_difference,
+        test_size=test_size,
+        layout=layout,
+        also=[kind.strip() for kind in (also or "").split(",") if kind.strip()],
+        replace=replaces,
         allow_code=allow_code,
     )
     if as_json:

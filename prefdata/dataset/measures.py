@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
-from prefdata.tables.digest import bare_digest_series
+from prefdata.tables.digest import NAMED_FROM, bare_digest_series
 from prefdata.tables.reasoning import answers_of
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ class Auditor:
             if not scored["prompt_id"].is_sorted():
                 scored = scored.sort("prompt_id")
                 sources = _Sources.of(scored["source"])
+            places = pl.when(pl.col("index").cast(pl.Int64) < NAMED_FROM).then("index")
+            scored = scored.with_columns(index=places) if "index" in scored.columns else scored
             others = {name: scored[name] for name in _CORRELATED if name in scored.columns}
             self._measure(
                 scored["prompt_id"].rle_id().to_numpy().astype(np.int64),

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from prefdata.dataset import Layout, TRLPairs, held_out
 from prefdata.errors import ConservationError, InputError
 from prefdata.flow.disk import replace_folder
 from prefdata.flow.paired_table import PairedTable, paired_table
 from prefdata.flow.preview import preview
 from prefdata.flow.progress import say
+from prefdata.flow.replacing import refuse_other_size
 from prefdata.flow.versions import packages
 from prefdata.hub import find_table
 from prefdata.pairing import PairRule
+from prefdata.pairing.words import rule_words
 from prefdata.publish.card.text import CardFacts
-from prefdata.publish.folder import DatasetFolder, write_dataset_folder
+from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.publish.spec import Publish
-from prefdata.recipe import as_rule, folder_of
+from prefdata.recipe import as_layouts, as_rule, folder_of
 from prefdata.records import LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
 from prefdata.tables.files import TableLike
+from prefdata.tables.first_prompts import FirstPrompts
 from prefdata.tables.scored_table import ScoredTableFile
 from prefdata.tables.shapes import Reading
 
@@ -39,6 +45,13 @@ def pair(
     split: str | None = None,
     length: LengthUnit | None = None,
     with_candidates: bool = False,
+    limit: int | None = None,
+    min_margin: float | None = None,
+    max_length_difference: int | None = None,
+    layout: Layout | str | None = None,
+    also: Sequence[Layout | str] = (),
+    test_size: float = 0,
+    replace: bool = False,
     allow_code: bool = False,
     dry_run: bool = False,
 ) -> JSON:
@@ -58,6 +71,13 @@ def pair(
         split: the split of a dataset of the Hub, or of a folder.
         length: the unit of length of a rule that is named; without it, characters.
         with_candidates: write every answer with its score too.
+        limit: at most this many different prompts, the first ones of the table.
+        min_margin: the rule's `min_margin`, in place of its own.
+        max_length_difference: the rule's `max_length_difference`, in place of its own.
+        layout: columns of the dataset, an object or its kind (`trl`, `snorkel`); left out, `trl`.
+        also: further layouts of the same pairs, objects or kinds.
+        test_size: prompts that are held out as the test split: a number of them, or a share below 1.
+        replace: put the dataset in place of one of another limit that has another number of prompts.
         allow_code: run a rule that is Python code.
         dry_run: write nothing, and return the first prompts as they are understood; `rule` and `out` are not needed.
 
@@ -75,36 +95,73 @@ def pair(
     if rule is None or out is None:
         raise InputError("pairs need a rule and a folder to write", hint="pair(table, rule, out), or dry_run=True")
     with allowing_code(allow_code, folder_of(rule)):
-        named_rule = as_rule(rule, length)
+        given = {"min_margin": min_margin, "max_length_difference": max_length_difference}
+        taken = as_rule(rule, length).replace(**{name: value for name, value in given.items() if value is not None})
+        layouts = as_layouts(layout, also, test_size)
         # A rule that may not run, or can't be found, is refused before the table is read.
-        pins = named_rule.pins()
-        file, label = _opened(table, columns, config, split)
-        return _pair(file, label, named_rule, pins, Path(out), with_candidates)
+        pins = taken.pins()
+        file, label = _opened(table, columns, config, split, limit)
+        return _pair(_Job(file, label, taken, pins, Path(out), layouts, limit, replace), with_candidates)
 
 
 def _opened(
-    table: TableLike, columns: Mapping[str, str] | None, config: str | None, split: str | None
+    table: TableLike,
+    columns: Mapping[str, str] | None,
+    config: str | None,
+    split: str | None,
+    limit: int | None = None,
 ) -> tuple[ScoredTableFile, str]:
     found = find_table(table, config, split)
-    file = ScoredTableFile(found.table, columns)
+    file = ScoredTableFile(found.table, columns) if limit is None else FirstPrompts(found.table, columns, limit)
     if file.reading.said is not None:
         say(f"read as: {file.reading.said}")
     return file, found.label
 
 
-def _pair(
-    file: ScoredTableFile, label: str, rule: PairRule, pins: Mapping[str, JSON], out: Path, with_candidates: bool
-) -> JSON:
+@dataclass(frozen=True)
+class _Job:
+    """What is asked for."""
+
+    file: ScoredTableFile
+    label: str
+    """What the table is called."""
+    rule: PairRule
+    pins: Mapping[str, JSON]
+    """Of the rule."""
+    out: Path
+    layouts: tuple[Layout, ...]
+    limit: int | None
+    replace: bool
+
+    def recipe(self, *, named: bool) -> JSON:
+        """What the dataset folder says of it; options that are left out are not there."""
+        main, *also = self.layouts
+        return {
+            "table": self.label,
+            "columns": self.file.reading.columns,
+            "pairs": self.rule.dump(),
+            **({"names": "digest"} if named else {}),
+            **({} if self.limit is None else {"limit": self.limit}),
+            **({} if main == TRLPairs() else {"dataset": main.dump()}),
+            **({"also": [layout.dump() for layout in also]} if also else {}),
+        }
+
+
+def _pair(job: _Job, with_candidates: bool) -> JSON:
     ledgers: list[JSON] = []
 
     def fill(folder: Path) -> None:
         with TemporaryDirectory(dir=folder) as waiting:
-            paired = paired_table(file, rule, Path(waiting), with_candidates=with_candidates)
+            paired = paired_table(
+                *(job.file, job.rule, Path(waiting)), with_candidates=with_candidates, layouts=job.layouts
+            )
+            if not job.replace:
+                refuse_other_size(job.out, {"limit": job.limit}, paired.prompts)
             ledger = _ledger(paired)
-            write_dataset_folder(folder, _folder(paired, ledger, label, rule, pins, file.reading))
+            write_dataset_folder(folder, _folder(job, paired, ledger))
         ledgers.append(ledger)
 
-    replace_folder(out, fill)
+    replace_folder(job.out, fill)
     return ledgers[0]
 
 
@@ -115,31 +172,38 @@ def _card(label: str, rule: PairRule, reading: Reading) -> CardFacts:
         name=f"{name}-{rule.dump()['kind']}",
         description=f"Preference pairs from the scored answers in `{label}`.{read_as}",
         publish=Publish(),
-        steps={"pairs": (type(rule).__doc__ or "").partition("\n")[0]},
+        steps={"pairs": rule_words(rule)},
         fingerprints={"rule": rule.fingerprint()},
     )
 
 
-def _folder(
-    paired: PairedTable,
-    ledger: JSON,
-    label: str,
-    rule: PairRule,
-    pins: Mapping[str, JSON],
-    reading: Reading,
-) -> DatasetFolder:
+def _folder(job: _Job, paired: PairedTable, ledger: JSON) -> DatasetFolder:
+    rule, pins, (layout, *further) = job.rule, job.pins, job.layouts
+    card = _card(job.label, rule, job.file.reading)
     pinned = {"packages": packages(), "rule": rule.fingerprint(), **({"rule_pins": pins} if pins else {})}
     return DatasetFolder(
         answers=paired.answers,
         rows=paired.rows,
-        test_ids=(),
+        rows_per_pair=layout.rows_per_pair,
+        trace=paired.trace,
+        also={
+            other.config_name: OtherLayout(
+                rows=paired.also[other.config_name],
+                rows_per_pair=other.rows_per_pair,
+                split_names=(other.train_split, other.test_split),
+                documents=partial(other.documents, card.name),
+            )
+            for other in further
+        },
+        split_names=(layout.train_split, layout.test_split),
+        test_ids=held_out(paired.prompt_ids, layout.test_size, 0),
         drops=paired.drops,
         candidate_drops=paired.ineligible,
         audit=paired.audit,
         ledger=ledger,
-        recipe={"table": label, "columns": reading.columns, "pairs": rule.dump()},
+        recipe=job.recipe(named=paired.named),
         lock={"candidates_sha256": paired.digest, **pinned},
-        card=_card(label, rule, reading),
+        card=card,
     )
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from prefdata.dataset import TRLPairs
+from prefdata.dataset import Layout, TRLPairs, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.lazy import np, pa, pl
 from prefdata.pairing import PairRule
@@ -22,7 +22,7 @@ from prefdata.pairing.facts import FACTS, facts_of
 from prefdata.spec import JSON
 from prefdata.tables.ahead import ahead
 from prefdata.tables.answers import ANSWER_ORDER
-from prefdata.tables.digest import CandidateDigest
+from prefdata.tables.digest import NAMED_FROM, CandidateDigest
 from prefdata.tables.pieces import (
     PIECE_BYTES,
     ScatteredError,
@@ -32,8 +32,8 @@ from prefdata.tables.pieces import (
     gathered,
     key_buckets,
 )
-from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
-from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys
+from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
+from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys, with_names
 from prefdata.tables.spill import Spill, edges_of, range_buckets
 from prefdata.tables.table_prompts import described_prompts
 
@@ -71,9 +71,24 @@ class PairedTable:
     digest: str
     audit: JSON
     answers: Iterable[pa.Table] | None = None
+    trace: Iterable[pa.Table] | None = None
+    """The trace of every pair, where the layout's rows don't hold it."""
+    also: Mapping[str, Iterable[pa.Table]] = field(default_factory=dict)
+    """Name of each further layout → its rows."""
+    prompt_ids: Sequence[str] = ()
+    """All prompts that can be paired, where the layout holds some out."""
+    named: bool = False
+    """Whether answers without a name got one: see `prefdata.tables.scored_table.with_names`."""
 
 
-def paired_table(table: ScoredTableFile, rule: PairRule, folder: Path, *, with_candidates: bool = False) -> PairedTable:
+def paired_table(
+    table: ScoredTableFile,
+    rule: PairRule,
+    folder: Path,
+    *,
+    with_candidates: bool = False,
+    layouts: Sequence[Layout] = (TRLPairs(),),
+) -> PairedTable:
     """Pairs the candidates of a table.
 
     Args:
@@ -81,30 +96,36 @@ def paired_table(table: ScoredTableFile, rule: PairRule, folder: Path, *, with_c
         rule: how chosen and rejected are picked.
         folder: an empty one for rows that wait on disk; the caller deletes it.
         with_candidates: also keep every answer with its score.
+        layouts: that of the rows, then those of further tables of the same pairs.
 
     Raises:
         InputError: the table can't be read.
     """
-    count = buckets_for(table.n_bytes, _PAIR_BYTES // (4 if with_candidates else 1))
+    keeps = with_candidates or any(layout.needs_answers for layout in layouts)
+    count = buckets_for(table.n_bytes, _PAIR_BYTES // (4 if keeps else 1))
     edges = edges_of(table.sampled_ids(), count) if count > 1 else []
-    work = _Work(rule, folder / "clustered", edges, with_candidates)
+    work = _Work(rule, folder / "clustered", edges, keeps, layouts)
     try:
         work.decide_pieces(clustered(table))
-        return work.result(work.rows())
+        return work.result(work.rows, with_candidates=with_candidates)
     except ScatteredError:
         shutil.rmtree(folder / "clustered")
-    work = _Work(rule, folder / "decided", edges, with_candidates)
-    if with_candidates or rule.needs_texts():
+    work = _Work(rule, folder / "decided", edges, keeps, layouts)
+    if keeps or rule.needs_texts() or len(layouts) > 1 or not layouts[0].traced:
         work.decide_pieces(gathered(table, folder / "gathered"))
-        return work.result(work.rows())
-    return work.result(_TwoReadings(table, work, folder / "facts").rows())
+        return work.result(work.rows, with_candidates=with_candidates)
+    return work.result(_TwoReadings(table, work, folder / "facts").rows)
 
 
 class _Work:
     """Everything that adds up over the pieces of one table."""
 
-    def __init__(self, rule: PairRule, folder: Path, edges: list[str], with_candidates: bool) -> None:
-        self.rule, self.edges = rule, edges
+    def __init__(
+        self, rule: PairRule, folder: Path, edges: list[str], with_candidates: bool, layouts: Sequence[Layout]
+    ) -> None:
+        self.rule, self.edges, self.layouts = rule, edges, layouts
+        self._prompt_ids: list[pl.Series] = []
+        self._named = False
         self.schema = pairs_schema(rule.extra_columns())
         self.pairs = Spill(folder / "pairs", len(edges) + 1)
         self._answers = Spill(folder / "answers", len(edges) + 1) if with_candidates else None
@@ -139,7 +160,7 @@ class _Work:
         """
         is_usable = pl.col("reason").is_null()
         usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
-        answers = rows.drop("prompt", strict=False).filter("is_answer")
+        answers = with_names(rows.drop("prompt", strict=False).filter("is_answer"))
         # In the order of the ids, found by numbers: all that follows would sort long texts otherwise.
         candidates = (
             answers.drop("prompt_id")
@@ -149,6 +170,9 @@ class _Work:
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
         facts = facts.select(*FACTS, of_answer)
         paired = self.rule.pair(facts, usable["prompt_id"])
+        self._named |= bool((facts["index"] >= NAMED_FROM).any())
+        if self.layouts[0].test_size:
+            self._prompt_ids.append(usable["prompt_id"])
         self._digest.add(facts)
         self._auditor.add(facts, paired.pairs)
         self._drops += [refused.select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail"), paired.drops]
@@ -173,11 +197,12 @@ class _Work:
             if bucket is not None:
                 yield bucket.sort(PAIR_KEY)
 
-    def result(self, rows: Iterator[pl.DataFrame]) -> PairedTable:
-        """Adds everything up; `rows` are read when the table's rows are."""
+    def result(self, rows: Callable[[], Iterator[pl.DataFrame]], *, with_candidates: bool = False) -> PairedTable:
+        """Adds everything up; `rows` are read when the table's rows are, once for each table that is made of them."""
         counts = self._counts
+        layout, *further = self.layouts
         return PairedTable(
-            ahead(self._dataset_rows(rows)),
+            ahead(self._layout_rows(rows(), layout)),
             counts["pairs"],
             counts["paired_prompts"],
             counts["prompts"],
@@ -187,33 +212,54 @@ class _Work:
             _sorted(self._ineligible, CANDIDATE_DROPS),
             self._digest.hexdigest(),
             self._auditor.result(),
-            None if self._answers is None else ahead(self._answer_rows()),
+            ahead(self._answer_rows()) if with_candidates else None,
+            None if layout.traced else (trace_of(pairs) for pairs, _ in self._tables(rows())),
+            {other.config_name: self._layout_rows(rows(), other) for other in further},
+            pl.concat(self._prompt_ids).to_list() if self._prompt_ids else (),
+            self._named,
         )
 
-    def _dataset_rows(self, buckets: Iterator[pl.DataFrame]) -> Iterator[pa.Table]:
+    def _layout_rows(self, buckets: Iterator[pl.DataFrame], layout: Layout) -> Iterator[pa.Table]:
+        for pairs, prompts in self._tables(buckets):
+            answers = self._answers_to(pairs) if layout.needs_answers else None
+            yield rows_of(layout, pairs, prompts, answers)
+
+    def _tables(self, buckets: Iterator[pl.DataFrame]) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Yields pairs and their prompts; one empty table of each where there are none."""
         count = 0
         for bucket in buckets:
             count += bucket.height
             for part in bucket.iter_slices(_ROWS):
                 table = part.to_arrow()
                 pairs = checked(table.select(self.schema.names), self.schema, PAIR_KEY, "pairs")
-                yield TRLPairs().rows(pairs, pa.table({"prompt_id": pairs["prompt_id"], "messages": table["messages"]}))
+                yield pairs, pa.table({"prompt_id": pairs["prompt_id"], "messages": table["messages"]})
         if not count:
-            yield TRLPairs().rows(self.schema.empty_table(), PROMPTS.empty_table())
+            yield self.schema.empty_table(), PROMPTS.empty_table()
+
+    def _answers_to(self, pairs: pa.Table) -> pa.Table:
+        """Returns all answers to the prompts of some pairs, in order."""
+        assert self._answers is not None
+        ids = pl.Series(pl.from_arrow(pairs["prompt_id"])).unique()
+        numbers = sorted({int(number) for number in range_buckets(ids, self.edges).unique()})
+        rows = [self._sorted_answers(number).filter(pl.col("prompt_id").is_in(ids.implode())) for number in numbers]
+        return pl.concat(rows).to_arrow().cast(ANSWERS) if rows else ANSWERS.empty_table()
+
+    def _sorted_answers(self, number: int) -> pl.DataFrame:
+        assert self._answers is not None
+        assert self._asked is not None
+        bucket, asked = self._answers.read(number), self._asked.read(number)
+        if bucket is None or asked is None:
+            return pl.DataFrame(pl.from_arrow(ANSWERS.empty_table()))
+        rows = bucket.sort(ANSWER_ORDER).join(
+            asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
+        )
+        return rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)
 
     def _answer_rows(self) -> Iterator[pa.Table]:
         assert self._answers is not None
-        assert self._asked is not None
         yield ANSWERS.empty_table()
         for number in range(self._answers.count):
-            bucket, asked = self._answers.read(number), self._asked.read(number)
-            if bucket is None or asked is None:
-                continue
-            rows = bucket.sort(ANSWER_ORDER).join(
-                asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
-            )
-            rows = rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)
-            for part in rows.iter_slices(_ROWS):
+            for part in self._sorted_answers(number).iter_slices(_ROWS):
                 yield part.to_arrow().cast(ANSWERS)
 
 

@@ -13,6 +13,7 @@ from prefdata.flow.lock import make_lock, read_lock
 from prefdata.flow.reader import BuildReader, BuildRecord
 from prefdata.flow.run import problems_of, prompt_job
 from prefdata.flow.store import SHARD_SIZE, build_folder
+from prefdata.pairing.words import rule_words
 from prefdata.recipe import Recipe
 from prefdata.spec import Operational, Part
 
@@ -129,5 +130,5 @@ def describe_steps(recipe: Recipe) -> dict[str, str]:
     graph = graph_of(recipe)
     steps = {stage.name: describe(stage.part) for stage in graph.stages}
     steps["prompts"] = ", then ".join([steps["prompts"], *(describe(stage.part) for stage in graph.of_kind("filter"))])
-    steps["pairs"] += f": {(type(recipe.pairs).__doc__ or '').partition(chr(10))[0]}"
+    steps["pairs"] = rule_words(recipe.pairs)
     return steps

@@ -25,6 +25,7 @@ _MEANS = ("score_chosen", "score_rejected", "score_margin", "length_chosen", "le
 _TURNS = ("prompt", "chosen", "rejected")
 _CARD_LINES = 80
 _EXAMPLES = 5
+"""Prompt ids that are shown of each kind of difference."""
 
 
 @dataclass
@@ -60,12 +61,14 @@ class Difference:
     card: list[str] = field(default_factory=list)
     """Unified diff of the cards, at most 80 lines and a line that counts the rest."""
     examples: dict[str, list[str]] = field(default_factory=dict)
-    """Kind of difference → its first prompt ids."""
+    """Kind of difference → its first prompt ids; with `ids`, all of them, for every column that differs too."""
+    shown: int | None = _EXAMPLES
+    """Most prompt ids of each kind in `examples`; None for all."""
 
     @property
     def equal(self) -> bool:
         """Whether the datasets have no difference."""
-        context = ("before", "after", "counts", "means", "examples")
+        context = ("before", "after", "counts", "means", "examples", "shown")
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in context)
 
 
@@ -75,7 +78,7 @@ _FILES = (
 )
 
 
-def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
+def diff(before: str | PathLike[str], after: str | PathLike[str], *, ids: bool = False) -> Difference:
     """Compares two datasets: builds, dataset folders, or `owner/name` or `owner/name@revision` of the Hub.
 
     Pairs are matched by prompt and, where a prompt has several, by their number.
@@ -83,6 +86,7 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
     Args:
         before: the one.
         after: the other.
+        ids: name every prompt that differs in `examples`, and not only the first few of each kind.
 
     Raises:
         InputError: there is no such dataset.
@@ -97,6 +101,7 @@ def diff(before: str | PathLike[str], after: str | PathLike[str]) -> Difference:
             "pairs": [first.pairs.height, second.pairs.height],
         },
         card=_card(first.folder, second.folder),
+        shown=None if ids else _EXAMPLES,
     )
     _compare_prompts(difference, first, second)
     with table_errors(f"the tables of {str(one.path)!r} and {str(other.path)!r} can't be compared"):
@@ -167,7 +172,7 @@ def _compare_pairs(difference: Difference, first: pl.DataFrame, second: pl.DataF
             different = both.filter(pl.col(name).ne_missing(pl.col(f"{name} after")))
             if different.height:
                 difference.changed[name] = different.height
-                if name in _TURNS:
+                if name in _TURNS or difference.shown is None:
                     _show(difference, name, different["prompt_id"].to_list())
     moved = both.filter((pl.col("split") != pl.col("split after")) & (pl.col("number") == 0))
     words = moved.select(pl.format("{} → {}", "split", "split after").alias("move"), "prompt_id")
@@ -180,7 +185,7 @@ def _compare_pairs(difference: Difference, first: pl.DataFrame, second: pl.DataF
 
 def _show(difference: Difference, what: str, prompt_ids: list[str]) -> None:
     if prompt_ids:
-        difference.examples[what] = prompt_ids[:_EXAMPLES]
+        difference.examples[what] = list(dict.fromkeys(prompt_ids))[: difference.shown]
 
 
 def _mean(values: pl.Series) -> float | None:

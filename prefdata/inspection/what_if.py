@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from prefdata.inspection._files import read_json, read_table, table_errors
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
+from prefdata.pairing.words import rule_words
 from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, LengthUnit
 from prefdata.spec.code import allowing_code
@@ -31,7 +31,7 @@ class Outcome:
     """The pairs and drops that one rule gives, in numbers. Shares and means are None where there is no pair."""
 
     rule: str
-    """The rule's kind, and the options that differ from their defaults."""
+    """The rule in words: its kind, both selections, and every parameter."""
     prompts: int
     paired_prompts: int
     pairs: int
@@ -210,7 +210,7 @@ class _Tally:
         pairs = picks.height
         means = {side: _mean(self._lengths[side], pairs) for side in SIDES}
         return Outcome(
-            rule=_words(self.rule),
+            rule=rule_words(self.rule),
             prompts=self._prompts,
             paired_prompts=picks["prompt_id"].n_unique(),
             pairs=pairs,
@@ -241,10 +241,3 @@ def _differs(mine: pl.DataFrame, first: pl.DataFrame) -> dict[str, float | int |
 
 def _mean(total: float, count: int) -> float | None:
     return round(total / count, 4) if count else None
-
-
-def _words(rule: PairRule) -> str:
-    changed = rule.model_dump(mode="json", exclude_defaults=True)
-    changed.pop("kind", None)
-    kind = str(rule.dump()["kind"])
-    return f"{kind} {json.dumps(changed, ensure_ascii=False, sort_keys=True, allow_nan=False)}" if changed else kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefdata.recipe.iterations import Iterations
 from prefdata.recipe.loading import (
+    as_layouts,
     as_recipe,
     as_rule,
     folder_of,
@@ -18,6 +19,7 @@ __all__ = [
     "Iterations",
     "Profile",
     "Recipe",
+    "as_layouts",
     "as_recipe",
     "as_rule",
     "folder_of",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from prefdata.dataset import AnyLayout, AnyMainLayout, Layout
 from prefdata.errors import RecipeError, UserError, closest
 from prefdata.pairing import PairRule, PythonRule, rule_named
 from prefdata.recipe.mistakes import explained
@@ -17,7 +18,16 @@ from prefdata.spec import JSON
 from prefdata.spec.code import frames_of, run_file
 from prefdata.tables.documents import parse_json
 
-__all__ = ["as_recipe", "as_rule", "folder_of", "load_recipe", "load_rule", "read_recipe", "shipped_recipes"]
+__all__ = [
+    "as_layouts",
+    "as_recipe",
+    "as_rule",
+    "folder_of",
+    "load_recipe",
+    "load_rule",
+    "read_recipe",
+    "shipped_recipes",
+]
 
 
 def load_recipe(where: str | Path, allow: Iterable[str] = ()) -> Recipe:
@@ -124,6 +134,35 @@ def as_rule(rule: PairRule | str | Path, length: LengthUnit | None = None) -> Pa
             f"a length cannot be combined with {what}, which has its own", hint=f'write "length": "{length}" into it'
         )
     return rule if isinstance(rule, PairRule) else load_rule(rule)
+
+
+def as_layouts(layout: Layout | str | None, also: Sequence[Layout | str], test_size: float) -> tuple[Layout, ...]:
+    """Gives the main layout, with what it holds out, and the further ones; each an object or its kind.
+
+    Raises:
+        UserError: there is no such layout, two are of one kind, or `test_size` is not what a layout takes.
+    """
+    main = _layout(layout or "trl", TypeAdapter(AnyMainLayout), "trl, snorkel")
+    every = "trl, snorkel, kto, full_conversation, llamafactory, axolotl"
+    taken = [main, *(_layout(one, TypeAdapter(AnyLayout), every) for one in also)]
+    names = [one.config_name for one in taken]
+    if len(set(names)) < len(names):
+        raise UserError(f"two layouts have the same kind: {', '.join(names)}", hint="name each of them once")
+    try:
+        size = int(test_size) if test_size >= 1 and test_size == int(test_size) else test_size
+        return (taken[0].replace(test_size=size) if size else taken[0], *taken[1:])
+    except UserError as error:
+        raise UserError(
+            f"test_size {test_size:g} is not a number of prompts or a share of them",
+            valid="a whole number, or a share above 0 and below 1",
+        ) from error
+
+
+def _layout(given: Layout | str, kinds: TypeAdapter[Layout], valid: str) -> Layout:
+    try:
+        return kinds.validate_python({"kind": given} if isinstance(given, str) else given)
+    except ValidationError as error:
+        raise UserError(f"{given!r} is not a layout that fits here", valid=valid) from error
 
 
 def folder_of(file: object) -> Path:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = [
+    "NAMED_FROM",
     "CandidateDigest",
     "bare_digest_series",
     "digest_array",
@@ -28,6 +29,8 @@ _Words: TypeAlias = "NDArray[np.uint64]"
 _LABELS = ("source", "model", "unscored", "finish_reason")
 _NULL = 0x9E3779B97F4A7C15
 _LANES = 4
+NAMED_FROM = 1 << 62
+"""An `index` of this much or more is made of the answer's text, and is no place in a list."""
 _SPACE = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 """White space among the ASCII characters, as Python has it."""
 

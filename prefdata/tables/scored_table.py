@@ -15,13 +15,21 @@ from typing import Any
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.ahead import ahead
-from prefdata.tables.digest import digest_array
+from prefdata.tables.digest import NAMED_FROM, digest_array, digest_series
 from prefdata.tables.roles import RoleReader
 from prefdata.tables.scored_rows import ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.shapes import reading_of
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
-__all__ = ["ScoredTable", "ScoredTableFile", "prompts_of", "read_scored_table", "with_keys"]
+__all__ = [
+    "ScoredTable",
+    "ScoredTableFile",
+    "prompts_of",
+    "read_scored_table",
+    "read_whole",
+    "with_keys",
+    "with_names",
+]
 
 _CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 _ROWS = 40_000
@@ -170,16 +178,29 @@ def read_scored_table(table: files.TableLike, columns: Mapping[str, str] | None 
     Raises:
         InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
     """
-    file = ScoredTableFile(table, columns)
-    frames = list(file.frames(1 << 40))
+    return read_whole(ScoredTableFile(table, columns))
+
+
+def read_whole(table: ScoredTableFile, *, named: bool = True) -> ScoredTable:
+    """Reads a whole table into memory.
+
+    Args:
+        table: the table.
+        named: see `with_names`.
+
+    Raises:
+        InputError: the file is damaged, or a column holds something else than it should.
+    """
+    frames = list(table.frames(1 << 40))
     kinds = {frame.schema["prompt"] for frame in frames}
     assert len(kinds) == 1, kinds
-    rows = with_keys(pl.concat(frames), has_ids=file.has_ids).sort("key", maintain_order=True)
+    rows = with_keys(pl.concat(frames), has_ids=table.has_ids).sort("key", maintain_order=True)
     prompts = prompts_of(rows)
     usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id", "messages")
     # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
     score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
     answers = rows.filter("is_answer")
+    answers = with_names(answers) if named else answers
     candidates = answers.drop("prompt_id").join(usable.select("key", "prompt_id"), on="key", how="inner")
     return ScoredTable(
         candidates.with_columns(score=score).select(_CANDIDATE),
@@ -189,6 +210,20 @@ def read_scored_table(table: files.TableLike, columns: Mapping[str, str] | None 
         .sort("prompt_id"),
         answers.height,
     )
+
+
+def with_names(answers: pl.DataFrame) -> pl.DataFrame:
+    """Gives each answer without source and index a name: an `index` that is made of its text, whatever the row order.
+
+    The index is 2⁶² plus the upper 62 bits of `digest` (XXH3 of the text), so that it is no place in a list, and its
+    order is that of the digests.
+    """
+    nameless = pl.col("source").is_null() & pl.col("index").is_null()
+    if not answers.select(nameless.any()).item():
+        return answers
+    digest = answers["digest"] if "digest" in answers.columns else digest_series(answers["response"])
+    names = (digest // 4).cast(pl.Int64) + NAMED_FROM
+    return answers.with_columns(index=pl.when(nameless).then(names).otherwise("index"))
 
 
 def with_keys(rows: pl.DataFrame, *, has_ids: bool) -> pl.DataFrame:

@@ -198,10 +198,11 @@ class Contents:
     def _test_ids(self, ids: list[str]) -> frozenset[str]:
         """Returns the prompts of the test split, drawn among all that reached the pair rule."""
         recipe = self.origin.recipe
-        if recipe is None or not (recipe.dataset.test_size or self.assigned_splits):
+        test_size, seed = self.origin.rules.layout.test_size, 0 if recipe is None else recipe.seed
+        if not (test_size or self.assigned_splits):
             return frozenset()
         dropped = [row["prompt_id"] for row in self.drops.to_pylist() if row["stage"] == "pairs"]
-        return held_out([*ids, *filter(None, dropped)], recipe.dataset.test_size, recipe.seed, self.assigned_splits)
+        return held_out([*ids, *filter(None, dropped)], test_size, seed, self.assigned_splits)
 
     def _finish(self, counted: Counted, *, answered: bool) -> None:
         """Checks ledger and card against the counts."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from prefdata.dataset import TRLPairs
+from prefdata.dataset import AnyLayout, AnyMainLayout, Layout
 from prefdata.errors import RecipeError
 from prefdata.flow.graph import FORMAT
 from prefdata.flow.lock import locked_parts
@@ -22,6 +22,7 @@ from prefdata.verification.report import Report
 
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _PAIR_KEYS = {"table", "columns", "pairs"}
+_PAIR_OPTIONS = {"names", "limit", "dataset", "also"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Origin:
     """Role → name of the table's column, for a dataset of `prefdata pair`."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Fingerprints of recipe and stages that the card must have."""
+    limit: int | None = None
+    """Prompts of the table that count, for a dataset of `prefdata pair`; None for all."""
+    named: bool = False
+    """Whether answers without source and index have names (`prefdata.tables.scored_table.with_names`)."""
 
 
 def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
@@ -53,7 +58,11 @@ def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
             return None
         lock = {}
     with report.checking("recipe, lock and their fingerprints"):
-        return _of_pair(data, lock, report) if set(data) == _PAIR_KEYS else _of_build(files[_RECIPE], lock, report)
+        return (
+            _of_pair(data, lock, report)
+            if set(data) - _PAIR_OPTIONS == _PAIR_KEYS
+            else _of_build(files[_RECIPE], lock, report)
+        )
 
 
 def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
@@ -92,13 +101,17 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
     try:
         rule: PairRule = TypeAdapter(AnyRule).validate_python(data["pairs"])
         columns = TypeAdapter(dict[str, str]).validate_python(data["columns"], strict=True)
+        layout: Layout = TypeAdapter(AnyMainLayout).validate_python(data.get("dataset", {"kind": "trl"}))
+        also = TypeAdapter(tuple[AnyLayout, ...]).validate_python(tuple(data.get("also", ())))
+        limit = TypeAdapter(int | None).validate_python(data.get("limit"), strict=True)
     except (ValidationError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a pair rule, and names of columns", found=str(error))
         return None
     report.compare("lock", _LOCK, rule.fingerprint(), lock.get("rule"), path="rule")
     _check_code(rule, lock.get("rule_pins"), report)
-    rules = Rules(rule=rule, layout=TRLPairs(), unique_names=False, hashed_ids=False)
-    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()})
+    rules = Rules(rule=rule, layout=layout, also=also, unique_names=False, hashed_ids=False)
+    names = data.get("names") == "digest"
+    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()}, limit=limit, named=names)
 
 
 def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:

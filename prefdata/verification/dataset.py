@@ -10,10 +10,11 @@ from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
 from prefdata.publish.manifest import MANIFEST
 from prefdata.spec.code import allowing_code
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.first_prompts import FirstPrompts
+from prefdata.tables.scored_table import ScoredTable, ScoredTableFile, read_whole
 from prefdata.verification._contents import Contents
 from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
-from prefdata.verification._origin import read_origin
+from prefdata.verification._origin import Origin, read_origin
 from prefdata.verification._tables import DamagedError
 from prefdata.verification.report import Report
 
@@ -65,7 +66,7 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
             valid="--table for datasets of `prefdata pair`",
             hint="leave --table out",
         )
-    scored = None if table is None else read_scored_table(Path(table), origin.columns)
+    scored = None if table is None else _scored(Path(table), origin)
     try:
         Contents(files, origin, scored, report).check()
     except (DamagedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
@@ -95,3 +96,10 @@ def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
     if not any((folder / name).exists() for name in ("ledger.json", "recipe.json", MANIFEST)):
         raise InputError(f"{str(where)!r} holds no dataset of prefdata", valid="a dataset folder or a build folder")
     return folder, folder, None
+
+
+def _scored(table: Path, origin: Origin) -> ScoredTable:
+    """Reads the table that a dataset says it was made of."""
+    if origin.limit is None:
+        return read_whole(ScoredTableFile(table, origin.columns), named=origin.named)
+    return read_whole(FirstPrompts(table, origin.columns, origin.limit), named=origin.named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -206,6 +207,11 @@ class TestCommand:
         after = dataset(tmp_path / "after", [*BEFORE, *answers("p\x1b[2J9", ("a", 2), ("b", 1))], WPOHybridV2())
         result = prefdata("diff", before, after)
         assert (result.code, result.err) == (1, "")
+        lines = result.out.splitlines()
+        assert lines[0].startswith("3 → 4 pairs, 1 prompts gained")
+        hashes = [bool(re.search("[0-9a-f]{40}", line)) for line in lines]
+        assert hashes == sorted(hashes), "a line with a hash comes before one without"
+        assert any(hashes)
         assert "prompts        1 gained, 0 lost" in result.out
         assert 'recipe         pairs.kind: "best_vs_worst" → "wpo_hybrid_v2"' in result.out
         assert "mean           length_chosen 9.6667 → 6.3333" in result.out
@@ -213,6 +219,17 @@ class TestCommand:
         as_json = prefdata("diff", before, after, "--json")
         assert as_json.code == 1
         assert json.loads(as_json.out)["gained"] == 1
+
+    def test_every_id_is_named_where_they_are_asked_for(self, tmp_path, prefdata):
+        prompts = [f"prompt-{number:03d}" for number in range(40)]
+        tables = (
+            [row for prompt in prompts[:start] for row in answers(prompt, ("a", 2), ("b", 1))] for start in (10, 40)
+        )
+        few, many = (dataset(tmp_path / str(place), rows) for place, rows in enumerate(tables))
+        assert len(diff(few, many).examples["gained"]) == 5
+        assert diff(few, many, ids=True).examples["gained"] == prompts[10:]
+        lines = prefdata("diff", few, many, "--ids").out.splitlines()
+        assert [line.split()[1] for line in lines if line.startswith("gained ")] == prompts[10:]
 
     def test_what_is_no_dataset_ends_with_2(self, before, tmp_path, prefdata):
         result = prefdata("diff", before, tmp_path / "nothing")

@@ -179,8 +179,8 @@ def test_a_rule_from_json_is_named_with_its_options(tmp_path, table):
     (tmp_path / "rule.json").write_text(json.dumps(rule.dump()))
     assert load_rule(tmp_path / "rule.json") == rule
     named, custom = what_if(table, [BestVsWorst(), rule])
-    assert custom.rule.startswith("custom {")
-    assert '"length": "words"' in custom.rule
+    assert custom.rule.startswith("custom: chosen highest score; rejected lowest score")
+    assert "length words" in custom.rule
     assert custom.differs["pair"] == 0.0
     assert custom.length != named.length
 
@@ -204,7 +204,7 @@ class TestCommand:
     def test_json_has_one_object_a_rule(self, table, prefdata):
         said = prefdata("what-if", table, "--rules", "best_vs_worst,wpo_hybrid_v2", "--json")
         outcomes = json.loads(said.out)["rules"]
-        assert [found["rule"] for found in outcomes] == ["best_vs_worst", "wpo_hybrid_v2"]
+        assert [found["rule"].partition(":")[0] for found in outcomes] == ["best_vs_worst", "wpo_hybrid_v2"]
         for found in outcomes:
             assert found["prompts"] == found["paired_prompts"] + sum(found["drops"].values())
 
@@ -212,7 +212,11 @@ class TestCommand:
         said = prefdata("what-if", table, "--rules", "best_vs_worst, wpo_hybrid_v2,wpo_hybrid_v1")
         assert said.code == 0
         lines = said.out.splitlines()
-        assert lines[:3] == ["1  best_vs_worst", "2  wpo_hybrid_v2", "3  wpo_hybrid_v1"]
+        assert [line.partition(":")[0] for line in lines[:3]] == [
+            "1  best_vs_worst",
+            "2  wpo_hybrid_v2",
+            "3  wpo_hybrid_v1",
+        ]
         prompts = next(line for line in lines if line.startswith("prompts "))
         assert prompts.split() == ["prompts", "40", "40", "40"]
         assert any(line.startswith("chosen from teacher") for line in lines)
@@ -226,7 +230,8 @@ class TestCommand:
     def test_a_rule_file_is_one_more_column(self, table, tmp_path, prefdata):
         (tmp_path / "rule.json").write_text('{"kind": "wpo_hybrid_v2", "length": "words"}')
         said = prefdata("what-if", table, "--rules", "wpo_hybrid_v2", "--rule-json", tmp_path / "rule.json")
-        assert '2  wpo_hybrid_v2 {"length": "words"}' in said.out
+        assert "2  wpo_hybrid_v2: chosen highest score, then shortest" in said.out
+        assert "(length words, " in said.out
 
 
 def test_each_rule_of_code_is_found_in_the_folder_of_its_file(table, tmp_path):

@@ -55,7 +55,7 @@ def write(table: pa.Table, path: Path, group: int) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def in_memory(file, rule, folder: Path, *, with_candidates: bool = False) -> paired_table.PairedTable:
+def in_memory(file, rule, folder: Path, *, layouts, with_candidates: bool = False) -> paired_table.PairedTable:
     """What `paired_table` gives, by the plainest way: the whole table, one call of the rule."""
     scored = read_scored_table(file.table, file.reading.given)
     candidates = in_order(scored.candidates)
@@ -76,6 +76,7 @@ def in_memory(file, rule, folder: Path, *, with_candidates: bool = False) -> pai
         digest=table_digest(candidates),
         audit=auditor.result(),
         answers=[answer_rows(candidates, prompts)] if with_candidates else None,
+        named=bool((candidates["index"] >= 2**62).any()),
     )
 
 
