@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.environment import PASS_ON
-from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.folders import check_chat_template, model_folder, model_name, model_pins
 from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import FinishReason, Generation, Request
@@ -63,7 +63,10 @@ class HostedModel(Generator, TemplateOptions):
 
     def pins(self) -> dict[str, JSON]:
         """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
-        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
+        # A tokenizer's own code may hold its template.
+        check = (lambda folder: None) if self.trust_remote_code else check_chat_template
+        pins = model_pins(self.model, self.revision, template_date=self.template_date, check=check)
+        return {**super().pins(), **pins}
 
     def _answer(
         self,
