@@ -96,19 +96,8 @@ class HostedModel(Generator, TemplateOptions):
             replicas: one worker for each entry, which holds environment variables of that worker alone.
             answers_as: name of the model in the answers; None takes the model's own.
         """
-        folder = model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)
         name = model_name(self.model)
-        config = {
-            "folder": str(folder),
-            "dtype": self.dtype,
-            "max_model_len": self.max_model_len,
-            "trust_remote_code": self.trust_remote_code,
-            "refuse_control_tokens": self.control_tokens == "refuse",
-            "thinking_marks": self.thinking_marks,
-            **self.template_config(context.pins),
-            "decoding": decoding.dump(),
-            **options,
-        }
+        config = {**self._config(context), "decoding": decoding.dump(), **options}
         # Variables of the user's environment override our defaults; the recipe's `env` overrides both.
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
         worker_env = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
@@ -129,6 +118,18 @@ class HostedModel(Generator, TemplateOptions):
         with contextlib.closing(results):
             for result in results:
                 yield _generation(result, answers_as or name)
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        """Returns what a worker needs to know of the model and its chat template."""
+        return {
+            "folder": str(model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)),
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "trust_remote_code": self.trust_remote_code,
+            "refuse_control_tokens": self.control_tokens == "refuse",
+            "thinking_marks": self.thinking_marks,
+            **self.template_config(context.pins),
+        }
 
 
 def cpu_environment(workers: int = 1) -> dict[str, str]:
