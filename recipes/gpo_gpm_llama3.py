@@ -29,9 +29,19 @@ recipe = Recipe(
     prompts=PROMPTS[0],
     # The generation script is SPPO's: 0.7 and 0.9, five passes.
     candidates=(Samples(name="policy", generator=VLLM(model=START), n=5, temperature=0.7, top_p=0.9, max_tokens=2048),),
+    # rank_gp.py reads answers in another way than GPM was trained. Here they are read as in training; each departure,
+    # with the option of GPM that takes it back:
+    # - an end-of-text token takes the place of the last token: last_token="template"
+    # - the user's turn is the prompt itself, not the text of the policy's chat template: prompt_form="...{prompt}..."
+    # - the BOS tokens of training are there: bos="none"
+    # - texts are cut at 4,096 tokens: max_length=8192, all that the model has positions for
+    # - float32, where the scripts compute in bfloat16, heads and rotation included: dtype="bfloat16" (heads in float32)
     scores=GPM(model="general-preference/GPM-Gemma-2B", tau=0.1),
-    # The paper has s/tau once, the code twice: doubled=True.
+    # - the paper has s/tau once, the code twice: doubled=True
+    # - ties fall to the total order, not to the first index, and no pair has one text or one score
+    # - prompts are whole; the scripts cut them at the first word "None"
     pairs=GPO(preferences="pairwise", doubled=False),
+    # - the code tests on 500 rows that it also trains on; here they are held out
     dataset=TRLPairs(test_size=500),
     # The published trainer reads whole conversations, with the three columns of numbers.
     also=(FullConversation(),),

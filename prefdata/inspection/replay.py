@@ -23,7 +23,7 @@ from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
-from prefdata.tables.reasoning import answer_length
+from prefdata.tables.reasoning import answer_length, answer_of
 
 __all__ = ["Replay", "replay"]
 
@@ -268,7 +268,7 @@ def _cause(
 ) -> str:
     """Returns `ineligible`, or the cause of the first key by which the published answer differs from the picked one."""
     scores = [score for answer, score in zip(published.answers, published.scores, strict=True) if answer == text]
-    if all(score is None for score in scores) or (not text.strip() and not admit_blank):
+    if all(score is None for score in scores) or (not answer_of(text).strip() and not admit_blank):
         return "ineligible"
     length = answer_length(text, rule.length)
     for key in selection.by:

@@ -18,7 +18,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prefdata.errors import ModelError
@@ -26,7 +26,7 @@ from prefdata.models.embedded import cache_folder, embedded_folder
 from prefdata.models.template import reads_the_date
 from prefdata.spec import JSON, canonical_json, fingerprint, sha256_of_file
 
-__all__ = ["adapter_folder", "adapter_pins", "model_folder", "model_name", "model_pins"]
+__all__ = ["adapter_folder", "adapter_pins", "check_chat_template", "model_folder", "model_name", "model_pins"]
 
 _EMBEDDED = "embedded:"
 _ADAPTER = "adapter_config.json"
@@ -45,13 +45,21 @@ _TOKENIZER = re.compile(
 )
 
 
-def model_pins(model: str, revision: str | None = None, *, template_date: str | None = None) -> dict[str, JSON]:
+def model_pins(
+    model: str,
+    revision: str | None = None,
+    *,
+    template_date: str | None = None,
+    check: Callable[[Path], None] = lambda folder: None,
+) -> dict[str, JSON]:
     """Pins a model as it is now.
 
     Args:
         model: as a recipe names it.
         revision: of a Hub model.
         template_date: the day that its chat template sees; pinned where the template asks for one.
+        check: raises `ModelError` where the small files of the folder say that the model can't be used: before anything
+            is spent.
 
     Returns:
         `sha` (the commit) for a Hub model or `sha256` (of the files) for any other, `tokenizer_sha256`, and
@@ -63,11 +71,28 @@ def model_pins(model: str, revision: str | None = None, *, template_date: str | 
     """
     folder = _local_folder(model, revision)
     if folder is not None:
+        check(folder)
         return {"sha256": _folder_hash(folder), **_tokenizer_pins(folder, template_date)}
     from prefdata import hub
 
     sha = hub.resolve_model(model, revision)
-    return {"sha": sha, **_tokenizer_pins(hub.download_model(model, sha, weights=False), template_date)}
+    folder = hub.download_model(model, sha, weights=False)
+    check(folder)
+    return {"sha": sha, **_tokenizer_pins(folder, template_date)}
+
+
+def check_chat_template(folder: Path) -> None:
+    """Checks that a tokenizer has a chat template.
+
+    Raises:
+        ModelError: it has none, as those of base models.
+    """
+    if not _chat_template(folder):
+        raise ModelError(
+            f"the tokenizer in {str(folder)!r} has no chat template",
+            valid="an instruction-tuned model",
+            hint="name the instruction-tuned model, or add a chat_template.jinja to a local folder",
+        )
 
 
 def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:

@@ -50,9 +50,15 @@ def tokenizer(smollm):
 
 @pytest.fixture
 def dated(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "chat_template.jinja").write_text(DATED)
-    return str(tmp_path)
+    return folder_with(tmp_path / "dated", DATED)
+
+
+def folder_with(folder, template):
+    folder.mkdir()
+    config = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "chat_template.jinja").write_text(template)
+    return str(folder)
 
 
 def of_sampling(tokenizer, options):
@@ -95,9 +101,9 @@ def test_a_template_that_asks_for_no_date_is_given_none():
 
 
 @pytest.mark.parametrize("part", TEMPLATED, ids=lambda part: part.dump()["kind"])
-def test_the_date_is_pinned_exactly_where_a_template_asks(part, dated, smollm):
+def test_the_date_is_pinned_exactly_where_a_template_asks(part, dated, tmp_path):
     assert isinstance(part, TemplateOptions)
-    assert "template_date" not in part.replace(model=str(smollm)).pins()
+    assert "template_date" not in part.replace(model=folder_with(tmp_path / "plain", "{{ messages }}")).pins()
     own = part.replace(model=dated)
     assert own.pins()["template_date"] == TEMPLATE_DATE
     assert own.replace(template_date="2031-02-03").pins()["template_date"] == "2031-02-03"

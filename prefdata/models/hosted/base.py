@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 
 from prefdata.models.base import Decoding, Generator
 from prefdata.models.environment import PASS_ON
-from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.folders import check_chat_template, model_folder, model_name, model_pins
 from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import Generation, Request
@@ -64,18 +64,10 @@ class HostedModel(Generator, TemplateOptions):
 
     def pins(self) -> dict[str, JSON]:
         """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
-        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
-
-    def _model_config(self, context: Context) -> dict[str, JSON]:
-        """Returns what every worker is told of the model."""
-        return {
-            "dtype": self.dtype,
-            "max_model_len": self.max_model_len,
-            "trust_remote_code": self.trust_remote_code,
-            "refuse_control_tokens": self.control_tokens == "refuse",
-            "thinking_marks": self.thinking_marks,
-            **self.template_config(context.pins),
-        }
+        # A tokenizer's own code may hold its template.
+        check = (lambda folder: None) if self.trust_remote_code else check_chat_template
+        pins = model_pins(self.model, self.revision, template_date=self.template_date, check=check)
+        return {**super().pins(), **pins}
 
     def _answer(
         self,
@@ -105,9 +97,8 @@ class HostedModel(Generator, TemplateOptions):
             replicas: one worker for each entry, which holds environment variables of that worker alone.
             answers_as: name of the model in the answers; None takes the model's own.
         """
-        folder = model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)
         name = model_name(self.model)
-        config = {"folder": str(folder), "decoding": decoding.dump(), **self._model_config(context), **options}
+        config = {**self._config(context), "decoding": decoding.dump(), **options}
         # Variables of the user's environment override our defaults; the recipe's `env` overrides both.
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
         worker_env = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
@@ -128,6 +119,18 @@ class HostedModel(Generator, TemplateOptions):
         with contextlib.closing(results):
             for result in results:
                 yield _generation(result, answers_as or name)
+
+    def _config(self, context: Context) -> dict[str, JSON]:
+        """Returns what a worker needs to know of the model and its chat template."""
+        return {
+            "folder": str(model_folder(self.model, context.pins, self.revision, code=self.trust_remote_code)),
+            "dtype": self.dtype,
+            "max_model_len": self.max_model_len,
+            "trust_remote_code": self.trust_remote_code,
+            "refuse_control_tokens": self.control_tokens == "refuse",
+            "thinking_marks": self.thinking_marks,
+            **self.template_config(context.pins),
+        }
 
 
 def cpu_environment(workers: int = 1) -> dict[str, str]:

@@ -26,6 +26,7 @@ __all__ = [
     "batches",
     "chat_template",
     "check_answer_is_read",
+    "check_classifier",
     "cut",
     "device",
     "length_limit",
@@ -75,6 +76,32 @@ def cut(ids: list[int], limit: int, *, truncate: bool) -> tuple[list[int], int |
     if not truncate:
         raise ItemError("too_long", f"{len(ids)} tokens, the limit is {limit}")
     return ids[:limit], len(ids)
+
+
+def check_classifier(folder: str, architectures: Sequence[str] | None, n_labels: int) -> None:
+    """Checks that a configuration is that of a classifier with one output.
+
+    Args:
+        folder: of the model, for messages.
+        architectures: as the configuration names them.
+        n_labels: its number of labels.
+
+    Raises:
+        ModelError: it is that of another kind of model.
+    """
+    valid = "an AutoModelForSequenceClassification checkpoint with one label"
+    if not any(name.endswith("ForSequenceClassification") for name in architectures or ()):
+        raise ModelError(
+            f"the model in {folder!r} is not a sequence classifier but {', '.join(architectures or ()) or 'unnamed'}",
+            valid=valid,
+            hint="name a reward model",
+        )
+    if n_labels != 1:
+        raise ModelError(
+            f"the classifier in {folder!r} has {n_labels} labels, but a reward model has one",
+            valid=valid,
+            hint="name a pointwise reward model",
+        )
 
 
 def batch_cost() -> int:

@@ -10,6 +10,7 @@ from prefdata.scoring.rewards._reward_common import (
     BatchScorer,
     Reward,
     Row,
+    check_classifier,
     device,
     load_tokenizer,
     loading,
@@ -114,20 +115,7 @@ def check_head(folder: str) -> Any:
 
     with loading(folder):
         config = AutoConfig.from_pretrained(folder)
-    valid = "an AutoModelForSequenceClassification checkpoint with one label"
-    architectures = config.architectures or []
-    if not any(name.endswith("ForSequenceClassification") for name in architectures):
-        raise ModelError(
-            f"the model in {folder!r} is not a sequence classifier but {', '.join(architectures) or 'unnamed'}",
-            valid=valid,
-            hint="name a reward model",
-        )
-    if config.num_labels != 1:
-        raise ModelError(
-            f"the classifier in {folder!r} has {config.num_labels} labels, but a reward model has one",
-            valid=valid,
-            hint="name a pointwise reward model",
-        )
+    check_classifier(folder, config.architectures, config.num_labels)
     return config
 
 

@@ -6,12 +6,13 @@ import os
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from prefdata.errors import ConservationError, MissingExtraError, UserError
-from prefdata.models.folders import model_folder, model_name, model_pins
+from prefdata.models.folders import check_chat_template, model_folder, model_name, model_pins
 from prefdata.models.template import TemplateOptions
 from prefdata.models.worker import stream
 from prefdata.records import Answers, Scored
@@ -144,7 +145,16 @@ class TemplatedModel(WorkerModel, TemplateOptions):
 
     def pins(self) -> dict[str, JSON]:
         """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
-        return {**super().pins(), **model_pins(self.model, self.revision, template_date=self.template_date)}
+        pins = model_pins(self.model, self.revision, template_date=self.template_date, check=self._check)
+        return {**super().pins(), **pins}
+
+    def _check(self, folder: Path) -> None:
+        """Checks what the small files of a model say.
+
+        Raises:
+            ModelError: the model can't score.
+        """
+        check_chat_template(folder)
 
     def _config(self, context: Context) -> dict[str, JSON]:
         return {**super()._config(context), **self.template_config(context.pins)}

@@ -17,7 +17,7 @@ from prefdata.spec.marks import Harmless
 
 __all__ = ["GPM", "LastToken", "preference_score"]
 
-LastToken: TypeAlias = Literal["end_of_text", "template"]
+_LastToken: TypeAlias = Literal["end_of_text", "template"]
 
 
 class GPM(Ranker, TemplatedModel):
@@ -49,7 +49,7 @@ class GPM(Ranker, TemplatedModel):
     the chat template, so Llama and Gemma see two. `once`: one. `none`: none, as in GPO's scripts."""
     gate_at: Annotated[Literal["first_message", "prompt"], Harmless] = "first_message"
     """Where the weights g are computed: at the end of the prompt's first message, as in training, or of its last."""
-    last_token: Annotated[LastToken, Harmless, Field(exclude_if=lambda token: token == "end_of_text")] = "end_of_text"
+    last_token: Annotated[_LastToken, Harmless, Field(exclude_if=lambda token: token == "end_of_text")] = "end_of_text"
     """Where an answer is embedded: at the end-of-text token, which takes the place of the last one, as in training; or
     at the last token that the template writes (`template`), as in GPO's scripts."""
     prompt_form: Annotated[str, Harmless, Field(exclude_if=lambda form: form == "{prompt}")] = "{prompt}"

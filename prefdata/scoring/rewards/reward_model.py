@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from prefdata.errors import MissingExtraError, UserError
 from prefdata.scoring.rewards._pointwise import PointwiseModel
+from prefdata.scoring.rewards._reward_common import check_classifier
 from prefdata.spec.marks import Harmless
 
 __all__ = ["RewardModel"]
@@ -36,6 +39,18 @@ class RewardModel(PointwiseModel):
                 )
             )
         return problems
+
+    def _check(self, folder: Path) -> None:
+        super()._check(folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except ValueError:
+            # The worker says what is wrong with the file.
+            return
+        labels = config.get("id2label")
+        # Two is what transformers takes where a configuration says nothing.
+        n_labels = len(labels) if isinstance(labels, dict) else config.get("num_labels", 2)
+        check_classifier(str(folder), config.get("architectures"), n_labels)
 
     def _worker(self) -> str:
         module = {"transformers": "_reward_worker", "vllm": "_reward_vllm_worker"}[self.backend]
