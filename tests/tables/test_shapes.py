@@ -181,6 +181,15 @@ def test_lists_beside_the_answers_have_their_length_or_drop_the_prompt(tmp_path,
     assert scored.drops["reason"].to_list() == ["misaligned_scores"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_answer_may_be_the_json_text_of_its_messages(tmp_path, form):
+    rows = [{"prompt": "Why?", "response": json.dumps([says("So.")]), "score": 1.0}]
+    assert read_scored_table(table_of(form, rows, tmp_path)).candidates["response"].to_list() == ["So."]
+    rows = [{"prompt": "Why?", "response": str([says("So.")]), "score": 1.0}]
+    with pytest.raises(InputError, match="holds a list as Python or NumPy writes it"):
+        read_scored_table(table_of(form, rows, tmp_path))
+
+
 # Prompts.
 
 
@@ -268,7 +277,7 @@ def test_texts_that_are_no_whole_numbers_stay_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl"])
 def test_a_float_that_may_be_several_ids_is_refused(tmp_path, form):
-    with pytest.raises(InputError, match="column 'prompt_id': .*lost digits"):
+    with pytest.raises(InputError, match=r"column 'prompt_id': .*lost digits"):
         read_scored_table(table_of(form, [{**FLOATS[0], "prompt_id": 2.0**60}], tmp_path))
 
 
