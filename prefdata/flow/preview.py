@@ -7,6 +7,7 @@ from itertools import islice
 from prefdata.lazy import pl
 from prefdata.spec import JSON
 from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys
+from prefdata.tables.shapes import ROLES
 
 __all__ = ["preview"]
 
@@ -42,4 +43,8 @@ def preview(file: ScoredTableFile) -> JSON:
         }
         for key in first.to_list()
     ]
-    return {"read_as": file.reading.said, "columns": dict(file.named), "prompts": shown}
+    return {
+        "read_as": file.reading.said,
+        "columns": {role: file.named[role] for role in ROLES if role in file.named},
+        "prompts": shown,
+    }

@@ -20,6 +20,8 @@ __all__ = ["TURNS_OF_PYTHON", "check_turns", "has_written_answers", "is_written"
 _LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
 _OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[{\]]|None\b|null\b|array\(|list\()""")
 """How a list of texts, or of messages, begins, whoever wrote it."""
+_TURN = re.compile(r"""\s*(?:array\(|list\()?\[\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
+"""How a list of messages begins."""
 TURNS_OF_PYTHON = (
     r"""\A\s*(?:array\(|list\()?\[\s*(?:dict\(|\{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
     r"""(?s:.*)\]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
@@ -83,24 +85,26 @@ def check_turns(cell: object, column: str, where: str) -> None:
 def has_written_answers(cells: Iterable[tuple[object, object]]) -> bool:
     """Finds out whether a column of answers holds lists as texts; stops at the first that is none.
 
-    One text in square brackets may be an answer. A column of answers holds lists where every text of it is one of
-    texts or messages, and every score beside it is a list too, as text or not.
+    One text in square brackets may be an answer. A column of answers holds lists where every text of it is a list of
+    messages, or where every text is a list of texts, and every score beside it is a list too, as text or not.
 
     Args:
         cells: the answer and the score of each row; None where there is none.
     """
     some = False
     for answer, score in cells:
-        if score is not None and score != "" and not (isinstance(score, list | tuple) or is_written(score)):
+        blank = answer is None or (isinstance(answer, str) and not answer.strip())
+        if not blank and not (isinstance(answer, str) and is_written(answer) and _OF_TEXTS.match(answer)):
             return False
-        if answer is None or (isinstance(answer, str) and not answer.strip()):
-            continue
-        if not isinstance(answer, str) or not is_written(answer) or not _OF_TEXTS.match(answer):
+        is_talk = isinstance(answer, str) and _TURN.match(answer) is not None
+        if not is_talk and not (score is None or score == "" or isinstance(score, list | tuple) or is_written(score)):
             return False
-        value = read_list(answer)
-        if value is not None and not all(text is None or isinstance(text, str | list) for text in value):
-            return False
-        some = True
+        if isinstance(answer, str) and not blank:
+            value = read_list(answer)
+            kind = dict if is_talk else str | list | None
+            if value is not None and not all(isinstance(text, kind) for text in value):
+                return False
+            some = True
     return some
 
 

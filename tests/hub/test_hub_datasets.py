@@ -204,3 +204,30 @@ context = Context(seed=0, pins=pins, counted=lambda what, n: counts.append([what
 result = [pins, [[c.source, c.index, c.response, c.given_score] for c in one.candidates], counts]
 """)
     assert result == [{"sha": sha}, [["m", 0, "first", 4.0]], [["rows_of_other_prompts", 1]]]
+
+
+def test_a_split_of_the_hub_is_a_table_at_a_commit(hub, client, tmp_path):
+    rows = [{"instruction": "Why?", "generations": ["So.", "No."], "ratings": [2.0, score]} for score in (1.0, None)]
+    lines = [json.dumps(row).encode() for row in rows]
+    card = CARD.replace(b"test_prefs.parquet", b"train_prefs.jsonl").replace(b".parquet", b".jsonl")
+    first = hub.put(
+        "dataset",
+        "alice/scored",
+        {"README.md": card, "data/train_prefs.jsonl": lines[0], "other/train_prefs.jsonl": lines[1]},
+    )
+    hub.put("dataset", "alice/scored", {"data/train_prefs.jsonl": lines[1]})
+    code = f"""
+import prefdata
+from prefdata.errors import UserError
+def paired(where, split="train_prefs", **options):
+    ledger = prefdata.pair(where, "best_vs_worst", {str(tmp_path / "out")!r}, split=split, **options)
+    return ledger["pairs"]
+result = [paired("hf:alice/scored@{first}"), paired("hf:alice/scored"), paired("hf:alice/scored", config="other")]
+try:
+    paired("hf:alice/scored", split="dev")
+except UserError as error:
+    result.append(str(error))
+"""
+    *pairs, message = client.run(code)
+    assert pairs == [1, 0, 0]
+    assert "has no split 'dev'" in message

@@ -7,8 +7,10 @@ import hashlib
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from table_forms import table_of
 
 from prefdata.errors import InputError
 from prefdata.prompts import AnyPrompts, FilePrompts, HubPrompts, SamplePrompts
@@ -217,3 +219,51 @@ def test_each_scored_prompt_has_four_answers_with_points_but_for_one_that_has_no
     assert scores.count(None) == 1
     assert all(1 <= score <= 10 for score in scores if score is not None)
     assert SampleAnswers(name="past").dump() == {"kind": "sample_answers", "name": "past"}
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "json", "csv", "tsv", "arrow"])
+def test_a_system_turn_and_an_input_are_parts_of_the_prompt_or_are_refused(tmp_path, form):
+    rows = [
+        {"system": "Be brief.", "instruction": "Add.", "input": "1, 2"},
+        {"system": None, "instruction": "Add.", "input": None},
+    ]
+    path = table_of(form, rows, tmp_path)
+    columns = {"prompt_column": "instruction", "system_column": "system", "input_column": "input"}
+    first, second = read(FilePrompts(path=path, **columns))
+    assert first.messages == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Add.\n\n1, 2"},
+    )
+    assert second.messages == as_messages("Add.")
+    for name in ("system", "input"):
+        with pytest.raises(InputError, match=f"row 1: the column '{name}' looks like a part of the prompt"):
+            read(FilePrompts(path=path, **{**columns, f"{name}_column": None}))
+    left_out = {**columns, "system_column": "", "input_column": ""}
+    assert [one.messages for one in read(FilePrompts(path=path, **left_out))] == [as_messages("Add.")] * 2
+    assert {"system_column", "input_column"} & FilePrompts(path=path).dump().keys() == set()
+
+
+def test_a_column_of_system_turns_without_one_does_not_matter(tmp_path):
+    path = written(tmp_path, {"prompt": "a", "system": None}, {"prompt": "b", "system": " "})
+    assert [one.messages[0]["content"] for one in read(FilePrompts(path=path))] == ["a", "b"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "arrow"])
+@pytest.mark.parametrize("written_by", [str, lambda talk: str(np.array(talk, dtype=object))])
+def test_a_conversation_that_python_wrote_is_one_error(tmp_path, form, written_by):
+    path = table_of(form, [{"prompt": "a"}, {"prompt": written_by([USER])}], tmp_path)
+    with pytest.raises(InputError, match="row 2: the column 'prompt' holds a list as Python or NumPy writes it"):
+        read(FilePrompts(path=path))
+    assert len(read(FilePrompts(path=path, prompt_format="text"))) == 2
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "arrow"])
+def test_ids_that_became_floats_are_the_ids_that_they_were(tmp_path, form):
+    path = table_of(form, [{"id": 101.0, "prompt": "a"}, {"id": 102.0, "prompt": "b"}], tmp_path)
+    assert [one.prompt_id for one in read(FilePrompts(path=path, prompt_id_column="id"))] == ["101", "102"]
+
+
+def test_the_turns_of_sharegpt_are_messages(tmp_path):
+    talk = [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "a"}]
+    for cell in (talk, json.dumps(talk)):
+        assert [turn["role"] for turn in only(tmp_path, cell).messages] == ["system", "user"]

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from table_forms import table_of
 
 from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, Prompt, as_messages, prompt_id_of
@@ -202,6 +203,77 @@ def test_lists_beside_each_other_are_taken_apart_and_uneven_ones_dropped(tmp_pat
     assert lost(of_b) == [("bad_completions", "policy", None)]
     assert "'all_rm_scores' has 1 values for 2 answers" in of_b.drops[0].detail
     assert lost(of_c) == [("no_completion", "policy", 0)]
+
+
+LISTS = ExistingCompletions(
+    name="policy", path="a.csv", response_column="texts", score_column="scores", model_column="models"
+)
+ROW = {"prompt": "a", "texts": ["It's x.", "y, z"], "scores": [1.0, None], "models": ["m", "n"]}
+TWO = [("It's x.", 1.0, "m"), ("y, z", None, "n")]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "json", "csv", "tsv", "arrow"])
+@pytest.mark.parametrize("written", [False, True])
+def test_lists_are_lists_in_every_format_and_as_json_texts(tmp_path, form, written):
+    row = {name: json.dumps(cell) if written and name != "prompt" else cell for name, cell in ROW.items()}
+    part = LISTS.replace(path=table_of(form, [row], tmp_path))
+    (of_a,) = drawn(part, A)
+    assert [(one.response, one.given_score, one.model) for one in of_a.candidates] == TWO
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+@pytest.mark.parametrize("column", ["texts", "scores", "models", "prompt"])
+def test_lists_that_python_wrote_are_one_error(tmp_path, form, column):
+    cell = [{"role": "user", "content": "a"}] if column == "prompt" else ROW[column]
+    row = {name: json.dumps(value) for name, value in ROW.items()} | {"prompt": "a", column: str(cell)}
+    part = LISTS.replace(path=table_of(form, [row], tmp_path))
+    with pytest.raises(InputError) as caught:
+        drawn(part, A)
+    assert f"table.{form}, row 1: the column {column!r} holds a list as Python or NumPy writes it" in str(caught.value)
+
+
+def test_without_scores_the_answers_alone_say_that_they_are_lists(tmp_path):
+    path = table_of("csv", [ROW, {**ROW, "prompt": "b", "texts": None}], tmp_path)
+    part = ExistingCompletions(name="policy", path=path, response_column="texts")
+    assert [one.response for one in drawn(part, A)[0].candidates] == [text for text, _, _ in TWO]
+    mixed = table_of("csv", [ROW, {**ROW, "prompt": "b", "texts": "[sic] a text"}], tmp_path)
+    part = ExistingCompletions(name="policy", path=mixed, response_column="texts")
+    assert [one.response for one in drawn(part, A)[0].candidates] == [json.dumps(ROW["texts"])]
+    part = ExistingCompletions(name="policy", path=path, response_column="texts", response_format="text")
+    assert [one.response for one in drawn(part, A)[0].candidates] == [json.dumps(ROW["texts"])]
+    assert "response_format" not in LISTS.dump()
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv"])
+def test_an_answer_may_be_a_list_of_messages_or_its_json_text(tmp_path, form):
+    talk = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "x"}]
+    part = ExistingCompletions(name="p", path=table_of(form, [{"prompt": "a", "response": talk}], tmp_path))
+    assert [one.response for one in drawn(part, A)[0].candidates] == ["x"]
+    nested = [{"prompt": "a", "response": [talk, talk]}]
+    part = ExistingCompletions(name="p", path=table_of(form, nested, tmp_path))
+    assert [one.response for one in drawn(part, A)[0].candidates] == ["x", "x"]
+
+
+@pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "arrow"])
+def test_ids_that_became_floats_are_joined(tmp_path, form):
+    rows = [{"id": 101.0, "response": "x"}, {"id": None, "response": "y"}]
+    part = ExistingCompletions(name="p", path=table_of(form, rows, tmp_path), prompt_id_column="id")
+    counts = Counter()
+    (found,) = drawn(part, Prompt("101", as_messages("a")), counts=counts)
+    assert [one.response for one in found.candidates] == ["x"]
+    assert counts == {"rows_with_unusable_prompt": 1}
+
+
+def test_a_system_turn_is_a_part_of_the_prompt_that_is_joined_or_is_refused(tmp_path):
+    path = written(tmp_path, {"system": "Be brief.", "prompt": "a", "response": "x"})
+    messages = ({"role": "system", "content": "Be brief."}, *as_messages("a"))
+    asked = Prompt(prompt_id_of(messages), messages)
+    part = ExistingCompletions(name="p", path=path, system_column="system")
+    assert [one.response for one in drawn(part, asked)[0].candidates] == ["x"]
+    with pytest.raises(InputError, match="row 1: the column 'system' looks like a part of the prompt, and is not read"):
+        drawn(ExistingCompletions(name="p", path=path), A)
+    left_out = ExistingCompletions(name="p", path=path, system_column="")
+    assert [one.response for one in drawn(left_out, A)[0].candidates] == ["x"]
 
 
 def test_completions_that_are_no_list_of_objects_are_dropped(tmp_path):

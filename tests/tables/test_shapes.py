@@ -181,6 +181,15 @@ def test_lists_beside_the_answers_have_their_length_or_drop_the_prompt(tmp_path,
     assert scored.drops["reason"].to_list() == ["misaligned_scores"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_an_answer_may_be_the_json_text_of_its_messages(tmp_path, form):
+    rows = [{"prompt": "Why?", "response": json.dumps([says("So.")]), "score": 1.0}]
+    assert read_scored_table(table_of(form, rows, tmp_path)).candidates["response"].to_list() == ["So."]
+    rows = [{"prompt": "Why?", "response": str([says("So.")]), "score": 1.0}]
+    with pytest.raises(InputError, match="holds a list as Python or NumPy writes it"):
+        read_scored_table(table_of(form, rows, tmp_path))
+
+
 # Prompts.
 
 

@@ -15,7 +15,7 @@ from prefdata.scoring.rewards._worker_model import Ranker, TemplatedModel, cut_d
 from prefdata.spec import JSON, Context
 from prefdata.spec.marks import Harmless
 
-__all__ = ["GPM", "LastToken", "preference_score"]
+__all__ = ["GPM", "preference_score"]
 
 _LastToken: TypeAlias = Literal["end_of_text", "template"]
 
