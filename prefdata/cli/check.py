@@ -114,10 +114,7 @@ def show_plan(planned: Plan, as_json: bool) -> None:
 def _there_lines(estimated: Estimate) -> list[str]:
     """Says what need not be asked."""
     about = "" if estimated.counted == estimated.prompts else "about "
-    return [
-        f"{kept.stage}: {about}{kept.there:,} of {kept.requests:,} requests are answered already"
-        for kept in estimated.there
-    ]
+    return [f"{kept.stage}: {about}{kept.there:,} of {kept.requests:,} are there already" for kept in estimated.there]
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:

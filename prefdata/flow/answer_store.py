@@ -176,6 +176,10 @@ class _FileShelf:
             self._closed = True
             say(f"{self._folder}: what is asked is not kept for other builds ({error.strerror or error})")
 
+    def __len__(self) -> int:
+        """See `prefdata.spec.Shelf`."""
+        return len(self._places)
+
     def _create(self) -> int:
         self._folder.mkdir(parents=True, exist_ok=True)
         out = append_only(self._folder / f"{os.getpid()}-{secrets.token_hex(4)}.jsonl")

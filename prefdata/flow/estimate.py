@@ -16,13 +16,14 @@ from pydantic import PrivateAttr
 from prefdata.flow._expected import Length, reply_tokens, stand_ins
 from prefdata.flow.graph import Stage, StageKind
 from prefdata.flow.reader import BuildReader
+from prefdata.flow.score_groups import count_kept
 from prefdata.flow.stage_files import read_table
 from prefdata.models import ChatEndpoint, Decoding, Generator
 from prefdata.models.endpoint.spending import Spending
 from prefdata.models.tokens import token_counter
 from prefdata.records import Answers, Candidate, Generation, Prompt, Request
 from prefdata.sampling import Sampler, SampleTask
-from prefdata.scoring import Scorer
+from prefdata.scoring import GroupScorer, Scorer
 from prefdata.spec import JSON, Context, Part, Store
 
 __all__ = ["ASSUMED_TOKENS", "COUNTED", "Estimate", "Kept", "StageCost", "estimate_build"]
@@ -76,7 +77,7 @@ class Kept:
     stage: str
     there: int
     requests: int
-    """Of the whole stage."""
+    """Of the whole stage; of a model that scores on this machine, prompts."""
 
 
 @dataclass(frozen=True)
@@ -218,12 +219,21 @@ class _Counting:
         answers: list[Answers] = []
         for stage in self._build.graph.of_kind("member", "scores"):
             left = self._left(stage)
+            if left and isinstance(stage.part, GroupScorer):
+                self._count_scores(stage, stage.part)
+                continue
             part, probes = _probed(stage.part)
             if left and probes and isinstance(part, Scorer):
                 answers = answers or self._answers()
                 for _ in part.score(iter(answers), self._context(stage)):
                     continue
                 yield from self._costs(stage, probes, left, self._length(None))
+
+    def _count_scores(self, stage: Stage, scorer: GroupScorer) -> None:
+        counts = count_kept(scorer, self._answers, self._context(stage))
+        if counts is not None and counts[0]:
+            scale = self._prompts / len(self._sample)
+            self.there.append(Kept(stage.name, round(counts[0] * scale), round(counts[1] * scale)))
 
     def _costs(self, stage: Stage, probes: Mapping[str, _Probe], left: float, length: Length) -> Iterator[StageCost]:
         asked, reused = sum(len(probe.asked) for probe in probes.values()), self._reused[stage.name]

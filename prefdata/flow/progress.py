@@ -49,7 +49,7 @@ class Progress:
         if fresh:
             # The first result comes after the start of an engine, which says nothing of how fast the others come.
             self._started = True
-            self._bar.start_t = self._bar.last_print_t = self._bar._time()
+            self._bar.unpause()
             self._bar.last_print_n = self._bar.n
             self._bar.refresh()
 

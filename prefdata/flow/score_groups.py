@@ -6,7 +6,7 @@ that falls into one shard is the unit that is asked, journalled and written. It 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, groupby
 from typing import ClassVar
@@ -19,9 +19,9 @@ from prefdata.flow.stage_tables import ScoreTables
 from prefdata.models.reuse import Form, read_record, reuse, said_by
 from prefdata.records import Answers, Scored
 from prefdata.scoring import GroupScorer
-from prefdata.spec import JSON, Context
+from prefdata.spec import JSON, Context, Shelf, fingerprint
 
-__all__ = ["GroupPart", "GroupScoreJob"]
+__all__ = ["GroupPart", "GroupScoreJob", "count_kept"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,9 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
                 yield tuple(by_id[one.prompt.prompt_id] for one in part.answers)
 
     def _scored(self, groups: Iterable[tuple[Answers, ...]], context: Context) -> Iterator[tuple[Scored, ...]]:
-        # What code of the user's own depends on is not known.
-        if context.store is None or self.scorer.is_own():
-            return self.scorer.score_groups(groups, context)
-        shelf = context.store.shelf(["scores", self.scorer.identity(), context.pins, context.seed])
-        score = self.scorer.score_groups
+        shelf, score = _shelf_of(self.scorer, context), self.scorer.score_groups
+        if shelf is None:
+            return score(groups, context)
         return reuse(groups, lambda rest: score(rest, context), shelf, _Groups(), context.counted)
 
     def _whole(self, number: int, parts: Sequence[GroupPart]) -> tuple[Answers, ...]:
@@ -133,6 +131,29 @@ class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
     @property
     def _scores(self) -> ScoreTables:
         return ScoreTables(self.name, self.folder, bool(self.scorer.compares))
+
+
+def count_kept(scorer: GroupScorer, read: Callable[[], Iterable[Answers]], context: Context) -> tuple[int, int] | None:
+    """Counts prompts whose scores are in the store, and all prompts; None where nothing can be there.
+
+    Args:
+        scorer: of groups of one prompt; of others it depends on the whole build which prompts share a group.
+        read: gives prompts with their answers.
+        context: the scorer's.
+    """
+    shelf = _shelf_of(scorer, context)
+    if shelf is None or scorer.group != 1 or not len(shelf):
+        return None
+    form, answers = _Groups(), list(read())
+    names = [fingerprint(form.content((one,))) for one in answers]
+    return sum(shelf.get(name) is not None for name in names), len(answers)
+
+
+def _shelf_of(scorer: GroupScorer, context: Context) -> Shelf | None:
+    # What code of the user's own depends on is not known.
+    if context.store is None or scorer.is_own():
+        return None
+    return context.store.shelf(["scores", scorer.identity(), context.pins, context.seed])
 
 
 class _Groups(Form[tuple[Answers, ...], tuple[Scored, ...]]):

@@ -249,6 +249,9 @@ class Shelf(Protocol):
     def put(self, key: str, text: str) -> None:
         """Keeps a JSON text under a key."""
 
+    def __len__(self) -> int:
+        """Counts what other builds have kept."""
+
 
 class Store(Protocol):
     """Keeps finished results for other builds: `prefdata.flow.answer_store.AnswerStore`."""

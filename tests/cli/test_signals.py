@@ -81,7 +81,10 @@ def test_a_stopped_build_says_so_and_goes_on_to_the_same_bytes(work, records, si
     assert tree(build(recipe(), "out").folder) == tree(whole.folder)
 
 
-def test_ctrl_c_says_how_many_answers_of_an_endpoint_are_kept_and_none_is_asked_again(tmp_path, monkeypatch, prefdata):
+@pytest.mark.parametrize(("number", "next_out"), [(signal.SIGINT, "out"), (signal.SIGKILL, "elsewhere")])
+def test_a_stopped_build_says_how_many_answers_are_kept_and_no_build_asks_them_again(
+    number, next_out, tmp_path, monkeypatch, prefdata
+):
     monkeypatch.chdir(tmp_path)
     write_prompts(tmp_path / "prompts.jsonl")
     answered = 7
@@ -97,13 +100,14 @@ def test_ctrl_c_says_how_many_answers_of_an_endpoint_are_kept_and_none_is_asked_
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as build:
             while build.poll() is None and kept(tmp_path / "out") < answered:
                 time.sleep(0.05)
-            build.send_signal(signal.SIGINT)
+            build.send_signal(number)
             _, errors = build.communicate(timeout=50)
-        assert build.returncode == 130
-        line = f"prefdata: stopped; {answered} of {4 * PROMPTS} answers kept; run the same command again"
-        assert errors.splitlines()[-1] == line
+        if number == signal.SIGINT:
+            assert build.returncode == 130
+            line = f"prefdata: stopped; {answered} of {4 * PROMPTS} answers kept; run the same command again"
+            assert errors.splitlines()[-1] == line
         answered, before = 10**6, len(server.bodies)
-        assert prefdata("build", "recipe.json", "--out", "out").code == 0
+        assert prefdata("build", "recipe.json", "--out", next_out).code == 0
         assert len(server.bodies) - before == 4 * PROMPTS - 7
 
 

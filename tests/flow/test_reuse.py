@@ -137,8 +137,8 @@ def test_check_says_how_many_are_there(server, work, prefdata):
     assert plan(more, "builds/second", reuse=False).estimate.totals["requests"] == 12 * PROMPTS
     Path("recipe.json").write_text(json.dumps(more.dump()))
     said = prefdata("check", "recipe.json", "--out", "builds/second")
-    assert "candidates-teacher: 48 of 72 requests are answered already" in said.out
-    assert "answered already" not in prefdata("check", "recipe.json", "--out", "builds/second", "--no-reuse").out
+    assert "candidates-teacher: 48 of 72 are there already" in said.out
+    assert "there already" not in prefdata("check", "recipe.json", "--out", "builds/second", "--no-reuse").out
     assert plan(made, "builds/first").estimate.there == ()
 
 

@@ -13,6 +13,7 @@ import tiny_reward
 
 from prefdata.flow.build import build
 from prefdata.flow.journal import guarded_line, text_of_line
+from prefdata.flow.plan import plan
 from prefdata.recipe import Recipe
 
 PROMPTS, WITHOUT = 24, 3
@@ -60,6 +61,8 @@ def built(out: str, made: Recipe, **options: Any) -> tuple[dict[str, bytes], int
 def test_a_larger_limit_scores_new_prompts_only_and_has_the_bytes_of_a_build_without_reuse(work):
     _, reused = built("builds/small", recipe(limit=10))
     assert reused == 0
+    [kept] = plan(recipe(), "builds/large").estimate.there
+    assert (kept.stage, kept.there, kept.requests) == ("scores", 10 - 1, PROMPTS - WITHOUT)
     larger, reused = built("builds/large", recipe())
     assert reused == 10 - 1
     anew, reused = built("builds/anew", recipe(), reuse=False)
