@@ -9,9 +9,9 @@
     inspect(built).drops
 
 Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`, `inspect`,
-`verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in the rooms:
-`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
-`prefdata.training`.
+`audit`, `verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in
+the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`,
+`prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefdata.flow.plan import Plan
     from prefdata.flow.train import train
     from prefdata.flow.verbs import build, check
+    from prefdata.inspection.audit import TableAudit, audit
     from prefdata.inspection.diff import Difference, diff
     from prefdata.inspection.load import Loaded, load
     from prefdata.inspection.replay import Replay, replay
@@ -47,6 +48,8 @@ __all__ = [
     "Replay",
     "Report",
     "Summary",
+    "TableAudit",
+    "audit",
     "build",
     "check",
     "code_allowed",
@@ -71,6 +74,7 @@ _HOMES = {
     "flow.from_table": ("pair",),
     "flow.train": ("train",),
     "flow.verbs": ("build", "check"),
+    "inspection.audit": ("TableAudit", "audit"),
     "inspection.diff": ("Difference", "diff"),
     "inspection.load": ("Loaded", "load"),
     "inspection.replay": ("Replay", "replay"),

@@ -23,6 +23,7 @@ _COMMANDS = {
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",
+    "audit": "Find ties, equal texts, duplicates, contradictions and leaks in the pairs of any dataset.",
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",
     "replay": "Find out whether a rule makes the pairs of a published dataset.",
