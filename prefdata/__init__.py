@@ -11,8 +11,7 @@
 Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `push`,
 `inspect`, `audit`, `verify`, `diff`, `what_if`, `replay`, `clean`, `recipes`, `rules`, `new`. `load` gives a dataset as
 frames. The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`,
-`prefdata.scoring`,
-`prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+`prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from prefdata.flow.plan import Plan
     from prefdata.flow.train import train
     from prefdata.flow.verbs import build, check
+    from prefdata.inspection.audit import TableAudit, audit
     from prefdata.inspection.diff import Difference, diff
     from prefdata.inspection.load import Loaded, load
     from prefdata.inspection.replay import Replay, replay
@@ -54,6 +54,8 @@ __all__ = [
     "Replay",
     "Report",
     "Summary",
+    "TableAudit",
+    "audit",
     "build",
     "check",
     "clean",
@@ -85,6 +87,7 @@ _HOMES = {
     "flow.from_table": ("pair",),
     "flow.train": ("train",),
     "flow.verbs": ("build", "check"),
+    "inspection.audit": ("TableAudit", "audit"),
     "inspection.diff": ("Difference", "diff"),
     "inspection.load": ("Loaded", "load"),
     "inspection.replay": ("Replay", "replay"),

@@ -24,6 +24,7 @@ _COMMANDS = {
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",
+    "audit": "Find ties, equal texts, duplicates, contradictions and leaks in the pairs of any dataset.",
     "diff": "Show what differs between two datasets.",
     "what-if": "Compare pair rules on the same scored answers.",
     "clean": "List old stages of a build with their sizes, or remove them.",

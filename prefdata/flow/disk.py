@@ -36,6 +36,7 @@ __all__ = [
     "write_json",
 ]
 
+_MANIFEST = "prefdata.manifest.json"
 _OTHER_OUT = "choose another folder with --out"
 _AGAIN = "run the same command again: it goes on where it stopped. If this comes back, choose another folder with --out"
 _MEANING = {
@@ -204,7 +205,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             partial.mkdir(parents=True)
             fill(partial)
             others = {child.name for child in folder.iterdir()} if folder.exists() else set()
-            if others := others - {child.name for child in partial.iterdir()} - _listed(folder):
+            listed = {name.partition("/")[0] for name in _listed(folder)}
+            if others := others - {child.name for child in partial.iterdir()} - listed:
                 raise _foreign(folder, min(others))
             for path in [partial, *sorted(partial.rglob("*"))]:
                 sync(path)
@@ -225,10 +227,10 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 
 
 def _listed(folder: Path) -> set[str]:
-    """Lists what an earlier dataset's manifest names at the top of its folder; the new dataset may lack some of it."""
+    """Lists what an earlier dataset's manifest names; the new one may lack some. Empty where it can't be read."""
     try:
-        files = json.loads((folder / "prefdata.manifest.json").read_text(encoding="utf-8"))["files"]
-        return {str(name).partition("/")[0] for name in files}
+        files = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))["files"]
+        return {str(name) for name in files}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
 
@@ -237,13 +239,27 @@ def check_replaceable(folder: Path) -> None:
     """Refuses a folder that `replace_folder` would not replace, before anything is spent on filling it.
 
     Raises:
-        StoreError: it is a file, or holds something other than a dataset of prefdata.
+        StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
     """
     with store_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
         if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
             raise _foreign(folder, next(folder.iterdir()).name)
+        listed = _listed(folder)
+        if listed:
+            for name in sorted(_files_of(folder) - listed - {_MANIFEST}):
+                raise _foreign(folder, name)
+
+
+def _files_of(folder: Path) -> set[str]:
+    """Lists everything but folders below a folder, by relative path; links are not followed."""
+    names = set()
+    for directory, folders, files in os.walk(folder):
+        here = Path(directory).relative_to(folder)
+        links = [name for name in folders if (Path(directory) / name).is_symlink()]
+        names |= {(here / name).as_posix() for name in (*files, *links)}
+    return names
 
 
 def clear_leftovers(path: Path, *, folder: bool, locked: bool = False) -> None:

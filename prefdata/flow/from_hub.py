@@ -19,11 +19,11 @@ from prefdata.flow.progress import say
 from prefdata.flow.store import build_folder
 from prefdata.recipe import Recipe, read_recipe
 from prefdata.recipe.trust import check_wants
-from prefdata.spec import JSON
+from prefdata.spec import JSON, Spec
 from prefdata.spec.trust import specs_of
 from prefdata.tables.documents import read_object
 
-__all__ = ["fetch_recipe"]
+__all__ = ["check_named_commits", "fetch_recipe"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PIN = re.compile(r"(?P<kind>dataset|model):(?P<repo>[\w./-]+)@(?P<revision>[^@]+)")
@@ -59,13 +59,23 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
     build = build_folder(recipe.name, out, foreign=True)
     pins = _commits(lock, where)
     # A recipe may have changed since its lock was taken over.
-    _check_history(dict(_named_by_commit(recipe)))
+    check_named_commits(recipe)
     if not build.lock_file.exists():
         _check_history(pins)
         with store_errors(build.root):
             build.root.mkdir(parents=True, exist_ok=True)
         write_json(build.lock_file, {"format": FORMAT, "commits": pins})
     return recipe
+
+
+def check_named_commits(part: Spec) -> None:
+    """Checks the commits that a recipe or part from elsewhere names itself: a lock would have to prove the same.
+
+    Raises:
+        UserError: one is not in the history of a branch or tag; anybody can open a pull request, whose commits the Hub
+            serves like all others.
+    """
+    _check_history(dict(_named_by_commit(part)))
 
 
 def _document(folder: Path, name: str, where: str) -> dict[str, JSON]:
@@ -87,7 +97,7 @@ def _commits(lock: Mapping[str, JSON], where: str) -> dict[str, str]:
     return commits
 
 
-def _named_by_commit(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def _named_by_commit(recipe: Spec) -> Iterator[tuple[str, str]]:
     """Yields what a recipe itself names by a full commit, as a lock would."""
     fields: tuple[tuple[Literal["dataset", "model"], str, str], ...] = (
         *(("dataset", "dataset", "revision"), ("model", "model", "revision")),

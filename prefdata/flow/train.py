@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
+from prefdata.flow.from_hub import check_named_commits
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.model import model_card
@@ -137,6 +138,7 @@ def _prepared(
         # The model that the user names takes the place of the dataset's own.
         judged = source.training if model is None else source.training.replace(model=EMBEDDED_MODEL, revision=None)
         check_wants(judged, f"the dataset {source.name!r}", allow)
+        check_named_commits(judged)
     training = _changed(source, model, settings or {})
     folder = Path(out) if out is not None else Path("models") / source.name
     return prepare(training, source.dataset, folder, **options), source
@@ -147,6 +149,8 @@ def _source(
 ) -> _Source:
     if isinstance(what, Recipe) or _is_recipe(str(what)):
         recipe = what if isinstance(what, Recipe) else load_recipe(what, allow)
+        if not isinstance(what, Recipe) and str(what).endswith(".json") and not is_trusted(str(what)):
+            check_named_commits(recipe)
         own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
         recipe = recipe.with_profile(profile)
         root = build_folder(recipe.name, dataset, foreign=is_foreign(what)).root

@@ -9,7 +9,7 @@ from pathlib import Path
 from prefdata.errors import UserError
 from prefdata.flow import build as building
 from prefdata.flow.build import Build
-from prefdata.flow.from_hub import fetch_recipe
+from prefdata.flow.from_hub import check_named_commits, fetch_recipe
 from prefdata.flow.plan import Plan, plan
 from prefdata.flow.progress import say
 from prefdata.flow.store import SHARD_SIZE, build_folder
@@ -149,7 +149,10 @@ def _one_recipe(
     recipe: Recipe | str | Path | None, origin: str | Path | None, out: str | Path | None, allow: Iterable[str]
 ) -> Recipe:
     if recipe is not None and origin is None:
-        return as_recipe(recipe, allow)
+        given = as_recipe(recipe, allow)
+        if _is_foreign(recipe, None):
+            check_named_commits(given)
+        return given
     if recipe is None and origin is not None:
         return fetch_recipe(origin, out, allow)
     raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")

@@ -50,5 +50,5 @@ def _place(api: Any, kind: Kind, repo: str, revisions: list[str], sha: str) -> i
         f"the commit {sha[:12]} is not in the history of {where} of the {kind} {repo!r}: whoever pinned it may have "
         "taken it from a pull request, which anybody can open",
         valid="a commit of that branch or tag",
-        hint="don't build from this lock; ask its author, or build its recipe.json without the lock",
+        hint="don't use it; ask its author for a commit of that branch",
     )

@@ -6,16 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefdata.errors import printable
+from prefdata.inspection.audit import FINDINGS, TableAudit
 from prefdata.inspection.summary import Summary
 from prefdata.records import SIDES
 
-__all__ = ["render"]
+__all__ = ["audit_lines", "render"]
 
 _SHOWN_ABOVE = ("chosen_longer", "length_difference", "tied_chosen", "tied_rejected")
 
 
 def render(summary: Summary) -> str:
     """Writes the summary as text for a terminal; texts from the data can't move the cursor or change colours."""
+    if summary.table is not None:
+        return "\n".join([*audit_lines(summary.table), *_rows(summary.table)])
     lines = [
         summary.folder,
         "",
@@ -45,6 +48,47 @@ def render(summary: Summary) -> str:
     for number, pair in enumerate(summary.examples, 1):
         lines += ["", f"pair {number}  {printable(pair['prompt_id'], 12)}", *_pair(pair)]
     return "\n".join(lines)
+
+
+def audit_lines(table: TableAudit) -> list[str]:
+    """Writes the audit of a table as lines for a terminal."""
+    columns = ", ".join(f"{role}={printable(name, 60)}" for role, name in table.columns.items())
+    configuration = f", configuration {printable(table.config, 60)}" if table.config else ""
+    rows = sum(table.splits.values())
+    lines = [
+        f"{table.table}{configuration}",
+        "",
+        f"read as        {table.read_as}",
+        f"columns        {columns}",
+        f"splits         {_listed(table.splits)}",
+        f"pairs          {table.pairs:,} of {rows:,} rows; {table.scored:,} with two scores",
+        f"prompts        {'not shown by its rows' if table.prompts is None else f'{table.prompts:,} different ones'}",
+        *(f"length         {name}: {_spread(points)}" for name, points in table.lengths.items()),
+    ]
+    if table.pairs:
+        lines.append(f"chosen longer  {_percent(table.chosen_longer)} of the pairs that are not equally long")
+    lines += [f"margin         {_spread(table.margins)}"] if table.margins else []
+    if any(table.thinking.values()):
+        lines.append(f"reasoning      {_listed(table.thinking)}")
+    if table.max_length is not None:
+        lines.append(f"limit          {table.max_length:,} tokens of the texts, without a chat template")
+    lines += ["", f"{'found':<28}{'rows':>9}"]
+    for name, count in table.findings.items():
+        where = ", ".join(f"{printable(place['split'], 40)} {place['row']:,}" for place in table.examples.get(name, ()))
+        share = f"  {count / rows:>6.1%}" if rows else ""
+        lines.append(f"{name:<28}{count:>9,}{share}  {FINDINGS[name]}" + (f" ({where})" if where else ""))
+    return lines
+
+
+def _rows(table: TableAudit) -> list[str]:
+    lines: list[str] = []
+    for row in table.first:
+        lines += ["", f"row {row['row']}  {printable(row['split'], 60)}"]
+        for name in ("prompt", *SIDES):
+            score = row.get(f"score_{name}")
+            shown = "" if score is None else f"[{score:g}] "
+            lines.append(f"  {name:<9}{shown}{'-' if row[name] is None else printable(row[name])}")
+    return lines
 
 
 def _pair(pair: dict[str, Any]) -> list[str]:

@@ -7,8 +7,9 @@ from os import PathLike
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import find_dataset
-from prefdata.inspection._files import AuditFile, Ledger, check_types, read_json, table_errors
+from prefdata.hub import CARDS, find_dataset
+from prefdata.inspection._files import MARKS, AuditFile, Ledger, at_commit, check_types, read_json, table_errors
+from prefdata.inspection.audit import TableAudit, audit
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.records import SIDES
@@ -61,29 +62,32 @@ class Summary:
     """`audit.json`: measures, counts, sources and the recipe's limits; empty where the folder has no audit."""
     examples: list[dict[str, Any]] = field(default_factory=list)
     """A few pairs, spread evenly over the dataset."""
+    table: TableAudit | None = None
+    """The audit of a dataset that prefdata has not written, which has neither stages nor a rule's trace."""
 
 
 _FILES = ("ledger.json", "audit.json", "data/*.parquet", "trace/*.parquet")
 
 
-def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
-    """Summarises a dataset.
+def inspect(where: str | PathLike[str], *, pairs: int = 3, config: str | None = None) -> Summary:
+    """Summarises a dataset; one that prefdata has not written is audited, see `prefdata.inspection.audit`.
 
     Args:
-        where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+        where: a build, its folder, a dataset folder, any file or folder of pairs, or `owner/name` or
+            `owner/name@revision` of a dataset of the Hub.
         pairs: how many pairs to show.
+        config: the configuration of a dataset that prefdata has not written.
 
     Raises:
-        InputError: there is no finished dataset.
+        InputError: there is no such dataset, or it holds no pairs.
     """
-    found = find_dataset(where, only=_FILES)
+    found = find_dataset(where, only=(*MARKS, *CARDS))
+    if not found.dataset.is_dir() or not (found.dataset / "ledger.json").is_file() or config is not None:
+        return _of_table(where, audit(at_commit(where, found), config=config, show=pairs))
+    found = find_dataset(at_commit(where, found), only=_FILES)
     dataset = found.dataset
-    if not any(dataset.glob("data/*.parquet")) or not (dataset / "ledger.json").exists():
-        raise InputError(
-            f"{str(found.path)!r} holds no finished dataset",
-            valid="a folder that `prefdata build` or `prefdata pair` has finished",
-            hint="run the build again: it continues where it stopped",
-        )
+    if not any(dataset.glob("data/*.parquet")):
+        raise InputError(f"{str(found.path)!r} has no pairs: data/*.parquet", hint="copy the folder again")
     ledger = read_json(dataset / "ledger.json", dataset, Ledger)
     frames = pair_frames(dataset)
     what = f"the pairs of {str(dataset)!r}"
@@ -119,6 +123,29 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3) -> Summary:
         ),
         audit=read_json(dataset / "audit.json", dataset, AuditFile),
         examples=_examples(table, pairs),
+    )
+
+
+def _of_table(where: str | PathLike[str], table: TableAudit) -> Summary:
+    table.table = str(where)
+    prompts = table.prompts or 0
+    return Summary(
+        folder=str(where),
+        prompts=prompts,
+        pairs=table.pairs,
+        paired_prompts=prompts,
+        drops={},
+        ineligible={},
+        splits=table.splits,
+        stages=[],
+        tied_chosen=None,
+        tied_rejected=None,
+        decided_chosen={},
+        decided_rejected={},
+        chosen_longer=table.chosen_longer,
+        lengths=table.lengths,
+        margins=table.margins,
+        table=table,
     )
 
 

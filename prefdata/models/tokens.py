@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefdata import hub
-from prefdata.errors import UserError
+from prefdata.errors import MissingExtraError, ModelError, UserError
 from prefdata.models.embedded import embedded_folder
 from prefdata.models.folders import model_name
 from prefdata.spec import JSON
 
-__all__ = ["BYTES_PER_TOKEN", "TokenCounter", "token_counter"]
+__all__ = ["BYTES_PER_TOKEN", "TokenCounter", "exact_tokenizer", "token_counter"]
 
 BYTES_PER_TOKEN = 4.0
 """UTF-8 bytes a token of English text, roughly, in tokenizers of chat models; other scripts have fewer."""
@@ -65,6 +65,36 @@ def token_counter(model: str | None, revision: str | None, pins: Mapping[str, JS
     except Exception:  # noqa: BLE001 - the package raises nothing more special, and a plan needs no tokenizer
         return _ESTIMATE
     return TokenCounter(f"tokenizer of {model_name(model)}", tokenizer)
+
+
+def exact_tokenizer(path: str | Path) -> Callable[[Sequence[str]], list[list[int]]]:
+    """Loads the tokenizer of a model that is on this machine; returns a function from texts to their token ids.
+
+    Args:
+        path: the model's folder, its `tokenizer.json`, or `embedded:NAME`.
+
+    Raises:
+        ModelError: there is none.
+        MissingExtraError: `tokenizers` is not installed.
+    """
+    name = str(path)
+    folder = embedded_folder(name.removeprefix(_EMBEDDED)) if name.startswith(_EMBEDDED) else Path(name).expanduser()
+    file = folder / "tokenizer.json" if folder.is_dir() else folder
+    if not file.is_file():
+        raise ModelError(
+            f"{name!r} has no tokenizer.json", valid="a model's folder, its tokenizer.json, or embedded:NAME"
+        )
+    if importlib.util.find_spec("tokenizers") is None:
+        raise MissingExtraError.of("counting tokens", "tokenizers", "train")
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # noqa: BLE001 - the package raises nothing more special
+        raise ModelError(f"{str(file)!r} is not a tokenizer: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return lambda texts: [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
 
 
 def _folder(model: str, revision: str | None, pins: Mapping[str, JSON]) -> Path | None:

@@ -102,12 +102,18 @@ def push(
         if branch != "main" and repo.head(branch) is None:
             repo.make_branch(branch)
         sending = _Push(repo, outgoing, branch, create_pr, public, allow_schema_change, tag, log)
-        commit, new = sending.run()
+        with _stopped(sending):
+            commit, new = sending.run()
     url = f"{repo.address}/commit/{commit.sha}"
     for note in sending.plan.notes if new else ():
         log(note)
     log(f"published: {url}" if new else f"the same {repo.kind} is published already: {url}")
-    rows, problems = confirm(repo, commit, sending.expected, public=public, tag=tag)
+    try:
+        rows, problems = confirm(repo, commit, sending.expected, public=public, tag=tag)
+    except KeyboardInterrupt:
+        raise UnconfirmedError(
+            f"published: {url}\n    not checked: stopped before all was read back", hint=_AGAIN
+        ) from None
     if problems:
         raise UnconfirmedError(
             "\n".join([f"published: {url}", *(f"    {problem.problem}" for problem in problems)]),
@@ -137,6 +143,22 @@ def _refuse_empty(outgoing: Outgoing) -> None:
             valid="a dataset of at least one row",
             hint=f"prefdata inspect {outgoing.folder} lists why prompts gave no pair",
         )
+
+
+@contextmanager
+def _stopped(sending: _Push) -> Iterator[None]:
+    """Says what is true of the commit when somebody stops the push (Ctrl-C)."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not (sending.sent or sending.lost):
+            sending.log("not published: stopped before a commit was sent")
+            raise
+        raise UnconfirmedError(
+            f"unknown: stopped after a commit was sent; look at {sending.repo.address}\n"
+            "    not checked: whether the commit is there",
+            hint="run the same command again: it looks for its commit first, and makes no second one",
+        ) from None
 
 
 def _refuse_public(repo: HubDataset, public: bool) -> None:

@@ -199,7 +199,12 @@ def test_inspect_refuses_what_is_no_dataset(prefdata, folder, place):
     (folder / "odd" / "ledger.json").write_text("[1, 2]")
     said = prefdata("inspect", place)
     assert (said.code, said.out) == (2, "")
-    expected = "neither a file or folder here nor a name" if place == "nowhere" else "holds no finished dataset"
+    expected = {
+        "nowhere": "neither a file or folder here nor a name",
+        ".": "several configurations",
+        "given.py": "unknown ending",
+        "odd": "has no pairs",
+    }[place]
     assert expected in said.err
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,7 +18,7 @@ import pytest
 from replayed import tree
 
 from prefdata.errors import StoreError
-from prefdata.flow.disk import replace_folder, store_errors, write_atomically, write_json
+from prefdata.flow.disk import check_replaceable, replace_folder, store_errors, write_atomically, write_json
 from prefdata.flow.store import BuildFolder, StageFolder
 from prefdata.tables.schemas import read_parquet, write_parquet
 
@@ -232,6 +235,29 @@ class TestReplaceFolder:
         assert names(tmp_path / "out") == ["content", "ledger.json", "notes"]
         assert (tmp_path / "out" / "content").read_text() == "one"
         assert names(tmp_path) == ["out"]
+
+    @pytest.mark.parametrize(
+        "name", ["notes", "data/notes", "data/train-0.parquet.bak", ".git/HEAD", "kto/mine.parquet"]
+    )
+    def test_a_file_that_no_manifest_lists_is_refused_before_anything_is_written(self, tmp_path, name):
+        def fill(folder):
+            (folder / "data").mkdir()
+            for file in ("ledger.json", "data/train-0.parquet", "kto"):
+                (folder / file).write_text("")
+            entries = {"ledger.json": {}, "data/train-0.parquet": {}, "kto": {}}
+            (folder / "prefdata.manifest.json").write_text(json.dumps({"files": entries}))
+
+        out = tmp_path / "out"
+        replace_folder(out, fill)
+        check_replaceable(out)
+        (out / "kto").unlink()
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_text("mine")
+        spending = partial(replace_folder, out, lambda _: pytest.fail("it was spent"))
+        for call in (partial(check_replaceable, out), spending):
+            with pytest.raises(StoreError, match=f"holds other files \\({re.escape(repr(name))}\\)"):
+                call()
+        assert (out / name).read_text() == "mine"
 
     def test_what_a_killed_process_of_the_same_id_left_is_no_obstacle(self, tmp_path):
         (tmp_path / f".out.{os.getpid()}.part").mkdir()

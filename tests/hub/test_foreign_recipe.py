@@ -121,9 +121,9 @@ def test_nothing_is_posted_to_a_service_of_this_machine(near, prefdata, service,
     assert Listener.heard[0] == f"{path}/chat/completions Bearer the-key-of-the-cloud"
 
 
-def poisoned(hub, name: str, files: dict[str, bytes]) -> str:
+def poisoned(hub, name: str, files: dict[str, bytes], kind: str = "dataset") -> str:
     """Opens a pull request as anybody may; returns its commit."""
-    repo = hub.repos["dataset", name]
+    repo = hub.repos[kind, name]
     repo.refs["refs/pr/1"] = repo.refs["main"]
     tree = {path: hub.put_regular(data) for path, data in files.items()}
     assert all(isinstance(entry, Entry) for entry in tree.values())
@@ -167,6 +167,47 @@ def test_a_build_of_the_same_name_keeps_its_folder_and_its_lock(near, prefdata, 
         assert [path.name for path in mine.parent.iterdir()] == [mine.name]
         assert mine.read_text() == "mine"
     assert (tmp_path / "builds" / "from-elsewhere" / "nice" / mine.name).is_file()
+
+
+def elsewhere(monkeypatch, tmp_path):
+    """Works in one folder, and gives another one, whose recipes are a stranger's."""
+    for name in ("mine", "theirs"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    return tmp_path / "theirs"
+
+
+def trained_on_a_pull_request(hub) -> tuple[str, dict]:
+    """Opens a pull request to a model; returns its commit, and a recipe that trains that."""
+    hub.put("model", "trusted/model", {"config.json": b"{}"})
+    sha = poisoned(hub, "trusted/model", {"config.json": b"{ }"}, "model")
+    return sha, {"training": {"kind": "dpo", "model": "trusted/model", "revision": sha}}
+
+
+@pytest.mark.parametrize("command", ["build", "check", "train"])
+@pytest.mark.parametrize("kind", ["dataset", "model"])
+def test_a_recipe_in_a_file_names_only_commits_of_a_branch_or_tag(near, prefdata, monkeypatch, tmp_path, command, kind):
+    theirs = elsewhere(monkeypatch, tmp_path)
+    sha, changes = trained_on_a_pull_request(near.hub)
+    if kind == "dataset":
+        near.hub.put("dataset", "trusted/prompts", {"train.jsonl": rows("old")})
+        sha = poisoned(near.hub, "trusted/prompts", {"train.jsonl": rows("poisoned")})
+        changes = {"prompts": {**SOURCE["prompts"], "revision": sha}}
+    (theirs / "recipe.json").write_text(json.dumps({**BASE, **changes}))
+    said = prefdata(command, theirs / "recipe.json")
+    assert (said.code, said.out) == (2, "")
+    assert f"the commit {sha[:12]} is not in the history of 'main' of the {kind} 'trusted/" in said.err
+    assert not (tmp_path / "mine" / "builds").exists()
+
+
+def test_a_training_of_a_published_dataset_names_only_commits_of_a_branch_or_tag(near, prefdata, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    sha, changes = trained_on_a_pull_request(near.hub)
+    publish(near.hub, changes)
+    said = prefdata("train", "attacker/nice-pairs")
+    assert (said.code, said.out) == (2, "")
+    assert f"the commit {sha[:12]} is not in the history of 'main' of the model 'trusted/model'" in said.err
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_pin_that_is_not_the_newest_commit_is_reported(near, prefdata, monkeypatch, tmp_path):

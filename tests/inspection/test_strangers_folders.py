@@ -144,6 +144,7 @@ CHANGES = {
 COMMANDS = {
     "inspect": lambda folder, other: ("inspect", folder),
     "inspect --json": lambda folder, other: ("inspect", folder, "--json"),
+    "audit": lambda folder, other: ("audit", folder, "--json"),
     "diff": lambda folder, other: ("diff", folder, other),
     "diff, the other way": lambda folder, other: ("diff", other, folder, "--json"),
     "verify": lambda folder, other: ("verify", folder),
@@ -191,4 +192,4 @@ def test_a_link_to_a_folder_elsewhere_is_not_read(whole, tmp_path, prefdata):
         assert said.code in ((1, 2) if reads_pairs else (0, 2)), (name, said)
     said = {name: prefdata(*command(folder, whole)).err for name, command in COMMANDS.items()}
     assert "a link that leads out of its folder" in said["diff"], said
-    assert "holds no Parquet file" in said["replay"], said
+    assert "names files of the split 'train' that are not there" in said["replay"], said

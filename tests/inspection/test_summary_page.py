@@ -137,12 +137,20 @@ def test_printable_keeps_what_people_read():
     assert printable("x" * 5, 5) == "xxxxx"
 
 
-@pytest.mark.parametrize("files", [[], ["ledger.json"], ["data/train-00000-of-00001.parquet"]])
-def test_a_folder_without_a_dataset_is_refused(tmp_path, files):
-    for name in files:
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "holds no table"),
+        ("ledger.json", "has no pairs"),
+        ("data/train-00000-of-00001.parquet", "not a whole Parquet file"),
+        ("stages/x", "holds no finished dataset"),
+    ],
+)
+def test_a_folder_without_a_dataset_is_refused(tmp_path, name, says):
+    if name:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
-    with pytest.raises(InputError, match="holds no finished dataset"):
+    with pytest.raises(InputError, match=says):
         inspect(tmp_path)
 
 

@@ -1,0 +1,204 @@
+"""`audit`: what is wrong or remarkable in the pairs of any preference dataset, with or without scores.
+
+Every row is read once; memory holds counts and one block of rows, keys of rows wait in a temporary folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from prefdata.errors import InputError
+from prefdata.hub import CARDS, DatasetTables, find_dataset, find_tables
+from prefdata.inspection._files import refuse_unfinished
+from prefdata.inspection._tally import Tally, blocks, spread
+from prefdata.inspection.pair_rows import PairRow, PairShape, shape_of
+from prefdata.models.tokens import exact_tokenizer
+from prefdata.tables import files
+
+__all__ = ["FINDINGS", "TableAudit", "audit"]
+
+FINDINGS = {
+    "missing_text": "a side has no text",
+    "blank_text": "a side is blank",
+    "identical_texts": "both sides have the same text",
+    "identical_but_white_space": "both sides differ in white space only",
+    "different_prompts": "the two sides answer different conversations",
+    "tied_scores": "both sides have the same score",
+    "reversed_scores": "the rejected side has the higher score",
+    "thinking_on_one_side": "one side has reasoning, the other has none",
+    "unfinished_thinking": "a side's reasoning has no end",
+    "repeated_prompts": "an earlier row of the split has the same prompt",
+    "repeated_rows": "an earlier row has the same prompt and answers",
+    "contradictions": "another row prefers the opposite",
+    "prompts_in_several_splits": "prompts that occur in more than one split",
+    "prompt_fills_the_limit": "the prompt alone has as many tokens as the limit",
+    "longer_than_the_limit": "a side has more tokens than the limit, and is cut",
+    "same_after_the_cut": "what makes the sides different is cut off",
+}
+"""Finding → what it says of a row (of a prompt, where it says so)."""
+_BLOCK = 500
+
+
+@dataclass
+class TableAudit:
+    """What an audit has found. Shares are between 0 and 1, and None where there is nothing to measure."""
+
+    table: str
+    read_as: str
+    """The layout that was recognised."""
+    columns: dict[str, str]
+    """Role → column."""
+    config: str | None
+    splits: dict[str, int]
+    """Split → rows."""
+    pairs: int = 0
+    """Rows with both answers."""
+    prompts: int | None = None
+    """Number of different prompts; None where rows do not show theirs."""
+    scored: int = 0
+    """Pairs with two scores."""
+    findings: dict[str, int] = field(default_factory=dict)
+    """Finding → rows, or prompts: `FINDINGS` defines each. Those that were not looked for are left out."""
+    examples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Finding → split and row (from 0) of the first few."""
+    chosen_longer: float | None = None
+    """Share of pairs whose chosen answer has more characters, of those that are not equally long."""
+    lengths: dict[str, dict[str, float]] = field(default_factory=dict)
+    """`chosen`, `rejected`, `difference` → mean, p10, median, p90, in characters, without reasoning."""
+    margins: dict[str, float] = field(default_factory=dict)
+    """Mean, p10, median and p90 of the score difference."""
+    thinking: dict[str, int] = field(default_factory=dict)
+    """Side → answers with reasoning."""
+    max_length: int | None = None
+    """The limit in tokens; these are of the texts, without a chat template."""
+    first: list[dict[str, Any]] = field(default_factory=list)
+    """The first few rows as they were understood."""
+
+
+def audit(
+    where: str | PathLike[str],
+    *,
+    config: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    tokenizer: str | Path | None = None,
+    max_length: int | None = None,
+    show: int = 3,
+) -> TableAudit:
+    """Audits the pairs of a preference dataset of any layout, all splits of one configuration.
+
+    Args:
+        where: a file, a folder, a build, or `OWNER/NAME[@REVISION]` of the Hub.
+        config: name of the configuration, where there are several and no default one.
+        columns: role → name of the column, where it is not one of the usual ones: see `prefdata.inspection.pair_rows`.
+        tokenizer: a model's folder or its `tokenizer.json`; counts what a training would cut.
+        max_length: the limit of prompt and answer in tokens, with `tokenizer`.
+        show: number of rows that are kept as they were understood.
+
+    Raises:
+        InputError: there is no such dataset, it holds no pairs, or several configurations and no default one.
+    """
+    if (tokenizer is None) != (max_length is None):
+        raise InputError(
+            "a cut needs both a tokenizer and a length", valid="--tokenizer PATH --max-length N", hint="add the other"
+        )
+    encode = None if tokenizer is None else exact_tokenizer(tokenizer)
+    found = find_dataset(where, only=CARDS)
+    refuse_unfinished(where, found.path)
+    tables = find_tables(where, config=config)
+    names_of = {path: files.columns(path) for paths in tables.splits.values() for path in paths}
+    names = list(dict.fromkeys(name for each in names_of.values() for name in each))
+    first = next(files.rows(next(iter(names_of))))
+    shape = shape_of(repr(str(where)), names, first, columns or {})
+    report = TableAudit(str(where), shape.read_as, dict(shape.columns), tables.config, dict.fromkeys(tables.splits, 0))
+    report.max_length = max_length
+    with TemporaryDirectory(prefix="prefdata-audit-") as folder:
+        tally = Tally(Path(folder), list(tables.splits))
+        for block in blocks(_read(tables, shape, names_of), _BLOCK):
+            for split, number, pair in block:
+                report.splits[split] += 1
+                tally.add(pair, (split, number), paired=shape.paired)
+                if len(report.first) < show:
+                    report.first.append({"split": split, "row": number, **_shown(pair)})
+            if encode is not None and max_length is not None:
+                _cut(tally, block, encode, max_length)
+        tally.finish()
+    return _report(report, shape, tally)
+
+
+def _read(
+    tables: DatasetTables, shape: PairShape, names_of: Mapping[Path, Sequence[str]]
+) -> Iterator[tuple[str, int, PairRow]]:
+    for split, paths in tables.splits.items():
+        # Splits and files need not have the same columns.
+        only = {path: [name for name in shape.names() if name in names_of[path]] for path in paths}
+        rows = chain.from_iterable(files.rows(path, only=only[path]) for path in paths)
+        for number, row in enumerate(rows):
+            yield split, number, shape.read(row)
+
+
+def _shown(pair: PairRow) -> dict[str, Any]:
+    sides = {
+        side: None if answer is None else answer.text
+        for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected))
+    }
+    return {
+        "prompt": pair.prompt_text,
+        **sides,
+        "score_chosen": pair.score_chosen,
+        "score_rejected": pair.score_rejected,
+    }
+
+
+def _cut(tally: Tally, block: Sequence[tuple[str, int, PairRow]], encode: Any, most: int) -> None:
+    texts: list[str] = []
+    for _, _, pair in block:
+        texts.append(pair.prompt_text)
+        texts += ["" if answer is None else answer.text for answer in (pair.chosen, pair.rejected)]
+    ids = encode(texts)
+    for position, (split, number, pair) in enumerate(block):
+        prompt, *sides = ids[3 * position : 3 * position + 3]
+        room = max(0, most - len(prompt))
+        if len(prompt) >= most:
+            tally.find("prompt_fills_the_limit", (split, number))
+        if max(map(len, sides)) > room:
+            tally.find("longer_than_the_limit", (split, number))
+        paired = pair.chosen is not None and pair.rejected is not None
+        if paired and sides[0] != sides[1] and sides[0][:room] == sides[1][:room]:
+            tally.find("same_after_the_cut", (split, number))
+
+
+def _report(report: TableAudit, shape: PairShape, tally: Tally) -> TableAudit:
+    counts = tally.counts
+    report.pairs, report.scored = counts["pairs"], counts["scored"]
+    known = counts["rows"] - counts["without_prompt"]
+    report.prompts = counts["prompts"] if known else None
+    looked_for = set(FINDINGS)
+    if not shape.paired:
+        looked_for -= {"identical_texts", "identical_but_white_space", "different_prompts", "thinking_on_one_side"}
+        looked_for -= {"same_after_the_cut"}
+    if not report.scored:
+        looked_for -= {"tied_scores", "reversed_scores"}
+    if report.prompts is None:
+        looked_for -= {"repeated_prompts", "prompts_in_several_splits"}
+    if len(report.splits) < 2:
+        looked_for -= {"prompts_in_several_splits"}
+    if report.max_length is None:
+        looked_for -= {"prompt_fills_the_limit", "longer_than_the_limit", "same_after_the_cut"}
+    report.findings = {name: counts[name] for name in FINDINGS if name in looked_for}
+    report.examples = {
+        name: [{"split": split, "row": row} for split, row in tally.examples[name]]
+        for name in report.findings
+        if tally.examples.get(name)
+    }
+    unequal = counts["compared"] - counts["equally_long"]
+    report.chosen_longer = round(counts["chosen_longer"] / unequal, 4) if unequal else None
+    report.lengths = {side: points for side, values in tally.lengths.items() if (points := spread(values))}
+    report.margins = spread(tally.margins)
+    report.thinking = {side: counts[f"thinking_{side}"] for side in ("chosen", "rejected")}
+    return report

@@ -1,0 +1,316 @@
+"""Reads the pairs of any preference dataset: texts, messages, conversations; with or without scores.
+
+`shape_of` recognises a table by its columns and its first row; `PairShape.read` turns a row into a `PairRow`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from prefdata.errors import InputError, closest
+from prefdata.tables.cells import parse_score
+
+__all__ = ["ROLES", "Answer", "PairRow", "PairShape", "shape_of"]
+
+_COLUMNS = {
+    "chosen": ("chosen", "chosen_response", "response_chosen"),
+    "rejected": ("rejected", "rejected_response", "response_rejected"),
+    "completion": ("completion",),
+    "label": ("label",),
+    "prompt": ("prompt", "instruction", "question", "conversations", "messages", "context", "input"),
+    "score_chosen": ("score_chosen", "chosen_score", "chosen_rating", "chosen-rating", "metadata.score_chosen"),
+    "score_rejected": (
+        *("score_rejected", "rejected_score", "rejected_rating", "rejected-rating"),
+        "metadata.score_rejected",
+    ),
+}
+"""Role → the names under which the trade has its column, the usual one first. A dot leads into an object."""
+ROLES = tuple(_COLUMNS)
+"""Names that `--columns ROLE=NAME` knows."""
+_BESIDE = ("system", "input")
+"""Columns that belong to the prompt where they stand beside it."""
+_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+_THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>(.*?)(</\1>|\Z)", re.DOTALL)
+_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>")
+_FINAL = "<|channel|>final<|message|>"
+_LAST_SPEAKER = "\n\nAssistant:"
+_VALID = (
+    "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
+    "question where they do not hold it; or prompt, completion and label"
+)
+
+
+class Answer(NamedTuple):
+    """One answer, without its reasoning."""
+
+    text: str
+    thought: bool = False
+    """Whether reasoning stands before it."""
+    unfinished: bool = False
+    """Whether the reasoning has no end, so that there is no answer."""
+
+
+class PairRow(NamedTuple):
+    """One row: a pair, or one answer with its label, which is then the chosen or the rejected one."""
+
+    prompt: str | None
+    """The prompt as one text, equal for equal prompts; None where the row does not show it."""
+    chosen: Answer | None
+    rejected: Answer | None
+    score_chosen: float | None
+    score_rejected: float | None
+    prompts_differ: bool = False
+    """Whether the two sides are answers to different conversations."""
+    prompt_text: str = ""
+    """The texts of the prompt's turns."""
+
+
+class _Turn(NamedTuple):
+    role: str
+    text: str
+    thought: bool
+
+
+@dataclass(frozen=True)
+class PairShape:
+    """How a table is read."""
+
+    read_as: str
+    """The layout, in words."""
+    columns: Mapping[str, str]
+    """Role → column."""
+    beside: tuple[str, ...]
+    """Further columns of the prompt."""
+    answers: tuple[str, str] | None = None
+    """Columns with all answers and all scores, in which the scores of the two sides are looked up."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether a row has two answers."""
+        return "completion" not in self.columns
+
+    @property
+    def scored(self) -> bool:
+        """Whether rows have scores."""
+        return self.answers is not None or {"score_chosen", "score_rejected"} <= self.columns.keys()
+
+    def names(self) -> list[str]:
+        """Lists the columns that are read."""
+        names = [name.partition(".")[0] for name in self.columns.values()]
+        return list(dict.fromkeys([*names, *self.beside, *(self.answers or ())]))
+
+    def read(self, row: Mapping[str, Any]) -> PairRow:
+        """Reads a row."""
+        prompt = self._prompt(row)
+        if not self.paired:
+            answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
+            good = _cell(row, self.columns["label"]) in (True, 1, "true", "True", "1")
+            return PairRow(
+                *(_key(prompt), answer if good else None, None if good else answer, None, None),
+                prompt_text=_plain(prompt),
+            )
+        cells = [_cell(row, self.columns[side]) for side in ("chosen", "rejected")]
+        chosen, rejected = (_turns(cell) for cell in cells)
+        shared: list[_Turn] = []
+        differ = False
+        if all(turns is not None and turns[0].role for turns in (chosen, rejected)):
+            shared, chosen, rejected, differ = _parted(chosen or [], rejected or [])
+        elif prompt is None and all(isinstance(cell, str) for cell in cells):
+            shared, chosen, rejected = _dialogues(cells)
+        answers = (_answer_of(chosen), _answer_of(rejected))
+        scores = self._scores(row, answers)
+        turns = shared or prompt
+        return PairRow(_key(turns), *answers, *scores, prompts_differ=differ, prompt_text=_plain(turns))
+
+    def _prompt(self, row: Mapping[str, Any]) -> list[_Turn] | None:
+        name = self.columns.get("prompt")
+        turns = None if name is None else _turns(_cell(row, name))
+        if turns is None:
+            return None
+        further = [_Turn(beside, str(row[beside]), False) for beside in self.beside if row.get(beside)]
+        return [*further, *turns]
+
+    def _scores(self, row: Mapping[str, Any], sides: Sequence[Answer | None]) -> tuple[float | None, float | None]:
+        if self.answers is None:
+            cells = (_cell(row, self.columns.get(name, "")) for name in ("score_chosen", "score_rejected"))
+            chosen, rejected = (parse_score(cell) for cell in cells)
+            return chosen, rejected
+        answers, scores = (row.get(name) for name in self.answers)
+        if not isinstance(answers, list) or not isinstance(scores, list) or len(answers) != len(scores):
+            return None, None
+        known = {text: score for text, score in reversed(list(zip(answers, scores, strict=True))) if _is_text(text)}
+        chosen, rejected = (None if side is None else parse_score(known.get(side.text)) for side in sides)
+        return chosen, rejected
+
+
+def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: Mapping[str, str]) -> PairShape:
+    """Recognises the layout of a table.
+
+    Args:
+        what: the table, for messages.
+        names: its columns.
+        first: its first row.
+        given: role → column, where the user names it.
+
+    Raises:
+        InputError: it holds no pairs, or a column that the user names is not there.
+    """
+    for role, name in given.items():
+        if role not in ROLES:
+            raise InputError(
+                f"{role!r} is not a known column role", valid=closest(role, ROLES), hint="--columns ROLE=NAME"
+            )
+        if name.partition(".")[0] not in names:
+            raise InputError(f"{what} has no column {name!r} for the role {role!r}", valid=closest(name, names))
+    usual = {role: _named(names_of, names, first) for role, names_of in _COLUMNS.items()}
+    columns = {role: name for role, name in usual.items() if name is not None} | dict(given)
+    unpaired = {"completion", "label"} <= columns.keys() and not {"chosen", "rejected"} <= columns.keys()
+    if not unpaired and not {"chosen", "rejected"} <= columns.keys():
+        raise _no_pairs(what, names)
+    left_out = ("chosen", "rejected", "score_chosen", "score_rejected") if unpaired else ("completion", "label")
+    columns = {role: name for role, name in columns.items() if role not in left_out}
+    beside = tuple(name for name in _BESIDE if name in names and name not in columns.values())
+    if "prompt" not in columns:
+        beside = ()
+    lists = ("all_generated_responses", "all_rm_scores")
+    answers = lists if not unpaired and set(lists) <= set(names) else None
+    return PairShape(_words(columns, first, names), columns, beside, answers)
+
+
+def _named(usual: Iterable[str], names: Sequence[str], first: Mapping[str, Any]) -> str | None:
+    for name in usual:
+        column, dot, _ = name.partition(".")
+        if column in names and (not dot or _cell(first, name) is not None):
+            return name
+    return None
+
+
+def _no_pairs(what: str, names: Sequence[str]) -> InputError:
+    if any(name in names for name in ("response", "responses", "completions", "generations", "output")):
+        return InputError(
+            f"{what} holds answers, and no pairs of them",
+            valid=_VALID,
+            hint="prefdata pair TABLE --rule best_vs_worst --out DIR makes pairs of scored answers; or name the "
+            "columns: --columns chosen=NAME,rejected=NAME",
+        )
+    return InputError(
+        f"{what} has no columns of pairs: {', '.join(map(repr, names[:20]))}{' ...' if len(names) > 20 else ''}",
+        valid=_VALID,
+        hint="name them: --columns prompt=NAME,chosen=NAME,rejected=NAME",
+    )
+
+
+def _words(columns: Mapping[str, str], first: Mapping[str, Any], names: Sequence[str]) -> str:
+    prompt = _cell(first, columns["prompt"]) if "prompt" in columns else None
+    if "completion" in columns:
+        return "single answers with a label (KTO)"
+    chosen = _parsed(_cell(first, columns["chosen"]))
+    if "all_generated_responses" in names:
+        return "Snorkel: pairs with all answers and their scores"
+    if isinstance(chosen, Mapping):
+        return "LLaMA-Factory" if "from" in chosen else "axolotl"
+    if isinstance(chosen, list):
+        whole = len(chosen) > 1 and isinstance(chosen[0], Mapping)
+        if whole and isinstance(prompt, str):
+            return "whole conversations with the prompt as text (UltraFeedback binarized)"
+        return "whole conversations" if whole else "TRL, conversational"
+    if prompt is None:
+        return "texts that hold their prompt"
+    return "TRL, standard (texts)" if isinstance(prompt, str) else "texts with the prompt as messages"
+
+
+def _cell(row: Mapping[str, Any], name: str) -> Any:
+    value: Any = row
+    for part in [name] if name in row else name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def _parsed(cell: Any) -> Any:
+    """Returns the messages that a text holds as JSON; any other cell as it is."""
+    if isinstance(cell, str) and cell.lstrip()[:2] in ("[{", '{"'):
+        try:
+            value = json.loads(cell)
+        except (ValueError, RecursionError):
+            return cell
+        turns = value if isinstance(value, list) else [value]
+        if all(isinstance(turn, dict) and ({"role", "content"} <= turn.keys() or "from" in turn) for turn in turns):
+            return value
+    return cell
+
+
+def _turns(cell: Any) -> list[_Turn] | None:
+    """Reads a cell as turns; a text is one turn of no role. None where there is nothing."""
+    cell = _parsed(cell)
+    if isinstance(cell, str):
+        return [_Turn("", cell, False)]
+    items = [cell] if isinstance(cell, Mapping) else cell
+    if not isinstance(items, list) or not items:
+        return None
+    turns = [_turn(item) for item in items]
+    return [turn for turn in turns if turn is not None] or None
+
+
+def _turn(item: Any) -> _Turn | None:
+    if isinstance(item, str):
+        return _Turn("", item, False)
+    if not isinstance(item, Mapping):
+        return None
+    role = str(item.get("role") or item.get("from") or "")
+    content = item.get("content") if item.get("content") is not None else item.get("value")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    thought = any(item.get(name) for name in ("reasoning_content", "thinking", "reasoning"))
+    return _Turn(_SPEAKERS.get(role, role), content if isinstance(content, str) else "", bool(thought))
+
+
+def _parted(chosen: list[_Turn], rejected: list[_Turn]) -> tuple[list[_Turn], list[_Turn], list[_Turn], bool]:
+    """Parts two conversations into what they share and what differs, at least the last turn."""
+    most = min(len(chosen), len(rejected)) - 1
+    common = next((n for n in range(most) if chosen[n] != rejected[n]), most)
+    rests = (chosen[common:], rejected[common:])
+    differ = any(turn.role == "user" for rest in rests for turn in rest)
+    return chosen[:common], *rests, differ
+
+
+def _dialogues(cells: Sequence[str]) -> tuple[list[_Turn], list[_Turn], list[_Turn]]:
+    """Parts two texts of turns (`Human: … Assistant: …`) before their last answers, where that is the same."""
+    parts = [cell.rpartition(_LAST_SPEAKER) for cell in cells]
+    if parts[0][1] and parts[0][0] == parts[1][0]:
+        chosen, rejected = ([_Turn("", part[2].strip(), False)] for part in parts)
+        return [_Turn("", parts[0][0], False)], chosen, rejected
+    chosen, rejected = ([_Turn("", cell, False)] for cell in cells)
+    return [], chosen, rejected
+
+
+def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
+    if not turns:
+        return None
+    text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
+    if _FINAL in text:
+        return Answer(text.rpartition(_FINAL)[2], True)
+    match = _THOUGHT.match(text)
+    if match:
+        return Answer(text[match.end() :].lstrip(), True, unfinished=not match[3])
+    # A template may have written the beginning of the thought into the prompt.
+    ends = list(_THOUGHT_END.finditer(text))
+    return Answer(text[ends[-1].end() :].lstrip(), True) if ends else Answer(text, thought)
+
+
+def _key(turns: Sequence[_Turn] | None) -> str | None:
+    if not turns:
+        return None
+    plain = [(turn.role or "user", turn.text.strip()) for turn in turns]
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False) if any(text for _, text in plain) else None
+
+
+def _plain(turns: Sequence[_Turn] | None) -> str:
+    return "\n\n".join(turn.text for turn in turns or ())
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
