@@ -19,14 +19,14 @@ from prefdata.hub.reading import (
     resolve_dataset,
     resolve_model,
 )
-from prefdata.hub.upload import HubDataset
+from prefdata.hub.upload import HubRepo
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
     "REPO_ID",
     "Found",
     "HubCommit",
-    "HubDataset",
+    "HubRepo",
     "HubFile",
     "Kind",
     "UndecidedError",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.errors import PublishError
-from prefdata.hub import HubDataset, HubFile, git_digest
+from prefdata.hub import HubFile, HubRepo, git_digest
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
 from prefdata.publish.loadable import is_model_file
@@ -41,7 +41,7 @@ class PushPlan:
         return not self.changed and not self.deleted
 
 
-def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> PushPlan:
+def plan_push(repo: HubRepo, outgoing: Outgoing, head: str, *, any_schema: bool) -> PushPlan:
     """Plans the changes that make a commit hold the dataset.
 
     Raises:
@@ -74,7 +74,7 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
     return PushPlan(outgoing, changed, deleted, kept)
 
 
-def _their_card(repo: HubDataset, head: str, card: HubFile) -> str:
+def _their_card(repo: HubRepo, head: str, card: HubFile) -> str:
     # A card that is read in part, or with characters replaced, would lose its prose.
     if card.size <= _CARD_BYTES:
         try:
@@ -87,7 +87,7 @@ def _their_card(repo: HubDataset, head: str, card: HubFile) -> str:
     )
 
 
-def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -> set[str]:
+def _files_of_ours(repo: HubRepo, head: str, remote: Mapping[str, HubFile]) -> set[str]:
     """Lists the files that an earlier push wrote."""
     if MANIFEST not in remote:
         return set()
@@ -133,7 +133,7 @@ def by_split(names: Iterable[str]) -> dict[str, list[str]]:
     return files
 
 
-def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, published: Sequence[str]) -> list[str]:
+def _schema_changes(repo: HubRepo, head: str, outgoing: Outgoing, published: Sequence[str]) -> list[str]:
     """Lists columns and splits that differ from the published ones, a line each."""
     tables = outgoing.tables()
     ours, theirs = (

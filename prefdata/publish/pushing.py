@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import PublishError, UnconfirmedError
-from prefdata.hub import HubCommit, HubDataset, Kind, UndecidedError
+from prefdata.hub import HubCommit, HubRepo, Kind, UndecidedError
 from prefdata.publish.confirming import confirm
 from prefdata.publish.leaks import refuse_secrets
 from prefdata.publish.outgoing import Outgoing, read_outgoing
@@ -94,7 +94,7 @@ def push(
         _check_names(repo_id, tag, branch, create_pr)
         outgoing = read_outgoing(folder)
         refuse_problems(outgoing.card)
-        repo = HubDataset(repo_id, outgoing.kind)
+        repo = HubRepo(repo_id, outgoing.kind)
         refuse_secrets(outgoing, repo.token())
         repo.create()
         _refuse_public(repo, public)
@@ -127,7 +127,7 @@ def _not_published() -> Iterator[None]:
         raise PublishError(f"not published: {error.problem}", valid=error.valid, hint=error.hint) from error
 
 
-def _refuse_public(repo: HubDataset, public: bool) -> None:
+def _refuse_public(repo: HubRepo, public: bool) -> None:
     if not public and not repo.is_private():
         raise PublishError(
             f"the {repo.kind} {repo.repo!r} is public, and without --public nothing is published there",
@@ -137,7 +137,7 @@ def _refuse_public(repo: HubDataset, public: bool) -> None:
 
 @dataclass
 class _Push:
-    repo: HubDataset
+    repo: HubRepo
     outgoing: Outgoing
     branch: str
     proposed: bool
