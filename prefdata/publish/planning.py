@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.errors import InputError, PublishError
-from prefdata.hub import HubDataset, HubFile, git_digest
+from prefdata.hub import HubFile, HubRepo, git_digest
 from prefdata.publish.card.lint import lint_card
 from prefdata.publish.card.merge import merge_card
 from prefdata.publish.loadable import is_model_file
@@ -45,7 +45,7 @@ class PushPlan:
         return not self.changed and not self.deleted
 
 
-def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bool) -> PushPlan:
+def plan_push(repo: HubRepo, outgoing: Outgoing, head: str, *, any_schema: bool) -> PushPlan:
     """Plans the changes that make a commit hold the dataset.
 
     Raises:
@@ -73,15 +73,17 @@ def plan_push(repo: HubDataset, outgoing: Outgoing, head: str, *, any_schema: bo
         merged = merge_card(outgoing.card, cards[CARD])
         outgoing, kept = outgoing.with_card(merged.text), merged.kept
         refuse_problems(merged.text)
-    with _unreadable(repo):
-        notes = check_view(repo.repo, cards, remote.keys(), ours, outgoing)
+    notes: tuple[str, ...] = ()
+    if repo.kind == "dataset":
+        with _unreadable(repo):
+            notes = check_view(repo.repo, cards, remote.keys(), ours, outgoing)
     files = outgoing.files()
     changed = {name: file for name, file in files.items() if not same_file(outgoing, name, remote.get(name))}
     deleted = sorted(name for name in ours if name in remote and name not in files)
     return PushPlan(outgoing, changed, deleted, kept, notes)
 
 
-def _their_card(repo: HubDataset, head: str, name: str, card: HubFile) -> str:
+def _their_card(repo: HubRepo, head: str, name: str, card: HubFile) -> str:
     # A card that is read in part, or with characters replaced, would lose its prose.
     if card.size <= _CARD_BYTES:
         try:
@@ -95,7 +97,7 @@ def _their_card(repo: HubDataset, head: str, name: str, card: HubFile) -> str:
 
 
 @contextmanager
-def _unreadable(repo: HubDataset) -> Iterator[None]:
+def _unreadable(repo: HubRepo) -> Iterator[None]:
     """Refuses a repository of which it can't be said what it shows."""
     try:
         yield
@@ -107,7 +109,7 @@ def _unreadable(repo: HubDataset) -> Iterator[None]:
         ) from error
 
 
-def _files_of_ours(repo: HubDataset, head: str, remote: Mapping[str, HubFile]) -> set[str]:
+def _files_of_ours(repo: HubRepo, head: str, remote: Mapping[str, HubFile]) -> set[str]:
     """Lists the files that an earlier push wrote."""
     if MANIFEST not in remote:
         return set()
@@ -153,7 +155,7 @@ def by_split(names: Iterable[str]) -> dict[str, list[str]]:
     return files
 
 
-def _schema_changes(repo: HubDataset, head: str, outgoing: Outgoing, published: Sequence[str]) -> list[str]:
+def _schema_changes(repo: HubRepo, head: str, outgoing: Outgoing, published: Sequence[str]) -> list[str]:
     """Lists columns and splits that differ from the published ones, a line each."""
     tables = outgoing.tables()
     ours, theirs = (

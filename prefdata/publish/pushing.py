@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.errors import PublishError, UnconfirmedError
-from prefdata.hub import HubCommit, HubDataset, Kind, UndecidedError
+from prefdata.hub import HubCommit, HubRepo, Kind, UndecidedError
 from prefdata.publish.confirming import confirm
 from prefdata.publish.leaks import refuse_secrets
 from prefdata.publish.outgoing import Outgoing, read_outgoing
@@ -95,7 +95,7 @@ def push(
         outgoing = read_outgoing(folder)
         refuse_problems(outgoing.card)
         _refuse_empty(outgoing)
-        repo = HubDataset(repo_id, outgoing.kind)
+        repo = HubRepo(repo_id, outgoing.kind)
         refuse_secrets(outgoing, repo.token())
         repo.create()
         _refuse_public(repo, public)
@@ -137,7 +137,9 @@ def _not_published() -> Iterator[None]:
 
 
 def _refuse_empty(outgoing: Outgoing) -> None:
-    if not sum(rows for name, (rows, _) in outgoing.tables().items() if name.startswith("data/")):
+    if outgoing.kind == "dataset" and not sum(
+        rows for name, (rows, _) in outgoing.tables().items() if name.startswith("data/")
+    ):
         raise PublishError(
             f"the dataset {str(outgoing.folder)!r} has no pair",
             valid="a dataset of at least one row",
@@ -161,7 +163,7 @@ def _stopped(sending: _Push) -> Iterator[None]:
         ) from None
 
 
-def _refuse_public(repo: HubDataset, public: bool) -> None:
+def _refuse_public(repo: HubRepo, public: bool) -> None:
     if not public and not repo.is_private():
         raise PublishError(
             f"the {repo.kind} {repo.repo!r} is public, and without --public nothing is published there",
@@ -171,7 +173,7 @@ def _refuse_public(repo: HubDataset, public: bool) -> None:
 
 @dataclass
 class _Push:
-    repo: HubDataset
+    repo: HubRepo
     outgoing: Outgoing
     branch: str
     proposed: bool

@@ -9,7 +9,7 @@ from minihub import User
 from small_dataset import commits, dataset_folder, files, local
 
 from prefdata.errors import PublishError
-from prefdata.hub import HubDataset
+from prefdata.hub import HubRepo
 from prefdata.publish import push
 
 # huggingface_hub 2.4 sends a file in a way that its own HTTP client calls old.
@@ -114,7 +114,7 @@ def test_files_that_were_sent_before_an_outage_are_not_sent_again(near, folder):
 
 def committing_first(monkeypatch, act, times=1):
     """Does something just before the commit, when the head is known and the files are sent."""
-    made, left = HubDataset.commit, [times]
+    made, left = HubRepo.commit, [times]
 
     def commit(self, *arguments, **named):
         if left[0]:
@@ -122,7 +122,7 @@ def committing_first(monkeypatch, act, times=1):
             act()
         return made(self, *arguments, **named)
 
-    monkeypatch.setattr(HubDataset, "commit", commit)
+    monkeypatch.setattr(HubRepo, "commit", commit)
 
 
 def test_a_commit_of_somebody_else_in_between_is_kept(near, before, folder, monkeypatch):
@@ -135,13 +135,13 @@ def test_a_commit_of_somebody_else_in_between_is_kept(near, before, folder, monk
 
 def test_data_of_somebody_else_that_came_in_between_is_not_mixed_with_ours(near, before, folder, monkeypatch):
     theirs = {"data/train-00007-of-00009.parquet": b"theirs"}
-    sent = HubDataset.upload
+    sent = HubRepo.upload
 
     def upload(self, *arguments, **named):
         sent(self, *arguments, **named)
         near.hub.put("dataset", "alice/prefs", theirs)
 
-    monkeypatch.setattr(HubDataset, "upload", upload)
+    monkeypatch.setattr(HubRepo, "upload", upload)
     with pytest.raises(PublishError, match="prefdata did not write: data/train-00007"):
         push(folder, "alice/prefs")
     assert files(near.hub) == {**before[0], **theirs}
@@ -162,7 +162,7 @@ def test_a_file_that_changed_in_between_is_ours_in_the_end(near, folder, tmp_pat
 
 
 def test_a_lost_answer_is_recognised_under_the_commit_of_somebody_else(near, before, folder, monkeypatch):
-    made = HubDataset.commit
+    made = HubRepo.commit
 
     def commit(self, *arguments, **named):
         done = made(self, *arguments, **named)
@@ -174,7 +174,7 @@ def test_a_lost_answer_is_recognised_under_the_commit_of_somebody_else(near, bef
 
         raise UndecidedError("the connection broke")
 
-    monkeypatch.setattr(HubDataset, "commit", commit)
+    monkeypatch.setattr(HubRepo, "commit", commit)
     done = push(folder, "alice/prefs")
     assert commits(near.hub)[1] == done.commit
     assert len(commits(near.hub)) == len(before[1]) + 2
@@ -205,10 +205,10 @@ def test_a_lost_proposal_is_recognised(near, before, folder):
 @pytest.mark.parametrize("words", ["same", "other"])
 def test_two_pushers_at_once_end_with_one_whole_dataset(near, tmp_path, monkeypatch, words):
     folders = [dataset_folder(tmp_path / "one", "same"), dataset_folder(tmp_path / "two", words)]
-    HubDataset("alice/prefs").create()
+    HubRepo("alice/prefs").create()
     ready = threading.Barrier(2, timeout=120)
     met = set()
-    made = HubDataset.commit
+    made = HubRepo.commit
 
     def commit(self, *arguments, **named):
         if threading.get_ident() not in met:
@@ -216,7 +216,7 @@ def test_two_pushers_at_once_end_with_one_whole_dataset(near, tmp_path, monkeypa
             ready.wait()
         return made(self, *arguments, **named)
 
-    monkeypatch.setattr(HubDataset, "commit", commit)
+    monkeypatch.setattr(HubRepo, "commit", commit)
     done = []
     threads = [
         threading.Thread(target=lambda folder=folder: done.append(push(folder, "alice/prefs"))) for folder in folders
@@ -235,7 +235,7 @@ def test_two_pushers_at_once_end_with_one_whole_dataset(near, tmp_path, monkeypa
 
 
 def test_a_file_that_the_hub_has_cut_short_is_noticed(near, folder, monkeypatch):
-    made = HubDataset.commit
+    made = HubRepo.commit
 
     def commit(self, *arguments, **named):
         done = made(self, *arguments, **named)
@@ -244,7 +244,7 @@ def test_a_file_that_the_hub_has_cut_short_is_noticed(near, folder, monkeypatch)
         blob.write_bytes(blob.read_bytes()[:-500])
         return done
 
-    monkeypatch.setattr(HubDataset, "commit", commit)
+    monkeypatch.setattr(HubRepo, "commit", commit)
     with pytest.raises(PublishError) as refused:
         push(folder, "alice/prefs")
     assert commits(near.hub)[0] in str(refused.value)

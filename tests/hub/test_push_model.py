@@ -73,6 +73,19 @@ def test_weights_are_sent_as_large_files_when_the_hub_asks_for_it(near, model):
     assert files(near.hub) == published(model)
 
 
+def test_weights_go_through_xet_where_the_hub_has_it(near, model, monkeypatch):
+    pytest.importorskip("hf_xet")
+    from huggingface_hub import constants
+
+    near.hub.xet, near.hub.lfs_threshold = "write", 8
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    done = push(model, "alice/prefs")
+    assert any("/models/alice/prefs/xet-write-token" in entry[1] for entry in near.hub.log)
+    assert not any("objects/batch" in entry[1] for entry in near.hub.log)
+    assert files(near.hub) == published(model)
+    assert push(model, "alice/prefs").commit == done.commit
+
+
 def test_a_whole_model_takes_the_place_of_its_adapter(near, tmp_path):
     push(model_folder(tmp_path / "adapter", adapter=True), "alice/prefs")
     whole = model_folder(tmp_path / "whole")

@@ -15,7 +15,7 @@ from small_dataset import commits, dataset_folder, files, local, repository
 from small_model import model_folder, published
 
 from prefdata.errors import PublishError, UnconfirmedError
-from prefdata.hub import HubDataset
+from prefdata.hub import HubRepo
 from prefdata.publish import push
 
 # huggingface_hub 2.4 sends a file in a way that its own HTTP client calls old.
@@ -140,14 +140,14 @@ def test_a_push_that_ended_badly_is_finished_by_the_same_command(near, state, pr
 
 class TestWhoCanReadIt:
     def opened(self, near, monkeypatch, method):
-        done = getattr(HubDataset, method)
+        done = getattr(HubRepo, method)
 
         def opening(self, *arguments, **named):
             result = done(self, *arguments, **named)
             near.hub.repos["dataset", "alice/prefs"].private = False
             return result
 
-        monkeypatch.setattr(HubDataset, method, opening)
+        monkeypatch.setattr(HubRepo, method, opening)
 
     def test_a_repository_that_is_made_public_before_the_commit_gets_none(self, near, state, monkeypatch):
         folder, _ = state
@@ -200,14 +200,14 @@ class TestSecrets:
 
 def test_a_commit_that_is_not_what_was_sent_is_published_and_wrong(near, state, prefdata, monkeypatch):
     folder, _ = state
-    made = HubDataset.commit
+    made = HubRepo.commit
 
     def commit(self, *arguments, **named):
         done = made(self, *arguments, **named)
         near.hub.repos["dataset", "alice/prefs"].resolve(done.sha).tree.pop("recipe.json")
         return done
 
-    monkeypatch.setattr(HubDataset, "commit", commit)
+    monkeypatch.setattr(HubRepo, "commit", commit)
     with pytest.raises(UnconfirmedError, match=r"published: \S+\n    wrong: this commit does not hold .*recipe.json"):
         push(folder, "alice/prefs", tag="v1")
     assert near.hub.repos["dataset", "alice/prefs"].tags == {}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from trainings import losses, metrics, run
 
 from prefdata.recipe import load_recipe, shipped_recipes
 
@@ -112,17 +114,31 @@ def built():
     return []
 
 
+@pytest.fixture
+def build(built, prefdata, tmp_path_factory):
+    """Builds a recipe on the embedded model, unless it was built before."""
+
+    def run(name):
+        if earlier := [folder for folder in built if folder.name == name]:
+            return earlier[0]
+        out = tmp_path_factory.mktemp("builds") / name
+        # Recipes with the same prompts, sampler and seed ask for the same answers. Their stages have the same keys, so
+        # one that an earlier recipe has finished is taken here as a run of this recipe would have left it.
+        for folder in built:
+            shutil.copytree(folder / "stages", out / "stages", dirs_exist_ok=True)
+        said = prefdata("build", name, "--profile", "cpu", "--limit", 20, "--out", out, "--json")
+        assert said.code == 0, said.err
+        built.append(out)
+        return out
+
+    return run
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_a_recipe_is_built_on_the_embedded_model_and_verified(name, built, prefdata, tmp_path_factory):
-    out = tmp_path_factory.mktemp("builds") / name
-    # Recipes with the same prompts, sampler and seed ask for the same answers. Their stages have the same keys, so one
-    # that an earlier recipe has finished is taken here as a run of this recipe would have left it.
-    for earlier in built:
-        shutil.copytree(earlier / "stages", out / "stages", dirs_exist_ok=True)
-    said = prefdata("build", name, "--profile", "cpu", "--limit", 20, "--out", out, "--json")
-    assert said.code == 0, said.err
-    ledger = json.loads(said.out)
+def test_a_recipe_is_built_on_the_embedded_model_and_verified(name, build, built, prefdata):
+    out = build(name)
+    ledger = json.loads((out / "dataset" / "ledger.json").read_text())
     assert ledger["stages"][0]["out"] == 20
     assert 3 <= ledger["pairs"] <= 20
     assert ledger["pairs"] + ledger["stages"][-1]["drops"].get("no_contrast", 0) <= 20
@@ -139,7 +155,32 @@ def test_a_recipe_is_built_on_the_embedded_model_and_verified(name, built, prefd
     else:
         assert columns[:4] == ["prompt_id", "prompt", "chosen", "rejected"]
         assert set(recipe.pairs.extra_columns()) <= set(columns)
-    built.append(out)
     if len(built) == len(NAMES):
         policies = {stage.name for folder in built for stage in (folder / "stages").glob("candidates-policy-*")}
         assert len(policies) == 4, "three recipes of WPO share their answers, and so do SPPO and GPO"
+
+
+@pytest.mark.model
+def test_the_embedded_model_is_trained_ten_steps_by_wpo_on_the_pairs_that_it_answered_and_judged(build, tmp_path):
+    fields = {"learning_rate": 1e-5, "warmup": 0.0, "per_device_batch_size": 1, "gradient_accumulation_steps": 1}
+    fields |= {"max_length": 160, "max_prompt_length": 96, "epochs": 2}
+    words = [word for name, value in fields.items() for word in ("--set", f"{name}={value}")]
+    words += ["--profile", "cpu", "--dataset", str(build("wpo_hybrid_v2")), "--limit", "5", "--out", "model"]
+    # The model is converted into the user's cache once, which all tests share.
+    command = [sys.executable, "-m", "prefdata", "train", "wpo_hybrid_v2", *words]
+    done = run(tmp_path, command, shared_cache=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.splitlines()[-3:-1] == ["Model: model", "Card:  model/README.md"]
+    model = tmp_path / "model"
+    found = losses(model)
+    assert len(found) == 10
+    # ln 2 times a weight of at most 1, and little more where the rejected answer gains.
+    assert all(0 < loss < 1 for loss in found)
+    margins = [entry["rewards/margins"] for entry in metrics(model) if "loss" in entry]
+    assert margins[0] == pytest.approx(0, abs=1e-4)
+    # In the second epoch the model prefers, of the same pairs, the chosen answers more than its reference does.
+    assert sum(margins[5:]) > max(1e-3, sum(margins[:5]))
+    card = (model / "README.md").read_text()
+    assert "license: apache-2.0" in card
+    assert "`embedded:smollm2-135m-instruct`, trained by `wpo` on `wpo_hybrid_v2-cpu`" in card
+    assert str(tmp_path) not in card + (model / "training.json").read_text()
