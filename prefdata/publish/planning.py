@@ -73,7 +73,7 @@ def plan_push(repo: HubRepo, outgoing: Outgoing, head: str, *, any_schema: bool)
         merged = merge_card(outgoing.card, cards[CARD])
         outgoing, kept = outgoing.with_card(merged.text), merged.kept
         refuse_problems(merged.text)
-    notes: tuple[str, ...] = ()
+    notes: list[str] = []
     if repo.kind == "dataset":
         with _unreadable(repo):
             notes = check_view(repo.repo, cards, remote.keys(), ours, outgoing)
