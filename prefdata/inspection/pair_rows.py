@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
 from prefdata.tables.cells import parse_score
+from prefdata.tables.reasoning import parts_of
 
 __all__ = ["ROLES", "Answer", "PairRow", "PairShape", "shape_of"]
 
@@ -34,9 +34,6 @@ ROLES = tuple(_COLUMNS)
 _BESIDE = ("system", "input")
 """Columns that belong to the prompt where they stand beside it."""
 _SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
-_THOUGHT = re.compile(r"\s*<(think|thinking|thought|reasoning)>(.*?)(</\1>|\Z)", re.DOTALL)
-_THOUGHT_END = re.compile(r"</(?:think|thinking|thought|reasoning)>")
-_FINAL = "<|channel|>final<|message|>"
 _LAST_SPEAKER = "\n\nAssistant:"
 _VALID = (
     "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
@@ -291,14 +288,8 @@ def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
     if not turns:
         return None
     text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
-    if _FINAL in text:
-        return Answer(text.rpartition(_FINAL)[2], True)
-    match = _THOUGHT.match(text)
-    if match:
-        return Answer(text[match.end() :].lstrip(), True, unfinished=not match[3])
-    # A template may have written the beginning of the thought into the prompt.
-    ends = list(_THOUGHT_END.finditer(text))
-    return Answer(text[ends[-1].end() :].lstrip(), True) if ends else Answer(text, thought)
+    parts = parts_of(text)
+    return Answer(parts.answer or "", thought or parts.reasoning is not None, unfinished=parts.answer is None)
 
 
 def _key(turns: Sequence[_Turn] | None) -> str | None:

@@ -246,7 +246,7 @@ def test_ties_after_all_keys_fall_to_source_then_index_then_the_digest_of_the_te
         assert pair([*same, answer("Why?", "x", 1)]).pairs[0]["index_chosen"] == 9
 
 
-@pytest.mark.parametrize("indexes", [[0, 1], ["0", "1"], [0.0, 1.0], ["0.0", "1"], [None, 1], [-5, 10**15]])
+@pytest.mark.parametrize("indexes", [[0, 1], ["0", "1"], [0.0, 1.0], ["0.0", "1"], [1, None], [-5, 10**15]])
 def test_indexes_are_whole_numbers_however_written(pair, indexes):
     rows = [
         answer("Why?", "good", 2, index=indexes[0]),

@@ -218,7 +218,8 @@ def test_scaled_and_shifted_scores_give_the_same_picks(kind: str, scale: float, 
     before, after = rule.pair(table), rule.pair(moved)
     assert before.pairs.drop(score_columns).equals(after.pairs.drop(score_columns))
     assert (before.pairs["score_margin"] * scale).equals(after.pairs["score_margin"])
-    assert before.drops.equals(after.drops)
+    # The details hold scores.
+    assert before.drops.drop("detail").equals(after.drops.drop("detail"))
     assert before.pairs.height > 50
 
 

@@ -75,6 +75,9 @@ OF_EVERY_RULE: list[dict[str, Any]] = [
     {"label": {"kind": "margin"}},
     {"label": {"kind": "margin", "temperature": 2}},
     {"label": {"kind": "comparison"}},
+    {"identical": "exact"},
+    {"min_margin": 0.75},
+    {"max_length_difference": 11},
 ]
 
 
