@@ -33,8 +33,10 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _VALID = "'embedded:NAME', a folder with a config.json, or a Hub id 'owner/name'"
 _SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinja", ".py", ".tiktoken"))
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-_TRAINING = frozenset(("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"))
-"""Files that a trainer leaves in a model's folder and that no engine reads."""
+_TRAINING = frozenset(
+    ("training_args.bin", "trainer_state.json", "all_results.json", "train_results.json", "evaluation.json")
+)
+"""Files that training and evaluation leave in a model's folder and that no engine reads."""
 _TOKENIZER = re.compile(
     r"tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
     r"|chat_template\.jinja|.*\.tiktoken|(spiece|sentencepiece.*)\.model"

@@ -253,6 +253,8 @@ class ChatEndpoint(Generator):
             "top_p": decoding.top_p,
             "seed": request.seed,
             "stop": list(decoding.stop) or None,
+            "presence_penalty": decoding.presence_penalty or None,
+            "frequency_penalty": decoding.frequency_penalty or None,
         }
         body = {name: value for name, value in options.items() if value is not None and name not in self.leave_out}
         body |= {"model": self.model, "messages": list(request.messages), self.token_limit: decoding.max_tokens}
@@ -263,8 +265,9 @@ class ChatEndpoint(Generator):
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-        if self.extra_body:
-            body["extra_body"] = dict(self.extra_body)
+        # OpenAI's own API has no such option; servers of open models take it.
+        if extra := {**({} if decoding.top_k is None else {"top_k": decoding.top_k}), **self.extra_body}:
+            body["extra_body"] = extra
         return body
 
     async def _connect(self, budget: Budget) -> ChatClient:
