@@ -8,10 +8,10 @@
     built.pairs.to_pandas()
     inspect(built).drops
 
-Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `push`, `inspect`,
-`verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a recipe names are in the rooms:
-`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
-`prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `evaluate`,
+`compare`, `push`, `inspect`, `verify`, `diff`, `what_if`, `replay`. `load` gives a dataset as frames. The parts that a
+recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`,
+`prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefdata.evaluation.compare import Comparison, compare
+    from prefdata.evaluation.evaluate import evaluate
+    from prefdata.evaluation.record import Evaluation
     from prefdata.flow.build import Build
     from prefdata.flow.from_table import pair
     from prefdata.flow.plan import Plan
@@ -37,7 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Build",
+    "Comparison",
     "Difference",
+    "Evaluation",
     "Loaded",
     "Outcome",
     "Plan",
@@ -50,7 +55,9 @@ __all__ = [
     "build",
     "check",
     "code_allowed",
+    "compare",
     "diff",
+    "evaluate",
     "inspect",
     "load",
     "load_recipe",
@@ -66,6 +73,9 @@ __all__ = [
 
 _HOMES = {
     "spec.code": ("code_allowed",),
+    "evaluation.compare": ("Comparison", "compare"),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.record": ("Evaluation",),
     "flow.build": ("Build",),
     "flow.plan": ("Plan",),
     "flow.from_table": ("pair",),

@@ -15,6 +15,7 @@ from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
+from prefdata.publish.card.evaluation import with_evaluation
 from prefdata.publish.card.model import model_card
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
@@ -259,4 +260,8 @@ def _write_card(trained: TrainedModel, source: _Source) -> None:
         source.recipe,
         {str(name): text for name, text in MEANINGS.items()},
     )
+    evaluation = trained.folder / "evaluation.json"
+    if evaluation.is_file():
+        suites = read_object(evaluation, trained.folder).get("suites") or {}
+        card = with_evaluation(card, trained.folder.resolve().name, suites) or card
     (trained.folder / "README.md").write_text(card, encoding="utf-8")
