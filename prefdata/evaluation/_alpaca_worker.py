@@ -85,6 +85,11 @@ def _measured(item: dict[str, JSON]) -> dict[str, JSON]:
         found = metrics.get_winrate(frame)
     else:
         _check_indexes(item["df_gamed"], index)
+        if len({one - two for one, two in zip(len_1, len_2, strict=True)}) < 2:
+            raise InputError(
+                "length control can't be fitted: the outputs differ in length from the baseline's all by the same",
+                hint="evaluate more instructions, or leave length control out: --no-length-control",
+            )
         glm_winrate.hf_hub_download = lambda **_: item["df_gamed"]
         found = metrics.get_length_controlled_winrate(frame, save_weights_dir=None)
     numbers = {name: int(value) if name in _COUNTS else float(value) for name, value in found.items()}

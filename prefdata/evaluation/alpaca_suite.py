@@ -132,6 +132,8 @@ def _alpaca_eval(
     write_json(work / "annotations.json", [_annotated(row, names, annotator.name) for row in annotations])
     control = options.length_control
     df_gamed = None if control.left_out or control.df_gamed is None else Path(control.df_gamed)
+    if df_gamed is not None and instructions.sha256 != PUBLISHED_BASELINE:
+        log(f"{instructions.name!r} is not the published set: length control takes difficulties by the rows' positions")
     numbers = win_rates(annotations, annotator, names=names, df_gamed=df_gamed)
     versions = {**results["versions"], **numbers.pop("versions")}
     missing = sum(row.preference is None for row in annotations)

@@ -69,6 +69,11 @@ def test_an_instruction_of_unknown_difficulty_is_refused():
         win_rates(rows([1.2, 1.8], [3, 4], [5, 6], [0, 9000]), ANNOTATOR, names=NAMES, df_gamed=GOLDEN / "df_gamed.csv")
 
 
+def test_lengths_that_all_differ_by_the_same_can_not_be_controlled():
+    with pytest.raises(InputError, match="length control can't be fitted"):
+        win_rates(rows([1.2, 1.8], [3, 4], [5, 6]), ANNOTATOR, names=NAMES, df_gamed=GOLDEN / "df_gamed.csv")
+
+
 def test_df_gamed_is_asked_for_and_never_replaced(tmp_path):
     with pytest.raises(InputError) as missing:
         check_df_gamed(None, allow_other=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from chat_server import KEY, Reply, completion, serving
@@ -12,6 +13,8 @@ from evaluated import ASKED, FAILS, SETTINGS, Echo, write_annotations, write_bas
 from prefdata import evaluate
 from prefdata.errors import InputError, ModelError, UserError
 from prefdata.evaluation.presets import PRESETS
+
+GOLDEN = Path(__file__).parent / "golden"
 
 
 def outputs_of(folder):
@@ -148,3 +151,17 @@ def test_an_endpoint_that_refuses_the_key_is_one_message_without_the_key(tmp_pat
         answered(tmp_path, judge=[f"alpaca_eval={server.url}"], no_length_control=True)
     assert "AuthenticationError" in str(told.value)
     assert KEY not in str(told.value)
+
+
+def test_length_control_of_other_instructions_is_stated(tmp_path):
+    answered(tmp_path)
+    outputs, baseline = outputs_of(tmp_path / "out"), json.loads((tmp_path / "baseline.json").read_text())
+    file = write_annotations(tmp_path / "annotations.json", outputs, baseline, [1.1, 1.9, 1.4, 1.6, 1.0, 2.0])
+    lines = []
+    options = {"judge": [f"annotations={file}"], "df_gamed": GOLDEN / "df_gamed.csv", "allow_other_df_gamed": True}
+    done = answered(tmp_path, log=lines.append, **options)
+    assert 0 < done.results["length_controlled_winrate"] < 100
+    assert done.results["lc_standard_error"] > 0
+    inputs = done.results["inputs"]
+    assert (inputs["df_gamed_is_published"], inputs["instructions_are_published"]) == (False, False)
+    assert any("is not the published set" in line for line in lines)

@@ -43,7 +43,7 @@ def write_baseline(folder: Path, count: int = 6) -> Path:
         {
             "dataset": "made",
             "instruction": f"Say {n % (count - 1)}",
-            "output": f"Here: {n}",
+            "output": f"Here: {n}{'!' * n}",
             "generator": "base",
         }
         for n in range(count)
