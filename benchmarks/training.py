@@ -253,7 +253,7 @@ def reference_pass(setting: Setting) -> tuple[float, float]:
     """Seconds of our reference pass, and of a hand-written loop over the same batches."""
     import torch
 
-    from prefdata.training._trainer import batches_by_length
+    from prefdata.training.batches import batches_by_length
     from prefdata.training.reference import ReferenceCache
 
     trainer = build(setting, "cached", 2)

@@ -8,10 +8,10 @@
     built.pairs.to_pandas()
     inspect(built).drops
 
-Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `push`,
-`inspect`, `audit`, `verify`, `diff`, `what_if`, `replay`, `clean`, `recipes`, `rules`, `new`. `load` gives a dataset as
-frames. The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`, `prefdata.models`,
-`prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `evaluate`,
+`compare`, `push`, `inspect`, `audit`, `verify`, `diff`, `what_if`, `replay`, `clean`, `recipes`, `rules`, `new`. `load`
+gives a dataset as frames. The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`,
+`prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from prefdata.evaluation.compare import Comparison, compare
+    from prefdata.evaluation.evaluate import evaluate
+    from prefdata.evaluation.record import Evaluation
     from prefdata.flow.build import Build
     from prefdata.flow.clean import Cleaned, clean
     from prefdata.flow.from_table import pair
@@ -42,7 +45,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Build",
     "Cleaned",
+    "Comparison",
     "Difference",
+    "Evaluation",
     "Iterated",
     "Iterations",
     "Loaded",
@@ -60,7 +65,9 @@ __all__ = [
     "check",
     "clean",
     "code_allowed",
+    "compare",
     "diff",
+    "evaluate",
     "inspect",
     "load",
     "load_recipe",
@@ -80,6 +87,9 @@ __all__ = [
 
 _HOMES = {
     "spec.code": ("code_allowed",),
+    "evaluation.compare": ("Comparison", "compare"),
+    "evaluation.evaluate": ("evaluate",),
+    "evaluation.record": ("Evaluation",),
     "flow.build": ("Build",),
     "flow.clean": ("Cleaned", "clean"),
     "flow.plan": ("Plan",),

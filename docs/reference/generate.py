@@ -134,7 +134,8 @@ def type_text(annotation: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(dict.fromkeys(map(type_text, inner)))
     if origin is Literal:
-        return ", ".join(f"`{value!r}`" for value in inner)
+        # Sorted: Python keeps one object for literals of the same values, in the order of whichever it saw first.
+        return ", ".join(f"`{value!r}`" for value in sorted(inner, key=str))
     if origin is tuple:
         items = [type_text(item) for item in inner if item is not Ellipsis]
         return f"list of {items[0]}" if Ellipsis in inner else f"({', '.join(items)})"

@@ -21,6 +21,8 @@ _COMMANDS = {
     "pair": "Make pairs from a table of scored answers, without a recipe.",
     "train": "Train a model on a dataset; resumes where an earlier run stopped.",
     "run": "Carry out a recipe's iterations: sample, score, pair, train; resumes where it stopped.",
+    "evaluate": "Evaluate a model: AlpacaEval, benchmarks, held-out preferences; resumes.",
+    "compare": "Print evaluated models side by side, beside published numbers.",
     "verify": "Rebuild a dataset from its answers, and report every difference.",
     "push": "Publish a dataset on the Hub: one commit that holds all of it, or none.",
     "inspect": "Summarise a build, a dataset folder or a dataset of the Hub.",

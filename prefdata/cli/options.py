@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -33,6 +34,7 @@ __all__ = [
     "reuse_option",
     "rule_json_option",
     "display",
+    "settings_given",
 ]
 
 _LINE = 10_000
@@ -139,3 +141,21 @@ def columns_given(text: str | None) -> dict[str, str]:
         if part:
             given[role.strip()] = name.strip()
     return given
+
+
+def settings_given(settings: Iterable[str]) -> dict[str, JSON]:
+    """Reads `KEY=VALUE` each; a value that is not JSON is a text.
+
+    Raises:
+        UserError: one of them is not KEY=VALUE.
+    """
+    fields: dict[str, JSON] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text!r} is not KEY=VALUE", valid="--set beta=0.1 --set trl.max_steps=20")
+        try:
+            fields[key.strip()] = json.loads(value)
+        except ValueError:
+            fields[key.strip()] = value
+    return fields

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from prefdata.cli.options import allow_code_option, allow_option, display, print_json, profile_option
-from prefdata.errors import UserError
+from prefdata.cli.options import allow_code_option, allow_option, display, print_json, profile_option, settings_given
 
 if TYPE_CHECKING:
-    from prefdata.spec import JSON
     from prefdata.training.launch import TrainedModel
     from prefdata.training.plan import TrainingPlan
 
@@ -66,7 +63,7 @@ def command(
         "split": split,
         "processes": processes,
         "nodes": nodes,
-        "settings": _settings(settings),
+        "settings": settings_given(settings),
         "allow": allow,
         "log": say,
     }
@@ -83,19 +80,6 @@ def command(
         print_json({"folder": str(trained.folder), **trained.facts})
     else:
         display("\n".join(_result_lines(trained)))
-
-
-def _settings(settings: tuple[str, ...]) -> dict[str, JSON]:
-    fields: dict[str, JSON] = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals or not key.strip():
-            raise UserError(f"--set {text!r} is not KEY=VALUE", valid="--set beta=0.1 --set trl.max_steps=20")
-        try:
-            fields[key.strip()] = json.loads(value)
-        except ValueError:
-            fields[key.strip()] = value
-    return fields
 
 
 def _plan_lines(plan: TrainingPlan) -> list[str]:

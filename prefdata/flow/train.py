@@ -16,6 +16,7 @@ from prefdata.errors import InputError, RecipeError, closest
 from prefdata.flow.from_hub import check_named_commits
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
+from prefdata.publish.card.evaluation import with_evaluation
 from prefdata.publish.card.model import model_card
 from prefdata.publish.manifest import write_model_manifest
 from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
@@ -277,6 +278,10 @@ def _write_card(trained: TrainedModel, source: _Source) -> None:
         source.recipe,
         {str(name): text for name, text in MEANINGS.items()},
     )
+    evaluation = trained.folder / "evaluation.json"
+    if evaluation.is_file():
+        suites = read_object(evaluation, trained.folder).get("suites") or {}
+        card = with_evaluation(card, trained.folder.resolve().name, suites) or card
     (trained.folder / "README.md").write_text(card, encoding="utf-8")
     written = ("README.md", "curves.svg")
     write_model_manifest(trained.folder, [*trained.files, *written], written=written)

@@ -28,6 +28,12 @@ class Decoding(Spec):
     """Token limit of one answer; an answer that reaches it ends with finish reason `length`."""
     stop: Annotated[tuple[str, ...], Harmless] = ()
     """Texts that end an answer and are not part of it."""
+    top_k: Annotated[Annotated[int, Field(ge=1)] | None, Harmless, Field(exclude_if=lambda k: k is None)] = None
+    """Draws from this many of the most likely tokens only, before `top_p` acts; None draws from all."""
+    presence_penalty: Annotated[float, Harmless, Field(ge=-2, le=2, exclude_if=lambda size: size == 0)] = 0.0
+    """Subtracted from the logit of each token that the answer already holds."""
+    frequency_penalty: Annotated[float, Harmless, Field(ge=-2, le=2, exclude_if=lambda size: size == 0)] = 0.0
+    """Subtracted from the logit of a token once for each time that the answer already holds it."""
 
 
 class Generator(Part):

@@ -38,7 +38,7 @@ _TRAINING = frozenset(
     {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
     | {"training.json", "evaluation.json"}
 )
-"""Files that a trainer leaves in a model's folder and that no engine reads; ours hold times."""
+"""Files that training and evaluation leave in a model's folder and that no engine reads; ours hold times."""
 _TOKENIZER = re.compile(
     r"tokenizer.*\.(json|model)|vocab\.(json|txt)|merges\.txt|added_tokens\.json|special_tokens_map\.json"
     r"|chat_template\.jinja|.*\.tiktoken|(spiece|sentencepiece.*)\.model"

@@ -19,7 +19,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from prefdata.errors import ModelError
 from prefdata.training.base import Training
-from prefdata.training.batches import grouped_order
+from prefdata.training.batches import batches_by_length, grouped_order
 from prefdata.training.objectives import PairLogProbs
 from prefdata.training.reference import ReferenceCache
 
@@ -227,17 +227,6 @@ class PairTrainer(DPOTrainer):  # type: ignore[misc]  # torch, accelerate and TR
         if self.accelerator.is_main_process:
             cache.finish()
         self.accelerator.wait_for_everyone()
-
-
-def batches_by_length(rows: list[int], lengths: list[int], most_tokens: int) -> list[list[int]]:
-    """Puts rows into batches of at most `most_tokens` padded tokens, the longest rows first, both answers counted."""
-    batches: list[list[int]] = []
-    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
-        if batches and 2 * (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
 
 
 def grouped_sampler(trainer: Any) -> GroupedSampler:

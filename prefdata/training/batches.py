@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prefdata.lazy import np
 
-__all__ = ["grouped_order", "padding_ratio"]
+__all__ = ["batches_by_length", "grouped_order", "padding_ratio"]
 
 _BATCHES_SORTED_TOGETHER = 50
 
@@ -54,3 +54,20 @@ def padding_ratio(sides: Sequence[tuple[int, int]], order: Sequence[int], batch:
         computed += 2 * len(rows) * max(max(row) for row in rows)
         real += sum(map(sum, rows))
     return computed / real
+
+
+def batches_by_length(rows: Sequence[int], lengths: Sequence[int], most_tokens: int) -> list[list[int]]:
+    """Puts rows into batches of at most `most_tokens` padded tokens, the longest rows first.
+
+    Args:
+        rows: positions of pairs.
+        lengths: of the longer sequence of every pair, by position.
+        most_tokens: of a batch, both answers counted; a longer pair is a batch by itself.
+    """
+    batches: list[list[int]] = []
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        if batches and 2 * (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= most_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches

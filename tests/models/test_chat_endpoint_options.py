@@ -53,6 +53,15 @@ def test_options_that_would_break_the_contract_are_refused(wrong: dict[str, Any]
         ChatEndpoint.model_validate({"model": "m"} | wrong)
 
 
+def test_penalties_and_top_k_are_sent_only_where_they_are_set() -> None:
+    part, request = ChatEndpoint(model="m", base_url="https://a.invalid/v1"), asks(1)[0]
+    names = {"presence_penalty", "frequency_penalty", "extra_body"}
+    assert not names & part.body(request, Decoding()).keys()
+    body = part.body(request, Decoding(top_k=50, presence_penalty=0.1, frequency_penalty=-0.2))
+    assert [body[name] for name in sorted(names)] == [{"top_k": 50}, -0.2, 0.1]
+    assert Decoding().dump() == {"temperature": 1.0, "top_p": 1.0, "max_tokens": 2048, "stop": []}
+
+
 def test_a_password_in_the_address_is_refused_without_being_repeated() -> None:
     with pytest.raises(RecipeError, match="user name or password") as caught:
         ChatEndpoint(model="m", base_url="http://name:geheim@host/v1")

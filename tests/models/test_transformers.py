@@ -240,6 +240,30 @@ def test_tokens_are_drawn_with_their_probability_and_only_from_their_own_seed():
         assert abs(counts[token] - n * p) < 4 * math.sqrt(n * p * (1 - p))
 
 
+def test_top_k_and_penalties_act_as_their_definitions_say():
+    import torch
+
+    logits = torch.tensor([[3.0, 2.9, 2.8, 0.0]])
+    answer = torch.tensor([[7, 0, 0, 1]])
+    ids = torch.cat([torch.tensor([[0, 2, 2]]), answer[:, 1:]], dim=1)
+
+    def changed(**settings):
+        decoding = Decoding(temperature=0, **settings).dump()
+        rows = [Row("a", [], 9, torch.Generator().manual_seed(1))]
+        return _Draw(rows, 3, decoding, [9])(ids, logits.clone())[0].tolist()
+
+    # The prompt's tokens don't count: of the answer, 0 occurs twice and 1 once.
+    assert changed() == pytest.approx([3.0, 2.9, 2.8, 0.0])
+    assert changed(frequency_penalty=0.5) == pytest.approx([2.0, 2.4, 2.8, 0.0])
+    assert changed(presence_penalty=0.5) == pytest.approx([2.5, 2.4, 2.8, 0.0])
+    assert changed(presence_penalty=0.5, frequency_penalty=0.5) == pytest.approx([1.5, 1.9, 2.8, 0.0])
+    drawn_tokens, decoding = set(), Decoding(temperature=2.0, top_k=2).dump()
+    for seed in range(200):
+        rows = [Row("a", [], 9, torch.Generator().manual_seed(seed))]
+        drawn_tokens.add(_Draw(rows, 6, decoding, [9])(ids, logits.clone()).argmax().item())
+    assert drawn_tokens == {0, 1}
+
+
 def test_local_pins_the_back_end_and_the_environment_can_force_it(smollm, monkeypatch):
     for backend in ("vllm", "transformers"):
         monkeypatch.setenv("PREFDATA_LOCAL_BACKEND", backend)

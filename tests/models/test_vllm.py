@@ -239,6 +239,21 @@ def test_transformers_ends_at_the_same_place_for_the_same_reason(greedy, referen
 
 
 @real
+def test_penalties_act_as_in_transformers(smollm, reference):
+    decoding = Decoding(temperature=0, max_tokens=8, presence_penalty=0.5, frequency_penalty=1.5, top_k=50)
+    requests = [Request(name, as_messages(PROMPTS[name]), 1) for name in ("colours", "poem")]
+    penalised = ask(engine(max_num_seqs=4), requests, decoding)
+    unlike = reference.decoding
+    reference.decoding = decoding.dump()
+    try:
+        items = [asked_again(PROMPTS[name], 0) for name in ("colours", "poem")]
+        texts = [reference.answer([reference.row(item)])[0]["text"] for item in items]
+    finally:
+        reference.decoding = unlike
+    assert [penalised.answers[name].text for name in ("colours", "poem")] == texts
+
+
+@real
 def test_log_probabilities_are_those_that_transformers_tells(greedy, reference):
     for key in ("capital", "colours"):
         (other,) = reference.answer([reference.row(asked_again(PROMPTS[key], TOLD))])

@@ -259,6 +259,8 @@ class ChatEndpoint(Generator):
             "top_p": decoding.top_p,
             "seed": request.seed,
             "stop": list(decoding.stop) or None,
+            "presence_penalty": decoding.presence_penalty or None,
+            "frequency_penalty": decoding.frequency_penalty or None,
         }
         body = {name: value for name, value in options.items() if value is not None and name not in self.leave_out}
         body |= {"model": self.model, "messages": list(request.messages), self.token_limit: decoding.max_tokens}
@@ -270,7 +272,9 @@ class ChatEndpoint(Generator):
         if request.top_logprobs:
             body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         variables = {"chat_template_kwargs": self.chat_template_kwargs} if self.chat_template_kwargs else {}
-        if further := {**self.extra_body, **variables}:
+        # OpenAI's own API has no such option; servers of open models take it.
+        top_k = {} if decoding.top_k is None else {"top_k": decoding.top_k}
+        if further := {**top_k, **self.extra_body, **variables}:
             body["extra_body"] = further
         return body
 

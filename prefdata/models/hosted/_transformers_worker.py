@@ -165,6 +165,9 @@ class _Draw:
         self._width = width
         self._temperature: float = decoding["temperature"]
         self._top_p: float = decoding["top_p"]
+        self._top_k: int | None = decoding.get("top_k")
+        self._presence: float = decoding.get("presence_penalty", 0.0)
+        self._frequency: float = decoding.get("frequency_penalty", 0.0)
         self._eos = eos
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
@@ -173,17 +176,27 @@ class _Draw:
 
         scores = scores.float()
         self._note(scores)
+        if self._presence or self._frequency:
+            scores = self._penalised(input_ids[:, self._width :], scores)
         for i, row in enumerate(self._rows):
             if row.enforcer is not None:
                 scores[i] = self._enforce(row, input_ids[i, self._width :].tolist(), scores[i])
         if self._temperature < _GREEDY_BELOW:
             return scores
-        scores = _nucleus(torch.log_softmax(scores / self._temperature, dim=-1), self._top_p)
+        scores = _likeliest(scores / self._temperature, self._top_k)
+        scores = _nucleus(torch.log_softmax(scores, dim=-1), self._top_p)
         noise = torch.empty(scores.shape, dtype=torch.float32)
         for i, row in enumerate(self._rows):
             noise[i].exponential_(generator=row.generator)
         smallest = torch.finfo(torch.float32).tiny
         return scores - noise.clamp_min(smallest).log().to(scores.device)
+
+    def _penalised(self, answers: Any, scores: Any) -> Any:
+        """Lowers the logits of tokens that an answer already holds, as OpenAI's API defines it."""
+        import torch
+
+        counts = torch.zeros_like(scores).scatter_add_(1, answers, torch.ones_like(answers, dtype=scores.dtype))
+        return scores - self._frequency * counts - self._presence * (counts > 0)
 
     def _note(self, scores: Any) -> None:
         """Records the likeliest tokens of rows that ask for them, before the probabilities are changed."""
@@ -206,6 +219,13 @@ class _Draw:
         masked = torch.full_like(scores, -torch.inf)
         masked[allowed] = scores[allowed]
         return masked
+
+
+def _likeliest(logits: Any, top_k: int | None) -> Any:
+    """Keeps the `top_k` largest logits; those that equal the smallest of them stay too."""
+    if top_k is None or top_k >= logits.shape[-1]:
+        return logits
+    return logits.masked_fill(logits < logits.topk(top_k, dim=-1).values[:, -1:], -float("inf"))
 
 
 def _nucleus(logprobs: Any, top_p: float) -> Any:

@@ -203,6 +203,9 @@ class _Loop:
             top_p=self._decoding["top_p"],
             max_tokens=min(self._decoding["max_tokens"], room),
             stop=list(self._decoding["stop"]),
+            top_k=self._decoding.get("top_k") or 0,
+            presence_penalty=self._decoding.get("presence_penalty", 0.0),
+            frequency_penalty=self._decoding.get("frequency_penalty", 0.0),
             seed=item["seed"],
             structured_outputs=structure,
             # vLLM reads them after the grammar, so those of a structured answer come from a second pass.

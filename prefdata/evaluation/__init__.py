@@ -1,0 +1,1 @@
+"""Evaluates models: benchmarks of other packages, preferences that were held out, and what several models reach."""

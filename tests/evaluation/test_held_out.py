@@ -1,0 +1,123 @@
+"""Accuracy and margin are those of an independent computation, and the trainer's cache is used and filled."""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tiny_model import pair_rows
+from trainings import command, run, workshop
+
+from prefdata import evaluate
+from prefdata.errors import InputError
+
+pytestmark = pytest.mark.model
+
+BETA = 0.1
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    folder = workshop(tmp_path_factory.mktemp("held_out"))
+    done = run(folder, command("dpo", "trained", beta=BETA, trl={"max_steps": 3}))
+    assert done.returncode == 0, done.stderr[-4000:]
+    rows = [
+        {
+            "prompt": row["prompt"][0]["content"],
+            "chosen": row["chosen"][0]["content"],
+            "rejected": row["rejected"][0]["content"],
+            "subset": "made",
+        }
+        for row in pair_rows(9)[3:]
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "bench.parquet")
+    return folder
+
+
+PLAIN = """
+import json, sys
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+beta, files = float(sys.argv[1]), sys.argv[2:]
+tokenizer = AutoTokenizer.from_pretrained("trained")
+models = [AutoModelForCausalLM.from_pretrained(name, dtype=torch.float32).eval() for name in ("trained", "model")]
+
+def log_prob(model, prompt, answer):
+    begin = len(tokenizer.apply_chat_template(prompt, tokenize=True, add_generation_prompt=True)["input_ids"])
+    ids = tokenizer.apply_chat_template(prompt + answer, tokenize=True, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        logits = model(ids).logits[0].double()
+    return sum(logits[at - 1].log_softmax(-1)[ids[0, at]].item() for at in range(begin, ids.shape[1]))
+
+def messages(role, cell):
+    return [{"role": role, "content": cell}] if isinstance(cell, str) else cell
+
+found = {}
+for file in files:
+    margins = []
+    for row in pq.read_table(file).to_pylist():
+        prompt = messages("user", row["prompt"])
+        answers = [messages("assistant", row[side]) for side in ("chosen", "rejected")]
+        rewards = [beta * (log_prob(models[0], prompt, a) - log_prob(models[1], prompt, a)) for a in answers]
+        margins.append(rewards[0] - rewards[1])
+    found[file] = [sum(m > 0 for m in margins) / len(margins), sum(margins) / len(margins)]
+print(json.dumps(found))
+"""
+
+
+def test_the_numbers_are_those_of_plain_torch_and_the_reference_is_the_trainer_s(shop, fresh, monkeypatch):
+    monkeypatch.chdir(shop)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shop / "cache"))
+    card = (shop / "trained" / "README.md").read_text()
+    lines = []
+    done = evaluate("trained", "held_out", dataset=["data", "bench.parquet"], reference="model", log=lines.append)
+    test = "data/data/test-00000-of-00001.parquet"
+    said = fresh(str(BETA), test, "bench.parquet", code=PLAIN, cwd=shop)
+    assert said.code == 0, said.err[-3000:]
+    expected = json.loads(said.out.splitlines()[-1])
+    for name, file in (("data", test), ("bench.parquet", "bench.parquet")):
+        found = done.results["sets"][name]
+        assert found["accuracy"] == pytest.approx(expected[file][0], abs=1e-12)
+        assert found["margin"] == pytest.approx(expected[file][1], abs=1e-5)
+        assert found["margin"] == pytest.approx(found["reward_chosen"] - found["reward_rejected"], abs=1e-9)
+    assert done.results["sets"]["data"]["split"] == "test"
+    assert done.results["inputs"]["reference"]["is_what_training_started_from"] is True
+    # The trainer had computed the reference of the test split: only the model's own numbers were missing.
+    computed = [line for line in lines if "are cached" in line]
+    assert computed == ["0 of 6 rows are cached", "0 of 6 rows are cached", "0 of 6 rows are cached"]
+    lines.clear()
+    again = evaluate("trained", "held_out", dataset=["data", "bench.parquet"], reference="model", log=lines.append)
+    assert again.results["sets"] == done.results["sets"]
+    assert [line for line in lines if "are cached" in line] == []
+    after = (shop / "trained" / "README.md").read_text()
+    assert "model-index" in after and "model-index" not in card
+
+
+def test_mistakes_are_one_message(shop, monkeypatch, tmp_path):
+    monkeypatch.chdir(shop)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shop / "cache"))
+    pq.write_table(pa.table({"question": ["a"]}), tmp_path / "other.parquet")
+    single = pa.table({"prompt": ["a"], "completion": ["b"], "label": [True]})
+    pq.write_table(single, tmp_path / "single.parquet")
+    mistakes = {
+        "does not say where the model is": {},
+        "needs a dataset of pairs": {"reference": "model", "dataset": []},
+        "has no split 'dev'": {"reference": "model", "split": "dev"},
+        "holds no pairs": {"reference": "model", "dataset": [str(tmp_path / "other.parquet")]},
+        "holds single answers": {"reference": "model", "dataset": [str(tmp_path / "single.parquet")]},
+        "training's beta": {"reference": "model", "settings": {"beta": -1}},
+    }
+    with monkeypatch.context() as elsewhere:
+        for words, options in mistakes.items():
+            where = {"out": tmp_path / "out", "dataset": [str(shop / "data")], **options}
+            if not options:
+                elsewhere.chdir(tmp_path)
+            else:
+                elsewhere.chdir(shop)
+            with pytest.raises(InputError) as told:
+                evaluate(str(shop / "trained"), "held_out", **where)
+            assert words in str(told.value), words
