@@ -238,6 +238,8 @@ def test_where_to_publish_is_for_the_user_to_say(near, prefdata, monkeypatch, tm
     monkeypatch.chdir(tmp_path / "mine")
     near.hub.users["secret-of-alice"] = User("alice", orgs=("bigcorp",))
     target = {"publish": {"repo": "bigcorp/leak", "public": True, "tag": "v1"}}
+    target |= {"prompts": {"kind": "sample", "scored": True}}
+    target |= {"candidates": [{"kind": "sample_answers", "name": "teacher", "scored": True}]}
     publish(near.hub, target)
     (tmp_path / "recipe.json").write_text(json.dumps({**BASE, **target}))
     given = ("--from", "attacker/nice-pairs") if path is None else (tmp_path / path,)
