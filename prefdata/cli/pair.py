@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -96,46 +97,46 @@ def command(
     """
     if out is None and not dry_run:
         raise click.UsageError("Missing option '--out'.")
+    place: dict[str, Any] = {"columns": columns_given(columns), "config": config, "split": split}
+    made: dict[str, Any] = {"limit": limit, "min_margin": min_margin, "max_length_difference": max_length_difference}
+    made |= {"test_size": test_size, "layout": layout, "also": _listed(also), "replace": replaces, "length": length}
+    made |= {"with_candidates": with_candidates, "allow_code": allow_code, "dry_run": dry_run}
+    ledger = _pair(table, None if dry_run else one_rule(rule, rule_json, length), out, **place, **made)
+    if as_json:
+        print_json(ledger)
+    elif dry_run:
+        display(_page(ledger))
+    if not dry_run:
+        _show(Path(out or ""), table, place, ledger, as_json)
+
+
+def _listed(text: str | None) -> list[str]:
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def _pair(*arguments: Any, **options: Any) -> JSON:
     # Of Arrow's allocators this one has the kernel clear the fewest pages, and keeps no more than it needs.
     # It is chosen once, when pyarrow is loaded.
     if sys.platform == "linux":
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "jemalloc")
     from prefdata.flow.from_table import pair
-    from prefdata.inspection.summary import inspect
 
-    given = columns_given(columns)
-    ledger = pair(
-        table,
-        None if dry_run else one_rule(rule, rule_json, length),
-        out,
-        columns=given,
-        config=config,
-        split=split,
-        dry_run=dry_run,
-        length=length,
-        with_candidates=with_candidates,
-        limit=limit,
-        min_margin=min_margin,
-        max_length_difference=max_length_difference,
-        test_size=test_size,
-        layout=layout,
-        also=[kind.strip() for kind in (also or "").split(",") if kind.strip()],
-        replace=replaces,
-        allow_code=allow_code,
-    )
-    if as_json:
-        print_json(ledger)
-    elif dry_run:
-        display(_page(ledger))
-    if dry_run:
-        return
-    folder = Path(out or "")
+    return pair(*arguments, **options)
+
+
+def _show(folder: Path, table: str, place: Mapping[str, Any], ledger: JSON, as_json: bool) -> None:
+    """Prints a dataset that was paired.
+
+    Raises:
+        NoPairsError: it has no pair.
+    """
     if not ledger["pairs"]:
         from prefdata.flow.no_pairs import explain_no_pairs, score_column_of_table
 
-        raise explain_no_pairs(folder, score_column_of_table(table, given, config, split))
+        raise explain_no_pairs(folder, score_column_of_table(table, **place))
     if not as_json:
         from prefdata.inspection import render
+        from prefdata.inspection.summary import inspect
 
         display(render(inspect(folder)))
 

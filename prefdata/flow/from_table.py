@@ -57,13 +57,11 @@ def pair(
 ) -> JSON:
     """Pairs the candidates of a table and writes a dataset folder.
 
-    Nothing that is written depends on the order of the table's rows. How the table is read is printed on stderr, where
-    its columns are not called by their roles.
+    Nothing that is written depends on the order of the table's rows.
 
     Args:
-        table: a file, a folder or a pattern of shards, a folder of `save_to_disk`, `-` for standard input,
-            `hf:owner/name` of the Hub, a frame of pandas, Polars or Arrow, or a `datasets.Dataset`; in any shape of
-            `prefdata.tables.shapes`.
+        table: a file, folder or pattern of shards, `-` for standard input, `hf:owner/name`, or a frame (pandas, Polars,
+            Arrow, `datasets.Dataset`); in any shape of `prefdata.tables.shapes`.
         rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, or `column.key`; `-` leaves a role out. Without it, shapes are recognised.
@@ -72,36 +70,35 @@ def pair(
         length: the unit of length of a rule that is named; without it, characters.
         with_candidates: write every answer with its score too.
         limit: at most this many different prompts, the first ones of the table.
-        min_margin: the rule's `min_margin`, in place of its own.
-        max_length_difference: the rule's `max_length_difference`, in place of its own.
-        layout: columns of the dataset, an object or its kind (`trl`, `snorkel`); left out, `trl`.
-        also: further layouts of the same pairs, objects or kinds.
+        min_margin: in place of the rule's own.
+        max_length_difference: in place of the rule's own.
+        layout: columns of the dataset, an object or its kind; left out, `trl`.
+        also: further layouts of the pairs.
         test_size: prompts that are held out as the test split: a number of them, or a share below 1.
         replace: put the dataset in place of one of another limit that has another number of prompts.
         allow_code: run a rule that is Python code.
         dry_run: write nothing, and return the first prompts as they are understood; `rule` and `out` are not needed.
 
     Returns:
-        The ledger: `prompts`, `pairs`, `paired_prompts`, `drops` (reason → prompts), `ineligible` (reason →
-        candidates), `stages`. Of a dry run see `prefdata.flow.preview`.
+        The ledger: `prompts`, `pairs`, `drops` (reason → prompts), ... Of a dry run see `prefdata.flow.preview`.
 
     Raises:
-        InputError: the table can't be read as what it should be, or `rule` or `out` is missing.
-        RecipeError: there is no such rule, or it is code and code is not allowed.
-        StoreError: the folder can't be written.
+        UserError: the table, the rule or the folder is not what it should be.
     """
+    # A rule that may not run, or can't be found, is refused before the table is read.
     if dry_run:
         return preview(_opened(table, columns, config, split)[0])
     if rule is None or out is None:
-        raise InputError("pairs need a rule and a folder to write", hint="pair(table, rule, out), or dry_run=True")
+        raise InputError("pairs need a rule and a folder to write", valid="pair(table, rule, out), or dry_run=True")
     with allowing_code(allow_code, folder_of(rule)):
-        given = {"min_margin": min_margin, "max_length_difference": max_length_difference}
-        taken = as_rule(rule, length).replace(**{name: value for name, value in given.items() if value is not None})
-        layouts = as_layouts(layout, also, test_size)
-        # A rule that may not run, or can't be found, is refused before the table is read.
-        pins = taken.pins()
+        taken = _bounded(as_rule(rule, length), min_margin=min_margin, max_length_difference=max_length_difference)
+        pins, layouts = taken.pins(), as_layouts(layout, also, test_size)
         file, label = _opened(table, columns, config, split, limit)
         return _pair(_Job(file, label, taken, pins, Path(out), layouts, limit, replace), with_candidates)
+
+
+def _bounded(rule: PairRule, **bounds: float | None) -> PairRule:
+    return rule.replace(**{name: value for name, value in bounds.items() if value is not None})
 
 
 def _opened(

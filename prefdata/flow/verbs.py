@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from prefdata.errors import UserError
 from prefdata.flow import build as building
@@ -54,8 +55,7 @@ def build(
         push: publish the dataset where the recipe's `publish` says; a recipe from elsewhere says nothing of it.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.
-        replace: put the dataset in place of a finished one of another limit or profile that has another number of
-            prompts; refused otherwise, before anything is spent.
+        replace: replace a finished dataset of another limit or profile that has another number of prompts.
         reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
             kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
@@ -70,16 +70,8 @@ def build(
         if push:
             _check_target(variant, origin)
         folder = build_folder(variant.name, out, foreign=foreign).root
-        built = building.build(
-            variant,
-            folder,
-            relock=relock,
-            check=check or push,
-            repair=repair,
-            replace=replace,
-            reuse=reuse,
-            shard_size=shard_size,
-        )
+        options: dict[str, Any] = {"relock": relock, "check": check or push, "repair": repair, "replace": replace}
+        built = building.build(variant, folder, reuse=reuse, shard_size=shard_size, **options)
     if not push:
         return built
     publish = variant.publish

@@ -97,10 +97,7 @@ def push(
         _refuse_empty(outgoing)
         repo = HubRepo(repo_id, outgoing.kind)
         refuse_secrets(outgoing, repo.token())
-        repo.create()
-        _refuse_public(repo, public)
-        if branch != "main" and repo.head(branch) is None:
-            repo.make_branch(branch)
+        _make(repo, branch, public)
         sending = _Push(repo, outgoing, branch, create_pr, public, allow_schema_change, tag, log)
         with _stopped(sending):
             commit, new = sending.run()
@@ -161,6 +158,14 @@ def _stopped(sending: _Push) -> Iterator[None]:
             "    not checked: whether the commit is there",
             hint="run the same command again: it looks for its commit first, and makes no second one",
         ) from None
+
+
+def _make(repo: HubRepo, branch: str, public: bool) -> None:
+    """Creates repository and branch where they are not there."""
+    repo.create()
+    _refuse_public(repo, public)
+    if branch != "main" and repo.head(branch) is None:
+        repo.make_branch(branch)
 
 
 def _refuse_public(repo: HubRepo, public: bool) -> None:

@@ -23,11 +23,11 @@ def table(*rows: tuple[str, float, str]) -> pl.DataFrame:
     )
 
 
-def rejecting(*among: dict[str, Any], by: str = "highest") -> PairRule:
+def rejecting(*among: dict[str, Any], by: str = "highest", **options: Any) -> PairRule:
     """Highest against the highest lower one that the filters admit."""
     chosen = {"by": [{"kind": "highest"}]}
     rule: PairRule = ADAPTER.validate_python(
-        {"kind": "custom", "chosen": chosen, "rejected": {"among": list(among), "by": [{"kind": by}]}}
+        {"kind": "custom", "chosen": chosen, "rejected": {"among": list(among), "by": [{"kind": by}]}, **options}
     )
     return rule
 
@@ -40,9 +40,11 @@ def rejected(rule: PairRule, candidates: pl.DataFrame) -> str | None:
 
 @pytest.mark.parametrize("text", ["the  answer", " the answer", "the answer\n", "the\u3000answer", "the\x1canswer"])
 def test_a_text_that_differs_in_white_space_only_is_identical_if_the_rule_says_so(text: str) -> None:
-    candidates = table(("a", 3, "the answer"), ("a", 2, text), ("a", 1, "theanswer"))
-    assert rejected(rejecting({"kind": "not_identical"}), candidates) == "theanswer"
-    assert rejected(rejecting({"kind": "not_identical", "how": "exact"}), candidates) == text
+    candidates = table(("a", 3, "the answer"), ("a", 2, text), ("a", 1, "another"))
+    exact = {"identical": "exact"}
+    assert rejected(rejecting({"kind": "not_identical"}, **exact), candidates) == "another"
+    assert rejected(rejecting({"kind": "not_identical", "how": "exact"}, **exact), candidates) == text
+    assert rejected(rejecting({"kind": "not_identical", "how": "exact"}), candidates) == "another"
 
 
 @pytest.mark.parametrize(
