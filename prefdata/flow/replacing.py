@@ -15,12 +15,12 @@ from prefdata.spec import JSON
 __all__ = ["check_same_size", "refuse_other_size", "written_documents"]
 
 
-def written_documents(folder: BuildFolder) -> dict[Path, str]:
+def written_documents(folder: BuildFolder) -> dict[Path, bytes]:
     """Reads the recipe and the lock of a build folder, for a build that is refused after it has written its own."""
-    return {path: path.read_text("utf-8") for path in (folder.recipe_file, folder.lock_file) if path.is_file()}
+    return {path: path.read_bytes() for path in (folder.recipe_file, folder.lock_file) if path.is_file()}
 
 
-def check_same_size(build: BuildReader, documents: dict[Path, str]) -> None:
+def check_same_size(build: BuildReader, documents: dict[Path, bytes]) -> None:
     """Checks the finished dataset of a build, if there is one, against what the build would write.
 
     Args:
@@ -34,13 +34,13 @@ def check_same_size(build: BuildReader, documents: dict[Path, str]) -> None:
     try:
         refuse_other_size(build.folder.dataset, {"name": recipe.name, "limit": recipe.limit}, build.tables.n_prompts)
     except StoreError:
-        for path, text in documents.items():
-            write_atomically(path, partial(_write, text))
+        for path, content in documents.items():
+            write_atomically(path, partial(_write, content))
         raise
 
 
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, "utf-8")
+def _write(content: bytes, path: Path) -> None:
+    path.write_bytes(content)
 
 
 def refuse_other_size(dataset: Path, made_with: dict[str, JSON], prompts: int) -> None:

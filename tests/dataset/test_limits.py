@@ -90,7 +90,10 @@ def test_every_measure_that_can_be_limited_is_measured(work):
     from prefdata.dataset.audit import Measure
 
     # The one that is left out where it is 0 is in `test_no_pairs.py`.
-    assert {*get_args(Measure)} - {*audit_of(build(recipe(), "out"))["measures"]} == {"white_space_only"}
+    assert {*get_args(Measure)} - {*audit_of(build(recipe(), "out"))["measures"]} == {
+        "reasoning_on_one_side",
+        "white_space_only",
+    }
 
 
 def test_a_build_without_limits_has_its_numbers(work):

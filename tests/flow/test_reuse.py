@@ -197,7 +197,7 @@ VALUES = [
     b'{"key": "", "text": "\\ud800"}',
     b'{"key": "", "text": "a", "n_tokens": 99999999999999999999}',
     b'{"key": "", "text": "a", "n_tokens": 1.5}',
-    b'{"key": "", "text": "a", "finish_reason": "whatever"}',
+    b'{"key": "", "text": "a", "finish_reason": 5}',
     b'{"key": "", "text": "a", "failure": "and failed"}',
     b'{"key": "", "text": "a", "top_logprobs": [[["b", NaN]]]}',
     b"\xff\xfe",

@@ -244,7 +244,11 @@ def test_the_heads_have_the_published_names_and_shapes() -> None:
 def test_shards_give_the_scores_of_one_file(folder: Path, tmp_path: Path) -> None:
     made = tasks(2)
     whole, shards = (_ArmoRM(config(one)) for one in (folder, save_model(tmp_path / "m", shards=3)))
-    assert results_of(shards, made) == results_of(whole, made)
+    one, other = (results_of(model, made) for model in (whole, shards))
+    assert one.keys() == other.keys()
+    for key, result in one.items():
+        # Weights that lie elsewhere in memory may be multiplied in another order.
+        assert other[key] == {**result, "score": pytest.approx(result["score"], rel=1e-5)}
 
 
 @pytest.mark.parametrize(
