@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "hub"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from minihub import MiniHub, User
 
