@@ -89,8 +89,16 @@ def journalled(build: Path) -> dict[str, list[object]]:
             with tempfile.TemporaryDirectory() as folder:
                 # Reading cuts a torn end off, which is left to the build.
                 copy = Path(shutil.copy(path, folder))
-                found |= {record["key"]: record["candidates"] for record in Journal(copy).read()}
+                # Reasoning lies in a table of its own.
+                found |= {
+                    record["key"]: [_without(candidate, "reasoning") for candidate in record["candidates"]]
+                    for record in Journal(copy).read()
+                }
     return found
+
+
+def _without(candidate: dict[str, object], name: str) -> dict[str, object]:
+    return {field: value for field, value in candidate.items() if field != name}
 
 
 def _task_of(row: dict[str, object]) -> str:

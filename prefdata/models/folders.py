@@ -36,7 +36,7 @@ _SUFFIXES = frozenset((".safetensors", ".bin", ".json", ".model", ".txt", ".jinj
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _TRAINING = frozenset(
     {"training_args.bin", "trainer_state.json", "all_results.json", "train_results.json"}
-    | {"training.json", "evaluation.json"}
+    | {"training.json", "evaluation.json", "prefdata.manifest.json"}
 )
 """Files that training and evaluation leave in a model's folder and that no engine reads; ours hold times."""
 _TOKENIZER = re.compile(

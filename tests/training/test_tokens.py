@@ -9,10 +9,11 @@ from tiny_model import TEMPLATE, pair_rows, write_dataset, write_model
 
 from prefdata.errors import ConservationError, InputError, ModelError
 from prefdata.models.chat import control_tokens
+from prefdata.tables.reasoning import MARKS
 from prefdata.training import Limits, WPOTraining
 from prefdata.training.preflight import Preflight
 from prefdata.training.rows import Answers, split_files
-from prefdata.training.tokens import _REASONING, Encoder, load_tokenizer
+from prefdata.training.tokens import Encoder, load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -76,15 +77,16 @@ def test_each_reason_is_found(tokenizer):
     assert [done.pair is None for done in told] == [True, False, True, True, True, False, False, True, True]
 
 
-@pytest.mark.parametrize("mark", _REASONING)
-def test_reasoning_on_one_side_is_counted_whatever_its_marks_and_on_both_it_is_not(tokenizer, mark):
+@pytest.mark.parametrize("marks", MARKS, ids=lambda marks: marks[0])
+def test_reasoning_on_one_side_is_counted_whatever_its_marks_and_on_both_it_is_not(tokenizer, marks):
+    begin, end = marks
     one, other, both, none = encoded(
         tokenizer,
-        row(chosen=f"two {mark} one"),
-        row(rejected=f"two {mark} one"),
-        row(chosen=f"two {mark} one", rejected=f"one {mark}"),
+        row(chosen=f"{begin} two {end} one"),
+        row(rejected=f"{begin} two {end} one"),
+        row(chosen=f"{begin} two {end} one", rejected=f"{begin} one {end} two"),
         # A prompt that asks about the mark is no answer that reasons.
-        row(prompt=f"What does {mark} say?"),
+        row(prompt=f"What does {begin} say?"),
     )
     assert (one.reasons, other.reasons) == (["thinking_on_one_side"], ["thinking_on_one_side"])
     assert (both.reasons, none.reasons) == ([], [])
