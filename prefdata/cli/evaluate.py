@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -44,7 +44,7 @@ _BACKENDS = ("local", "vllm", "transformers")
 @click.option("--reference", metavar="M", help="held_out: the reference; left out, what training started from.")
 @click.option("--allow-code", is_flag=True, help="Run task files that are Python code; refused otherwise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results as one JSON object.")
-def command(model: str, suite: str, settings: tuple[str, ...], as_json: bool, **options: object) -> None:
+def command(model: str, suite: str, settings: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Evaluate MODEL, a folder or a model of the Hub, by one suite.
 
     Results go into evaluation.json and onto the model's card. Goes on where it stopped: the same command again resumes.
@@ -52,7 +52,7 @@ def command(model: str, suite: str, settings: tuple[str, ...], as_json: bool, **
     from prefdata.evaluation.evaluate import evaluate
     from prefdata.flow.progress import say
 
-    done = evaluate(model, suite, settings=settings_given(settings), log=say, **options)  # type: ignore[arg-type]
+    done = evaluate(model, suite, settings=settings_given(settings), log=say, **options)
     if as_json:
         print_json({"folder": str(done.folder), "suite": done.suite, **done.results})
     else:

@@ -107,10 +107,10 @@ def _metric(task: str, wanted: str | None, measured: list[str]) -> str:
     return named[0]
 
 
-def _number(value: object) -> float | None:
+def _number(value: Any) -> float | None:
     """Numbers of NumPy are no JSON, and what was not measured is the text "N/A"."""
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except (TypeError, ValueError):
         return None
 

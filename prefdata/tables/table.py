@@ -70,7 +70,7 @@ class Table(ABC):
         Raises:
             InputError: the table can't be read, or a column holds what no plain type of Arrow can.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # only tables with a `schema` are read so; every subclass with one has it
 
     @abstractmethod
     def row_bytes(self, names: Sequence[str]) -> float:

@@ -256,6 +256,11 @@ def test_indexes_are_whole_numbers_however_written(pair, indexes):
     assert pair(rows).picks == {WHY: ("good", "x")}
 
 
+def test_an_answer_with_an_index_comes_before_one_that_is_named_by_its_text(pair):
+    rows = [answer("Why?", "good", 2), answer("Why?", "best", 2, index=1), answer("Why?", "x", 1)]
+    assert pair(rows).picks == {WHY: ("best", "x")}
+
+
 @pytest.mark.parametrize("indexes", [["a", "b"], [0.5, 1], [[0], [1]], [10**30, 1], [True, False]])
 @pytest.mark.parametrize("name", ["t.jsonl", "t.csv"])
 def test_other_indexes_are_refused(prefdata, write_table, tmp_path, indexes, name):
