@@ -11,8 +11,12 @@ from prefdata.cli.options import (
     allow_option,
     display,
     limit_option,
+    no_reuse_option,
     print_json,
     profile_option,
+    replace_option,
+    reuse_of,
+    reuse_option,
 )
 
 if TYPE_CHECKING:
@@ -29,6 +33,9 @@ __all__ = ["command"]
 @click.option("--out", metavar="DIR", help="The folder of the run; left out, runs/NAME.")
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Of each training; left out, one a GPU.")
 @click.option("--push", "publishes", is_flag=True, help="Publish each dataset where the recipe's `publish` says.")
+@replace_option
+@reuse_option
+@no_reuse_option
 @click.option("--plan", "only_plan", is_flag=True, help="Print requests, hours, money and disk; do nothing.")
 @allow_code_option
 @allow_option
@@ -40,6 +47,9 @@ def command(
     out: str | None,
     processes: int | None,
     publishes: bool,
+    replaces: bool,
+    reuse: str | None,
+    no_reuse: bool,
     only_plan: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -67,6 +77,8 @@ def command(
         limit=limit,
         processes=processes,
         push=publishes,
+        replace=replaces,
+        reuse=reuse_of(reuse, no_reuse),
         allow_code=allow_code,
         allow=allow,
     )

@@ -166,6 +166,9 @@ class _Probe(Generator):
     def identity(self) -> dict[str, JSON]:
         return super().identity() if self._of is None else self._of.identity()
 
+    def split(self, generation: Generation) -> Generation:
+        return super().split(generation) if self._of is None else self._of.split(generation)
+
     def generate(self, requests: Iterable[Request], decoding: Decoding, context: Context) -> Iterator[Generation]:
         for request in requests:
             self._asked.append((request, decoding.max_tokens))

@@ -17,13 +17,13 @@ from prefdata.flow.disk import store_errors, write_json
 from prefdata.flow.graph import FORMAT
 from prefdata.flow.progress import say
 from prefdata.flow.store import build_folder
-from prefdata.recipe import Recipe, read_recipe
-from prefdata.recipe.trust import check_wants
+from prefdata.recipe import Recipe, as_recipe, read_recipe
+from prefdata.recipe.trust import check_wants, is_foreign
 from prefdata.spec import JSON, Spec
 from prefdata.spec.trust import specs_of
 from prefdata.tables.documents import read_object
 
-__all__ = ["check_named_commits", "fetch_recipe"]
+__all__ = ["check_named_commits", "fetch_recipe", "given_recipe"]
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _PIN = re.compile(r"(?P<kind>dataset|model):(?P<repo>[\w./-]+)@(?P<revision>[^@]+)")
@@ -66,6 +66,22 @@ def fetch_recipe(where: str | Path, out: str | Path | None = None, allow: Iterab
             build.root.mkdir(parents=True, exist_ok=True)
         write_json(build.lock_file, {"format": FORMAT, "commits": pins})
     return recipe
+
+
+def given_recipe(recipe: Recipe | str | Path, allow: Iterable[str] = ()) -> Recipe:
+    """Gives the recipe itself, or loads it; what a recipe of somebody else's names by a commit is checked.
+
+    Args:
+        recipe: a recipe, its file, or the name of a shipped one.
+        allow: see `fetch_recipe`.
+
+    Raises:
+        UserError: there is no such recipe, it wants what is not granted, or it names a commit of no branch or tag.
+    """
+    given = as_recipe(recipe, allow)
+    if is_foreign(recipe):
+        check_named_commits(given)
+    return given
 
 
 def check_named_commits(part: Spec) -> None:

@@ -11,24 +11,29 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from prefdata import hub
 from prefdata.errors import ConservationError, InputError, RecipeError, StoreError
 from prefdata.flow.build import Build, build
 from prefdata.flow.disk import alone
 from prefdata.flow.documents import read_document, write_document
-from prefdata.flow.lock import make_lock, read_lock
+from prefdata.flow.from_hub import given_recipe
+from prefdata.flow.graph import graph_of
+from prefdata.flow.lock import read_lock
 from prefdata.flow.progress import say
 from prefdata.flow.reader import BuildReader, BuildRecord
 from prefdata.flow.run import prompt_job
 from prefdata.flow.store import SHARD_SIZE, BuildFolder
-from prefdata.flow.train import train
+from prefdata.flow.train import train, with_profile
 from prefdata.publish import pushing
-from prefdata.recipe import Recipe, as_recipe, folder_of
-from prefdata.recipe.profiles import EMBEDDED_MODEL
+from prefdata.publish.manifest import MANIFEST
+from prefdata.recipe import Recipe, folder_of
 from prefdata.recipe.trust import is_foreign
 from prefdata.records import prompt_id_of
 from prefdata.spec import JSON, fingerprint, sha256_of_file
@@ -36,10 +41,9 @@ from prefdata.spec.code import allowing_code
 from prefdata.spec.quoting import for_a_stranger
 from prefdata.training.reference import hash_weights
 
-__all__ = ["Iterated", "iterated_recipe", "read_prompts", "run", "run_folder"]
+__all__ = ["Iterated", "iterated_recipe", "read_prompts", "run", "run_folder", "trained_model"]
 
-_STATE, _FORMAT = "run.json", 1
-_MANIFEST = "prefdata.manifest.json"
+_STATE = "run.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ def run(
     limit: int | None = None,
     processes: int | None = None,
     push: bool = False,
+    replace: bool = False,
+    reuse: str | Path | bool = True,
     allow_code: bool = False,
     allow: Iterable[str] = (),
     cache: Path | None = None,
@@ -81,7 +87,10 @@ def run(
         profile: a profile of the recipe.
         limit: at most this many different prompts in each iteration.
         processes: of each training; left out, one a GPU, or one.
-        push: publish each dataset where the recipe's `publish` says, with `-iteration-K` behind the name.
+        push: publish each dataset where the recipe's `publish` says, with `-iteration-K` behind the name; those of
+            iterations that are finished already, too.
+        replace: see `prefdata.build`.
+        reuse: see `prefdata.build`; the folder `.cache` lies in the folder of the run.
         allow_code: run Python parts that a JSON recipe names.
         allow: what a recipe from elsewhere may do: see `prefdata.spec.trust.GRANTS`.
         cache: the folder of the reference log-probabilities.
@@ -102,8 +111,8 @@ def run(
             )
         root = run_folder(whole, out, foreign=foreign)
         with alone(root):
-            steps = _Run(whole, root, processes=processes, push=push, cache=cache, log=log)
-            return steps.carry_out()
+            options = {"replace": replace, "reuse": reuse, "check": push}
+            return _Run(whole, root, options, processes=processes, push=push, cache=cache, log=log).carry_out()
 
 
 def iterated_recipe(
@@ -120,17 +129,13 @@ def iterated_recipe(
     Raises:
         RecipeError: the recipe has no iterations.
     """
-    whole = as_recipe(recipe, allow)
-    own = whole.profiles[profile].training if profile and profile in whole.profiles else None
-    whole = whole.with_profile(profile).with_limit(limit)
+    whole = with_profile(given_recipe(recipe, allow), profile).with_limit(limit)
     if whole.iterations is None or whole.training is None:
         raise RecipeError(
             f"recipe {whole.name!r} has no iterations",
             valid="iterations=Iterations(count=3), beside a training",
             hint="for one round: prefdata build, then prefdata train",
         )
-    if profile == "cpu" and own is None:
-        whole = whole.replace(training=whole.training.on_a_laptop(EMBEDDED_MODEL))
     return whole
 
 
@@ -144,7 +149,9 @@ def run_folder(recipe: Recipe, out: str | Path | None, *, foreign: bool = False)
             `runs/from-elsewhere/<name>`.
     """
     parent = Path("runs", "from-elsewhere") if foreign else Path("runs")
-    return Path(out) if out is not None else parent / recipe.name
+    root = Path(out).expanduser() if out is not None else parent / recipe.name
+    # Recipes name the models of the run by their paths: one folder has one spelling.
+    return Path(os.path.relpath(root)) if root.resolve().is_relative_to(Path.cwd()) else root.resolve()
 
 
 def read_prompts(recipe: Recipe, folder: Path) -> set[str]:
@@ -157,10 +164,29 @@ def read_prompts(recipe: Recipe, folder: Path) -> set[str]:
     Returns:
         The id that follows from the content of each conversation, whatever id its source gives it.
     """
-    build_at = BuildFolder(folder)
-    reader = BuildReader(folder, BuildRecord(recipe, make_lock(recipe, read_lock(build_at)).graph, SHARD_SIZE))
-    job = prompt_job(reader)
+    commits = (read_lock(BuildFolder(folder)) or {}).get("commits", {})
+    with hub.locked_commits(commits):
+        graph = graph_of(recipe).pinned(
+            recipe.seed, lambda stage: stage.part.pins() if stage.kind in ("filter", "prompts") else {}
+        )
+    job = prompt_job(BuildReader(folder, BuildRecord(recipe, graph, SHARD_SIZE)))
     return {prompt_id_of(prompt.messages) for prompt in job.read(job.context()).prompts}
+
+
+def trained_model(recipe: Recipe, root: Path, number: int) -> str | None:
+    """Gives the model that an iteration has trained; None where it is not there.
+
+    Args:
+        recipe: the recipe with its iterations.
+        root: the folder of the run.
+        number: of the iteration; there is none before the first.
+    """
+    folder = _model_folder(recipe, root, number)
+    return str(folder) if (folder / "training.json").is_file() else None
+
+
+def _model_folder(recipe: Recipe, root: Path, number: int) -> Path:
+    return root / "models" / f"{recipe.name}-iteration-{number}"
 
 
 class _Run:
@@ -170,6 +196,7 @@ class _Run:
         self,
         recipe: Recipe,
         root: Path,
+        options: dict[str, Any],
         *,
         processes: int | None,
         push: bool,
@@ -178,7 +205,7 @@ class _Run:
     ) -> None:
         assert recipe.iterations is not None
         self._recipe, self._root, self._count = recipe, root, recipe.iterations.count
-        self._processes, self._push, self._cache, self._log = processes, push, cache, log
+        self._options, self._processes, self._push, self._cache, self._log = options, processes, push, cache, log
         self._state = read_document(root / _STATE, "which iterations are finished: their folders are looked at anew")
 
     def carry_out(self) -> Iterated:
@@ -187,6 +214,10 @@ class _Run:
         self._check_same(done)
         proof = self._prove_disjoint()
         self._write(proof, done)
+        for entry in done:
+            if self._push and "commit" not in entry:
+                entry["commit"] = self._publish(entry["iteration"])
+                self._write(proof, done)
         for number in range(len(done) + 1, self._count + 1):
             done.append(self._iteration(number, proof, done))
             self._write(proof, done)
@@ -195,7 +226,7 @@ class _Run:
         return Iterated(self._root, tuple(map(self._model, numbers)), builds, self._ledger(proof, done))
 
     def _model(self, number: int) -> Path:
-        return self._root / "models" / f"{self._recipe.name}-iteration-{number}"
+        return _model_folder(self._recipe, self._root, number)
 
     def _build_folder(self, number: int) -> Path:
         return self._root / f"iteration-{number}"
@@ -215,7 +246,7 @@ class _Run:
                     f"{str(self._root)!r} holds the run of another recipe: iteration {number} is finished and differs",
                     hint="choose another folder with --out",
                 )
-            for path in (self._build_folder(number) / "dataset" / _MANIFEST, self._model(number) / "training.json"):
+            for path in (self._build_folder(number) / "dataset" / MANIFEST, self._model(number) / "training.json"):
                 if not path.is_file():
                     raise StoreError(
                         f"iteration {number} is finished, but {str(path)!r} is not there",
@@ -252,7 +283,7 @@ class _Run:
     def _iteration(self, number: int, proof: dict[str, JSON], done: list[dict[str, JSON]]) -> dict[str, JSON]:
         recipe = self._recipe_of(number)
         self._log(f"iteration {number} of {self._count}: {recipe.name}")
-        built = build(recipe, self._build_folder(number))
+        built = build(recipe, self._build_folder(number), **self._options)
         if fingerprint(sorted(self._built_prompts(built.folder))) != proof[str(number)]["sha256"]:
             raise InputError(
                 f"the prompts of iteration {number} have changed since the run began",
@@ -260,11 +291,7 @@ class _Run:
             )
         entry: dict[str, JSON] = {"iteration": number, "recipe": recipe.fingerprint(), "pairs": built.ledger["pairs"]}
         if self._push:
-            publish = recipe.publish
-            pushed = pushing.push(
-                built.dataset, publish.repo or "", public=publish.public, tag=publish.tag, log=self._log
-            )
-            entry["commit"] = pushed.url
+            entry["commit"] = self._publish(number)
         trained = train(
             recipe,
             built.folder,
@@ -274,11 +301,15 @@ class _Run:
             log=self._log,
         )
         entry["steps"] = trained.facts["result"]["steps"]
-        entry["dataset_sha256"] = sha256_of_file(built.dataset / _MANIFEST)
+        entry["dataset_sha256"] = sha256_of_file(built.dataset / MANIFEST)
         entry["weights_sha256"] = fingerprint(hash_weights(trained.folder))
         if done and done[-1]["weights_sha256"] == entry["weights_sha256"]:
             raise ConservationError(f"iteration {number} has left the weights of the model as they were")
         return entry
+
+    def _publish(self, number: int) -> str:
+        publish, dataset = self._recipe_of(number).publish, self._build_folder(number) / "dataset"
+        return pushing.push(dataset, publish.repo or "", public=publish.public, tag=publish.tag, log=self._log).url
 
     def _built_prompts(self, folder: Path) -> Iterable[str]:
         reader = BuildReader(folder)
@@ -287,7 +318,7 @@ class _Run:
                 yield prompt_id_of(messages)
 
     def _ledger(self, proof: dict[str, JSON], done: list[dict[str, JSON]]) -> dict[str, JSON]:
-        return {"format": _FORMAT, "recipe": self._recipe.fingerprint(), "prompts": proof, "iterations": done}
+        return {"prompts": proof, "iterations": done}
 
     def _write(self, proof: dict[str, JSON], done: list[dict[str, JSON]]) -> None:
         write_document(self._root / _STATE, self._ledger(proof, done))

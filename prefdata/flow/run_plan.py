@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from prefdata.flow.iterate import iterated_recipe, run_folder
+from prefdata.flow.iterate import iterated_recipe, run_folder, trained_model
 from prefdata.flow.plan import Plan, plan
 from prefdata.models.folders import model_folder
 from prefdata.recipe import Recipe, folder_of
@@ -38,7 +38,7 @@ class IterationPlan:
     number: int
     build: Plan
     pairs: int
-    """At most: each prompt gives one."""
+    """At most: as many of each prompt as the rule may take."""
     steps: int
     """Of the optimiser, at most."""
     training_hours: float | None
@@ -93,7 +93,7 @@ def plan_run(
 ) -> RunPlan:
     """Plans the iterations of a recipe: requests, hours, money and disk. Reads the prompts; starts no model.
 
-    Iterations after the first are planned with the first one's model in place of the one that is still to be trained.
+    An iteration whose policy is still to be trained is planned with the first one's model in its place.
 
     Args:
         recipe: see `prefdata.run`.
@@ -111,7 +111,10 @@ def plan_run(
         whole = iterated_recipe(recipe, profile, limit, allow)
         assert whole.iterations is not None
         root = run_folder(whole, out, foreign=foreign)
-        parts = [whole.iteration(number) for number in range(1, whole.iterations.count + 1)]
+        parts = [
+            whole.iteration(number, trained_model(whole, root, number - 1))
+            for number in range(1, whole.iterations.count + 1)
+        ]
         training = parts[0].training
         assert training is not None
         parameters, source = _parameters(training.model)
@@ -124,22 +127,25 @@ def plan_run(
         disk = parameters * (_BYTES_WEIGHTS * len(steps) + 2 * (_BYTES_WEIGHTS + _BYTES_STATES))
     size = "size of the model unknown" if parameters is None else f"{parameters:,} parameters ({source})"
     speed = f"training at {_USED:.0%} of {_FLOPS / 1e12:,.0f} Tflop/s (H100, bfloat16)"
-    return RunPlan(whole.name, root, tuple(steps), disk, (size, speed, "one pair for each prompt"))
+    return RunPlan(whole.name, root, tuple(steps), disk, (size, speed, "all pairs that the rule may take"))
 
 
 def _step(number: int, planned: Plan, parameters: int | None) -> IterationPlan:
     training = planned.recipe.training
     assert training is not None
-    pairs = planned.prompts
+    limits, answers = planned.recipe.pairs.take(), sum(sampler.tasks_per_prompt for sampler in planned.recipe.samplers)
+    chosen, rejected = (answers if most is None else most for most in (limits.chosen, limits.rejected))
+    pairs = planned.prompts * (min(chosen, rejected) if limits.matched else chosen * rejected)
     _, steps = step_counts(training, pairs, training.devices, training.gradient_accumulation_steps)
     return IterationPlan(number, planned, pairs, steps, _hours(training, planned, pairs, parameters))
 
 
 def _hours(training: Training, planned: Plan, pairs: int, parameters: int | None) -> float | None:
-    asked = [stage for stage in planned.estimate.stages if stage.stage.startswith("candidates") and stage.requests]
-    if parameters is None or not asked:
+    if parameters is None:
         return None
-    tokens = asked[0].prompt_tokens / asked[0].requests + asked[0].answer_tokens
+    asked = [stage for stage in planned.estimate.stages if stage.stage.startswith("candidates") and stage.requests]
+    # Where nothing is left to ask, the limit is what is known.
+    tokens = asked[0].prompt_tokens / asked[0].requests + asked[0].answer_tokens if asked else training.max_length
     # Both answers of a pair with the prompt, each read by the policy and once by the reference.
     passes = training.stop_after or training.epochs
     work = 2 * pairs * min(tokens, training.max_length) * parameters * (_TRAIN * passes + _FORWARD)

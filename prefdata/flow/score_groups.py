@@ -7,7 +7,7 @@ that falls into one shard is the unit that is asked, journalled and written. It 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import chain, groupby
 from typing import ClassVar
 
@@ -156,6 +156,10 @@ def _shelf_of(scorer: GroupScorer, context: Context) -> Shelf | None:
     return context.store.shelf(["scores", scorer.identity(), context.pins, context.seed])
 
 
+_PASSING = frozenset({"template_failed"})
+"""Reasons without a score that may be gone at the next try: a template has limits of time and memory."""
+
+
 class _Groups(Form[tuple[Answers, ...], tuple[Scored, ...]]):
     """The scores of a group, which depend on all its prompts and answers: see `GroupScorer`."""
 
@@ -167,12 +171,18 @@ class _Groups(Form[tuple[Answers, ...], tuple[Scored, ...]]):
 
     def content(self, task: tuple[Answers, ...]) -> JSON:
         return [
-            [one.prompt.prompt_id, one.prompt.messages, [said_by(candidate) for candidate in one.candidates]]
+            # No scorer reads the reasoning that lies beside an answer.
+            [
+                one.prompt.prompt_id,
+                one.prompt.messages,
+                [said_by(replace(candidate, reasoning=None)) for candidate in one.candidates],
+            ]
             for one in task
         ]
 
-    def dump(self, result: tuple[Scored, ...]) -> JSON:
-        return [asdict(scored) for scored in result]
+    def dump(self, result: tuple[Scored, ...]) -> JSON | None:
+        failed = any(score.unscored in _PASSING for scored in result for score in scored.scores)
+        return None if failed else [asdict(scored) for scored in result]
 
     def load(self, task: tuple[Answers, ...], text: str) -> tuple[Scored, ...] | None:
         found = read_record(tuple[Scored, ...], text)

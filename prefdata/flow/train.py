@@ -13,13 +13,13 @@ from pydantic import ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
-from prefdata.flow.from_hub import check_named_commits
+from prefdata.flow.from_hub import check_named_commits, given_recipe
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.evaluation import with_evaluation
 from prefdata.publish.card.model import model_card
 from prefdata.publish.manifest import write_model_manifest
-from prefdata.recipe import Profile, Recipe, load_recipe, shipped_recipes
+from prefdata.recipe import Profile, Recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
 from prefdata.recipe.trust import check_wants, is_foreign, is_trusted
@@ -32,7 +32,7 @@ from prefdata.training.plan import TrainingPlan
 from prefdata.training.preflight import MEANINGS
 from prefdata.training.prepare import Prepared, prepare
 
-__all__ = ["plan_training", "train"]
+__all__ = ["plan_training", "train", "with_profile"]
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -149,11 +149,7 @@ def _source(
     what: Recipe | str | Path, dataset: str | Path | None, profile: str | None, allow: Iterable[str]
 ) -> _Source:
     if isinstance(what, Recipe) or _is_recipe(str(what)):
-        recipe = what if isinstance(what, Recipe) else load_recipe(what, allow)
-        if not isinstance(what, Recipe) and str(what).endswith(".json") and not is_trusted(str(what)):
-            check_named_commits(recipe)
-        own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
-        recipe = recipe.with_profile(profile)
+        recipe = with_profile(given_recipe(what, allow), profile)
         root = build_folder(recipe.name, dataset, foreign=is_foreign(what)).root
         if not root.is_dir():
             raise InputError(
@@ -161,11 +157,8 @@ def _source(
                 hint=f"prefdata build {'RECIPE' if isinstance(what, Recipe) else what}"
                 + (f" --profile {profile}" if profile else ""),
             )
-        training: Training | None = recipe.training
-        if profile == "cpu" and training is not None and own is None:
-            training = training.on_a_laptop(EMBEDDED_MODEL)
         folder = _inside(root)
-        return _Source(recipe.name, training, folder, recipe.dump(), _lineage(folder, _recipe_of(folder)))
+        return _Source(recipe.name, recipe.training, folder, recipe.dump(), _lineage(folder, _recipe_of(folder)))
     root, repo = _folder(what)
     folder = _inside(root)
     dumped = _recipe_of(folder)
@@ -179,6 +172,19 @@ def _source(
     name = given if isinstance(given, str) and _NAME.fullmatch(given) else folder.resolve().name
     foreign = bool(repo) or not is_trusted(folder)
     return _Source(name, training, folder, dumped, {**_lineage(folder, dumped), **repo}, foreign)
+
+
+def with_profile(recipe: Recipe, profile: str | None) -> Recipe:
+    """Applies a profile; `cpu` makes a training small that it does not replace.
+
+    Raises:
+        RecipeError: the recipe has no such profile.
+    """
+    own = recipe.profiles[profile].training if profile and profile in recipe.profiles else None
+    recipe = recipe.with_profile(profile)
+    if profile != "cpu" or own is not None or recipe.training is None:
+        return recipe
+    return recipe.replace(training=recipe.training.on_a_laptop(EMBEDDED_MODEL))
 
 
 def _is_recipe(what: str) -> bool:

@@ -10,12 +10,12 @@ from typing import Any
 from prefdata.errors import UserError
 from prefdata.flow import build as building
 from prefdata.flow.build import Build
-from prefdata.flow.from_hub import check_named_commits, fetch_recipe
+from prefdata.flow.from_hub import fetch_recipe, given_recipe
 from prefdata.flow.plan import Plan, plan
 from prefdata.flow.progress import say
 from prefdata.flow.store import SHARD_SIZE, build_folder
 from prefdata.publish import pushing
-from prefdata.recipe import Recipe, as_recipe, folder_of
+from prefdata.recipe import Recipe, folder_of
 from prefdata.recipe.trust import is_foreign
 from prefdata.spec.code import allowing_code
 from prefdata.spec.quoting import for_a_stranger
@@ -141,10 +141,7 @@ def _one_recipe(
     recipe: Recipe | str | Path | None, origin: str | Path | None, out: str | Path | None, allow: Iterable[str]
 ) -> Recipe:
     if recipe is not None and origin is None:
-        given = as_recipe(recipe, allow)
-        if is_foreign(recipe):
-            check_named_commits(given)
-        return given
+        return given_recipe(recipe, allow)
     if recipe is None and origin is not None:
         return fetch_recipe(origin, out, allow)
     raise UserError("give one recipe", valid="RECIPE, or --from REPO_ID (in Python: `origin`)")

@@ -175,7 +175,9 @@ def generate(
     """
     if context.store is None:
         return generator.generate(requests, decoding, context)
-    shelf = context.store.shelf(["answers", generator.identity(), context.pins, decoding.identity()])
+    # What becomes of the reasoning is decided after a reply is read: see `Generator.split`.
+    identity = {name: value for name, value in generator.identity().items() if name != "thinking"}
+    shelf = context.store.shelf(["answers", identity, context.pins, decoding.identity()])
     return reuse(requests, lambda rest: generator.generate(rest, decoding, context), shelf, _Answers(), context.counted)
 
 

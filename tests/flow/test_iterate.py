@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,6 +129,45 @@ def test_what_is_finished_is_not_done_again(near, monkeypatch):
     done = run_here("rounds.json")
     assert done.models[-1] == Path(LAST)
     assert done.ledger["iterations"] == json.loads(Path("runs/rounds/run.json").read_text())["iterations"]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("out", ["runs/rounds", "./runs/../runs/rounds", "absolute"])
+def test_a_run_is_the_same_however_its_folder_is_spelled(near, monkeypatch, out):
+    monkeypatch.setattr("prefdata.flow.iterate.build", None)
+    done = run_here("rounds.json", near / "runs" / "rounds" if out == "absolute" else out)
+    assert done.folder == Path("runs/rounds")
+
+
+@pytest.mark.model
+def test_datasets_of_finished_iterations_are_pushed_when_that_is_asked_for_later(whole, monkeypatch, tmp_path):
+    shutil.copytree(whole, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    pushed = []
+
+    def push(dataset: Path, repo: str, **_: object) -> SimpleNamespace:
+        pushed.append((str(dataset), repo))
+        return SimpleNamespace(url=f"https://hub/{repo}")
+
+    monkeypatch.setattr("prefdata.flow.iterate.pushing.push", push)
+    with pytest.raises(RecipeError, match="doesn't say where to publish"):
+        run_here(recipe(), push=True)
+    target = recipe(publish={"repo": "me/rounds"})
+    # The place to publish is no part of what an iteration makes.
+    Path("runs/rounds/run.json").unlink()
+    assert "commit" not in run_here(target).ledger["iterations"][0]
+    again = run_here(target, push=True)
+    assert pushed == [(f"runs/rounds/iteration-{k}/dataset", f"me/rounds-iteration-{k}") for k in (1, 2, 3)]
+    assert [entry["commit"] for entry in again.ledger["iterations"]] == [f"https://hub/{repo}" for _, repo in pushed]
+    run_here(target, push=True)
+    assert len(pushed) == 3
+
+
+@pytest.mark.model
+def test_the_plan_of_a_finished_run_has_nothing_left_to_ask(near):
+    planned = plan_run("rounds.json")
+    assert [step.build.estimate.totals["requests"] for step in planned.iterations] == [0, 0, 0]
+    assert all(stage.state == "done" for step in planned.iterations for stage in step.build.stages)
 
 
 @pytest.mark.model

@@ -184,7 +184,7 @@ def trained_on_a_pull_request(hub) -> tuple[str, dict]:
     return sha, {"training": {"kind": "dpo", "model": "trusted/model", "revision": sha}}
 
 
-@pytest.mark.parametrize("command", ["build", "check", "train"])
+@pytest.mark.parametrize("command", ["build", "check", "train", "run"])
 @pytest.mark.parametrize("kind", ["dataset", "model"])
 def test_a_recipe_in_a_file_names_only_commits_of_a_branch_or_tag(near, prefdata, monkeypatch, tmp_path, command, kind):
     theirs = elsewhere(monkeypatch, tmp_path)

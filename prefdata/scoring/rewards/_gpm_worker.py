@@ -11,7 +11,6 @@ from typing import Any
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError, common_length, mark_id
 from prefdata.scoring.rewards._reward_common import (
-    batch_cost,
     batches,
     chat_template,
     check_answer_is_read,
@@ -20,6 +19,7 @@ from prefdata.scoring.rewards._reward_common import (
     length_limit,
     load_tokenizer,
     loading,
+    same_rows,
     serve,
 )
 from prefdata.spec import JSON
@@ -74,14 +74,8 @@ class _Embedder:
                 rows.append(self.row(item))
             except ItemError as error:
                 yield error.result(item["key"])
-        # Rows of the same ids are computed once: in two batches they would differ in the last digits.
-        same: dict[tuple[int, ...], list[_Row]] = {}
-        for row in rows:
-            same.setdefault((row.gate_at, *row.ids), []).append(row)
-        distinct = list(same.values())
-        for indices in batches(
-            [len(group[0].ids) for group in distinct], self._config["batch_tokens"], cost=batch_cost()
-        ):
+        distinct = same_rows(rows, lambda row: (row.gate_at, *row.ids))
+        for indices in batches([len(group[0].ids) for group in distinct], self._config["batch_tokens"]):
             batch = [distinct[index] for index in indices]
             for group, (embedding, gate) in zip(batch, self.embeddings([rows[0] for rows in batch]), strict=True):
                 yield from (_result(row, embedding, gate) for row in group)

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import ItemError
-from prefdata.scoring.rewards._reward_common import batch_cost, batches, cut, device, loading, serve
+from prefdata.scoring.rewards._reward_common import batches, cut, device, loading, same_rows, serve
 from prefdata.spec import JSON
 
 __all__ = ["main"]
@@ -80,13 +80,9 @@ class _Ranker:
                 yield prompt.result
             readable = [i for i, ids in enumerate(prompt.answers) if ids is not None]
             rows += [_Row(prompt, i, j) for i in readable for j in readable if i != j]
-        # Rows of the same ids are computed once: in two batches they would differ in the last digits.
-        same: dict[tuple[tuple[int, ...], ...], list[_Row]] = {}
-        for row in rows:
-            same.setdefault(tuple(map(tuple, row.parts)), []).append(row)
-        distinct = list(same.values())
+        distinct = same_rows(rows, lambda row: tuple(map(tuple, row.parts)))
         lengths = [sum(map(len, group[0].parts)) for group in distinct]
-        for indices in batches(lengths, self._config["batch_tokens"], cost=batch_cost()):
+        for indices in batches(lengths, self._config["batch_tokens"]):
             batch = [distinct[index] for index in indices]
             for group, logit in zip(batch, self.logits([group[0].parts for group in batch]), strict=True):
                 for row in group:

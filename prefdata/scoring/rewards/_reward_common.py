@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from prefdata.errors import ModelError
 from prefdata.models.chat import ChatTemplate, ItemError
@@ -22,7 +22,6 @@ __all__ = [
     "Reward",
     "Row",
     "ScoreFunction",
-    "batch_cost",
     "batches",
     "chat_template",
     "check_answer_is_read",
@@ -32,9 +31,12 @@ __all__ = [
     "length_limit",
     "load_tokenizer",
     "loading",
+    "same_rows",
     "serve",
 ]
 
+
+_RowT = TypeVar("_RowT")
 
 ScoreFunction: TypeAlias = Callable[[Sequence[dict[str, JSON]]], Iterator[dict[str, JSON]]]
 """Takes texts, and yields one result for each, with its key, in any order."""
@@ -104,11 +106,6 @@ def check_classifier(folder: str, architectures: Sequence[str] | None, n_labels:
         )
 
 
-def batch_cost() -> int:
-    """Returns the fixed cost of a batch on this machine, in tokens."""
-    return _BATCH_COST if device() == "cuda" else _BATCH_COST_OF_A_CPU
-
-
 def check_answer_is_read(begins: int, limit: int) -> None:
     """Checks that a token of the answer is left of a text that was cut: the score would be of the prompt alone.
 
@@ -123,8 +120,21 @@ def check_answer_is_read(begins: int, limit: int) -> None:
         raise ItemError("prompt_fills_the_limit", f"the prompt has {begins} tokens, the limit is {limit}")
 
 
+def same_rows(rows: Iterable[_RowT], key: Callable[[_RowT], Hashable]) -> list[list[_RowT]]:
+    """Groups rows of the same ids, which are computed once: in two batches they would differ in the last digits.
+
+    Args:
+        rows: in any order.
+        key: gives what the computation of a row depends on.
+    """
+    groups: dict[Hashable, list[_RowT]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return list(groups.values())
+
+
 def batches(
-    lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None, *, cost: int = _BATCH_COST
+    lengths: Sequence[int], batch_tokens: int, before: Sequence[int] | None = None, *, cost: int | None = None
 ) -> Iterator[list[int]]:
     """Groups rows into batches; a batch's size times its longest length is at most `batch_tokens`.
 
@@ -135,12 +145,13 @@ def batches(
         lengths: tokens to compute of each row.
         batch_tokens: the budget; a longer row is a batch by itself.
         before: cached tokens that each row attends to; they count towards the budget, and are not computed.
-        cost: fixed cost of a batch, in tokens.
+        cost: fixed cost of a batch, in tokens; left out, that of this machine.
 
     Yields:
         The indices in `lengths` of a batch's rows.
     """
     before = before or [0] * len(lengths)
+    cost = (_BATCH_COST if device() == "cuda" else _BATCH_COST_OF_A_CPU) if cost is None else cost
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], -before[row], row))
     least, begins = [0], [0]
     for end in range(1, len(order) + 1):
@@ -260,20 +271,19 @@ class BatchScorer(ABC):
 
     def score(self, items: Sequence[dict[str, JSON]]) -> Iterator[dict[str, JSON]]:
         """Yields one result for each item, in any order; items of the same ids get the same score, computed once."""
-        rows: dict[tuple[int, ...], list[Row]] = {}
+        rows: list[Row] = []
         for item in items:
             try:
-                row = self._row(item)
+                rows.append(self._row(item))
             except ItemError as error:
                 yield error.result(item["key"])
-            else:
-                rows.setdefault(tuple(row.ids), []).append(row)
-        for row, reward in self._score_rows([same[0] for same in rows.values()]):
-            for each in rows[tuple(row.ids)]:
-                yield _result(each, reward)
+        groups = {tuple(same[0].ids): same for same in same_rows(rows, lambda row: tuple(row.ids))}
+        for first, reward in self._score_rows([same[0] for same in groups.values()]):
+            for row in groups[tuple(first.ids)]:
+                yield _result(row, reward)
 
     def _score_rows(self, rows: Sequence[Row]) -> Iterator[tuple[Row, Reward]]:
-        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"], cost=batch_cost()):
+        for indices in batches([len(row.ids) for row in rows], self._config["batch_tokens"]):
             batch = [rows[index] for index in indices]
             yield from zip(batch, self._rewards([row.ids for row in batch]), strict=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from prefdata.scoring.rewards._reward_common import batch_cost, batches
+from prefdata.scoring.rewards._reward_common import batches
 
 __all__ = ["SharedPrefix"]
 
@@ -82,7 +82,7 @@ class SharedPrefix:
             bank = self._bank([prefixes[number] for number in used])
             slot_of = {number: slot for slot, number in enumerate(used)}
             rests, shared = [len(cut.rest) for cut in chunk], [cut.shared for cut in chunk]
-            for numbers in batches(rests, self._batch_tokens, shared, cost=batch_cost()):
+            for numbers in batches(rests, self._batch_tokens, shared):
                 batch = [chunk[number] for number in numbers]
                 slots = [None if cut.prefix is None else slot_of[cut.prefix] for cut in batch]
                 yield [cut.row for cut in batch], self._states([cut.rest for cut in batch], slots, bank)
@@ -91,7 +91,7 @@ class SharedPrefix:
         import torch
 
         states: dict[int, list[tuple[Any, Any]]] = {}
-        for numbers in batches(list(map(len, prefixes)), self._batch_tokens, cost=batch_cost()):
+        for numbers in batches(list(map(len, prefixes)), self._batch_tokens):
             ids, mask = _padded([prefixes[number] for number in numbers], self._base.device)
             cache = self._base(input_ids=ids, attention_mask=mask, use_cache=True).past_key_values
             for row, number in enumerate(numbers):

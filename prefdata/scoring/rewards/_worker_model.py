@@ -50,7 +50,10 @@ class WorkerModel(GroupScorer):
 
     def pins(self) -> dict[str, JSON]:
         """Returns the model's commit or hash, and the hashes of its tokenizer and chat template."""
-        return {**super().pins(), **model_pins(self.model, self.revision)}
+        return {**super().pins(), **self._model_pins()}
+
+    def _model_pins(self) -> dict[str, JSON]:
+        return model_pins(self.model, self.revision)
 
     def problems(self) -> list[UserError]:
         """Lists missing packages."""
@@ -143,10 +146,8 @@ class WorkerModel(GroupScorer):
 class TemplatedModel(WorkerModel, TemplateOptions):
     """A model that reads conversations by its chat template."""
 
-    def pins(self) -> dict[str, JSON]:
-        """Returns the model's commit or hash, the hashes of its tokenizer and chat template, and the date it sees."""
-        pins = model_pins(self.model, self.revision, template_date=self.template_date, check=self._check)
-        return {**super().pins(), **pins}
+    def _model_pins(self) -> dict[str, JSON]:
+        return model_pins(self.model, self.revision, template_date=self.template_date, check=self._check)
 
     def _check(self, folder: Path) -> None:
         """Checks what the small files of a model say.
