@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ import pytest
 from chat_server import Endpoint
 from counting_endpoint import JUDGES, PROMPTS, answering, recipe, write_prompts
 
+from prefdata.flow import score_groups
 from prefdata.flow.answer_store import FOLDER
 from prefdata.flow.build import build
 from prefdata.flow.journal import guarded_line, text_of_line
 from prefdata.flow.plan import plan
 from prefdata.recipe import Recipe
+from prefdata.records import Score, Scored
 
 
 @pytest.fixture
@@ -185,6 +188,23 @@ def test_a_torn_last_line_is_no_damage(server, work, capsys):
     shelf.write_bytes(shelf.read_bytes()[:-30])
     assert built(made, "builds/second") == first
     assert "damaged" not in capsys.readouterr().err
+
+
+def test_scores_that_failed_for_a_passing_reason_are_not_kept():
+    form = score_groups._Groups()
+    lasting = Score("p", "s", 0, None, "control_tokens", "")
+    kept, passing = (
+        Scored("p", (replace(lasting, unscored=reason),)) for reason in ("control_tokens", "template_failed")
+    )
+    assert form.dump((kept,)) is not None
+    assert form.dump((kept, passing)) is None
+
+
+def test_what_becomes_of_reasoning_asks_nothing_again(server, work):
+    made = recipe(server.url, work / "prompts.jsonl", judge=None).dump()
+    built(Recipe.model_validate(made), "builds/first")
+    made["candidates"][0]["generator"]["thinking"] = "cut"
+    assert asked_by(server, lambda: built(Recipe.model_validate(made), "builds/second")) == 0
 
 
 VALUES = [

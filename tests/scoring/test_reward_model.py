@@ -240,7 +240,9 @@ def test_batches_are_the_cheapest_cuts_in_the_order_of_length(lengths: list[int]
     def ways(n: int) -> list[list[int]]:
         return [[first, *rest] for first in range(1, n + 1) for rest in ways(n - first)] if n else [[]]
 
-    assert cost([len(batch) for batch in batches(lengths, most)]) == min(map(cost, ways(len(lengths))))
+    assert cost([len(batch) for batch in batches(lengths, most, cost=_BATCH_COST)]) == min(
+        map(cost, ways(len(lengths)))
+    )
 
 
 @pytest.mark.model
