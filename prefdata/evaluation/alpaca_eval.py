@@ -17,7 +17,7 @@ from prefdata.evaluation.rows_of_files import read_list
 from prefdata.evaluation.subject import chat_endpoint
 from prefdata.flow.journal import Journal
 from prefdata.models.worker import stream
-from prefdata.spec import JSON, fingerprint
+from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.tables import files
 from prefdata.tables.table import check_columns
 
@@ -95,7 +95,15 @@ class Annotator:
         """Describes it for the record."""
         hashed = {} if self.annotations is None else {"annotations_sha256": files.sha256(self.annotations)}
         asked = {} if self.endpoint is None else {"endpoint": self.endpoint}
-        return {"annotator": Path(self.name).name, **hashed, **asked}
+        return {"annotator": Path(self.name).name, **self.files(), **hashed, **asked}
+
+    def files(self) -> dict[str, JSON]:
+        """Hashes the files of its folder, by their paths in it; nothing for a configuration of AlpacaEval."""
+        folder = Path(self.name)
+        if not folder.is_dir():
+            return {}
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        return {"annotator_files": {path.relative_to(folder).as_posix(): sha256_of_file(path) for path in paths}}
 
 
 def check_df_gamed(file: str | Path | None, *, allow_other: bool) -> dict[str, JSON]:
@@ -148,7 +156,8 @@ def annotate(
         for row in answers
     ]
     known = _cached(annotator, rows)
-    name = fingerprint([Path(annotator.name).name, annotator.endpoint])[:16]
+    depends = [Path(annotator.name).name, annotator.endpoint, *annotator.files().values()]
+    name = fingerprint(depends)[:16]
     journal = Journal(work / f"annotations-{name}.jsonl")
     if annotator.endpoint is not None:
         known |= {record["key"]: record["preference"] for record in journal.read()}

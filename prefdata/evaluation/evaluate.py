@@ -12,12 +12,14 @@ from prefdata.evaluation.alpaca_suite import AlpacaOptions, LengthControl, run_a
 from prefdata.evaluation.harness import HarnessOptions, run_harness
 from prefdata.evaluation.held_out import HeldOutOptions, run_held_out
 from prefdata.evaluation.judges import judges_of
-from prefdata.evaluation.record import Evaluation, write_record
+from prefdata.evaluation.record import FILE, Evaluation, write_record
 from prefdata.evaluation.subject import Backend, Subject, subject_of
 from prefdata.evaluation.suites import OPEN_LLM_SUITE, read_suite
 from prefdata.flow.disk import make_folder, write_atomically
 from prefdata.models import Generator
 from prefdata.publish.card.evaluation import with_evaluation
+from prefdata.publish.loadable import TRAINED
+from prefdata.publish.manifest import MANIFEST, write_model_manifest
 from prefdata.spec import JSON
 from prefdata.tables.documents import read_text
 from prefdata.tables.own_files import held
@@ -111,24 +113,28 @@ def _evaluated(
     with _alone(subject, log):
         results = run()
         record = write_record(subject.folder, {"name": subject.name, "pins": dict(subject.pins)}, name, results, log)
-        _write_card(subject, record["suites"], log)
+        written = (FILE, "README.md") if _write_card(subject, record["suites"], log) else (FILE,)
+        # A push publishes what the manifest of a trained model lists; other folders have none, or one of a dataset.
+        if (subject.folder / TRAINED).is_file() and (subject.folder / MANIFEST).is_file():
+            write_model_manifest(subject.folder, written, written=written)
     return Evaluation(subject.folder, name, results)
 
 
-def _write_card(subject: Subject, suites: Mapping[str, JSON], log: Callable[[str], None]) -> None:
-    """Puts the results onto the card of a model of prefdata; a card by somebody else is left as it is."""
+def _write_card(subject: Subject, suites: Mapping[str, JSON], log: Callable[[str], None]) -> bool:
+    """Puts the results onto the card of a model of prefdata, and says so; a card by somebody else is left as it is."""
     path = subject.folder / "README.md"
     if not path.is_file():
-        return
+        return False
     card = with_evaluation(read_text(path, subject.folder), subject.folder.resolve().name, suites)
     if card is None:
         log(f"{str(path)!r} is not a card of prefdata, and stays as it is")
-        return
+        return False
 
     def write(partial: Path) -> None:
         partial.write_text(card, encoding="utf-8")
 
     write_atomically(path, write)
+    return True
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from prefdata.training.job import make_job, reference_keys
 from prefdata.training.reference import ReferenceCache, hash_tokens
 from prefdata.training.rows import SplitFiles, split_files
 from prefdata.training.token_files import write_token_files
-from prefdata.training.tokens import Encoder, load_tokenizer
+from prefdata.training.tokens import Encoder, check_same_ids, load_tokenizer
 
 __all__ = ["HeldOutOptions", "run_held_out"]
 
@@ -50,7 +50,7 @@ class HeldOutOptions:
     split: str | None
     """Left out, the one whose name begins with `test`, or the only one."""
     reference: str | None
-    """Left out, the model that training started from."""
+    """Left out, that of the training: the model that it started from, or its own `reference`."""
     settings: Mapping[str, JSON]
     """Fields of the training to change, such as `beta` or `max_length`."""
     limit: int | None
@@ -76,15 +76,15 @@ def run_held_out(subject: Subject, options: HeldOutOptions, log: Callable[[str],
     kind = str(training.dump()["kind"])
     for split in splits.values():
         split.check((), kind=kind, paired=True)
-    policy = _Weights.of_subject(subject, training)
-    reference = None if kind in _NO_REFERENCE else _Weights.of_model(training.model, training.revision)
+    policy = _Weights.of_subject(subject, facts)
+    reference = None if kind in _NO_REFERENCE else _reference(subject, options, training, facts, policy)
     sets = {}
     for name, split in splits.items():
         log(f"{name}: {split.rows:,} rows of the split {split.name!r}")
         sets[name] = _measured(split, training, policy, reference, subject, options, log)
     names = ("beta", "max_length", "max_prompt_length", "truncation", "precision", "template_date")
     settings = {name: getattr(training, name) for name in names}
-    reference_facts = None if reference is None else _reference_facts(training, reference, facts, log)
+    reference_facts = None if reference is None else _reference_facts(reference, facts, log)
     return {
         "sets": sets,
         "settings": {**settings, "objective": kind},
@@ -93,21 +93,50 @@ def run_held_out(subject: Subject, options: HeldOutOptions, log: Callable[[str],
     }
 
 
-def _reference_facts(
-    training: Training, reference: _Weights, facts: Mapping[str, JSON], log: Callable[[str], None]
-) -> dict[str, JSON]:
-    started = (facts.get("model") or {}).get("model_pins") or {}
-    same = all(started.get(name) == value for name, value in reference.pins.items()) if started else None
-    if same is False:
-        log(f"the reference {training.model!r} is not the model that the training started from")
-    name = model_name(training.model)
-    return {"name": name, "pins": dict(reference.pins), "is_what_training_started_from": same}
+def _reference(
+    subject: Subject, options: HeldOutOptions, training: Training, facts: Mapping[str, JSON], policy: _Weights
+) -> _Weights:
+    own, given = training.reference is not None, {**(facts.get("training") or {}), **options.settings}
+    pins = _pins_of(facts, "reference_pins" if own else "model_pins")
+    named, revision = (training.reference, None) if own else (given.get("model"), training.revision)
+    if options.reference is not None:
+        named, revision = options.reference, None
+    elif not named or _is_folder_of_another_machine(str(named), pins):
+        raise InputError(
+            f"{subject.model!r} does not say where the {'reference' if own else 'model'} is that its training "
+            f"{'had' if own else 'started from'}",
+            valid="the reference of its implicit reward",
+            hint="name it: --reference FOLDER",
+        )
+    found = _Weights.of_model(str(named), revision)
+    if found.pins["tokenizer_sha256"] != policy.pins["tokenizer_sha256"]:
+        check_same_ids(load_tokenizer(policy.folder), subject.name, found.folder, found.name)
+    return found
+
+
+def _reference_facts(reference: _Weights, facts: Mapping[str, JSON], log: Callable[[str], None]) -> dict[str, JSON]:
+    def same(kind: str) -> bool | None:
+        pins = _pins_of(facts, kind)
+        return all(pins.get(name) == value for name, value in reference.pins.items()) if pins else None
+
+    own = {"is_that_of_training": same("reference_pins")} if _pins_of(facts, "reference_pins") else {}
+    started = same("model_pins")
+    if own and not own["is_that_of_training"]:
+        log(f"the reference {reference.name!r} is not the one of the training")
+    elif not own and started is False:
+        log(f"the reference {reference.name!r} is not the model that the training started from")
+    return {"name": reference.name, "pins": dict(reference.pins), "is_what_training_started_from": started, **own}
+
+
+def _pins_of(facts: Mapping[str, JSON], kind: str) -> Mapping[str, JSON]:
+    return (facts.get("model") or {}).get(kind) or {}
 
 
 @dataclass(frozen=True)
 class _Weights:
     """A model whose log-probabilities are computed."""
 
+    name: str
     folder: Path
     """Of the whole model; of an adapter, that of its base."""
     hashed: Path
@@ -119,16 +148,32 @@ class _Weights:
     def of_model(cls, model: str, revision: str | None) -> _Weights:
         pins = model_pins(model, revision)
         folder = model_folder(model, pins, revision)
-        return cls(folder, folder, pins)
+        return cls(model_name(model), folder, folder, pins)
 
     @classmethod
-    def of_subject(cls, subject: Subject, training: Training) -> _Weights:
+    def of_subject(cls, subject: Subject, facts: Mapping[str, JSON]) -> _Weights:
         if not subject.is_adapter:
             folder = model_folder(subject.model, subject.pins)
-            return cls(folder, folder, subject.pins)
-        base = cls.of_model(training.model, training.revision)
+            return cls(subject.name, folder, folder, subject.pins)
         adapter = Path(subject.model).expanduser()
-        return cls(base.folder, adapter, {**base.pins, **subject.pins}, adapter)
+        base = cls._of_base(adapter, facts)
+        return cls(subject.name, base.folder, adapter, {**base.pins, **subject.pins}, adapter)
+
+    @classmethod
+    def _of_base(cls, adapter: Path, facts: Mapping[str, JSON]) -> _Weights:
+        """The model that an adapter belongs to, whatever the reference is."""
+        config = read_object(adapter / "adapter_config.json", adapter)
+        named, pins = config.get("base_model_name_or_path"), _pins_of(facts, "model_pins")
+        base = None
+        if isinstance(named, str) and not _is_folder_of_another_machine(named, pins):
+            base = cls.of_model(named, pins.get("sha") or config.get("revision"))
+        if base is None or pins.get("sha256", base.pins.get("sha256")) != base.pins.get("sha256"):
+            raise InputError(
+                f"the base {named!r} of the adapter in {str(adapter)!r} is {'not here' if base is None else 'changed'}",
+                valid="the model that the adapter was trained on",
+                hint="put it there, or name its folder as base_model_name_or_path in adapter_config.json",
+            )
+        return base
 
 
 def _training(subject: Subject, options: HeldOutOptions, facts: Mapping[str, JSON]) -> Training:
@@ -138,15 +183,8 @@ def _training(subject: Subject, options: HeldOutOptions, facts: Mapping[str, JSO
         # Only beta and the limits act here: the reward of an objective of the user's own is taken to be DPO's.
         own = {name: value for name, value in fields.items() if name in Training.model_fields and name != "trl"}
         fields = {**own, "kind": "dpo"}
-    if options.reference is not None:
-        fields = {name: value for name, value in fields.items() if name != "revision"} | {"model": options.reference}
-    elif not fields.get("model") or _is_folder_of_another_machine(str(fields["model"]), facts):
-        raise InputError(
-            f"{subject.model!r} does not say where the model is that its training started from",
-            valid="the reference of its implicit reward",
-            hint="name it: --reference FOLDER",
-        )
-    fields = {"precision": facts.get("precision") or "auto", **fields} | dict(options.settings)
+    # Only numbers are taken from it: a model without a training has no other to name.
+    fields = {"model": subject.name, "precision": facts.get("precision") or "auto", **fields} | dict(options.settings)
     if "precision" not in options.settings:
         fields["precision"] = facts.get("precision") or "auto"
     try:
@@ -157,9 +195,8 @@ def _training(subject: Subject, options: HeldOutOptions, facts: Mapping[str, JSO
     return training
 
 
-def _is_folder_of_another_machine(model: str, facts: Mapping[str, JSON]) -> bool:
+def _is_folder_of_another_machine(model: str, pins: Mapping[str, JSON]) -> bool:
     """`training.json` names only the last part of a folder, which must not be taken for a model of the Hub."""
-    pins = (facts.get("model") or {}).get("model_pins") or {}
     return "sha256" in pins and not model.startswith("embedded:") and not Path(model).is_dir()
 
 

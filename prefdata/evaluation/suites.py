@@ -86,7 +86,8 @@ def read_suite(name: str) -> tuple[Suite, Path | None, dict[str, JSON]]:
     if not folder.is_dir():
         raise InputError(f"{name!r} includes the folder {suite.include!r}, which does not exist beside it")
     files = sorted(file for file in folder.rglob("*") if file.suffix in (".yaml", ".yml", ".py"))
-    return suite, folder, {**hashes, "task_files": {file.name: sha256_of_file(file) for file in files}}
+    named = {file.relative_to(folder).as_posix(): sha256_of_file(file) for file in files}
+    return suite, folder, {**hashes, "task_files": named}
 
 
 def runs_code(folder: Path) -> Mapping[str, str]:
@@ -95,5 +96,5 @@ def runs_code(folder: Path) -> Mapping[str, str]:
     for file in sorted(folder.rglob("*.y*ml")):
         for line in read_text(file).splitlines():
             if "!function" in line or line.strip().startswith("class:"):
-                found[file.name] = line.strip()
+                found[file.relative_to(folder).as_posix()] = line.strip()
     return found

@@ -285,9 +285,10 @@ def _write_card(trained: TrainedModel, source: _Source) -> None:
         {str(name): text for name, text in MEANINGS.items()},
     )
     evaluation = trained.folder / "evaluation.json"
+    written = ["README.md", "curves.svg"]
     if evaluation.is_file():
+        written.append(evaluation.name)
         suites = read_object(evaluation, trained.folder).get("suites") or {}
         card = with_evaluation(card, trained.folder.resolve().name, suites) or card
     (trained.folder / "README.md").write_text(card, encoding="utf-8")
-    written = ("README.md", "curves.svg")
     write_model_manifest(trained.folder, [*trained.files, *written], written=written)

@@ -17,6 +17,7 @@ __all__ = ["Found", "find_dataset", "repo_and_revision"]
 _HUB = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _ENDINGS = {".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz", ".zst", ".py", ".md", ".txt"}
+_MODEL = ("config.json", "adapter_config.json")
 _VALID = "a file, a dataset folder, a build folder, or a dataset of the Hub: owner/name or owner/name@revision"
 
 
@@ -53,7 +54,7 @@ def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
         only: which files of a dataset of the Hub to download.
 
     Raises:
-        InputError: there is no such path, and no such dataset either.
+        InputError: there is no such path, and no such dataset either; or it is the folder of a trained model.
         MissingExtraError: `huggingface_hub` is not installed.
     """
     text = os.fspath(where)
@@ -66,6 +67,7 @@ def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
         return _downloaded(*named, only)
     path = Path(text).expanduser()
     if path.exists():
+        _refuse_model(path)
         return Found(path, None)
     if not isinstance(where, str) or _is_path(text):
         raise InputError(
@@ -84,6 +86,16 @@ def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
             valid=error.valid or _VALID,
             hint=error.hint,
         ) from error
+
+
+def _refuse_model(path: Path) -> None:
+    # A file `training.json` alone may be a table.
+    if (path / "training.json").is_file() and any((path / name).is_file() for name in _MODEL):
+        raise InputError(
+            f"{str(path)!r} is the folder of a trained model, not a dataset",
+            valid=_VALID,
+            hint="name the dataset that it was trained on; prefdata evaluate and prefdata push take models",
+        )
 
 
 def _downloaded(repo: str, revision: str | None, only: Wanted) -> Found:

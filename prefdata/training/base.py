@@ -167,6 +167,7 @@ class Training(Spec):
         small: dict[str, object] = {
             "model": model,
             "revision": None,
+            "reference": None,
             "epochs": 1.0,
             "stop_after": None,
             "per_device_batch_size": 2,

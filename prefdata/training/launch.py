@@ -151,15 +151,15 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     for path in Path(prepared.job["tokens"]["train"]).parent.glob("*-dropped.parquet"):
         shutil.copyfile(path, folder / path.name)
     result = json.loads((prepared.work / "result.json").read_text(encoding="utf-8"))
-    base = model_name(prepared.training.model)
+    training = _published(prepared.training)
     plan = {name: value for name, value in prepared.plan.dump().items() if name not in ("command", "out")}
     facts = {
-        "training": {**prepared.training.dump(), "model": base},
-        "parameters": _parameters(prepared.training),
+        "training": training.dump(),
+        "parameters": _parameters(training),
         "trl_arguments": {name: value for name, value in prepared.job["arguments"].items() if name not in _PATHS},
         "grouped": prepared.training.group_by_length,
         "lineage": lineage,
-        "plan": {**plan, "model": base},
+        "plan": {**plan, "model": training.model},
         "preflight": [preflight.dump() for preflight in prepared.preflights],
         "references": prepared.job["references"],
         "precision": prepared.job["precision"],
@@ -173,6 +173,12 @@ def _collect(prepared: Prepared, lineage: dict[str, JSON]) -> None:
     partial.replace(folder / "training.json")
     shutil.rmtree(prepared.work / "checkpoints")
     shutil.rmtree(prepared.work / "datasets", ignore_errors=True)
+
+
+def _published(training: Training) -> Training:
+    """Gives the training with the names of its models in place of their paths here."""
+    reference = None if training.reference is None else model_name(training.reference)
+    return training.replace(model=model_name(training.model), reference=reference)
 
 
 def _parameters(training: Training) -> dict[str, JSON]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from prefdata.errors import InputError, StoreError
 from prefdata.lazy import np, pq
@@ -22,7 +23,7 @@ from prefdata.training.preflight import Preflight
 from prefdata.training.reference import ReferenceCache, hash_tokens
 from prefdata.training.rows import SplitFiles, split_files
 from prefdata.training.token_files import write_token_files
-from prefdata.training.tokens import Encoder, load_tokenizer
+from prefdata.training.tokens import Encoder, check_same_ids, load_tokenizer
 
 __all__ = ["Prepared", "prepare"]
 
@@ -84,15 +85,14 @@ def prepare(
     accumulation = checks.per_process_steps(training, processes)
     pins = model_pins(training.model, training.revision)
     model = model_folder(training.model, pins, training.revision)
-    encoder = Encoder(load_tokenizer(model), training)
+    encoder = Encoder(tokenizer := load_tokenizer(model), training)
+    other, reference = _reference(training, tokenizer, pins)
     work = out / "training"
     work.mkdir(parents=True, exist_ok=True)
     tokens, preflights = write_token_files(work, splits, training, encoder, pins, limit)
-    warnings = [line for preflight in preflights for line in preflight.check(training.limits)]
-    for line in warnings:
+    for line in (warnings := tuple(line for each in preflights for line in each.check(training.limits))):
         log(f"warning: {line}")
     device = "cuda" if gpus else "cpu"
-    other = model_folder(training.reference, model_pins(training.reference)) if training.reference else None
     job = make_job(
         *(training, model, work, tokens), device=device, processes=processes, accumulation=accumulation, other=other
     )
@@ -104,8 +104,20 @@ def prepare(
     _check_same(out, job)
     (work / "job.json").write_text(json.dumps(job, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     plan = _plan(training, out, model, job, preflights[0], processes=processes, nodes=nodes, steps=steps)
-    facts = {"model_pins": pins, "template_date": training.template_date if encoder.reads_the_date else None}
-    return Prepared(training, out, job, replace(plan, warnings=tuple(warnings)), preflights, facts)
+    date = training.template_date if encoder.reads_the_date else None
+    facts = {"model_pins": pins, "template_date": date, **reference}
+    return Prepared(training, out, job, replace(plan, warnings=warnings), preflights, facts)
+
+
+def _reference(training: Training, tokenizer: Any, pins: Mapping[str, JSON]) -> tuple[Path | None, dict[str, JSON]]:
+    """The folder and the facts of the reference model, where it is another one."""
+    if training.reference is None:
+        return None, {}
+    found = model_pins(training.reference)
+    folder = model_folder(training.reference, found)
+    if found["tokenizer_sha256"] != pins["tokenizer_sha256"]:
+        check_same_ids(tokenizer, training.model, folder, training.reference)
+    return folder, {"reference_pins": found}
 
 
 def _identity(training: Training, job: Mapping[str, JSON], tokens: Mapping[str, Path], processes: int) -> str:

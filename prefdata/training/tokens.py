@@ -24,7 +24,7 @@ from prefdata.training.preflight import Preflight
 from prefdata.training.rows import Answers
 from prefdata.training.truncation import Pair, add_marks, cut
 
-__all__ = ["Encoder", "TokenRow", "load_tokenizer", "token_schema", "token_tables"]
+__all__ = ["Encoder", "TokenRow", "check_same_ids", "load_tokenizer", "token_schema", "token_tables"]
 
 _ROLES = frozenset(("system", "user", "assistant", "tool"))
 _ROWS = 512
@@ -42,12 +42,16 @@ class TokenRow:
     """Why it is dropped, or what is remarkable about it."""
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_tokenizer(folder: Path, *, chats: bool = True) -> Any:
     """Loads the tokenizer of a model folder.
+
+    Args:
+        folder: of the model.
+        chats: whether it must have a chat template.
 
     Raises:
         MissingExtraError: transformers is not installed.
-        ModelError: there is none, or it has no chat template that can ask for an answer.
+        ModelError: there is none, or it has no chat template.
     """
     try:
         from transformers import AutoTokenizer
@@ -57,12 +61,38 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"the model in {str(folder)!r} has no tokenizer that can be loaded: {error}") from error
-    if not tokenizer.chat_template:
+    if chats and not tokenizer.chat_template:
         raise ModelError(
             f"the tokenizer in {str(folder)!r} has no chat template: this is a base model",
             hint="name the instruction-tuned model, or add a chat_template.jinja to a local folder",
         )
     return tokenizer
+
+
+def check_same_ids(tokenizer: Any, model: str, folder: Path, reference: str) -> None:
+    """Checks that a reference model reads the ids of another model's tokenizer as that model does.
+
+    Files are not compared: those of a tokenizer that was saved again differ.
+
+    Args:
+        tokenizer: of the model.
+        model: its name, for the message.
+        folder: of the reference.
+        reference: its name, for the message.
+
+    Raises:
+        ModelError: an id stands for another token there.
+    """
+    ours, theirs = tokenizer.get_vocab(), load_tokenizer(folder, chats=False).get_vocab()
+    if ours == theirs:
+        return
+    differ = min(token for token in {*ours, *theirs} if ours.get(token) != theirs.get(token))
+    raise ModelError(
+        f"the reference {reference!r} has another tokenizer than {model!r}: the token {differ!r} has the id "
+        f"{theirs.get(differ)} there, and {ours.get(differ)} here",
+        valid="a reference model with the same tokenizer",
+        hint="name the model that training starts from, or one that was trained from the same base",
+    )
 
 
 class Encoder:

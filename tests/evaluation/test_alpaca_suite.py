@@ -12,7 +12,11 @@ from evaluated import ASKED, FAILS, SETTINGS, Echo, write_annotations, write_bas
 
 from prefdata import evaluate
 from prefdata.errors import InputError, ModelError, UserError
+from prefdata.evaluation import alpaca_eval
+from prefdata.evaluation.alpaca_eval import Annotator, annotate
+from prefdata.evaluation.answering import Answer
 from prefdata.evaluation.presets import PRESETS
+from prefdata.evaluation.rows_of_files import Instruction
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -165,3 +169,27 @@ def test_length_control_of_other_instructions_is_stated(tmp_path):
     inputs = done.results["inputs"]
     assert (inputs["df_gamed_is_published"], inputs["instructions_are_published"]) == (False, False)
     assert any("is not the published set" in line for line in lines)
+
+
+def test_the_files_of_an_annotator_s_own_folder_are_part_of_what_its_answers_depend_on(tmp_path, monkeypatch):
+    folder, asked = tmp_path / "mine", []
+    (folder / "prompts").mkdir(parents=True)
+
+    def worker(items, *_):
+        for item in items:
+            asked.append(item)
+            yield {"preferences": [1.2 for _ in item["annotate"]]}
+
+    monkeypatch.setattr(alpaca_eval, "_worker", worker)
+    row = Answer(Instruction(0, "Say", None, "one"), "two", "stop", 3)
+    annotator = Annotator(str(folder), endpoint="https://judge.example/v1")
+    recorded = set()
+    changes = (("configs.yaml", "a"), ("configs.yaml", "b"), ("prompts/p.txt", "a"), ("prompts/p.txt", "b"))
+    for count, (name, text) in enumerate(changes, 1):
+        (folder / name).write_text(text)
+        for _ in range(2):
+            assert annotate([row], annotator, tmp_path, lambda _: None)[0].preference == 1.2
+            assert len(asked) == count
+        recorded.add(json.dumps(annotator.inputs()))
+    assert len(recorded) == 4
+    assert Annotator("weighted_alpaca_eval_gpt4_turbo").files() == {}

@@ -6,13 +6,16 @@ import json
 
 import pytest
 import yaml
+from evaluated import Echo, write_baseline
 from huggingface_hub import ModelCard
+from small_model import model_folder, write_card
 
-from prefdata import compare
-from prefdata.errors import InputError
+from prefdata import compare, evaluate
+from prefdata.errors import InputError, PublishError
 from prefdata.evaluation.record import read_record, write_record
 from prefdata.publish.card.blocks import NOTICE, block
 from prefdata.publish.card.evaluation import with_evaluation
+from prefdata.publish.outgoing import read_outgoing
 
 ALPACA = {"win_rate": 41.5, "standard_error": 1.25, "avg_length": 1902, "n_answers": 805}
 TASKS = {"tasks": {"gsm8k": {"value": 30.5, "standard_error": 1.0}, "mmlu": {"value": 40.0}}, "average": 35.25}
@@ -88,3 +91,27 @@ def test_the_card_s_header_is_what_the_hub_reads_and_text_of_others_stays():
 def test_a_card_of_somebody_else_is_left_alone():
     assert with_evaluation("# Mine\n", "m", {"alpaca_eval": ALPACA}) is None
     assert with_evaluation("---\nlicense: mit\n---\n# Mine\n", "m", {"alpaca_eval": ALPACA}) is None
+
+
+def test_an_evaluated_model_is_still_what_its_manifest_lists(tmp_path):
+    folder = model_folder(tmp_path / "model")
+    before = read_outgoing(folder)
+    evaluate(Echo(), out=folder, baseline=write_baseline(tmp_path))
+    after = read_outgoing(folder)
+    assert set(after.entries) - set(before.entries) == {"evaluation.json"}
+    assert "## Evaluation" in after.card and "## Evaluation" not in before.card
+    changed = {name for name, entry in before.entries.items() if after.entries[name] != entry}
+    assert changed == {"README.md"}
+    # The training's command lists the results of a model that an earlier version evaluated.
+    (folder / "prefdata.manifest.json").unlink()
+    write_card(folder, json.loads((folder / "training.json").read_text()))
+    again = read_outgoing(folder)
+    assert (again.entries, again.card) == (after.entries, after.card)
+
+
+def test_a_card_of_somebody_else_is_no_part_of_what_is_renewed(tmp_path):
+    folder = model_folder(tmp_path / "model")
+    (folder / "README.md").write_text("# Mine\n")
+    evaluate(Echo(), out=folder, baseline=write_baseline(tmp_path))
+    with pytest.raises(PublishError, match=r"'README.md' of .* differs from the manifest"):
+        read_outgoing(folder)

@@ -149,3 +149,18 @@ def test_mistakes_in_a_suite_are_one_message(tmp_path):
         with pytest.raises(UserError) as told:
             evaluate(f"embedded:{MODEL}", str(suite), out=tmp_path / "out", **options)
         assert words in str(told.value), words
+
+
+def test_a_change_in_any_subfolder_of_tasks_is_seen(tmp_path):
+    suite = write_suite(tmp_path)
+    for part in ("one", "two"):
+        (tmp_path / "tasks" / part).mkdir()
+        (tmp_path / "tasks" / part / "_default.yaml").write_text(part)
+    before = read_suite(str(suite))[2]["task_files"]
+    assert {"one/_default.yaml", "two/_default.yaml", "choice.yaml"} <= set(before)
+    for name in before:
+        with (tmp_path / "tasks" / name).open("a") as file:
+            file.write("# changed")
+        after = read_suite(str(suite))[2]["task_files"]
+        assert [other for other in before if before[other] != after[other]] == [name]
+        before = after

@@ -7,7 +7,7 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_model import pair_rows
+from tiny_model import pair_rows, write_model
 from trainings import command, run, workshop
 
 from prefdata import evaluate
@@ -34,6 +34,17 @@ def shop(tmp_path_factory):
     ]
     pq.write_table(pa.Table.from_pylist(rows), folder / "bench.parquet")
     return folder
+
+
+@pytest.fixture(scope="module")
+def others(shop):
+    """An adapter, and a model that was trained with another reference; a third model."""
+    write_model(shop / "first", seed=1)
+    paths = {"beta": BETA, "trl": {"max_steps": 1}, "model": str(shop / "model")}
+    for out, fields in (("adapter", {"lora": {"rank": 4}}), ("far", {"reference": str(shop / "first")})):
+        done = run(shop, command("dpo", out, **paths, **fields))
+        assert done.returncode == 0, done.stderr[-4000:]
+    return shop
 
 
 PLAIN = """
@@ -95,6 +106,49 @@ def test_the_numbers_are_those_of_plain_torch_and_the_reference_is_the_trainer_s
     assert [line for line in lines if "are cached" in line] == []
     after = (shop / "trained" / "README.md").read_text()
     assert "model-index" in after and "model-index" not in card
+
+
+def chosen(shop, model, **options):
+    done = evaluate(str(shop / model), "held_out", dataset=[str(shop / "bench.parquet")], **options)
+    return done.results["sets"]["bench.parquet"]["reward_chosen"], done.results["inputs"]["reference"]
+
+
+def test_the_reference_of_the_training_is_taken_and_no_path_of_it_is_published(others, monkeypatch):
+    monkeypatch.chdir(others)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(others / "cache"))
+    told = (others / "far" / "training.json").read_text()
+    assert str(others) not in told
+    assert json.loads(told)["training"]["reference"] == json.loads(told)["parameters"]["reference"] == "first"
+    reward, facts = chosen(others, "far")
+    assert (facts["name"], facts["is_that_of_training"], facts["is_what_training_started_from"]) == (
+        "first",
+        True,
+        False,
+    )
+    assert chosen(others, "far", reference="first")[0] == reward
+    from_model, facts = chosen(others, "far", reference="model")
+    assert (facts["is_that_of_training"], facts["is_what_training_started_from"]) == (False, True)
+    assert abs(from_model - reward) > 1e-3
+    # Elsewhere the name alone leads nowhere, and must not be looked for on the Hub.
+    monkeypatch.chdir(others / "data")
+    with pytest.raises(InputError, match="where the reference is that its training had"):
+        chosen(others, "far")
+
+
+def test_an_adapter_stays_on_its_base_whatever_the_reference_is(others, monkeypatch):
+    monkeypatch.chdir(others)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(others / "cache"))
+    of_base, _ = chosen(others, "adapter", reference="model")
+    of_first, _ = chosen(others, "adapter", reference="first")
+    # Policies are equal where rewards differ by what the two references say of each other alone.
+    between, _ = chosen(others, "model", reference="first", settings={"beta": BETA}, out=others / "between")
+    assert of_first - of_base == pytest.approx(between, abs=1e-5)
+    assert abs(between) > 1e-3
+    config = others / "adapter" / "adapter_config.json"
+    named = json.loads(config.read_text())
+    config.write_text(json.dumps({**named, "base_model_name_or_path": str(others / "first")}))
+    with pytest.raises(InputError, match=r"the base .* is changed"):
+        chosen(others, "adapter", reference="model")
 
 
 def test_mistakes_are_one_message(shop, monkeypatch, tmp_path):

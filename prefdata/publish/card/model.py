@@ -116,9 +116,11 @@ def _rows(preflights: Sequence[JSON], meanings: Mapping[str, str]) -> str:
 
 def _provenance(facts: JSON) -> str:
     lineage, model = facts["lineage"], facts["model"]
+    reference = model.get("reference_pins") or {}
     pins = {
         **{name.replace("_", " "): value for name, value in lineage.items() if value},
         **{f"model {name}": value for name, value in model["model_pins"].items() if value},
+        **{f"reference {name}": value for name, value in reference.items() if value},
         **{f"reference of {split}": entry["key"] for split, entry in facts["references"].items()},
         **({"date that the chat template saw": model["template_date"]} if model.get("template_date") else {}),
         **facts["versions"],
