@@ -112,6 +112,15 @@ def test_nothing_is_taken_from_view(near, client, folder, repositories):
         assert after[kind]["default"] == {"train": 4, "test": 2}
 
 
+def test_a_standalone_file_above_the_card_that_would_hide_ours_is_refused(near, folder):
+    above = {".huggingface.yaml": b"configs:\n- config_name: raw\n  data_files: none/*.parquet\n"}
+    near.hub.put("dataset", "alice/prefs", above)
+    near.hub.repos["dataset", "alice/prefs"].private = True
+    with pytest.raises(PublishError, match="would not show what is published"):
+        push(folder, "alice/prefs")
+    assert files(near.hub) == above
+
+
 def test_the_message_says_what_is_there_and_the_way_out_works(near, folder):
     near.hub.put("dataset", "alice/prefs", {"data/train_prefs-00000-of-00001.parquet": PARQUET})
     near.hub.repos["dataset", "alice/prefs"].private = True
