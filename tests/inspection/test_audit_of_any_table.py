@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 
+import polars as pl
 import pytest
 from published import written
 
@@ -12,6 +13,7 @@ import prefdata
 from prefdata import audit, inspect
 from prefdata.dataset import KTO, Axolotl, FullConversation, LlamaFactory, SnorkelLayout, TRLPairs
 from prefdata.errors import InputError, ModelError
+from prefdata.tables.digest import bare_digest_series
 
 THOUGHT = "<think>\nHm, <b>.\n</think>\n\n"
 PAIRS = [
@@ -340,6 +342,16 @@ class TestCommand:
     def test_the_page_names_rows(self, tmp_path, prefdata):
         said = prefdata("audit", table(tmp_path / "t.jsonl", "TRL, texts"))
         assert "contradictions                      1   11.1%  another row prefers the opposite (train 4)" in said.out
+
+
+@pytest.mark.parametrize("space", [*map(chr, range(33)), "\x7f", "\x85", "\xa0", "\u200b", "\u2028", "\u3000"])
+@pytest.mark.parametrize("end", ["", "ü"])
+def test_what_differs_in_white_space_only_is_the_same_for_an_audit_and_for_a_rule(tmp_path, space, end):
+    texts = [f"a{space}b{end}", f"ab{end}"]
+    path = table(tmp_path / "t.jsonl", "TRL, texts", pairs=[("Why?", *texts, 2.0, 1.0)])
+    bare = bare_digest_series(pl.Series(texts))
+    found = audit(path).findings
+    assert (found["identical_texts"], found["identical_but_white_space"]) == (0, int(bare[0] == bare[1]))
 
 
 def test_the_order_of_rows_changes_no_number(tmp_path):
