@@ -289,7 +289,7 @@ def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
         return None
     text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
     parts = parts_of(text)
-    return Answer(parts.answer or "", thought or parts.reasoning is not None, unfinished=parts.answer is None)
+    return Answer(parts.answer or "", thought or parts.reasoned, unfinished=parts.answer is None)
 
 
 def _key(turns: Sequence[_Turn] | None) -> str | None:

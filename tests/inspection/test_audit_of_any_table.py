@@ -354,6 +354,13 @@ def test_what_differs_in_white_space_only_is_the_same_for_an_audit_and_for_a_rul
     assert (found["identical_texts"], found["identical_but_white_space"]) == (0, int(bare[0] == bare[1]))
 
 
+def test_an_empty_block_of_reasoning_is_none(tmp_path):
+    pairs = [("Why?", "<think>\n\n</think>\n\nSo.", "No.", 2.0, 1.0)]
+    report = audit(table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs))
+    assert report.thinking == {"chosen": 0, "rejected": 0}
+    assert (report.findings["thinking_on_one_side"], report.lengths["chosen"]["mean"]) == (0, 3.0)
+
+
 def test_the_order_of_rows_changes_no_number(tmp_path):
     forth = audit(table(tmp_path / "a.jsonl", "TRL, texts"))
     back = audit(table(tmp_path / "b.jsonl", "TRL, texts", pairs=PAIRS[::-1]))
