@@ -108,7 +108,9 @@ class Tally:
     def _add_keys(self, row: PairRow, place: Place) -> None:
         prompt = "" if row.prompt is None else _digest(row.prompt)
         self.counts["without_prompt"] += row.prompt is None
-        texts = ["" if side is None else side.text for side in (row.chosen, row.rejected)]
+        # Without an end of its reasoning there is no answer, and the reasoning is what differs.
+        sides = (row.chosen, row.rejected)
+        texts = ["" if side is None else side.whole if side.unfinished else side.text for side in sides]
         one, other = (_digest(text) for text in texts)
         if row.chosen is None or row.rejected is None:
             # Of a single answer the side is its label.

@@ -76,7 +76,7 @@ class TableAudit:
     thinking: dict[str, int] = field(default_factory=dict)
     """Side → answers with reasoning."""
     max_length: int | None = None
-    """The limit in tokens; these are of the texts, without a chat template."""
+    """The limit in tokens; these are of the texts with their reasoning, without a chat template."""
     first: list[dict[str, Any]] = field(default_factory=list)
     """The first few rows as they were understood."""
 
@@ -159,7 +159,7 @@ def _cut(tally: Tally, block: Sequence[tuple[str, int, PairRow]], encode: Any, m
     texts: list[str] = []
     for _, _, pair in block:
         texts.append(pair.prompt_text)
-        texts += ["" if answer is None else answer.text for answer in (pair.chosen, pair.rejected)]
+        texts += ["" if answer is None else answer.whole for answer in (pair.chosen, pair.rejected)]
     ids = encode(texts)
     for position, (split, number, pair) in enumerate(block):
         prompt, *sides = ids[3 * position : 3 * position + 3]

@@ -42,9 +42,12 @@ _VALID = (
 
 
 class Answer(NamedTuple):
-    """One answer, without its reasoning."""
+    """One answer."""
 
     text: str
+    """Without its reasoning."""
+    whole: str
+    """As the row has it, with its reasoning: what a training reads."""
     thought: bool = False
     """Whether reasoning stands before it."""
     unfinished: bool = False
@@ -289,7 +292,7 @@ def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
         return None
     text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
     parts = parts_of(text)
-    return Answer(parts.answer or "", thought or parts.reasoned, unfinished=parts.answer is None)
+    return Answer(parts.answer or "", text, thought or parts.reasoned, unfinished=parts.answer is None)
 
 
 def _key(turns: Sequence[_Turn] | None) -> str | None:

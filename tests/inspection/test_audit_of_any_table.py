@@ -234,6 +234,13 @@ class TestCut:
         assert report.findings["prompt_fills_the_limit"] == 1
         assert report.examples["prompt_fills_the_limit"] == [{"split": "train", "row": 3}]
 
+    def test_reasoning_is_measured_as_it_is_trained_on(self, tmp_path):
+        thought = f"<think>{'word ' * 60}</think>"
+        pairs = [("Hi", f"{thought}a", f"{thought}b", 2.0, 1.0), ("Hi", "a", "<think>" + "word " * 60, 2.0, 1.0)]
+        path = table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs)
+        report = audit(path, tokenizer=_tokenizer(tmp_path), max_length=50)
+        assert (report.findings["longer_than_the_limit"], report.findings["same_after_the_cut"]) == (2, 1)
+
     def test_mistakes(self, tmp_path):
         path = table(tmp_path / "t.jsonl", "TRL, texts")
         with pytest.raises(InputError, match="both a tokenizer and a length"):
@@ -352,6 +359,11 @@ def test_what_differs_in_white_space_only_is_the_same_for_an_audit_and_for_a_rul
     bare = bare_digest_series(pl.Series(texts))
     found = audit(path).findings
     assert (found["identical_texts"], found["identical_but_white_space"]) == (0, int(bare[0] == bare[1]))
+
+
+def test_rows_of_other_reasoning_without_an_end_are_not_the_same_row(tmp_path):
+    pairs = [("Why?", f"<think>{text}", "No.", 2.0, 1.0) for text in ("one", "two", "one")]
+    assert audit(table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs)).findings["repeated_rows"] == 1
 
 
 def test_an_empty_block_of_reasoning_is_none(tmp_path):
