@@ -23,9 +23,9 @@ FACTS = (
 )
 """The columns of facts. `digest` hashes the text (64 bits), `n_bytes` is its size, and `reasoned` says whether it has
 reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (a hash of what
-of it makes answers differ), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the candidate
-can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a number that says where the row
-is)."""
+of it makes answers differ), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the
+candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a number that says
+where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 

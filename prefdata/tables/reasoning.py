@@ -4,7 +4,7 @@ A text has reasoning where it begins with an opening mark of a known pair (`<thi
 a line of its own without an opening one (the chat template had opened it), or where it is in the harmony format.
 Reasoning in the middle of a text is a part of the answer.
 
-An empty block (Qwen3's `<think>\n\n</think>`) has the marks of reasoning and none of it: the answer stands after it, and
+An empty block (Qwen3's `<think></think>`) has the marks of reasoning and none of it: the answer stands after it, and
 the text counts as one without reasoning (`Parts.reasoned`).
 """
 

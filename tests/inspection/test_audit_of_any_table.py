@@ -14,6 +14,7 @@ from prefdata import audit, inspect
 from prefdata.dataset import KTO, Axolotl, FullConversation, LlamaFactory, SnorkelLayout, TRLPairs
 from prefdata.errors import InputError, ModelError
 from prefdata.tables.digest import bare_digest_series
+from prefdata.tables.prompt_columns import SYSTEM_NAMES
 
 THOUGHT = "<think>\nHm, <b>.\n</think>\n\n"
 PAIRS = [
@@ -364,6 +365,30 @@ def test_what_differs_in_white_space_only_is_the_same_for_an_audit_and_for_a_rul
 def test_rows_of_other_reasoning_without_an_end_are_not_the_same_row(tmp_path):
     pairs = [("Why?", f"<think>{text}", "No.", 2.0, 1.0) for text in ("one", "two", "one")]
     assert audit(table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs)).findings["repeated_rows"] == 1
+
+
+def alone(prompt, text):
+    return [turn("user", prompt), turn("assistant", text)]
+
+
+@pytest.mark.parametrize("make", [lambda prompt, text: text, alone, talk])
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
+def test_a_system_turn_is_a_part_of_the_prompt(tmp_path, name, make):
+    rows = [
+        {name: system, "prompt": "Why?", "chosen": make("Why?", chosen), "rejected": make("Why?", rejected)}
+        for system, chosen, rejected in (("Be brief.", "a", "b"), ("Be long.", "b", "a"))
+    ]
+    report = audit(written(tmp_path / "t.jsonl", rows))
+    assert (report.prompts, report.findings["contradictions"], report.findings["repeated_prompts"]) == (2, 0, 0)
+    assert report.first[0]["prompt"] == "Be brief.\n\nWhy?"
+
+
+@pytest.mark.parametrize(("name", "prompts"), [("instruction", 2), ("prompt", 1), ("question", 1)])
+def test_an_input_is_a_part_of_an_instruction_and_of_nothing_else(tmp_path, name, prompts):
+    rows = [{name: "Add.", "input": more, "chosen": "a", "rejected": "b"} for more in ("1 and 2", "3 and 4")]
+    report = audit(written(tmp_path / "t.jsonl", rows))
+    assert (report.prompts, report.columns["prompt"]) == (prompts, name)
+    assert report.first[0]["prompt"] == ("Add.\n\n1 and 2" if prompts == 2 else "Add.")
 
 
 def test_an_empty_block_of_reasoning_is_none(tmp_path):
