@@ -14,7 +14,7 @@ from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
 from prefdata.tables.digest import NAMED_FROM, bare_digest_series
-from prefdata.tables.reasoning import answers_of
+from prefdata.tables.reasoning import answers_of, reasoned_answers_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,9 +48,9 @@ class Auditor:
 
         Args:
             candidates: prompt_id, source, index, score (null when unscored), and either `response`, or `digest`,
-                `answer` and `characters` as facts have them (`prefdata.pairing.facts`), or both `length` (Unicode code
-                points, null without a text) and `repeats` (the text is another answer's of the prompt, true for all but
-                one of the same text). Optionally `place`: where a judge saw the answer. In any order.
+                `answer`, `reasoned` and `characters` as facts have them (`prefdata.pairing.facts`), or both `length`
+                (Unicode code points, null without a text) and `repeats` (the text is another answer's of the prompt,
+                true for all but one of the same text). Optionally `place`: where a judge saw the answer. In any order.
             pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair; and of both, to compare the texts,
                 either `response_`, or `at_`, by which `candidates` have their facts.
         """
@@ -161,10 +161,9 @@ class Auditor:
     def _count_reasoning(self, candidates: pl.DataFrame, pairs: pl.DataFrame) -> None:
         """Counts pairs of which an answer has reasoning, and those of which one alone has."""
         if "response_chosen" in pairs.columns:
-            texts = [pairs[f"response_{side}"] for side in SIDES]
-            chosen, rejected = (answers_of(column).ne_missing(column).to_numpy() for column in texts)
+            chosen, rejected = (reasoned_answers_of(pairs[f"response_{side}"])[1].to_numpy() for side in SIDES)
         elif "at_chosen" in pairs.columns:
-            reasoned = candidates.filter(pl.col("answer") != pl.col("digest"))["at"]
+            reasoned = candidates.filter("reasoned")["at"]
             chosen, rejected = (pairs[f"at_{side}"].is_in(reasoned.implode()).to_numpy() for side in SIDES)
         else:
             return

@@ -15,7 +15,8 @@ from prefdata.errors import InputError
 __all__ = ["CARDS", "MOST_CARD", "check_card", "check_features", "leads_outside", "read_header"]
 
 CARDS = ("README.md", ".huggingface.yaml")
-"""Files of a repository in which `datasets` looks for the names of data files."""
+"""Files of a repository in which `datasets` looks for the names of data files. The keys of the later one are above
+those of the earlier one."""
 MOST_CARD = 4 << 20
 """Most characters of a card."""
 _OUTSIDE = re.compile(r"[/~\\]|.*(://|::|\\)|[A-Za-z]:|(.*/)?\.\.(/.*)?$", re.DOTALL)

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 from prefdata.errors import InputError, MissingExtraError
 from prefdata.hub._client import client
-from prefdata.hub.cards import leads_outside, read_header
+from prefdata.hub.cards import CARDS, leads_outside, read_header
 
 __all__ = ["ShownFiles", "shown_files"]
 
@@ -50,7 +50,8 @@ def shown_files(names: Sequence[str], cards: Mapping[str, str], what: str) -> Sh
 
     Args:
         names: paths of all files, relative to the folder.
-        cards: name → text of those of `prefdata.hub.cards.CARDS` that are there.
+        cards: name → text of those of `prefdata.hub.cards.CARDS` that are there, in any order: a later one of `CARDS`
+            is above an earlier one.
         what: the folder or repository, for messages.
 
     Raises:
@@ -59,8 +60,9 @@ def shown_files(names: Sequence[str], cards: Mapping[str, str], what: str) -> Sh
     """
     rules = _rules()
     header: dict[str, Any] = {}
-    for name, text in cards.items():
-        header.update(read_header(client(), what, text, name))
+    for name in CARDS:
+        if name in cards:
+            header.update(read_header(client(), what, cards[name], name))
     configs = _card_configs(rules, header, what)
     ours = any(name in ("ledger.json", "prefdata.manifest.json") for name in names)
     seen = [name for name in names if configs or not (ours and _OWN_TABLES.fullmatch(name))]

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from prefdata.inspection.pair_rows import Answer, PairRow
 from prefdata.lazy import pl
+from prefdata.tables.digest import without_white_space
 from prefdata.tables.spill import Spill
 
 Place: TypeAlias = tuple[str, int]
@@ -85,7 +86,7 @@ class Tally:
         self.counts["compared"] += 1
         if chosen.text == rejected.text:
             self.find("identical_texts", place)
-        elif chosen.text.split() == rejected.text.split():
+        elif without_white_space(chosen.text) == without_white_space(rejected.text):
             self.find("identical_but_white_space", place)
         difference = len(chosen.text) - len(rejected.text)
         self.lengths["difference"][difference] += 1
@@ -107,7 +108,9 @@ class Tally:
     def _add_keys(self, row: PairRow, place: Place) -> None:
         prompt = "" if row.prompt is None else _digest(row.prompt)
         self.counts["without_prompt"] += row.prompt is None
-        texts = ["" if side is None else side.text for side in (row.chosen, row.rejected)]
+        # Without an end of its reasoning there is no answer, and the reasoning is what differs.
+        sides = (row.chosen, row.rejected)
+        texts = ["" if side is None else side.whole if side.unfinished else side.text for side in sides]
         one, other = (_digest(text) for text in texts)
         if row.chosen is None or row.rejected is None:
             # Of a single answer the side is its label.

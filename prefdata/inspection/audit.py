@@ -15,7 +15,7 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.hub import CARDS, DatasetTables, find_dataset, find_tables
-from prefdata.inspection._files import refuse_unfinished
+from prefdata.inspection._files import at_commit, refuse_unfinished
 from prefdata.inspection._tally import Tally, blocks, spread
 from prefdata.inspection.pair_rows import PairRow, PairShape, shape_of
 from prefdata.models.tokens import exact_tokenizer
@@ -76,7 +76,7 @@ class TableAudit:
     thinking: dict[str, int] = field(default_factory=dict)
     """Side → answers with reasoning."""
     max_length: int | None = None
-    """The limit in tokens; these are of the texts, without a chat template."""
+    """The limit in tokens; these are of the texts with their reasoning, without a chat template."""
     first: list[dict[str, Any]] = field(default_factory=list)
     """The first few rows as they were understood."""
 
@@ -110,7 +110,7 @@ def audit(
     encode = None if tokenizer is None else exact_tokenizer(tokenizer)
     found = find_dataset(where, only=CARDS)
     refuse_unfinished(where, found.path)
-    tables = find_tables(where, config=config)
+    tables = find_tables(at_commit(where, found), config=config)
     names_of = {path: files.columns(path) for paths in tables.splits.values() for path in paths}
     names = list(dict.fromkeys(name for each in names_of.values() for name in each))
     first = next(files.rows(next(iter(names_of))))
@@ -159,7 +159,7 @@ def _cut(tally: Tally, block: Sequence[tuple[str, int, PairRow]], encode: Any, m
     texts: list[str] = []
     for _, _, pair in block:
         texts.append(pair.prompt_text)
-        texts += ["" if answer is None else answer.text for answer in (pair.chosen, pair.rejected)]
+        texts += ["" if answer is None else answer.whole for answer in (pair.chosen, pair.rejected)]
     ids = encode(texts)
     for position, (split, number, pair) in enumerate(block):
         prompt, *sides = ids[3 * position : 3 * position + 3]

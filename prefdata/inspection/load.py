@@ -53,7 +53,8 @@ def load(where: str | PathLike[str], *, config: str | None = None) -> Loaded:
         found = find_dataset(at_commit(where, found), only=_FILES)
         return Loaded(found.dataset, found.commit)
     refuse_unfinished(where, found.path)
-    if not path.is_dir():
+    # The folder of a dataset of the Hub without a card is only made for its tables.
+    if found.commit is None and not path.is_dir():
         return Loaded(path)
     tables = find_tables(at_commit(where, found), config=config)
     return Loaded(tables.path, tables.commit, tables=tables)

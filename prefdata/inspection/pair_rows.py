@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.tables.cells import parse_score
+from prefdata.tables.cells import SHAREGPT, parse_score
+from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.reasoning import parts_of
+from prefdata.tables.shapes import ASKED, TALKS
 
 __all__ = ["ROLES", "Answer", "PairRow", "PairShape", "shape_of"]
 
@@ -21,7 +23,7 @@ _COLUMNS = {
     "rejected": ("rejected", "rejected_response", "response_rejected"),
     "completion": ("completion",),
     "label": ("label",),
-    "prompt": ("prompt", "instruction", "question", "conversations", "messages", "context", "input"),
+    "prompt": ("prompt", *(name for name in ASKED if name not in INPUT_NAMES), *TALKS, "context", *INPUT_NAMES),
     "score_chosen": ("score_chosen", "chosen_score", "chosen_rating", "chosen-rating", "metadata.score_chosen"),
     "score_rejected": (
         *("score_rejected", "rejected_score", "rejected_rating", "rejected-rating"),
@@ -31,9 +33,6 @@ _COLUMNS = {
 """Role → the names under which the trade has its column, the usual one first. A dot leads into an object."""
 ROLES = tuple(_COLUMNS)
 """Names that `--columns ROLE=NAME` knows."""
-_BESIDE = ("system", "input")
-"""Columns that belong to the prompt where they stand beside it."""
-_SPEAKERS = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 _LAST_SPEAKER = "\n\nAssistant:"
 _VALID = (
     "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
@@ -42,9 +41,12 @@ _VALID = (
 
 
 class Answer(NamedTuple):
-    """One answer, without its reasoning."""
+    """One answer."""
 
     text: str
+    """Without its reasoning."""
+    whole: str
+    """As the row has it, with its reasoning: what a training reads."""
     thought: bool = False
     """Whether reasoning stands before it."""
     unfinished: bool = False
@@ -81,7 +83,7 @@ class PairShape:
     columns: Mapping[str, str]
     """Role → column."""
     beside: tuple[str, ...]
-    """Further columns of the prompt."""
+    """Further columns of the prompt: system turns and inputs."""
     answers: tuple[str, str] | None = None
     """Columns with all answers and all scores, in which the scores of the two sides are looked up."""
 
@@ -104,6 +106,7 @@ class PairShape:
         """Reads a row."""
         prompt = self._prompt(row)
         if not self.paired:
+            prompt = self._with_system(row, prompt)
             answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
             good = _cell(row, self.columns["label"]) in (True, 1, "true", "True", "1")
             return PairRow(
@@ -120,7 +123,7 @@ class PairShape:
             shared, chosen, rejected = _dialogues(cells)
         answers = (_answer_of(chosen), _answer_of(rejected))
         scores = self._scores(row, answers)
-        turns = shared or prompt
+        turns = self._with_system(row, shared or prompt)
         return PairRow(_key(turns), *answers, *scores, prompts_differ=differ, prompt_text=_plain(turns))
 
     def _prompt(self, row: Mapping[str, Any]) -> list[_Turn] | None:
@@ -128,8 +131,19 @@ class PairShape:
         turns = None if name is None else _turns(_cell(row, name))
         if turns is None:
             return None
-        further = [_Turn(beside, str(row[beside]), False) for beside in self.beside if row.get(beside)]
-        return [*further, *turns]
+        return [*turns, *(_Turn("", text, False) for text in self._texts_beside(row, INPUT_NAMES))]
+
+    def _with_system(self, row: Mapping[str, Any], turns: list[_Turn] | None) -> list[_Turn] | None:
+        """Puts the system turn of a column in front, unless the turns begin with it."""
+        if not turns:
+            return turns
+        system = [_Turn("system", text, False) for text in self._texts_beside(row, SYSTEM_NAMES)]
+        return [*(turn for turn in system if turn != turns[0]), *turns]
+
+    def _texts_beside(self, row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if name in self.beside and (text := str(row.get(name) or "")).strip():
+                yield text
 
     def _scores(self, row: Mapping[str, Any], sides: Sequence[Answer | None]) -> tuple[float | None, float | None]:
         if self.answers is None:
@@ -170,9 +184,9 @@ def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: M
         raise _no_pairs(what, names)
     left_out = ("chosen", "rejected", "score_chosen", "score_rejected") if unpaired else ("completion", "label")
     columns = {role: name for role, name in columns.items() if role not in left_out}
-    beside = tuple(name for name in _BESIDE if name in names and name not in columns.values())
-    if "prompt" not in columns:
-        beside = ()
+    # As tables of answers have them: see `prefdata.tables.prompt_columns.PromptColumns`.
+    parts = (*SYSTEM_NAMES, *INPUT_NAMES) if columns.get("prompt") == "instruction" else SYSTEM_NAMES
+    beside = tuple(name for name in parts if name in names and name not in columns.values())
     lists = ("all_generated_responses", "all_rm_scores")
     answers = lists if not unpaired and set(lists) <= set(names) else None
     return PairShape(_words(columns, first, names), columns, beside, answers)
@@ -262,7 +276,7 @@ def _turn(item: Any) -> _Turn | None:
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     thought = any(item.get(name) for name in ("reasoning_content", "thinking", "reasoning"))
-    return _Turn(_SPEAKERS.get(role, role), content if isinstance(content, str) else "", bool(thought))
+    return _Turn(SHAREGPT.get(role, role), content if isinstance(content, str) else "", bool(thought))
 
 
 def _parted(chosen: list[_Turn], rejected: list[_Turn]) -> tuple[list[_Turn], list[_Turn], list[_Turn], bool]:
@@ -289,7 +303,7 @@ def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
         return None
     text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
     parts = parts_of(text)
-    return Answer(parts.answer or "", thought or parts.reasoning is not None, unfinished=parts.answer is None)
+    return Answer(parts.answer or "", text, thought or parts.reasoned, unfinished=parts.answer is None)
 
 
 def _key(turns: Sequence[_Turn] | None) -> str | None:

@@ -10,7 +10,7 @@ from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import bare_digest_series, digest_series
 from prefdata.tables.finish_reasons import Ending, ending_of
-from prefdata.tables.reasoning import answers_of
+from prefdata.tables.reasoning import reasoned_answers_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
 
 FACTS = (
-    *("prompt_id", "source", "index", "digest", "answer", "bare", "score", "unscored", "model", "finish_reason"),
-    *("length", "characters", "n_bytes", "unfit"),
+    *("prompt_id", "source", "index", "digest", "answer", "reasoned", "bare", "score", "unscored", "model"),
+    *("finish_reason", "length", "characters", "n_bytes", "unfit"),
 )
-"""The columns of facts. `digest` hashes the text (64 bits) and `n_bytes` is its size; of the answer in it, which is
-the text without its reasoning, are `answer` (a hash), `bare` (a hash of what of it makes answers differ), `length` (in
-the rule's unit) and `characters` (code points). `unfit` says why the candidate can't be picked whatever its score.
-Facts may also have `response` (the text) and `at` (a number that says where the row is)."""
+"""The columns of facts. `digest` hashes the text (64 bits), `n_bytes` is its size, and `reasoned` says whether it has
+reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (a hash of what
+of it makes answers differ), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the
+candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a number that says
+where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -49,8 +50,9 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
     texts = frame["response"]
     if "digest" not in frame.columns:
         frame = frame.with_columns(digest=digest_series(texts))
-    answers = answers_of(texts)
-    frame = frame.with_columns(answer=frame["digest"] if answers is texts else digest_series(answers))
+    answers, reasoned = reasoned_answers_of(texts)
+    answer_digests = frame["digest"] if answers is texts else digest_series(answers)
+    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned)
     exact = rule.identical == "exact"
     frame = frame.with_columns(bare=frame["answer"] if exact else bare_digest_series(answers))
     frame = rule.rescored(frame.with_columns(response=answers))
@@ -76,8 +78,8 @@ ENDINGS: dict[Ending, str] = {"cut_off": "cut_off", "failed": "failed", "unknown
 
 def _unfit(rule: Rule, finish_reasons: pl.Series) -> pl.Expr:
     text = pl.col("response")
-    reasoned, empty = pl.col("answer") != pl.col("digest"), text.str.contains(BLANK)
-    flaws = {"only_reasoning": reasoned & empty, "blank": ~reasoned & empty}
+    marked, empty = pl.col("answer") != pl.col("digest"), text.str.contains(BLANK)
+    flaws = {"only_reasoning": marked & empty, "blank": ~marked & empty}
     ended = {word: ending_of(word) for word in finish_reasons.unique().drop_nulls()}
     for ending, flaw in ENDINGS.items():
         if words := [word for word, found in ended.items() if found == ending]:

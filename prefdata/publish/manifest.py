@@ -15,6 +15,7 @@ __all__ = [
     "LAYOUTS",
     "MANIFEST",
     "MANIFEST_BYTES",
+    "NOTICES",
     "OWN_LAYOUTS",
     "TABLES",
     "manifest_entry",
@@ -23,10 +24,10 @@ __all__ = [
     "write_model_manifest",
 ]
 
-ADDED_BY_PEOPLE = re.compile(
-    r"(?:LICEN[CS]E|NOTICE|CITATION)[^/]*|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)"
-)
-"""Files that people add to a dataset on the Hub; no reader takes them for data."""
+NOTICES = re.compile(r"(?:LICEN[CS]E|NOTICE|CITATION)(?:[-_][\w-]+)?(?:\.(?:txt|md|cff|bib))?")
+"""Files at the top of a dataset that are never data, whatever `datasets` makes of their endings."""
+ADDED_BY_PEOPLE = re.compile(rf"{NOTICES.pattern}|(?:assets/|images/)?[^/]+\.(?:png|jpe?g|gif|svg|webp)")
+"""Files that people add to a dataset folder of ours on the Hub: notices, and pictures for its card."""
 MANIFEST = "prefdata.manifest.json"
 """Name of the manifest, which does not list itself."""
 MANIFEST_BYTES = 64 << 20

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from prefdata.errors import PublishError
 from prefdata.hub import ShownFiles, leads_outside, shown_files
 from prefdata.publish.card.text import card_header
-from prefdata.publish.manifest import ADDED_BY_PEOPLE, MANIFEST
+from prefdata.publish.manifest import MANIFEST, NOTICES
 from prefdata.publish.outgoing import CARD, Outgoing
 from prefdata.spec import JSON
 
@@ -67,8 +67,8 @@ def check_view(
 
 
 def _is_no_data(name: str) -> bool:
-    # `datasets` reads Markdown and TOML as tasks of agents, and any other as nothing.
-    return name == MANIFEST or name.endswith((".md", ".toml")) or ADDED_BY_PEOPLE.fullmatch(name) is not None
+    # `datasets` reads Markdown and TOML as tasks of agents. Whether a picture is data depends on what else is there.
+    return name == MANIFEST or name.endswith((".md", ".toml")) or NOTICES.fullmatch(name) is not None
 
 
 def _shows_elsewhere(cards: Mapping[str, str]) -> bool:

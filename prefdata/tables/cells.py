@@ -18,6 +18,7 @@ __all__ = [
     "ANSWERABLE",
     "BLANK",
     "ROLES_OF_TURNS",
+    "SHAREGPT",
     "PromptFormat",
     "Unusable",
     "as_turn",
@@ -37,7 +38,7 @@ BLANK = r"\A[\s\x1c-\x1f]*\z"
 """Texts of white space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 ROLES_OF_TURNS = ("system", "user", "assistant", "tool")
 ANSWERABLE = ("user", "tool")
-_SHAREGPT = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+SHAREGPT = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
 """Who speaks in turns of `from` and `value`."""
 
 
@@ -111,7 +112,7 @@ def as_turn(turn: dict[str, Any]) -> dict[str, Any]:
         return turn
     who = turn["from"]
     rest = {key: value for key, value in turn.items() if key not in ("from", "value", "role", "content")}
-    return {**rest, "role": _SHAREGPT.get(who, who), "content": turn.get("value")}
+    return {**rest, "role": SHAREGPT.get(who, who), "content": turn.get("value")}
 
 
 def _messages(turns: list[Any]) -> tuple[Message, ...] | Unusable:

@@ -22,6 +22,7 @@ __all__ = [
     "mixed",
     "table_digest",
     "text_digests",
+    "without_white_space",
 ]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
@@ -96,8 +97,14 @@ def bare_digest_series(texts: pl.Series) -> pl.Series:
     return _nulled(np.fromiter(words, np.uint64, len(texts)), texts)
 
 
+def without_white_space(text: str) -> str:
+    """Returns what of a text makes it differ from another one in more than white space."""
+    return "".join(text.split())
+
+
 def _bare(text: bytes) -> bytes:
-    return text.translate(None, _SPACE) if text.isascii() else "".join(text.decode().split()).encode()
+    # The same as `without_white_space`, faster.
+    return text.translate(None, _SPACE) if text.isascii() else without_white_space(text.decode()).encode()
 
 
 def _nulled(words: _Words, texts: pl.Series) -> pl.Series:

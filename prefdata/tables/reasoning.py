@@ -3,6 +3,9 @@
 A text has reasoning where it begins with an opening mark of a known pair (`<think>`), where it holds a closing mark on
 a line of its own without an opening one (the chat template had opened it), or where it is in the harmony format.
 Reasoning in the middle of a text is a part of the answer.
+
+An empty block (Qwen3's `<think></think>`) has the marks of reasoning and none of it: the answer stands after it, and
+the text counts as one without reasoning (`Parts.reasoned`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ __all__ = [
     "answers_of",
     "has_reasoning",
     "parts_of",
+    "reasoned_answers_of",
     "set_apart",
 ]
 
@@ -68,9 +72,14 @@ class Parts(NamedTuple):
     """A text in two."""
 
     reasoning: str | None
-    """Without its marks and without white space at its ends; None where the text has none."""
+    """Without its marks and without white space at its ends; None where the text has no marks of it."""
     answer: str | None
     """What stands after the reasoning; None where the reasoning has no end. The text itself where it has none."""
+
+    @property
+    def reasoned(self) -> bool:
+        """Whether there is reasoning between the marks."""
+        return bool(self.reasoning)
 
 
 def parts_of(text: str, marks: Marks | None = None) -> Parts:
@@ -142,20 +151,28 @@ def answer_length(text: str, unit: LengthUnit) -> int:
 
 
 def has_reasoning(texts: pl.Expr) -> pl.Expr:
-    """Returns whether texts have reasoning, or look like it; few that look like it have none."""
+    """Returns whether texts have marks of reasoning, or look like it; few that look like it have none."""
     return texts.str.contains(_BEGIN) | texts.str.contains(_LONE, literal=True)
 
 
 def answers_of(texts: pl.Series) -> pl.Series:
     """Returns the answer in each text; texts without reasoning as they are, null for a null."""
+    return reasoned_answers_of(texts)[0]
+
+
+def reasoned_answers_of(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Returns what `answers_of` does, and whether each text has reasoning (`Parts.reasoned`); false for a null."""
     frame = texts.alias("text").to_frame()
     marked = frame.select(has_reasoning(pl.col("text")).fill_null(value=False))["text"]
+    reasoned = pl.repeat(value=False, n=len(texts), dtype=pl.Boolean, eager=True)
     if not marked.any():
-        return texts
-    split = texts.filter(marked).map_elements(answer_of, return_dtype=pl.String)
+        return texts, reasoned
+    parts = [parts_of(text) for text in texts.filter(marked)]
+    split = pl.Series([part.answer or "" for part in parts], dtype=pl.String)
     # Polars scatters in place, so never into the caller's column.
     others = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
-    return texts.zip_with(~marked, others.scatter(marked.arg_true(), split))
+    answers = texts.zip_with(~marked, others.scatter(marked.arg_true(), split))
+    return answers, reasoned.scatter(marked.arg_true(), pl.Series([part.reasoned for part in parts]))
 
 
 def _joined(reasons: list[str]) -> str:

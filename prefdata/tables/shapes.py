@@ -16,7 +16,7 @@ from prefdata.tables.documents import parse_json
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.table import Table
 
-__all__ = ["LEFT_OUT", "ROLES", "Reading", "Shape", "SHAPES", "path_of", "reading_of", "value_at"]
+__all__ = ["ASKED", "LEFT_OUT", "ROLES", "SHAPES", "TALKS", "Reading", "Shape", "path_of", "reading_of", "value_at"]
 
 ROLES = (
     *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason"),
@@ -26,10 +26,11 @@ ROLES = (
 LEFT_OUT = "-"
 """Stands for the column of a role that is not to be read."""
 _SCORES = ("reward", "rating", "rm_score", "overall_score")
-_TALKS = ("messages", "conversations", "conversation")
-_ASKED = ("instruction", "question", "query", "problem", "input")
+TALKS = ("messages", "conversations", "conversation")
+"""Columns of conversations."""
+ASKED = ("instruction", "question", "query", "problem", "input")
 """Columns of prompts under other names; `input` alone is one, beside `instruction` it is a part of it."""
-_LIKE_PROMPTS = ("prompt", *_ASKED, *SYSTEM_NAMES, *_TALKS, "history", "context")
+_LIKE_PROMPTS = ("prompt", *ASKED, *SYSTEM_NAMES, *TALKS, "history", "context")
 _PEEKED = 64
 """Rows that are looked at for the keys of objects."""
 _HINT = "--columns ROLE=NAME"
@@ -80,7 +81,7 @@ SHAPES = (
         },
     ),
     Shape("one answer a row", {"response": ("completion", "generation", "output"), "score": ("score", *_SCORES)}),
-    Shape("conversations that end in the answer", {"response": _TALKS, "score": ("score", *_SCORES)}),
+    Shape("conversations that end in the answer", {"response": TALKS, "score": ("score", *_SCORES)}),
 )
 """In order: the first of which the table has an answer and a score is taken."""
 
@@ -257,7 +258,7 @@ def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]
     if "prompt" not in given and "prompt" not in named:
         if "prompt" in have.names:
             named["prompt"] = "prompt"
-        elif named.get("response") in _TALKS and "response" not in given:
+        elif named.get("response") in TALKS and "response" not in given:
             named["prompt"] = named["response"]
         else:
             _find_other_prompt(have, named, taken)
@@ -274,10 +275,10 @@ def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]
 
 
 def _find_other_prompt(have: _Columns, named: dict[str, str], taken: set[str]) -> None:
-    found = [name for name in _ASKED if name in have.names and name not in taken]
+    found = [name for name in ASKED if name in have.names and name not in taken]
     if "instruction" in found and "input" in found:
         found.remove("input")
-    talks = [name for name in _TALKS if name in have.names and name not in taken]
+    talks = [name for name in TALKS if name in have.names and name not in taken]
     if len(found) == 1:
         named["prompt"] = found[0]
     elif not found and len(talks) == 1 and _ends_in_question(have.first(talks[0])):

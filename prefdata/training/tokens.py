@@ -181,7 +181,7 @@ class Encoder:
     def _remarks(self, row: Answers, whole: Pair, pair: Pair, *, prefix: bool) -> list[Reason]:
         bos = mark_id(self._tokenizer, "bos")
         texts = [turn["content"] for turns in (row.prompt, *row.answers) for turn in turns]
-        thinking = {any(parts_of(turn["content"]).reasoning for turn in answer) for answer in row.answers}
+        thinking = {any(parts_of(turn["content"]).reasoned for turn in answer) for answer in row.answers}
         remarks: dict[Reason, bool] = {
             "two_bos": bos is not None and pair.prompt[:2] == [bos, bos],
             "prompt_not_prefix": not prefix,

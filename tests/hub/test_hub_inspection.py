@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import pytest
+
+from prefdata import audit, inspect, load
 from prefdata.flow.from_table import pair
 from prefdata.pairing import BestVsWorst, WPOHybridV2
 
@@ -60,3 +64,23 @@ report = replay("alice/snorkel", SnorkelPairRM())
 result = [report.pairs, report.share]
 """)
     assert result == [4, 1.0]
+
+
+@pytest.mark.parametrize("reader", [audit, inspect, load])
+def test_a_dataset_that_moves_while_it_is_read_is_read_at_one_commit(near, monkeypatch, reader):
+    def content(count: int) -> dict[str, bytes]:
+        rows = [{"prompt": f"{n}", "chosen": "a", "rejected": "b"} for n in range(count)]
+        return {"train.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
+
+    module = sys.modules["prefdata.inspection.load" if reader is load else "prefdata.inspection.audit"]
+    find_tables = module.find_tables
+
+    def after_a_commit(*args, **options):
+        near.hub.put("dataset", "alice/moving", content(3))
+        return find_tables(*args, **options)
+
+    near.hub.put("dataset", "alice/moving", content(2))
+    monkeypatch.setattr(module, "find_tables", after_a_commit)
+    read = reader("alice/moving")
+    counts = {audit: lambda: read.pairs, inspect: lambda: read.pairs, load: lambda: len(read.pairs)}
+    assert counts[reader]() == 2

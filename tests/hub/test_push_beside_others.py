@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ ROWS = b'{"x":1}\n{"x":2}\n'
 TABLE = pa.BufferOutputStream()
 pq.write_table(pa.table({"x": [1, 2]}), TABLE)
 PARQUET = TABLE.getvalue().to_pybytes()
+PICTURE = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
 
 
 def card(*configs: dict) -> bytes:
@@ -31,6 +33,9 @@ def config(name: str, path: str, split: str = "train", **more: object) -> dict:
 TAKEN = {
     "a file at the top": {"train.jsonl": ROWS},
     "files without a split": {"a.jsonl": ROWS, "b.jsonl": ROWS},
+    "pictures": {"images/one.gif": PICTURE, "images/two.gif": PICTURE},
+    "tables that are called like notices": {"LICENSES.jsonl": ROWS},
+    "tables of citations": {"CITATIONS.parquet": PARQUET},
     "text": {"lines.txt": b"one\ntwo\n"},
     "data of another split": {"data/train_prefs-00000-of-00001.jsonl": ROWS},
     "a split of one of our names": {"data/test.jsonl": ROWS},
@@ -57,6 +62,11 @@ TAKEN = {
 }
 KEPT = {
     "another configuration": {"mine/a.parquet": PARQUET, "README.md": card(config("raw", "mine/*.parquet", "human"))},
+    "another configuration with a picture": {
+        "mine/a.parquet": PARQUET,
+        "assets/plot.gif": PICTURE,
+        "README.md": card(config("raw", "mine/*")),
+    },
     "two others": {
         "mine/a.parquet": PARQUET,
         "data/mine.parquet": PARQUET,
@@ -99,7 +109,8 @@ def test_nothing_is_taken_from_view(near, client, folder, repositories):
     for kind in TAKEN:
         content = files(near.hub, repo=repositories[kind])
         for options in ({}, {"create_pr": True}):
-            with pytest.raises(PublishError, match=r"^not published: .*(take it from view|default configuration)"):
+            why = r"^not published: .*(take it from view|default configuration|would not show what is published)"
+            with pytest.raises(PublishError, match=why):
                 push(folder, repositories[kind], allow_schema_change=True, **options)
         assert files(near.hub, repo=repositories[kind]) == content, kind
         assert near.hub.repos["dataset", repositories[kind]].pulls == 0
@@ -110,6 +121,15 @@ def test_nothing_is_taken_from_view(near, client, folder, repositories):
     for kind in KEPT:
         assert {name: after[kind][name] for name in before[kind]} == before[kind], kind
         assert after[kind]["default"] == {"train": 4, "test": 2}
+
+
+def test_a_standalone_file_above_the_card_that_would_hide_ours_is_refused(near, folder):
+    above = {".huggingface.yaml": b"configs:\n- config_name: raw\n  data_files: none/*.parquet\n"}
+    near.hub.put("dataset", "alice/prefs", above)
+    near.hub.repos["dataset", "alice/prefs"].private = True
+    with pytest.raises(PublishError, match="would not show what is published"):
+        push(folder, "alice/prefs")
+    assert files(near.hub) == above
 
 
 def test_the_message_says_what_is_there_and_the_way_out_works(near, folder):
@@ -138,11 +158,15 @@ def test_what_somebody_adds_to_a_dataset_of_ours_stays_in_view(near, folder, tmp
     assert files(near.hub)["README.md"] == edited.encode()
 
 
-def test_pictures_licences_and_notes_are_in_nobodys_way(near, folder):
-    others = {"LICENSE": b"mine", "images/plot.png": b"png", "notes.md": b"# Notes", "CITATION.cff": b"cff"}
+def test_pictures_licences_and_notes_are_in_nobodys_way(near, folder, tmp_path):
+    others = {"LICENSE": b"mine", "LICENSE-MIT.txt": b"MIT", "notes.md": b"# Notes", "CITATION.cff": b"cff"}
     near.hub.put("dataset", "alice/prefs", others)
     near.hub.repos["dataset", "alice/prefs"].private = True
     push(folder, "alice/prefs")
+    # Beside tables of ours, `load_dataset` shows no picture.
+    others |= {"assets/plot.gif": PICTURE, "images/plot.gif": PICTURE, "plot.gif": PICTURE}
+    near.hub.put("dataset", "alice/prefs", others)
+    push(dataset_folder(tmp_path / "two", "better"), "alice/prefs")
     assert others.items() <= files(near.hub).items()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tracemalloc
 
+import polars as pl
 import pytest
 from published import written
 
@@ -12,6 +13,8 @@ import prefdata
 from prefdata import audit, inspect
 from prefdata.dataset import KTO, Axolotl, FullConversation, LlamaFactory, SnorkelLayout, TRLPairs
 from prefdata.errors import InputError, ModelError
+from prefdata.tables.digest import bare_digest_series
+from prefdata.tables.prompt_columns import SYSTEM_NAMES
 
 THOUGHT = "<think>\nHm, <b>.\n</think>\n\n"
 PAIRS = [
@@ -232,6 +235,13 @@ class TestCut:
         assert report.findings["prompt_fills_the_limit"] == 1
         assert report.examples["prompt_fills_the_limit"] == [{"split": "train", "row": 3}]
 
+    def test_reasoning_is_measured_as_it_is_trained_on(self, tmp_path):
+        thought = f"<think>{'word ' * 60}</think>"
+        pairs = [("Hi", f"{thought}a", f"{thought}b", 2.0, 1.0), ("Hi", "a", "<think>" + "word " * 60, 2.0, 1.0)]
+        path = table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs)
+        report = audit(path, tokenizer=_tokenizer(tmp_path), max_length=50)
+        assert (report.findings["longer_than_the_limit"], report.findings["same_after_the_cut"]) == (2, 1)
+
     def test_mistakes(self, tmp_path):
         path = table(tmp_path / "t.jsonl", "TRL, texts")
         with pytest.raises(InputError, match="both a tokenizer and a length"):
@@ -340,6 +350,52 @@ class TestCommand:
     def test_the_page_names_rows(self, tmp_path, prefdata):
         said = prefdata("audit", table(tmp_path / "t.jsonl", "TRL, texts"))
         assert "contradictions                      1   11.1%  another row prefers the opposite (train 4)" in said.out
+
+
+@pytest.mark.parametrize("space", [*map(chr, range(33)), "\x7f", "\x85", "\xa0", "\u200b", "\u2028", "\u3000"])
+@pytest.mark.parametrize("end", ["", "ü"])
+def test_what_differs_in_white_space_only_is_the_same_for_an_audit_and_for_a_rule(tmp_path, space, end):
+    texts = [f"a{space}b{end}", f"ab{end}"]
+    path = table(tmp_path / "t.jsonl", "TRL, texts", pairs=[("Why?", *texts, 2.0, 1.0)])
+    bare = bare_digest_series(pl.Series(texts))
+    found = audit(path).findings
+    assert (found["identical_texts"], found["identical_but_white_space"]) == (0, int(bare[0] == bare[1]))
+
+
+def test_rows_of_other_reasoning_without_an_end_are_not_the_same_row(tmp_path):
+    pairs = [("Why?", f"<think>{text}", "No.", 2.0, 1.0) for text in ("one", "two", "one")]
+    assert audit(table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs)).findings["repeated_rows"] == 1
+
+
+def alone(prompt, text):
+    return [turn("user", prompt), turn("assistant", text)]
+
+
+@pytest.mark.parametrize("make", [lambda prompt, text: text, alone, talk])
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
+def test_a_system_turn_is_a_part_of_the_prompt(tmp_path, name, make):
+    rows = [
+        {name: system, "prompt": "Why?", "chosen": make("Why?", chosen), "rejected": make("Why?", rejected)}
+        for system, chosen, rejected in (("Be brief.", "a", "b"), ("Be long.", "b", "a"))
+    ]
+    report = audit(written(tmp_path / "t.jsonl", rows))
+    assert (report.prompts, report.findings["contradictions"], report.findings["repeated_prompts"]) == (2, 0, 0)
+    assert report.first[0]["prompt"] == "Be brief.\n\nWhy?"
+
+
+@pytest.mark.parametrize(("name", "prompts"), [("instruction", 2), ("prompt", 1), ("question", 1)])
+def test_an_input_is_a_part_of_an_instruction_and_of_nothing_else(tmp_path, name, prompts):
+    rows = [{name: "Add.", "input": more, "chosen": "a", "rejected": "b"} for more in ("1 and 2", "3 and 4")]
+    report = audit(written(tmp_path / "t.jsonl", rows))
+    assert (report.prompts, report.columns["prompt"]) == (prompts, name)
+    assert report.first[0]["prompt"] == ("Add.\n\n1 and 2" if prompts == 2 else "Add.")
+
+
+def test_an_empty_block_of_reasoning_is_none(tmp_path):
+    pairs = [("Why?", "<think>\n\n</think>\n\nSo.", "No.", 2.0, 1.0)]
+    report = audit(table(tmp_path / "t.jsonl", "TRL, texts", pairs=pairs))
+    assert report.thinking == {"chosen": 0, "rejected": 0}
+    assert (report.findings["thinking_on_one_side"], report.lengths["chosen"]["mean"]) == (0, 3.0)
 
 
 def test_the_order_of_rows_changes_no_number(tmp_path):

@@ -9,7 +9,7 @@ from published import row, written
 
 from prefdata import load, replay
 from prefdata.errors import InputError
-from prefdata.hub import find_tables
+from prefdata.hub import CARDS, find_tables, shown_files
 from prefdata.pairing import BestVsWorst
 
 RIGHT = [row(n, ["bad", "good"], [0.1, 0.9]) for n in range(10)]
@@ -70,6 +70,22 @@ def test_the_files_of_each_split_are_those_of_load_dataset(tmp_path, kind):
         assert {split: [str(file) for file in files] for split, files in found.splits.items()} == {
             str(split): list(files) for split, files in expected.items()
         }, config
+
+
+def test_the_standalone_file_is_above_the_card_in_whatever_order_they_are_given(tmp_path):
+    from datasets import get_dataset_config_names, load_dataset_builder
+
+    where = folder(
+        tmp_path / "set", ["a.jsonl", "b.jsonl"], "---\nconfigs: [{config_name: a, data_files: a.jsonl}]\n---\n"
+    )
+    (where / ".huggingface.yaml").write_text("configs: [{config_name: b, data_files: b.jsonl}]\n")
+    assert get_dataset_config_names(str(where)) == ["b"]
+    real = load_dataset_builder(str(where), cache_dir=str(tmp_path / "cache")).config.data_files
+    for order in (CARDS, CARDS[::-1]):
+        cards = {name: (where / name).read_text() for name in order}
+        shown = shown_files(["a.jsonl", "b.jsonl"], cards, "a set")
+        assert {name: list(splits) for name, splits in shown.configs.items()} == {"b": ["train"]}
+        assert [str(where / name) for name in shown.configs["b"]["train"]] == list(real["train"])
 
 
 def test_two_splits_are_never_one_number(tmp_path):

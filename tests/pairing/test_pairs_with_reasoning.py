@@ -12,6 +12,7 @@ from prefdata import pair, verify
 from prefdata.dataset.measures import Auditor
 from prefdata.pairing import DNO, BestVsWorst, CustomRule, WPOHybridV2
 from prefdata.pairing.algebra import Highest, Lowest, Selection
+from prefdata.pairing.facts import FACTS
 from prefdata.pairing.filters import NotIdentical
 from prefdata.pairing.repetition import Repetition
 
@@ -103,8 +104,12 @@ def test_a_table_is_paired_alike_in_every_way_and_its_audit_counts_sides(tmp_pat
         assert not report.mismatches, report
 
 
-def test_an_audit_without_reasoning_says_nothing_of_it():
-    auditor = Auditor()
-    rows = frame(("p", "a", 2.0), ("p", "b", 1.0))
-    auditor.add(rows, BestVsWorst().pair(rows).pairs)
-    assert "reasoning_on_one_side" not in auditor.result()["measures"]
+@pytest.mark.parametrize("of_facts", [False, True])
+@pytest.mark.parametrize("text", ["a", "<think>\n\n</think>\n\na"])
+def test_an_audit_without_reasoning_says_nothing_of_it(text, of_facts):
+    for chosen, measured in ((text, False), (f"{LONG}a", True)):
+        auditor, rows = Auditor(), frame(("p", chosen, 2.0), ("p", "b", 1.0))
+        facts = BestVsWorst().facts(rows).with_columns(at=pl.int_range(pl.len()))
+        read = facts.select(*FACTS, "at") if of_facts else rows
+        auditor.add(read, BestVsWorst().pair(read).pairs)
+        assert ("reasoning_on_one_side" in auditor.result()["measures"]) == measured

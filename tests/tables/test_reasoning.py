@@ -5,7 +5,15 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from prefdata.tables.reasoning import MARKS, answer_of, answers_of, has_reasoning, parts_of, set_apart
+from prefdata.tables.reasoning import (
+    MARKS,
+    answer_of,
+    answers_of,
+    has_reasoning,
+    parts_of,
+    reasoned_answers_of,
+    set_apart,
+)
 
 PLAIN = [
     "",
@@ -32,6 +40,13 @@ def test_the_answer_is_what_follows_the_reasoning(begin, end, before, gap):
     assert parts_of(f"{before}{begin}\nTwo and") == ("Two and", None)
     assert parts_of(f"{before}{begin}\n{end}{gap}") == ("", "")
     assert parts_of(f"{begin}a{end}{gap}{begin}b{end}4") == ("a\n\nb", "4")
+
+
+@pytest.mark.parametrize(("begin", "end"), MARKS)
+def test_an_empty_block_is_marks_of_reasoning_and_none_of_it(begin, end):
+    texts = [f"{begin}\n\n{end}\n\n4", f"{begin} two {end} 4", "4", f"{begin}\n"]
+    assert [parts_of(text).reasoned for text in texts] == [False, True, False, False]
+    assert reasoned_answers_of(pl.Series(texts))[1].to_list() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("text", ["Let me see.\n</think>\n\n4", "Let me see.</think>\n\n4", "Let me see.\n </think>4"])
@@ -83,5 +98,8 @@ def test_a_column_is_split_as_its_texts_are():
     flags = column.to_frame("text").select(has_reasoning(pl.col("text")))["text"].to_list()
     for text, flag in zip(texts, flags, strict=True):
         assert flag or text is None or parts_of(text).reasoning is None
+    reasoned = [text is not None and parts_of(text).reasoned for text in texts]
+    assert reasoned_answers_of(column)[1].to_list() == reasoned
     plain = pl.Series(["4", None])
+    assert reasoned_answers_of(plain)[1].to_list() == [False, False]
     assert answers_of(plain) is plain

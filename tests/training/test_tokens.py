@@ -80,16 +80,18 @@ def test_each_reason_is_found(tokenizer):
 @pytest.mark.parametrize("marks", MARKS, ids=lambda marks: marks[0])
 def test_reasoning_on_one_side_is_counted_whatever_its_marks_and_on_both_it_is_not(tokenizer, marks):
     begin, end = marks
-    one, other, both, none = encoded(
+    one, other, both, none, empty = encoded(
         tokenizer,
         row(chosen=f"{begin} two {end} one"),
         row(rejected=f"{begin} two {end} one"),
         row(chosen=f"{begin} two {end} one", rejected=f"{begin} one {end} two"),
         # A prompt that asks about the mark is no answer that reasons.
         row(prompt=f"What does {begin} say?"),
+        # Models that are asked not to reason write an empty block.
+        row(chosen=f"{begin}\n\n{end} one"),
     )
     assert (one.reasons, other.reasons) == (["thinking_on_one_side"], ["thinking_on_one_side"])
-    assert (both.reasons, none.reasons) == ([], [])
+    assert (both.reasons, none.reasons, empty.reasons) == ([], [], [])
     assert one.pair is not None
 
 
