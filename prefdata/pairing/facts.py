@@ -22,8 +22,8 @@ FACTS = (
     *("length", "characters", "n_bytes", "unfit"),
 )
 """The columns of facts. `digest` hashes the text (64 bits) and `n_bytes` is its size; of the answer in it, which is
-the text without its reasoning, are `answer` (a hash), `bare` (a hash of what of it makes answers differ), `length` (in
-the rule's unit) and `characters` (code points). `unfit` says why the candidate can't be picked whatever its score.
+the text without its reasoning, are `answer` (a hash), `bare` (a hash of it without its white space), `length` (in the
+rule's unit) and `characters` (code points). `unfit` says why the candidate can't be picked whatever its score.
 Facts may also have `response` (the text) and `at` (a number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
@@ -51,9 +51,7 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
         frame = frame.with_columns(digest=digest_series(texts))
     answers = answers_of(texts)
     frame = frame.with_columns(answer=frame["digest"] if answers is texts else digest_series(answers))
-    exact = rule.identical == "exact"
-    frame = frame.with_columns(bare=frame["answer"] if exact else bare_digest_series(answers))
-    frame = rule.rescored(frame.with_columns(response=answers))
+    frame = rule.rescored(frame.with_columns(response=answers, bare=bare_digest_series(answers)))
     answer = pl.col("response")
     size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
     words = answer.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
