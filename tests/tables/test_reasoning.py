@@ -14,6 +14,7 @@ PLAIN = [
     "Close it with </think> in the same line.",
     "Write `<think>` before it and\n</think>\nafter it.",
     "analysis of the data",
+    "analysisResult = run(data)",
     "The tag <think> opens it.",
     "thinking</thinking>\n",
 ]
@@ -25,10 +26,11 @@ def test_a_text_without_reasoning_is_its_own_answer(text):
 
 
 @pytest.mark.parametrize(("begin", "end"), MARKS)
-@pytest.mark.parametrize("before", ["", "\n", "  \n"])
+@pytest.mark.parametrize("before", ["", "\n", "  \n", "\x1c\u3000\x1f"])
 @pytest.mark.parametrize("gap", ["", "\n\n", " "])
 def test_the_answer_is_what_follows_the_reasoning(begin, end, before, gap):
     assert parts_of(f"{before}{begin}\nTwo and two.\n{end}{gap}4\n") == ("Two and two.", "4\n")
+    assert answers_of(pl.Series([f"{before}{begin}\nTwo.\n{end}4"])).to_list() == ["4"]
     assert parts_of(f"{before}{begin}\nTwo and") == ("Two and", None)
     assert parts_of(f"{before}{begin}\n{end}{gap}") == ("", "")
     assert parts_of(f"{begin}a{end}{gap}{begin}b{end}4") == ("a\n\nb", "4")
@@ -50,7 +52,6 @@ def test_harmony_answers_in_its_final_channel():
         None,
     )
     assert parts_of("analysisTwo and two.assistantfinal4") == ("Two and two.", "4")
-    assert parts_of("analysisTwo and") == ("Two and", None)
 
 
 def test_own_marks_count_beside_the_usual_ones():
