@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
-from prefdata.tables.digest import NAMED_FROM, bare_digest_series
+from prefdata.tables.digest import NAMED_FROM, WHITE_SPACE, bare_digest_series
 from prefdata.tables.reasoning import answers_of, reasoned_answers_of
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Auditor:
                 (Unicode code points, null without a text) and `repeats` (the text is another answer's of the prompt,
                 true for all but one of the same text). Optionally `place`: where a judge saw the answer. In any order.
             pairs: `source_`, `length_` and `n_tied_` of both sides, one row a pair; and of both, to compare the texts,
-                either `response_`, or `at_`, by which `candidates` have their facts.
+                either `response_`, or `at_`, by which `candidates` have their facts; then also `white_space_only`,
+                unless the rule makes no such pairs.
         """
         answers = candidates if "repeats" in candidates.columns else _measured(candidates)
         scored = answers.filter(pl.col("score").is_not_null() & pl.col("length").is_not_null())
@@ -82,8 +83,10 @@ class Auditor:
             (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
             {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
-        self._counts["white_space_only"] += _white_space_only(candidates, pairs)
-        self._count_reasoning(candidates, pairs)
+        if "response_chosen" in pairs.columns:
+            self._compare_texts([pairs[f"response_{side}"] for side in SIDES])
+        elif "at_chosen" in pairs.columns:
+            self._compare_facts(candidates, pairs)
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
@@ -158,15 +161,19 @@ class Auditor:
         for side in SIDES:
             self._counts[f"tied_{side}"] += int((tied[side] > 1).sum())
 
-    def _count_reasoning(self, candidates: pl.DataFrame, pairs: pl.DataFrame) -> None:
+    def _compare_texts(self, texts: Sequence[pl.Series]) -> None:
+        answers, reasoned = zip(*map(reasoned_answers_of, texts), strict=True)
+        self._counts["white_space_only"] += _white_space_only(*answers)
+        self._count_reasoning(*reasoned)
+
+    def _compare_facts(self, candidates: pl.DataFrame, pairs: pl.DataFrame) -> None:
+        if "white_space_only" in pairs.columns:
+            self._counts["white_space_only"] += int(pairs["white_space_only"].sum())
+        reasoned = candidates.filter("reasoned")["at"]
+        self._count_reasoning(*(pairs[f"at_{side}"].is_in(reasoned.implode()) for side in SIDES))
+
+    def _count_reasoning(self, chosen: pl.Series, rejected: pl.Series) -> None:
         """Counts pairs of which an answer has reasoning, and those of which one alone has."""
-        if "response_chosen" in pairs.columns:
-            chosen, rejected = (reasoned_answers_of(pairs[f"response_{side}"])[1].to_numpy() for side in SIDES)
-        elif "at_chosen" in pairs.columns:
-            reasoned = candidates.filter("reasoned")["at"]
-            chosen, rejected = (pairs[f"at_{side}"].is_in(reasoned.implode()).to_numpy() for side in SIDES)
-        else:
-            return
         self._counts["reasoned"] += int((chosen | rejected).sum())
         self._counts["reasoning_on_one_side"] += int((chosen ^ rejected).sum())
 
@@ -218,21 +225,15 @@ class _Sources(NamedTuple):
         return cls(codes.fill_null(-1).cast(pl.Int64).to_numpy(), names.to_list())
 
 
-def _white_space_only(candidates: pl.DataFrame, pairs: pl.DataFrame) -> int:
-    """Counts the pairs whose two texts differ in white space only."""
-    if "response_chosen" not in pairs.columns:
-        if "at_chosen" not in pairs.columns:
-            return 0
-        bare = dict(candidates.select("at", "bare").iter_rows())
-        sides = zip(*(pairs[f"at_{side}"] for side in SIDES), strict=True)
-        return sum(bare[chosen] == bare[rejected] for chosen, rejected in sides)
+def _white_space_only(chosen: pl.Series, rejected: pl.Series) -> int:
+    """Counts the answers that differ from those beside them in white space only, or in nothing."""
+    sides = pl.DataFrame({"chosen": chosen, "rejected": rejected})
     ends = [
-        (text.str.strip_chars_start().str.head(1), text.str.strip_chars_end().str.tail(1))
-        for text in (pl.col(f"response_{side}") for side in SIDES)
+        (text.str.strip_chars_start(WHITE_SPACE).str.head(1), text.str.strip_chars_end(WHITE_SPACE).str.tail(1))
+        for text in (pl.col(side) for side in SIDES)
     ]
-    alike = pairs.filter(ends[0][0] == ends[1][0], ends[0][1] == ends[1][1])
-    chosen, rejected = (bare_digest_series(alike[f"response_{side}"]) for side in SIDES)
-    return int((chosen == rejected).sum())
+    alike = sides.filter(ends[0][0] == ends[1][0], ends[0][1] == ends[1][1])
+    return int((bare_digest_series(alike["chosen"]) == bare_digest_series(alike["rejected"])).sum())
 
 
 def _measured(candidates: pl.DataFrame) -> pl.DataFrame:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from prefdata.spec.quoting import quoted
 from prefdata.tables import files
 from prefdata.tables.cells import parse_score
 from prefdata.tables.scored_table import ScoredTableFile
-from prefdata.tables.shapes import path_of, value_at
 from prefdata.tables.table import Table
+from prefdata.tables.written import is_written, read_list
 
 __all__ = ["ScoreColumn", "explain_no_pairs", "score_column_of_table", "score_columns_of"]
 
@@ -51,9 +52,11 @@ def explain_no_pairs(dataset: Path, score_columns: Iterable[ScoreColumn] = ()) -
 class ScoreColumn:
     """Where scores were read from."""
 
-    table: Table
+    table: str
     path: str
     """Column, or column and keys within."""
+    cells: Callable[[], Iterable[Any]]
+    """Reads the cells, one a row; a list has one score for each answer of the row."""
 
 
 def score_column_of_table(
@@ -66,7 +69,7 @@ def score_column_of_table(
         file = ScoredTableFile(find_table(table, config, split).table, columns)
     except UserError:
         return []
-    return [ScoreColumn(file.table, file.named["score"])]
+    return [ScoreColumn(file.table.name, file.named["score"], file.scores)]
 
 
 def score_columns_of(recipe: Recipe) -> list[ScoreColumn]:
@@ -76,11 +79,21 @@ def score_columns_of(recipe: Recipe) -> list[ScoreColumn]:
         for sampler in recipe.samplers
         for name in ("score_column", "chosen_score_column", "rejected_score_column")
     ]
-    return [
-        ScoreColumn(files.open_table(path), column)
-        for path, column in found
-        if isinstance(path, Path) and column is not None
+    tables = [
+        (files.open_table(path), column) for path, column in found if isinstance(path, Path) and column is not None
     ]
+    return [
+        ScoreColumn(table.name, column, partial(_cells, table, column))
+        for table, column in tables
+        if column in table.columns
+    ]
+
+
+def _cells(table: Table, column: str) -> Iterator[Any]:
+    for row in table.rows(only=[column]):
+        cell = row[column]
+        values = read_list(cell) if is_written(cell) else None
+        yield cell if values is None else values
 
 
 def _reasons(drops: pl.DataFrame, what: str) -> Iterator[str]:
@@ -94,19 +107,18 @@ def _reasons(drops: pl.DataFrame, what: str) -> Iterator[str]:
 
 def _not_numbers(scores: ScoreColumn) -> Iterator[str]:
     """Says of a column which value is not a number, where it is, and how many there are."""
-    column, keys = path_of(scores.path, scores.table.columns)
-    if column not in scores.table.columns:
-        return
     number, example = 0, ""
     total = 0
-    for row_number, row in enumerate(scores.table.rows(only=[column]), 1):
-        for value in _values(value_at(row[column], keys)):
+    for row_number, cell in enumerate(scores.cells(), 1):
+        for value in _values(cell):
+            if value is None:
+                continue
             total += 1
             if parse_score(value) is None:
                 number += 1
                 example = example or f"{quoted(value, 60)} in row {row_number:,}"
     if number:
-        yield f"column {scores.path!r} of {scores.table.name}: {example} is not a number: {number:,} of {total:,}"
+        yield f"column {scores.path!r} of {scores.table}: {example} is not a number: {number:,} of {total:,}"
 
 
 def _number(count: int, what: str) -> str:

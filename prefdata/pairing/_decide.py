@@ -49,10 +49,20 @@ def decide(
     )
 
 
-def proposed(eligible: pl.DataFrame, chosen_by: Steps, rejected_by: Steps, limits: PairLimits) -> Proposal:
-    """Picks by two selections: the chosen candidates, then for each the rejected ones below it."""
+def proposed(
+    eligible: pl.DataFrame, chosen_by: Steps, rejected_by: Steps, limits: PairLimits, same_text: str
+) -> Proposal:
+    """Picks by two selections: the chosen candidates, then for each the rejected ones below it.
+
+    Args:
+        eligible: the eligible candidates.
+        chosen_by: picks the chosen ones.
+        rejected_by: picks the rejected ones.
+        limits: how many of each.
+        same_text: the column that is equal for candidates of one text.
+    """
     chosen = select(eligible, "unit", chosen_by, limits.chosen)
-    lower, pool = _below(eligible, chosen)
+    lower, pool = _below(eligible, chosen, same_text)
     rejected = select(pool, "row_chosen", rejected_by, limits.rejected)
     names = ("row", "place", "n_tied", "decided")
     pairs = chosen.rename({name: f"{name}_chosen" for name in names}).join(
@@ -66,12 +76,15 @@ def proposed(eligible: pl.DataFrame, chosen_by: Steps, rejected_by: Steps, limit
     return Proposal(pairs, chosen["unit"].unique(), lower["unit"].unique(), pool["unit"].unique())
 
 
-def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame, conditions: Sequence[Admission] = ()) -> Proposal:
+def proposed_rows(
+    eligible: pl.DataFrame, rows: pl.DataFrame, same_text: str, conditions: Sequence[Admission] = ()
+) -> Proposal:
     """Takes the pairs that somebody else picked, in total order, where the conditions of every pair hold.
 
     Args:
         eligible: the eligible candidates.
         rows: `chosen` and `rejected`, row numbers of `eligible`.
+        same_text: the column that is equal for candidates of one text.
         conditions: what the rejected ones must meet.
     """
     named = rows.sort("chosen", "rejected").select(row_chosen="chosen", row_rejected="rejected")
@@ -82,9 +95,9 @@ def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame, conditions: Sequen
         **{f"n_tied_{side}": pl.lit(1, pl.Int64) for side in ("chosen", "rejected")},
         **{f"decided_{side}": pl.lit("python") for side in ("chosen", "rejected")},
     )
-    sides = [eligible.select("score", "bare")[named[f"row_{side}"]] for side in ("chosen", "rejected")]
+    sides = [eligible.select("score", same_text)[named[f"row_{side}"]] for side in ("chosen", "rejected")]
     lower = named.filter(sides[1]["score"] < sides[0]["score"])
-    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1]["bare"] != sides[0]["bare"]))
+    pool = named.filter((sides[1]["score"] < sides[0]["score"]) & (sides[1][same_text] != sides[0][same_text]))
     met = pool
     for condition in conditions:
         sides = [eligible.select("score", "length")[met[f"row_{side}"]] for side in ("rejected", "chosen")]
@@ -93,15 +106,15 @@ def proposed_rows(eligible: pl.DataFrame, rows: pl.DataFrame, conditions: Sequen
     return Proposal(met.sort("unit", maintain_order=True), named["unit"], lower["unit"], pool["unit"])
 
 
-def _below(eligible: pl.DataFrame, chosen: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _below(eligible: pl.DataFrame, chosen: pl.DataFrame, same_text: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """For each chosen candidate those of its prompt with a lower score, and those of them with another text."""
-    names = [name for name in ("score", "length", "bare", "source", "response") if name in eligible.columns]
+    names = [name for name in ("score", "length", same_text, "source", "response") if name in eligible.columns]
     of_chosen = eligible.select(pl.col(name).alias(f"chosen_{name}") for name in names)[chosen["row"]]
     against = pl.concat([chosen.select("unit", row_chosen="row"), of_chosen], how="horizontal")
     lower = eligible.join(against, on="unit", how="inner", maintain_order="right_left").filter(
         pl.col("score") < pl.col("chosen_score")
     )
-    return lower, lower.filter(pl.col("bare") != pl.col("chosen_bare"))
+    return lower, lower.filter(pl.col(same_text) != pl.col(f"chosen_{same_text}"))
 
 
 def _ordered(facts: pl.DataFrame) -> pl.DataFrame:
@@ -164,6 +177,10 @@ def _pair_columns(
     pairs = pl.concat([pairs, *sides], how="horizontal").with_columns(
         score_margin=pl.col("score_chosen") - pl.col("score_rejected")
     )
+    if alike := ["white_space_only"] if "at" in carried and rule.identical == "exact" else []:
+        # Without texts in hand nobody could compare them later; no other rule makes such pairs.
+        chosen, rejected = (eligible["bare"].gather(pairs[f"row_{side}"]) for side in ("chosen", "rejected"))
+        pairs = pairs.with_columns(white_space_only=chosen == rejected)
     if compared is not None:
         of_pair = compared.select(
             "prompt_id",
@@ -178,6 +195,7 @@ def _pair_columns(
         pairs = pairs.join(of_pair, on=keys, how="left", maintain_order="left", nulls_equal=True)
     trace = [f"{name}_{side}" for side in ("chosen", "rejected") for name in (*_TRACE, *carried)]
     columns = ["prompt_id", "pair_index", "n_candidates", "n_eligible", *trace, "score_margin", *rule.extra_columns()]
+    columns += alike
     return rule.with_extras(pairs, eligible).select(columns)
 
 

@@ -14,7 +14,8 @@ __all__ = ["pair_with_backfill"]
 
 def _like(rule: PairRule) -> BestVsWorst:
     """Best against worst, under what the rule says of every pair."""
-    shared = ("length", "admit", "identical", "min_margin", "max_length_difference")
+    # A label may need comparisons, which published answers don't have.
+    shared = PairRule.model_fields.keys() - {"label"}
     return BestVsWorst.model_validate({name: getattr(rule, name) for name in shared})
 
 

@@ -141,7 +141,11 @@ class PairRule(Part):
         """
         chosen, rejected = self.selections()
         rejected_by = Steps((*self.conditions(), *rejected.among), rejected.by)
-        return proposed(eligible, Steps(chosen.among, chosen.by), rejected_by, self.take())
+        return proposed(eligible, Steps(chosen.among, chosen.by), rejected_by, self.take(), self.same_text())
+
+    def same_text(self) -> str:
+        """Names the fact that is equal for candidates of one text; see `identical`."""
+        return "answer" if self.identical == "exact" else "bare"
 
     def conditions(self) -> tuple[Filter, ...]:
         """Gives what every rejected candidate must meet besides the rule's own filters."""

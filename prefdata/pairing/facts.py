@@ -22,8 +22,8 @@ FACTS = (
     *("finish_reason", "length", "characters", "n_bytes", "unfit"),
 )
 """The columns of facts. `digest` hashes the text (64 bits), `n_bytes` is its size, and `reasoned` says whether it has
-reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (a hash of what
-of it makes answers differ), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the
+reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (a hash of it
+without its white space), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the
 candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a number that says
 where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
@@ -52,9 +52,7 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
         frame = frame.with_columns(digest=digest_series(texts))
     answers, reasoned = reasoned_answers_of(texts)
     answer_digests = frame["digest"] if answers is texts else digest_series(answers)
-    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned)
-    exact = rule.identical == "exact"
-    frame = frame.with_columns(bare=frame["answer"] if exact else bare_digest_series(answers))
+    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned, bare=bare_digest_series(answers))
     frame = rule.rescored(frame.with_columns(response=answers))
     answer = pl.col("response")
     size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))

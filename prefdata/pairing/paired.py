@@ -18,7 +18,8 @@ class Paired:
     pairs: pl.DataFrame
     """One row for each pair, sorted by `prompt_id` and `pair_index`: `prefdata.tables.schemas.pairs_schema`. Made of
     facts without `response`, it has no `response_chosen` and `response_rejected`; made of facts with `at`, it has
-    `at_chosen` and `at_rejected`."""
+    `at_chosen` and `at_rejected`, and where the rule's `identical` is `exact`, `white_space_only` (the answers differ
+    in white space only)."""
     drops: pl.DataFrame
     """One row for each prompt without a pair, sorted by `prompt_id`: prompt_id, stage, reason, detail."""
     ineligible: pl.DataFrame

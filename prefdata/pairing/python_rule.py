@@ -78,9 +78,10 @@ class PythonRule(PairRule):
         """See `PairRule.proposal`."""
         returned = self.call(eligible)
         if isinstance(returned, pl.DataFrame):
-            return proposed_rows(eligible, returned, self.conditions())
+            return proposed_rows(eligible, returned, self.same_text(), self.conditions())
         chosen, rejected = returned
-        return proposed(eligible, chosen, Steps((*self.conditions(), *rejected.among), rejected.by), PairLimits())
+        rejected_by = Steps((*self.conditions(), *rejected.among), rejected.by)
+        return proposed(eligible, chosen, rejected_by, PairLimits(), self.same_text())
 
     def call(self, eligible: pl.DataFrame) -> pl.DataFrame | tuple[Steps, Steps]:
         """Runs the function on these candidates: it returns rows of `chosen` and `rejected`, or how to order each.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from prefdata.dataset import AnyLayout, AnyMainLayout, Layout
+from prefdata.dataset import AnyLayout, AnyMainLayout, Layout, PythonLayout
 from prefdata.errors import RecipeError, UserError, closest
 from prefdata.pairing import PairRule, PythonRule, rule_named
 from prefdata.recipe.mistakes import explained
@@ -142,9 +143,7 @@ def as_layouts(layout: Layout | str | None, also: Sequence[Layout | str], test_s
     Raises:
         UserError: there is no such layout, two are of one kind, or `test_size` is not what a layout takes.
     """
-    main = _layout(layout or "trl", TypeAdapter(AnyMainLayout), "trl, snorkel")
-    every = "trl, snorkel, kto, full_conversation, llamafactory, axolotl"
-    taken = [main, *(_layout(one, TypeAdapter(AnyLayout), every) for one in also)]
+    taken = [_layout(layout or "trl", AnyMainLayout), *(_layout(one, AnyLayout) for one in also)]
     names = [one.config_name for one in taken]
     if len(set(names)) < len(names):
         raise UserError(f"two layouts have the same kind: {', '.join(names)}", hint="name each of them once")
@@ -158,11 +157,15 @@ def as_layouts(layout: Layout | str | None, also: Sequence[Layout | str], test_s
         ) from error
 
 
-def _layout(given: Layout | str, kinds: TypeAdapter[Layout], valid: str) -> Layout:
+def _layout(given: Layout | str, layouts: Any) -> Layout:
     try:
-        return kinds.validate_python({"kind": given} if isinstance(given, str) else given)
+        found: Layout = TypeAdapter(layouts).validate_python({"kind": given} if isinstance(given, str) else given)
     except ValidationError as error:
-        raise UserError(f"{given!r} is not a layout that fits here", valid=valid) from error
+        union, *_ = get_args(layouts)
+        # A Python layout needs more than its kind.
+        kinds = [part.model_fields["kind"].default for part in get_args(union) if part is not PythonLayout]
+        raise UserError(f"{given!r} is not a layout that fits here", valid=", ".join(kinds)) from error
+    return found
 
 
 def folder_of(file: object) -> Path:

@@ -15,7 +15,7 @@ from prefdata.tables.ids import id_text
 from prefdata.tables.row_answers import answers_of_row, whole_number
 from prefdata.tables.written import read_written
 
-__all__ = ["Columns", "PromptAnswers", "by_prompt"]
+__all__ = ["Columns", "PromptAnswers", "by_prompt", "prompt_id_of_row"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def by_prompt(
     keys: dict[str, None] = {}
     for number, row in enumerate(rows, 1):
         where = f"{table}, row {number}"
-        prompt_id = _prompt_id(row, columns, where)
+        prompt_id = prompt_id_of_row(row, columns, where)
         if prompt_id is None:
             counted("rows_with_unusable_prompt", 1)
             continue
@@ -108,7 +108,17 @@ def by_prompt(
     return prompts
 
 
-def _prompt_id(row: dict[str, Any], columns: Columns, where: str) -> str | None:
+def prompt_id_of_row(row: Mapping[str, Any], columns: Columns, where: str) -> str | None:
+    """Returns the id of the prompt that a row answers; None where it has none that can be used.
+
+    Args:
+        row: its cells, by column.
+        columns: where the table keeps what.
+        where: the table and the row, for messages.
+
+    Raises:
+        InputError: the id is a number that has lost digits.
+    """
     if columns.prompt_id is not None:
         try:
             given = id_text(row[columns.prompt_id])

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from prefdata.records import SIDES, Candidate, Drop, Message, prompt_id_of
+from prefdata.sampling._completions import Columns, prompt_id_of_row
 from prefdata.sampling._table import TableAnswers, set_answer_apart
 from prefdata.sampling.base import SampleResult, SampleTask
 from prefdata.spec import Context
 from prefdata.spec.marks import Harmless
-from prefdata.tables.cells import ANSWERABLE, Unusable, parse_score, read_conversation, read_turns
+from prefdata.tables.cells import ANSWERABLE, Unusable, parse_score, read_turns
 
 __all__ = ["PublishedPairs"]
 
@@ -39,35 +40,36 @@ class PublishedPairs(TableAnswers):
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """Yields the two answers of the table to each prompt; see `Sampler.sample`."""
         found = self._by_prompt(context)
+        others = {number for rows in found.values() for number in rows}
         for task in tasks:
-            rows = found.pop(task.prompt.prompt_id, [])
-            yield self._result(task, rows)
-        if others := sum(map(len, found.values())):
-            context.counted("rows_of_other_prompts", others)
+            rows = found.get(task.prompt.prompt_id, {})
+            others.difference_update(rows)
+            yield self._result(task, [*rows.values()])
+        if others:
+            context.counted("rows_of_other_prompts", len(others))
 
-    def _by_prompt(self, context: Context) -> dict[str, list[_PublishedPair]]:
-        """Reads the whole table, by the id of a row's prompt and that of the conversation that its sides answer."""
-        key = self.prompt_id_column or self.prompt_column
+    def _by_prompt(self, context: Context) -> dict[str, dict[int, _PublishedPair]]:
+        """Reads the whole table, by the id of a row's prompt and that of the conversation that its sides answer.
+
+        Returns:
+            Id → number of the row → its pair.
+        """
+        columns = Columns(self.prompt_column, self.prompt_id_column, self.prompt_format, {})
         texts = (self.chosen_column, self.rejected_column)
         scores = (self.chosen_score_column, self.rejected_score_column)
-        found: dict[str, list[_PublishedPair]] = defaultdict(list)
-        for row in self._rows(list(dict.fromkeys([key, *texts, *scores])), context):
+        found: dict[str, dict[int, _PublishedPair]] = defaultdict(dict)
+        rows = self._rows(list(dict.fromkeys([*columns.of_table(), *texts, *scores])), context)
+        for number, row in enumerate(rows, 1):
             pair = _published_pair([row[name] for name in texts], [row[name] for name in scores])
             for score in (row[name] for name in scores):
                 if score is not None and parse_score(score) is None:
                     context.counted("scores_that_are_no_number", 1)
-            ids = {self._prompt_id(row[key]), pair.conversation_id} - {None}
+            ids = {prompt_id_of_row(row, columns, f"{self._table_name}, row {number}"), pair.conversation_id} - {None}
             if not ids:
                 context.counted("rows_with_unusable_prompt", 1)
             for prompt_id in ids:
-                found[str(prompt_id)].append(pair)
+                found[str(prompt_id)][number] = pair
         return found
-
-    def _prompt_id(self, cell: object) -> str | None:
-        if self.prompt_id_column is not None:
-            return None if cell is None or not str(cell).strip() else str(cell)
-        messages = read_conversation(cell, self.prompt_format)
-        return None if isinstance(messages, Unusable) else prompt_id_of(messages)
 
     def _result(self, task: SampleTask, rows: list[_PublishedPair]) -> SampleResult:
         prompt = task.prompt

@@ -25,23 +25,19 @@ _HEAD = 64
 class _ArrowTable(Table):
     """A table of Arrow data: a subclass says where its batches come from."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, schema: pa.Schema, n_rows: int) -> None:
         super().__init__(name)
+        self._schema, self.n_rows = schema, n_rows
         self._row_bytes: dict[str, float] = {}
 
     @property
-    @abstractmethod
     def schema(self) -> pa.Schema:
         """The types of the columns."""
+        return self._schema
 
     @abstractmethod
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         """Yields batches from the row `start` on, of any types."""
-
-    @property
-    @abstractmethod
-    def n_rows(self) -> int:
-        """Number of rows."""
 
     @property
     def columns(self) -> list[str]:
@@ -101,20 +97,9 @@ class ParquetFile(_ArrowTable):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(repr(str(path)))
         self._path = path
         with open_parquet(path) as file:
-            self._schema, self._n_rows = file.schema_arrow, file.metadata.num_rows
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The types of the columns."""
-        return self._schema
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return int(self._n_rows)
+            super().__init__(repr(str(path)), file.schema_arrow, file.metadata.num_rows)
 
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         with open_parquet(self._path) as file:
@@ -139,18 +124,8 @@ class ArrowRows(_ArrowTable):
     """
 
     def __init__(self, name: str, data: pa.Table) -> None:
-        super().__init__(name)
+        super().__init__(name, data.schema, data.num_rows)
         self._data = data
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The types of the columns."""
-        return self._data.schema
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return int(self._data.num_rows)
 
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         yield from self._data.select(list(names)).slice(start).to_batches(rows)
@@ -164,21 +139,9 @@ class ArrowFile(_ArrowTable):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(repr(str(path)))
         self._path = path
         with self._opened() as (schema, batches):
-            self._schema = schema
-            self._n_rows = sum(batch.num_rows for batch in batches)
-
-    @property
-    def schema(self) -> pa.Schema:
-        """The types of the columns."""
-        return self._schema
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return int(self._n_rows)
+            super().__init__(repr(str(path)), schema, sum(batch.num_rows for batch in batches))
 
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         with self._opened() as (_, batches):
@@ -202,5 +165,5 @@ class ArrowFile(_ArrowTable):
         except (pa.ArrowException, OSError, ValueError) as error:
             first = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(
-                f"{self.name} is not a whole Arrow file: {first}", hint="copy or download the file again"
+                f"{str(self._path)!r} is not a whole Arrow file: {first}", hint="copy or download the file again"
             ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from prefdata.lazy import np, pl
+from prefdata.lazy import pl
 from prefdata.tables.files import TableLike
 from prefdata.tables.scored_rows import ROLES
 from prefdata.tables.scored_table import ScoredTableFile, with_keys
@@ -12,6 +12,8 @@ from prefdata.tables.scored_table import ScoredTableFile, with_keys
 __all__ = ["FirstPrompts"]
 
 _BYTES = 32 << 20
+_KEYED = ("prompt_id", "prompt")
+"""The roles of which a prompt's key is made; a prompt's other parts are read with it."""
 
 
 class FirstPrompts(ScoredTableFile):
@@ -28,21 +30,20 @@ class FirstPrompts(ScoredTableFile):
 
     def __init__(self, table: TableLike, columns: Mapping[str, str] | None, limit: int) -> None:
         super().__init__(table, columns)
-        kept, masks = dict[int, None](), []
-        for frame in super().frames(_BYTES):
-            keys = with_keys(frame, has_ids=self.has_ids)["key"].to_list()
-            for key in keys:
-                if len(kept) == limit:
-                    break
-                kept[key] = None
-            masks.append(np.fromiter((key in kept for key in keys), bool, len(keys)))
-        self._kept = np.concatenate([np.zeros(0, bool), *masks])
+        kept = pl.Series(dtype=pl.UInt64)
+        masks = [pl.Series(dtype=pl.Boolean)]
+        for frame in super().frames(_BYTES, _KEYED):
+            keys = with_keys(frame, has_ids=self.has_ids)["key"].cast(pl.UInt64)
+            if len(kept) < limit:
+                kept = pl.concat([kept, keys]).unique(maintain_order=True).head(limit)
+            masks.append(keys.is_in(kept.implode()))
+        self._kept = pl.concat(masks)
 
     def frames(self, n_bytes: int, roles: Collection[str] = ROLES) -> Iterator[pl.DataFrame]:
         """Reads the rows that are kept: see `ScoredTableFile.frames`."""
         at = read = 0
         for frame in super().frames(n_bytes, roles):
-            rows = frame.filter(pl.Series(self._kept[read : read + frame.height]))
+            rows = frame.filter(self._kept[read : read + frame.height])
             read += frame.height
             if rows.height:
                 yield rows.drop("at").with_row_index("at", at)

@@ -52,15 +52,20 @@ _LONE = "</think>"
 _HARMONY = r"(?:<\|start\|>assistant)?<\|channel\|>"
 _BARE_HARMONY = r"analysis[A-Z]"
 """Harmony whose control tokens were left out, as engines decode it by default: `analysisWe need ...assistantfinal...`.
-"""
-_BEGIN = rf"\A\s*(?:{_OPENING}|{_HARMONY}|{_BARE_HARMONY})"
-_HARMONY_BEGIN = re.compile(rf"\s*{_HARMONY}")
+Without `assistantfinal` it is reasoning that was cut off, if it goes on as a sentence does, or else code that begins with
+a name, such as `analysisResult = ...`."""
+_SPACE = r"[\s\x1c-\x1f]*"
+"""White space, the same in Python and in Polars."""
+_BEGIN = rf"\A{_SPACE}(?:{_OPENING}|{_HARMONY}|{_BARE_HARMONY})"
+_HARMONY_BEGIN = re.compile(rf"{_SPACE}{_HARMONY}")
 _HARMONY_PART = re.compile(
     r"<\|channel\|>\s*(?P<channel>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"(?P<text>.*?)(?=<\|end\|>|<\|return\|>|<\|call\|>|<\|start\|>|<\|channel\|>|\Z)",
     re.DOTALL,
 )
-_BARE_BEGIN = re.compile(rf"\s*(?={_BARE_HARMONY})analysis")
+_BARE_BEGIN = re.compile(rf"{_SPACE}(?={_BARE_HARMONY})analysis")
+_BARE_FINAL = "assistantfinal"
+_BARE_SENTENCE = re.compile(r"[A-Z][\w’']*[,.:;!?]? +[\w\"'“({]")
 _LONE_END = re.compile(rf"^[ \t]*{_LONE}\s*|{_LONE}[ \t]*(?:\n\s*|\Z)", re.MULTILINE)
 
 
@@ -91,8 +96,9 @@ def parts_of(text: str, marks: Marks | None = None) -> Parts:
     """
     if _HARMONY_BEGIN.match(text):
         return _harmony(text)
-    if bare := _BARE_BEGIN.match(text):
-        reasoning, end, answer = text[bare.end() :].partition("assistantfinal")
+    bare = _BARE_BEGIN.match(text)
+    if bare and (_BARE_FINAL in text or _BARE_SENTENCE.match(text, bare.end())):
+        reasoning, end, answer = text[bare.end() :].partition(_BARE_FINAL)
         return Parts(reasoning.strip(), answer.lstrip() if end else None)
     pairs = MARKS if marks is None else (marks, *MARKS)
     reasons: list[str] = []

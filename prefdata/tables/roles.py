@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prefdata.errors import InputError
 from prefdata.lazy import pa, pc
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
 from prefdata.tables.prompt_columns import PromptColumns
 from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, is_talk
-from prefdata.tables.shapes import path_of, value_at
+from prefdata.tables.scored_rows import wrong_type
+from prefdata.tables.shapes import PROMPT_PARTS, path_of, value_at
 from prefdata.tables.table import Table
 from prefdata.tables.table_prompts import prompt_text
 from prefdata.tables.written import TURNS_OF_PYTHON, check_turns, has_written_answers, read_written
@@ -49,7 +49,7 @@ class RoleReader:
 
     def columns(self, roles: Sequence[str]) -> list[str]:
         """Returns the columns that are read for some roles."""
-        with_parts = [*roles, *(("system", "input") if "prompt" in roles else ())]
+        with_parts = [*roles, *(PROMPT_PARTS if "prompt" in roles else ())]
         return list(dict.fromkeys(self._paths[role][0] for role in with_parts if role in self._paths))
 
     def cells(self, row: Mapping[str, Any], number: int, roles: Sequence[str]) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class RoleReader:
             check_turns(cell, column, where)
             cell = read_written(cell, column, where)
             cell = cell[:-1] if isinstance(cell, list) else cell
-        parts = {role: self._value(row, role, where) for role in ("system", "input") if role in self._paths}
+        parts = {role: self._value(row, role, where) for role in PROMPT_PARTS if role in self._paths}
         named = {asked.prompt: cell, **{self.named[role]: value for role, value in parts.items()}}
         return asked.cell(named, where)
 
@@ -151,11 +151,7 @@ class RoleReader:
             return pa.array(values, pa.list_(pa.string()) if role == "response" and self.is_wide else None)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             if role == "response":
-                raise InputError(
-                    f"{self.table}: column {self.named['response']!r} holds {kind}",
-                    valid="texts (one row a candidate), or lists of texts (one row a prompt)",
-                    hint="name the column of the answers: --columns response=NAME",
-                ) from None
+                raise wrong_type(self.table, self.named["response"], f"{kind}") from None
             return pa.array([_spelt(value) for value in values])
 
     def _check_turns(self, prompts: pa.Array, first: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from prefdata.tables.cells import as_turn, parse_score
 from prefdata.tables.written import read_written
 
-__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "is_talk", "last_turn", "whole_number"]
+__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "is_talk", "whole_number"]
 
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
@@ -88,10 +88,3 @@ def whole_number(value: object) -> int | None:
     """Returns a whole number from 0 to 2⁵³ - 1, also as text or as a float that is one; None for anything else."""
     number = parse_score(value)
     return int(number) if number is not None and 0 <= number < 2**53 and number == int(number) else None
-
-
-def last_turn(cell: object) -> object:
-    """Returns the text of a conversation's last message; anything else is returned as it is."""
-    if isinstance(cell, list) and cell and isinstance(cell[-1], dict):
-        return cell[-1].get("content")
-    return cell

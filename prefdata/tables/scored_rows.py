@@ -13,12 +13,14 @@ from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
 from prefdata.tables.ids import id_series, id_text
 from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
+from prefdata.tables.shapes import PROMPT_PARTS
+from prefdata.tables.shapes import ROLES as COLUMN_ROLES
 from prefdata.tables.table_prompts import prompt_text
 
-__all__ = ["ALIASES", "ROLES", "long_frame", "long_frame_of_rows"]
+__all__ = ["ALIASES", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
 
-ROLES = ("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason")
-"""What a column of the table can be."""
+ROLES = tuple(role for role in COLUMN_ROLES if role not in PROMPT_PARTS)
+"""The columns of rows in one form; the parts of a prompt are joined."""
 ALIASES = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""
 
@@ -52,7 +54,7 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
         frame = _exploded(frame)
     elif kind not in (pl.String, pl.Null):
-        raise _wrong_type(table, named["response"], f"{kind}")
+        raise wrong_type(table, named["response"], f"{kind}")
     else:
         frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))
     score, unscored = _parsed(frame["score"])
@@ -205,9 +207,9 @@ def _candidates(table: str, column: str, number: int, cells: dict[str, Any], is_
         cells["response"] = []
     texts = cells["response"]
     if not isinstance(texts, list | str | None):
-        raise _wrong_type(table, column, f"{type(texts).__name__} in row {number}")
+        raise wrong_type(table, column, f"{type(texts).__name__} in row {number}")
     if isinstance(texts, list) and not all(text is None or isinstance(text, str) for text in texts):
-        raise _wrong_type(table, column, f"list in row {number}")
+        raise wrong_type(table, column, f"list in row {number}")
     shared = {role: cell for role, cell in cells.items() if role not in ANSWER_ROLES}
     if isinstance(texts, list) and not isinstance(cells["score"], list):
         cells["score"] = []
@@ -223,7 +225,8 @@ def _candidates(table: str, column: str, number: int, cells: dict[str, Any], is_
         yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
 
 
-def _wrong_type(table: str, column: str, kind: str) -> InputError:
+def wrong_type(table: str, column: str, kind: str) -> InputError:
+    """Makes the error of a column of answers that holds something else."""
     return InputError(
         f"{table}: column {column!r} holds {kind}",
         valid="texts (one row a candidate), or lists of texts (one row a prompt)",

@@ -59,16 +59,13 @@ class ScoredTableFile:
     Args:
         table: a path, or a frame: see `prefdata.tables.files.open_table`.
         columns: role → path of its column, where shapes are not recognised; see `prefdata.tables.shapes`.
-        split: the split of a folder that has several.
 
     Raises:
         InputError: the table can't be read, or lacks a column.
     """
 
-    def __init__(
-        self, table: files.TableLike, columns: Mapping[str, str] | None = None, split: str | None = None
-    ) -> None:
-        self.table = files.open_table(table, split)
+    def __init__(self, table: files.TableLike, columns: Mapping[str, str] | None = None) -> None:
+        self.table = files.open_table(table)
         self.reading = reading_of(self.table, columns or {})
         self.named = self.reading.named
         self._reader = RoleReader(self.table, self.named)
@@ -100,6 +97,12 @@ class ScoredTableFile:
         for frame in self._arrow_frames(read, n_bytes) if in_arrow else self._text_frames(read, n_bytes):
             yield frame.with_row_index("at", at)
             at += frame.height
+
+    def scores(self) -> Iterator[Any]:
+        """Reads the score of each row as the table has it: a list where the row has a list of answers."""
+        roles = ("response", "score")
+        for number, row in enumerate(self._rows(roles), 1):
+            yield self._reader.cells(row, number, roles)["score"]
 
     def sampled_ids(self) -> list[str]:
         """Returns some ids, spread over the whole table; empty where the table has no ids."""

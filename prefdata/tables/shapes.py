@@ -16,11 +16,25 @@ from prefdata.tables.documents import parse_json
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.table import Table
 
-__all__ = ["ASKED", "LEFT_OUT", "ROLES", "SHAPES", "TALKS", "Reading", "Shape", "path_of", "reading_of", "value_at"]
+__all__ = [
+    "ASKED",
+    "LEFT_OUT",
+    "PROMPT_PARTS",
+    "ROLES",
+    "SHAPES",
+    "TALKS",
+    "Reading",
+    "Shape",
+    "path_of",
+    "reading_of",
+    "value_at",
+]
 
+PROMPT_PARTS = ("system", "input")
+"""Columns that are joined with the prompt's."""
 ROLES = (
     *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason"),
-    *("system", "input"),
+    *PROMPT_PARTS,
 )
 """What a column of the table can be."""
 LEFT_OUT = "-"

@@ -10,6 +10,7 @@ from typing import Any
 from prefdata.errors import InputError
 from prefdata.lazy import pa
 from prefdata.spec.quoting import closest_of
+from prefdata.tables.ids import are_float_texts
 
 __all__ = ["JoinedTable", "Table", "check_columns"]
 
@@ -38,6 +39,8 @@ class Table(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.float_ids: dict[str, bool] = {}
+        """Column of ids → whether its whole numbers became floats, once that is known."""
 
     @property
     @abstractmethod
@@ -63,6 +66,16 @@ class Table(ABC):
         ids: Sequence[str] = (),
     ) -> Iterator[dict[str, Any]]:
         """Reads the rows in order; see `prefdata.tables.files.rows`."""
+
+    def id_texts(self, name: str) -> Iterable[str | None]:
+        """Reads a column of ids whose cells are text, whatever they were; nothing where cells have types."""
+        return ()
+
+    def has_float_ids(self, name: str) -> bool:
+        """Checks whether the whole numbers of a column of ids became floats; reads the column once."""
+        if name not in self.float_ids:
+            self.float_ids[name] = are_float_texts(self.id_texts(name))
+        return self.float_ids[name]
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads columns as Arrow data of plain types, at most this many rows at a time.
@@ -116,8 +129,16 @@ class JoinedTable(Table):
         """Reads rows; see `Table`."""
         for part in self._parts:
             check_columns(part.name, only or (), part.columns)
+        for name in ids:
+            floats = self.has_float_ids(name)
+            for part in self._parts:
+                part.float_ids[name] = floats
         found = (row for part in self._parts for row in part.rows(only=only, optional=optional, ids=ids))
         return islice(found, start, None)
+
+    def id_texts(self, name: str) -> Iterable[str | None]:
+        """Reads a column of all parts; see `Table`."""
+        return (text for part in self._parts for text in part.id_texts(name))
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads Arrow data; see `Table`."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.tables.ids import are_float_texts
 from prefdata.tables.table import Table, check_columns
 from prefdata.tables.text_files import json_keys, json_rows, separated_header, separated_rows
 
@@ -65,8 +64,12 @@ class TextFile(Table):
         found = separated_rows(self._path, self._codec, self._separator, only)
         if only is None:
             return islice(found, start, None)
-        floats = [name for name in ids if are_float_texts(row[name] for row in self.rows(only=[name]))]
+        floats = [name for name in ids if self.has_float_ids(name)]
         return (_cells(row, only, floats) for row in islice(found, start, None))
+
+    def id_texts(self, name: str) -> Iterable[str | None]:
+        """Reads a column of separated values; see `Table`."""
+        return (row[name] for row in self.rows(only=[name])) if self._separator else ()
 
     def row_bytes(self, names: Sequence[str]) -> float:
         """Estimates a row; see `Table`."""

@@ -72,6 +72,20 @@ def test_build_without_a_pair_says_why(prefdata, write_table, tmp_path, monkeypa
     loads(tmp_path / "out" / "dataset")
 
 
+def test_lists_that_csv_holds_as_texts_are_numbers(prefdata, write_table, tmp_path):
+    def said(*scores):
+        rows = [
+            {"prompt": f"Why {number}?", "responses": '["one", "two"]', "scores": cell}
+            for number, cell in enumerate(scores)
+        ]
+        path = write_table(tmp_path / "t.csv", rows)
+        return prefdata("pair", path, "--rule", "best_vs_worst", "--out", tmp_path / "out").err
+
+    assert "no pair came out" in said("[1, 1]", "[null, 2]")
+    assert "is not a number" not in said("[1, 1]", "[null, 2]")
+    assert "'7/10' in row 2 is not a number: 1 of 4" in said("[1, 1]", '[1, "7/10"]')
+
+
 def test_texts_that_differ_in_white_space_only_are_one_text_for_every_rule(prefdata, write_table, tmp_path):
     table = rows(2, 1, texts=["Same answer.", "Same  answer.\n"])
     path, out = write_table(tmp_path / "t.jsonl", table), tmp_path / "out"

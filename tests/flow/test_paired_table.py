@@ -34,7 +34,7 @@ from prefdata.pairing import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.tables.digest import table_digest
+from prefdata.tables.digest import bare_digest_series, digest_series, table_digest
 from prefdata.tables.schemas import MESSAGES
 from prefdata.tables.spill import Spill
 
@@ -237,6 +237,33 @@ def test_shuffled_clustered_and_wide_tables_give_the_same_pairs_through_many_buc
 
 
 PLAIN, SYSTEM = ({"role": "user"}, {"role": "system", "content": "Be brief."})
+
+
+WHITE_SPACE = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+
+
+@pytest.mark.parametrize("texts", ["the answer", "<think>{}</think>the answer"])
+def test_the_order_of_a_table_changes_no_count_of_pairs_that_differ_in_white_space_only(texts):
+    written = [(f"{space}the{space}answer", texts.format(n)) for n, space in enumerate(WHITE_SPACE)]
+    rows = [
+        {"prompt": f"p{n % 40:02}", "source": source, "response": text, "score": score}
+        for n, pair in enumerate([*written, ("the answer", "another"), (texts.format("?"), "the answer now")])
+        for source, text, score in zip("ab", pair, (2.0, 1.0), strict=True)
+    ]
+    audits = []
+    for table in (rows, rows[::2] + rows[1::2]):
+        found = both_ways(pa.Table.from_pylist(table), BestVsWorst(identical="exact"))
+        audits.append(json.loads(found["audit.json"])["measures"])
+    assert audits[0] == audits[1]
+    assert audits[0]["white_space_only"] == round(len(WHITE_SPACE) / (len(WHITE_SPACE) + 2), 4)
+    assert len(WHITE_SPACE) == 29
+
+
+def test_a_bare_digest_is_that_of_the_text_without_all_that_python_calls_white_space():
+    texts = [f"é{chr(code)}x" for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    bare = digest_series(pl.Series(["".join(text.split()) for text in texts]))
+    assert bare_digest_series(pl.Series([*texts, None])).to_list() == [*bare, None]
+    assert bare_digest_series(pl.Series([" a\tb\x1c"])).to_list() == digest_series(pl.Series(["ab"])).to_list()
 
 
 @pytest.mark.parametrize(

@@ -125,3 +125,17 @@ def test_rows_that_nobody_asked_for_are_counted(tmp_path):
     rows = [pair("Q", []), pair("elsewhere", [], scores=("N/A", 1)), pair(" ", [])]
     drawn(tmp_path, rows, asked("Q"), asked("R"), counts=counts)
     assert counts == {"rows_of_other_prompts": 1, "scores_that_are_no_number": 1, "rows_with_unusable_prompt": 1}
+
+
+def test_a_row_that_is_used_under_one_of_its_two_ids_is_not_one_of_another_prompt(tmp_path):
+    counts = Counter()
+    rows = [pair("Q", [user("Q")], qid="q1"), pair("R", [user("R")], qid="r1")]
+    [found] = drawn(tmp_path, rows, asked("Q"), counts=counts, prompt_id_column="qid")
+    assert texts(found) == GOOD_OVER_BAD
+    assert counts == {"rows_of_other_prompts": 1}
+
+
+@pytest.mark.parametrize("given", [1, 1.0, "1"])
+def test_an_id_that_became_a_float_is_the_number_that_it_was(tmp_path, given):
+    [found] = drawn(tmp_path, [pair("Q", [], qid=given)], Prompt("1", as_messages("Q")), prompt_id_column="qid")
+    assert texts(found) == GOOD_OVER_BAD

@@ -22,6 +22,9 @@ PLAIN = [
     "Close it with </think> in the same line.",
     "Write `<think>` before it and\n</think>\nafter it.",
     "analysis of the data",
+    "analysisResult = run(data)",
+    "analysisResult.save()",
+    "analysisResult",
     "The tag <think> opens it.",
     "thinking</thinking>\n",
 ]
@@ -33,10 +36,11 @@ def test_a_text_without_reasoning_is_its_own_answer(text):
 
 
 @pytest.mark.parametrize(("begin", "end"), MARKS)
-@pytest.mark.parametrize("before", ["", "\n", "  \n"])
+@pytest.mark.parametrize("before", ["", "\n", "  \n", "\x1c\u3000\x1f"])
 @pytest.mark.parametrize("gap", ["", "\n\n", " "])
 def test_the_answer_is_what_follows_the_reasoning(begin, end, before, gap):
     assert parts_of(f"{before}{begin}\nTwo and two.\n{end}{gap}4\n") == ("Two and two.", "4\n")
+    assert answers_of(pl.Series([f"{before}{begin}\nTwo.\n{end}4"])).to_list() == ["4"]
     assert parts_of(f"{before}{begin}\nTwo and") == ("Two and", None)
     assert parts_of(f"{before}{begin}\n{end}{gap}") == ("", "")
     assert parts_of(f"{begin}a{end}{gap}{begin}b{end}4") == ("a\n\nb", "4")
