@@ -52,8 +52,8 @@ _LONE = "</think>"
 _HARMONY = r"(?:<\|start\|>assistant)?<\|channel\|>"
 _BARE_HARMONY = r"analysis[A-Z]"
 """Harmony whose control tokens were left out, as engines decode it by default: `analysisWe need ...assistantfinal...`.
-Without `assistantfinal` it is reasoning that was cut off, if it goes on as a sentence does, or else code that begins with
-a name, such as `analysisResult = ...`."""
+Without `assistantfinal` it is reasoning that was cut off if it goes on as a sentence does, or else code that begins
+with a name, such as `analysisResult = ...`."""
 _SPACE = r"[\s\x1c-\x1f]*"
 """White space, the same in Python and in Polars."""
 _BEGIN = rf"\A{_SPACE}(?:{_OPENING}|{_HARMONY}|{_BARE_HARMONY})"
@@ -65,7 +65,7 @@ _HARMONY_PART = re.compile(
 )
 _BARE_BEGIN = re.compile(rf"{_SPACE}(?={_BARE_HARMONY})analysis")
 _BARE_FINAL = "assistantfinal"
-_BARE_SENTENCE = re.compile(r"[A-Z][\w’']*[,.:;!?]? +[\w\"'“({]")
+_BARE_SENTENCE = re.compile(r"[A-Z][\w’']*[,.:;!?]?\s+[\w\"'“({\[*`<]")
 _LONE_END = re.compile(rf"^[ \t]*{_LONE}\s*|{_LONE}[ \t]*(?:\n\s*|\Z)", re.MULTILINE)
 
 
