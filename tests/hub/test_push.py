@@ -50,10 +50,21 @@ def test_another_dataset_replaces_the_files_and_removes_what_it_lacks(near, tmp_
 
 
 def test_files_of_others_stay(near, folder):
-    near.hub.put("dataset", "alice/prefs", {"LICENSE": b"mine", "images/plot.png": b"png"})
+    near.hub.put("dataset", "alice/prefs", {"LICENSE": b"mine"})
     near.hub.repos["dataset", "alice/prefs"].private = True
     push(folder, "alice/prefs")
+    near.hub.put("dataset", "alice/prefs", {"images/plot.png": b"png"})
+    push(folder, "alice/prefs", tag="again")
     assert files(near.hub) == {**local(folder), "LICENSE": b"mine", "images/plot.png": b"png"}
+
+
+def test_a_picture_that_is_the_only_data_is_not_taken_from_view(near, folder):
+    theirs = {"LICENSE": b"mine", "images/plot.png": b"png"}
+    near.hub.put("dataset", "alice/prefs", theirs)
+    near.hub.repos["dataset", "alice/prefs"].private = True
+    with pytest.raises(PublishError, match=re.escape("images/plot.png")):
+        push(folder, "alice/prefs")
+    assert files(near.hub) == theirs
 
 
 def test_a_gitignore_of_the_repository_keeps_nothing_out(near, folder):
