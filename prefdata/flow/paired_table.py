@@ -310,7 +310,7 @@ class _TwoReadings:
                 n_bytes = table.n_bytes * frame.height / max(1, frame.estimated_size()) * _FACT_BYTES
                 count = buckets_for(n_bytes, _FACTS_BYTES)
                 spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
-            facts = facts_of(rule, rows.with_columns(pl.col("prompt_id").fill_null("")))
+            facts = facts_of(rule, rows.with_columns(pl.col("prompt_id").fill_null("")), whole=False)
             facts = facts.select(*(name for name in FACTS if name != "prompt_id"), *_KEYED)
             spills[0].add(facts, key_buckets(facts["key"], spills[0].count))
             new = rows.filter(pl.Series(seen.of(rows["key"].to_numpy(), rows["content"].is_null().to_numpy())))

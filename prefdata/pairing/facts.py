@@ -8,7 +8,7 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
-from prefdata.tables.digest import bare_digest_series, digest_series
+from prefdata.tables.digest import bare_digest_series, digest_series, visible_bytes
 from prefdata.tables.finish_reasons import Ending, ending_of
 from prefdata.tables.reasoning import reasoned_answers_of
 
@@ -22,21 +22,22 @@ FACTS = (
     *("finish_reason", "length", "characters", "n_bytes", "unfit"),
 )
 """The columns of facts. `digest` hashes the text (64 bits), `n_bytes` is its size, and `reasoned` says whether it has
-reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (a hash of it
-without its white space), `length` (in the rule's unit) and `characters` (code points). `unfit` says why the
-candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a number that says
-where the row is)."""
+reasoning. Of the answer in it, which is the text without its reasoning, are `answer` (a hash), `bare` (equal for
+candidates of a prompt that differ in white space only), `length` (in the rule's unit) and `characters` (code points).
+`unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a
+number that says where the row is)."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
 
-def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
+def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.DataFrame:
     """Measures the texts of candidates, once.
 
     Args:
         rule: says in which unit answers are measured, and which flawed ones it admits.
         candidates: see `PairRule.pair`; further columns are kept. `digest` is taken as it is, where the reader of a
             table has computed it.
+        whole: whether all candidates of a prompt are given.
 
     Returns:
         The candidates with the columns `FACTS`, in the order given.
@@ -52,7 +53,8 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
         frame = frame.with_columns(digest=digest_series(texts))
     answers, reasoned = reasoned_answers_of(texts)
     answer_digests = frame["digest"] if answers is texts else digest_series(answers)
-    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned, bare=bare_digest_series(answers))
+    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned)
+    frame = frame.with_columns(bare=_bare(frame, answers) if whole else bare_digest_series(answers))
     frame = rule.rescored(frame.with_columns(response=answers))
     answer = pl.col("response")
     size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
@@ -63,6 +65,16 @@ def facts_of(rule: Rule, candidates: pl.DataFrame) -> pl.DataFrame:
         n_bytes=texts.str.len_bytes().cast(pl.Int64),
         unfit=_unfit(rule, frame["finish_reason"].cast(pl.String)),
     ).with_columns(response=texts)
+
+
+def _bare(frame: pl.DataFrame, answers: pl.Series) -> pl.Series:
+    """Hashes answers without white space where others of the prompt may be equal to them; gives `answer` elsewhere."""
+    kinds = frame.select("prompt_id", "answer", visible=visible_bytes(answers))
+    alike = kinds.select(pl.col("answer").n_unique().over("prompt_id", "visible") > 1)["answer"]
+    if not alike.any():
+        return frame["answer"]
+    others = pl.repeat(None, len(answers), dtype=pl.UInt64, eager=True)
+    return frame["answer"].zip_with(~alike, others.scatter(alike.arg_true(), bare_digest_series(answers.filter(alike))))
 
 
 def unsigned_zero(score: pl.Expr) -> pl.Expr:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NAMED_FROM",
-    "WHITE_SPACE",
     "CandidateDigest",
     "bare_digest_series",
     "digest_array",
@@ -23,6 +22,7 @@ __all__ = [
     "mixed",
     "table_digest",
     "text_digests",
+    "visible_bytes",
     "without_white_space",
 ]
 
@@ -33,12 +33,12 @@ _NULL = 0x9E3779B97F4A7C15
 _LANES = 4
 NAMED_FROM = 1 << 62
 """An `index` of this much or more is made of the answer's text, and is no place in a list."""
+_COUNTED = 500
+"""Texts whose bytes fit the cache of a processor."""
 _SPACE = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _WIDE_SPACE = (
     "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 )
-WHITE_SPACE = _SPACE.decode() + _WIDE_SPACE
-"""All white space, as Python has it: the characters of ASCII, and others."""
 
 
 def mixed(words: _Words) -> _Words:
@@ -96,15 +96,37 @@ def digest_series(texts: pl.Series) -> pl.Series:
 
 def bare_digest_series(texts: pl.Series) -> pl.Series:
     """Hashes each text without its white space: equal for texts that differ in nothing else; null for a null."""
-    given, texts = texts, texts.fill_null("")
-    is_ascii = (texts.str.len_bytes() == texts.str.len_chars()).all()
-    if not is_ascii and (wide := texts.str.contains(f"[{_WIDE_SPACE}]")).any():
-        texts = texts.zip_with(~wide, texts.str.replace_all(f"[{_WIDE_SPACE}]", ""))
-    content, ends = _content(texts.to_arrow().cast(pa.large_string()))
+    content, ends = _content(_narrow_space(texts))
     hash_of = xxhash.xxh3_64_intdigest
     # No byte of a longer character is one of ASCII.
     words = (hash_of(bytes(content[start:end]).translate(None, _SPACE)) for start, end in pairwise(ends))
-    return _nulled(np.fromiter(words, np.uint64, len(texts)), given)
+    return _nulled(np.fromiter(words, np.uint64, len(texts)), texts)
+
+
+def visible_bytes(texts: pl.Series) -> pl.Series:
+    """Counts the bytes of each text that are no white space and no control character of ASCII; 0 for a null.
+
+    Texts that differ in white space only have as many of them. A count takes a tenth of the time of a hash.
+    """
+    content, ends = _content(_narrow_space(texts))
+    data, places = np.frombuffer(content, np.uint8), np.array(ends)
+    counts = np.zeros(len(texts), np.int64)
+    for start in range(0, len(texts), _COUNTED):
+        at = places[start : start + _COUNTED + 1]
+        filled = np.flatnonzero(at[1:] > at[:-1])
+        if len(filled):
+            marks = data[at[0] : at[-1]] > ord(" ")
+            counts[start + filled] = np.add.reduceat(marks, at[filled] - at[0], dtype=np.int64)
+    return pl.Series(counts)
+
+
+def _narrow_space(texts: pl.Series) -> pa.Array:
+    """Drops all white space that is not in ASCII; empty for a null."""
+    texts = texts.fill_null("")
+    is_ascii = (texts.str.len_bytes() == texts.str.len_chars()).all()
+    if not is_ascii and (wide := texts.str.contains(f"[{_WIDE_SPACE}]")).any():
+        texts = texts.zip_with(~wide, texts.str.replace_all(f"[{_WIDE_SPACE}]", ""))
+    return texts.to_arrow().cast(pa.large_string())
 
 
 def without_white_space(text: str) -> str:

@@ -17,9 +17,11 @@ from prefdata.tables.shapes import PROMPT_PARTS
 from prefdata.tables.shapes import ROLES as COLUMN_ROLES
 from prefdata.tables.table_prompts import prompt_text
 
-__all__ = ["ALIASES", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
+__all__ = ["ALIASES", "HASHED", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
 
 ROLES = tuple(role for role in COLUMN_ROLES if role not in PROMPT_PARTS)
+HASHED = (*ROLES, "digest")
+"""The roles, and a hash of each answer."""
 """The columns of rows in one form; the parts of a prompt are joined."""
 ALIASES = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""

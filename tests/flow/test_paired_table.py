@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from itertools import combinations
 
 import polars as pl
 import pyarrow as pa
@@ -34,7 +35,8 @@ from prefdata.pairing import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.tables.digest import bare_digest_series, digest_series, table_digest
+from prefdata.pairing.facts import facts_of
+from prefdata.tables.digest import bare_digest_series, digest_series, table_digest, visible_bytes
 from prefdata.tables.schemas import MESSAGES
 from prefdata.tables.spill import Spill
 
@@ -264,6 +266,31 @@ def test_a_bare_digest_is_that_of_the_text_without_all_that_python_calls_white_s
     bare = digest_series(pl.Series(["".join(text.split()) for text in texts]))
     assert bare_digest_series(pl.Series([*texts, None])).to_list() == [*bare, None]
     assert bare_digest_series(pl.Series([" a\tb\x1c"])).to_list() == digest_series(pl.Series(["ab"])).to_list()
+    # A text counts as many visible bytes as any other that differs from it in white space only.
+    counts = visible_bytes(pl.Series([*texts, *("".join(text.split()) for text in texts), None]))
+    assert (counts[: len(texts)] == counts[len(texts) : -1]).all()
+    assert visible_bytes(pl.Series(["", " ", "a b", "é", "\t"])).to_list() == [0, 0, 2, 2, 0]
+
+
+@given(st.lists(st.tuples(st.sampled_from("pq"), st.text("a\u00e9\u3000 \n", max_size=5)), min_size=1, max_size=12))
+def test_candidates_of_a_prompt_have_one_bare_digest_where_they_differ_in_white_space_only(rows):
+    prompts, texts = ([row[side] for row in rows] for side in (0, 1))
+    candidates = pl.DataFrame(
+        {
+            "prompt_id": pl.Series(prompts, dtype=pl.String),
+            "source": "s",
+            "index": range(len(rows)),
+            "response": pl.Series(texts, dtype=pl.String),
+            "score": 1.0,
+        },
+        schema_overrides={"index": pl.Int64},
+    )
+    for whole in (True, False):
+        bare = facts_of(BestVsWorst(), candidates, whole=whole)["bare"]
+        for one, other in combinations(range(len(rows)), 2):
+            if prompts[one] == prompts[other]:
+                same = "".join(texts[one].split()) == "".join(texts[other].split())
+                assert (bare[one] == bare[other]) == same
 
 
 @pytest.mark.parametrize(
