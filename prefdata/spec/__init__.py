@@ -23,6 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 import prefdata.spec.code as own_code
 import prefdata.spec.marks as field_marks
 from prefdata.errors import RecipeError, UserError, closest
+from prefdata.spec.pages import preformatted
+from prefdata.spec.source import source_of
 
 __all__ = [
     "JSON",
@@ -214,6 +216,14 @@ class Spec(BaseModel):
     def fingerprint(self) -> str:
         """Gives the SHA-256 (64 hex digits) of the identity."""
         return fingerprint(self.identity())
+
+    def __repr__(self) -> str:
+        return source_of(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return preformatted(repr(self))
 
 
 def _unpickled(folder: str, path: str, fields: dict[str, Any]) -> Any:
