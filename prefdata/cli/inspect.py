@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import shlex
+from typing import TYPE_CHECKING
 
 import click
 
 from prefdata.cli.options import display, print_json
 
+if TYPE_CHECKING:
+    from prefdata.inspection.listing import Listing
+
 __all__ = ["command"]
+
+
+def _next(folder: str, listing: Listing) -> list[str]:
+    """Says how to see the pairs that are left, or all answers of the first one's prompt."""
+    asked = {"--where": listing.where, "--sort": listing.sort, "--prompt-id": listing.prompt_id}
+    given = [word for option, value in asked.items() if value is not None for word in (option, value)]
+    command = ["prefdata", "inspect", folder]
+    if listing.matching > len(listing.rows):
+        return ["", f"Next:    {shlex.join([*command, *given, '--pairs', str(listing.matching)])}"]
+    if listing.rows and listing.prompt_id is None and "prompt_id" in listing.rows[0]:
+        return ["", f"Next:    {shlex.join([*command, '--prompt-id', listing.rows[0]['prompt_id']])}"]
+    return []
 
 
 @click.command("inspect")
@@ -62,7 +78,7 @@ def command(
         if as_json:
             print_json(asdict(listing))
         else:
-            display("\n".join(listing_lines(listing)))
+            display("\n".join([*listing_lines(listing), *_next(folder, listing)]))
         return
 
     from prefdata.inspection import render

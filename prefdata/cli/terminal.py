@@ -17,7 +17,8 @@ _NARROWEST = 40
 _DEEPEST = 48
 """Widest indent of what a line is continued with."""
 _GAP = re.compile(r"\S {2,}(?=\S)")
-_WORD = re.compile(r"\s*\S+")
+_WORD = re.compile(r"\s*\S+(?: -?[\d.,]+(?: %)?[,;:)\]]*(?=\s|$))?")
+"""A word, with the number that follows it: a count stays beside what it counts."""
 
 
 def width_of() -> int | None:

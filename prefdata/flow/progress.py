@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefdata.errors import printable
@@ -56,6 +57,7 @@ class Progress:
         total: how much there is to do.
         unit: what is counted.
         bar: shows it; None where a program is told.
+        details: a line below the bar, for what does not fit beside it; None shows that beside the bar.
         spent: gives the money that was paid so far, by currency.
     """
 
@@ -65,9 +67,11 @@ class Progress:
         total: int,
         unit: str,
         bar: Any = None,
+        details: Any = None,
         spent: Callable[[], Mapping[str, float]] = dict,
     ) -> None:
-        self._what, self._total, self._unit, self._bar, self._spent = what, total, unit, bar, spent
+        self._what, self._total, self._unit, self._spent = what, total, unit, spent
+        self._bar, self._below = bar, details
         self.done = 0
         """How much is finished."""
         self._since: float | None = None
@@ -119,8 +123,10 @@ class Progress:
         if now - self._shown < _SECONDS and not last:
             return
         self._shown = now
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._details(), refresh=last)
+        if self._below is not None:
+            self._below.set_description_str(_fitting(self._details()))
+        elif self._bar is not None:
+            self._bar.set_postfix_str(", ".join(self._details()), refresh=last)
         elif _listeners:
             _listeners[-1](self._event())
 
@@ -131,13 +137,12 @@ class Progress:
             return None, None
         return (self._n_fresh / seconds if self._n_fresh else None), (self._tokens / seconds if self._tokens else None)
 
-    def _details(self) -> str:
+    def _details(self) -> list[str]:
         parts = [f"shard {self._shards[0]:,}/{self._shards[1]:,}"] if self._shards[1] > 1 else []
         if (speed := self._rates()[1]) is not None:
             parts.append(f"{speed:,.0f} tokens/s")
         parts += [f"{cost:,.2f} {currency}" for currency, cost in self._spent().items()]
-        parts += [f"{printable(reason, 30)} {count:,}" for reason, count in self._failures.most_common(_FAILURES)]
-        return ", ".join(parts)
+        return parts + [f"{printable(reason, 30)} {count:,}" for reason, count in self._failures.most_common(_FAILURES)]
 
     def _event(self) -> JSON:
         rate, speed = self._rates()
@@ -170,16 +175,22 @@ class Progress:
             return
         from tqdm import tqdm
 
-        label = printable(what, 80)
-        interval = 0.2 if sys.stderr.isatty() else 10.0
-        with tqdm(
-            total=total,
-            desc=label,
-            unit=f" {unit}",
-            file=sys.stderr,
-            mininterval=interval,
-            dynamic_ncols=True,
-        ) as bar:
-            progress = cls(what, total, unit, bar, spent)
+        watched = sys.stderr.isatty()
+        common: dict[str, Any] = {"file": sys.stderr, "mininterval": 0.2 if watched else 10.0, "dynamic_ncols": True}
+        with ExitStack() as stack:
+            bar = stack.enter_context(tqdm(total=total, desc=printable(what, 80), unit=f" {unit}", **common))
+            below = tqdm(total=0, bar_format="{desc}", position=1, leave=False, **common) if watched else None
+            progress = cls(what, total, unit, bar, below and stack.enter_context(below), spent)
             yield progress
             progress._show(last=True)
+
+
+def _fitting(parts: list[str]) -> str:
+    """Joins what has room on one line of the terminal."""
+    width, line = shutil.get_terminal_size().columns - 1, ""
+    for part in parts:
+        longer = f"{line}, {part}" if line else f"  {part}"
+        if len(longer) > width:
+            break
+        line = longer
+    return line

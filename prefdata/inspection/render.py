@@ -70,7 +70,7 @@ def listing_lines(listing: Listing) -> list[str]:
             trace = "" if side == "prompt" else f"[{_trace(row, side)}] "
             lines.append(f"  {side:<9}{trace}{'-' if row[side] is None else printable(row[side])}")
     if listing.matching > len(listing.rows):
-        lines += ["", f"{listing.matching - len(listing.rows):,} more: --pairs {listing.matching}"]
+        lines += ["", f"{listing.matching - len(listing.rows):,} more pairs"]
     if listing.candidates is not None:
         lines += ["", "all answers, the highest score first"]
         for answer in listing.candidates:

@@ -22,9 +22,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import prefdata.spec.code as own_code
 import prefdata.spec.marks as field_marks
+import prefdata.spec.pages as pages
+import prefdata.spec.source as source
 from prefdata.errors import RecipeError, UserError, closest
-from prefdata.spec.pages import preformatted
-from prefdata.spec.source import source_of
 
 __all__ = [
     "JSON",
@@ -218,12 +218,12 @@ class Spec(BaseModel):
         return fingerprint(self.identity())
 
     def __repr__(self) -> str:
-        return source_of(self)
+        return source.source_of(self)
 
     __str__ = __repr__
 
     def _repr_html_(self) -> str:
-        return preformatted(repr(self))
+        return pages.preformatted(repr(self))
 
 
 def _unpickled(folder: str, path: str, fields: dict[str, Any]) -> Any:

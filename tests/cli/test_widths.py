@@ -121,7 +121,7 @@ def test_every_command_fits_the_terminal_and_says_the_same_in_a_pipe(made, fresh
     assert [line for line in long if " " in line.strip()] == []
     wide = on_a_terminal(COMMANDS[name], made, 200)
     assert re.sub(r"\x1b\[[\d;]*m", "", wide).split() == piped.out.split()
-    assert not re.search(r"\b0\.\d{4,}\b", piped.out.partition("pair 1")[0])
-    if name != "audit":
+    assert not re.search(r"\b0\.\d{4,}\b", piped.out.partition("pair 1")[0].partition("--- before/README.md")[0])
+    if name != "audit":  # others' datasets have no next command of their own
         last = piped.out.rstrip().splitlines()[-1]
-        assert last.startswith("Next:    prefdata ") or "more: --pairs" in last or name == "list"
+        assert last.startswith("Next:    prefdata ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -42,7 +43,12 @@ def test_the_page_says_what_was_asked_and_what_is_left_out(prefdata, made):
     assert said.out.startswith("4 of 5 pairs where margin > 2, sorted by margin\n")
     assert "margin 4, length difference 4" in said.out
     assert "  chosen   [4, length 12, s2] answer 2!!!!\n" in said.out
-    assert said.out.rstrip().endswith("2 more: --pairs 4")
+    assert "\n2 more pairs\n" in said.out
+    last = said.out.splitlines()[-1]
+    assert last == "Next:    prefdata inspect out --where 'margin > 2' --sort margin --pairs 4"
+    more = prefdata(*shlex.split(last.partition("prefdata ")[2])).out
+    assert more.count("\npair ") == 4
+    assert "Next:    prefdata inspect out --prompt-id " in more
 
 
 def test_a_prompt_is_shown_with_all_its_answers(prefdata, made):
