@@ -211,7 +211,9 @@ class Spec(BaseModel):
 
     def _explained(self, error: ValidationError) -> str:
         found = error.errors(include_url=False)
-        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['input']!r}: {each['msg']}" for each in found)
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {source.one_line(each['input'])}: {each['msg']}" for each in found
+        )
 
     def fingerprint(self) -> str:
         """Gives the SHA-256 (64 hex digits) of the identity."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-__all__ = ["source_of"]
+__all__ = ["one_line", "source_of"]
 
 _WIDTH = 100
 _INDENT = "    "
@@ -21,7 +21,7 @@ def source_of(value: Any, indent: int = 0) -> str:
         value: a part of a recipe, or what is in one.
         indent: of the lines after the first one, in steps of four spaces.
     """
-    short = _on_one_line(value)
+    short = one_line(value)
     if len(short) + len(_INDENT) * indent <= _WIDTH:
         return short
     if isinstance(value, BaseModel):
@@ -38,15 +38,16 @@ def source_of(value: Any, indent: int = 0) -> str:
     return short
 
 
-def _on_one_line(value: Any) -> str:
+def one_line(value: Any) -> str:
+    """Writes a value as Python on one line, however long."""
     if isinstance(value, BaseModel):
-        return f"{type(value).__name__}({', '.join(f'{name}={_on_one_line(each)}' for name, each in _given(value))})"
+        return f"{type(value).__name__}({', '.join(f'{name}={one_line(each)}' for name, each in _given(value))})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_on_one_line(each)}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key!r}: {one_line(each)}" for key, each in value.items()) + "}"
     if isinstance(value, tuple):
-        return f"({', '.join(map(_on_one_line, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(one_line, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, list):
-        return f"[{', '.join(map(_on_one_line, value))}]"
+        return f"[{', '.join(map(one_line, value))}]"
     # A text is taken for a path, and reads the same on every system.
     return repr(str(value)) if isinstance(value, Path) else repr(value)
 

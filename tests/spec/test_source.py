@@ -65,3 +65,15 @@ def test_long_texts_are_cut_after_spaces_and_keep_every_letter(names):
         assert "<b>" not in changed._repr_html_()
     assert source_of(("a",)) == "('a',)"
     assert isinstance(recipe, Recipe)
+
+
+def test_a_part_in_a_message_is_on_one_line():
+    from prefdata.errors import RecipeError
+    from prefdata.spec.source import one_line
+
+    recipe = load_recipe("wpo_hybrid_v2")
+    assert "\n" not in one_line(recipe)
+    for field in ("prompts", "pairs", "candidates"):
+        with pytest.raises(RecipeError) as caught:
+            recipe.replace(**{field: recipe})
+        assert "⏎" not in str(caught.value)
