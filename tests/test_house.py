@@ -23,7 +23,7 @@ PACKAGE = ROOT / "prefdata"
 
 HEAVY = {
     *("torch", "vllm", "transformers", "trl", "datasets", "huggingface_hub", "openai"),
-    *("pandas", "polars", "pyarrow", "numpy", "ray"),
+    *("pandas", "polars", "pyarrow", "numpy", "ray", "matplotlib"),
 }
 
 DOORS = {
@@ -43,6 +43,7 @@ DOORS = {
     "trl": ["training/_*.py"],
     "datasets": [
         *("hub/reading.py", "hub/data_files.py", "training/_trainer_worker.py", "evaluation/_harness_worker.py"),
+        "inspection/_as_frames.py",
     ],
     "huggingface_hub": ["hub/*.py"],
     "openai": [
@@ -53,7 +54,8 @@ DOORS = {
     "pyarrow": ["lazy.py"],
     "gguf": ["models/embedded.py"],
     "tokenizers": ["models/embedded.py", "models/tokens.py", "scoring/rewards/_pair_rm_worker.py"],
-    "pandas": ["evaluation/_alpaca_worker.py"],
+    "pandas": ["evaluation/_alpaca_worker.py", "inspection/_as_frames.py"],
+    "matplotlib": ["inspection/_figures.py", "inspection/plots.py"],
     "ray": [],
     "yaml": ["publish/card/text.py", "hub/cards.py", "evaluation/suites.py"],
     "alpaca_eval": ["evaluation/_alpaca_worker.py"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ from prefdata.cli.options import (
     no_reuse_option,
     out_option,
     print_json,
+    print_json_line,
     profile_option,
     replace_option,
     reuse_of,
@@ -23,6 +25,7 @@ from prefdata.cli.options import (
 
 if TYPE_CHECKING:
     from prefdata.flow.build import Build
+    from prefdata.spec import JSON
 
 __all__ = ["command"]
 
@@ -44,6 +47,9 @@ __all__ = ["command"]
 @allow_option
 @click.option("--push", "publishes", is_flag=True, help="Publish it where the recipe's `publish` says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the ledger as one JSON object.")
+@click.option(
+    "--json-lines", "events", is_flag=True, help="Print progress and result as JSON, an object a line, for a program."
+)
 def command(
     recipe: str | None,
     origin: str | None,
@@ -61,6 +67,7 @@ def command(
     allow: tuple[str, ...],
     publishes: bool,
     as_json: bool,
+    events: bool,
 ) -> None:
     """Build the dataset of RECIPE: a .py or .json file, or the name of a shipped recipe.
 
@@ -76,8 +83,29 @@ def command(
 
         show_plan(check(recipe, out, **common), as_json)
         return
-    built = build(recipe, out, relock=relock, check=checks, repair=repair, replace=replaces, push=publishes, **common)
-    _show(built, as_json)
+    common |= {"relock": relock, "check": checks, "repair": repair, "replace": replaces, "push": publishes}
+    if not events:
+        _show(build(recipe, out, **common), as_json)
+        return
+    from prefdata.flow.progress import reporting_to
+
+    with reporting_to(print_json_line):
+        built = build(recipe, out, **common)
+    print_json_line({"event": "finished", **_result(built)})
+    _refuse_no_pairs(built)
+
+
+def _result(built: Build) -> JSON:
+    commit = {"commit": built.pushed.url} if built.pushed else {}
+    return {**built.ledger, "dataset": str(built.dataset), **commit}
+
+
+def _refuse_no_pairs(built: Build) -> None:
+    """Says why a build has no pair, if it has none."""
+    if not built.ledger["pairs"]:
+        from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
+
+        raise explain_no_pairs(built.dataset, score_columns_of(built.recipe))
 
 
 def _show(built: Build, as_json: bool) -> None:
@@ -86,21 +114,18 @@ def _show(built: Build, as_json: bool) -> None:
     Raises:
         NoPairsError: it has no pair.
     """
-    commit = {"commit": built.pushed.url} if built.pushed else {}
     if as_json:
-        print_json({**built.ledger, "dataset": str(built.dataset), **commit})
-    if not built.ledger["pairs"]:
-        from prefdata.flow.no_pairs import explain_no_pairs, score_columns_of
-
-        raise explain_no_pairs(built.dataset, score_columns_of(built.recipe))
+        print_json(_result(built))
+    _refuse_no_pairs(built)
     if as_json:
         return
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect
 
     display(render(inspect(built.dataset)))
-    display(f"\nDataset: {built.dataset}\nNext:    prefdata inspect {built.folder}")
+    display(f"\nDataset: {built.dataset}")
     if built.pushed:
         from prefdata.cli.push import push_lines
 
         display("\n".join(push_lines(built.pushed)))
+    display(f"Next:    prefdata inspect {shlex.quote(str(built.folder))} --sort margin")

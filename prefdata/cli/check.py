@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -100,7 +102,7 @@ def show_plan(planned: Plan, as_json: bool) -> None:
     display(f"folder   {planned.folder}")
     display(f"prompts  {planned.prompts:,}; dropped: {dropped}\n")
     for stage in planned.stages:
-        display(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit:<18} {stage.words}")
+        display(f"{stage.stage:<24} {stage.state:<12} {stage.asks:>9,} {stage.unit}\n  {stage.words}")
     if estimated.there:
         display("\n" + "\n".join(_there_lines(estimated)))
     if estimated.stages:
@@ -108,7 +110,18 @@ def show_plan(planned: Plan, as_json: bool) -> None:
     display("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + indent("\n".join(planned.problems), "    "))
-    display(f"\nNext:    prefdata build ... --out {planned.folder}")
+    display(f"\nNext:    {_build_command()}")
+
+
+def _build_command() -> str:
+    """Gives the command that builds what was checked: the same one, without what only a plan takes."""
+    parts, words = ["prefdata", "build"], iter(sys.argv[2:])
+    for word in words:
+        if word == "--answer-tokens":
+            next(words, None)
+        elif word not in ("--dry-run", "--json") and not word.startswith("--answer-tokens="):
+            parts.append(word)
+    return shlex.join(parts)
 
 
 def _there_lines(estimated: Estimate) -> list[str]:
@@ -118,24 +131,29 @@ def _there_lines(estimated: Estimate) -> list[str]:
 
 
 def _estimate_lines(estimated: Estimate) -> list[str]:
-    """Formats a table of what is left to ask, and what it rests on."""
-    header = ("left to ask", "requests", "prompt tokens", "answer tokens", "at most", "cost", "at most", "hours")
-    rows = [header, *map(_cells, estimated.stages)]
+    """Formats a table of what is left to ask, a column for each stage, and what it rests on."""
+    columns = [_HEADER, *map(_cells, estimated.stages)]
     if len(estimated.stages) > 1:
         totals = estimated.totals
         money = [
             ", ".join(f"{cost:,.2f} {name}" for name, cost in totals[what].items()) for what in ("cost", "most_cost")
         ]
         counts = [totals[what] for what in ("requests", "prompt_tokens", "completion_tokens", "most_completion_tokens")]
-        rows.append(
+        columns.append(
             ("total", *(f"{count:,}" for count in counts), *(text or "-" for text in money), _hours(totals["hours"]))
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
     lines = [
         "  ".join(f"{cell:{'<' if place == 0 else '>'}{widths[place]}}" for place, cell in enumerate(row)).rstrip()
-        for row in rows
+        for row in zip(*columns, strict=True)
     ]
     return [*lines, "", *_notes(estimated)]
+
+
+_HEADER = (
+    *("left to ask", "requests", "prompt tokens", "answer tokens", "answer tokens at most"),
+    *("cost", "cost at most", "hours"),
+)
 
 
 def _cells(stage: StageCost) -> tuple[str, ...]:

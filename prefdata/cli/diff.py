@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ def command(context: click.Context, before: str, after: str, ids: bool, as_json:
         print_json({**shown, "equal": found.equal})
     else:
         display(_page(found, ids=ids))
+        if found.examples and not ids:
+            display(f"\nNext:    prefdata diff {shlex.join((before, after))} --ids")
     context.exit(0 if found.equal else 1)
 
 
@@ -57,11 +60,14 @@ def _page(found: Difference, *, ids: bool) -> str:
         if counts:
             listed = ", ".join(f"{printable(what, 80)} {count:,}" for what, count in counts.items())
             lines.append(f"{name:<15}{listed}")
-    lines += [f"{'mean':<15}{name} {was} → {now}" for name, (was, now) in found.means.items() if was != now]
+    lines += [
+        f"{'mean':<15}{name} {_number(was)} → {_number(now)}" for name, (was, now) in found.means.items() if was != now
+    ]
     lines += [f"{'schema':<15}{printable(name, 60)}: {was} → {now}" for name, (was, now) in found.schema.items()]
     for name in ("recipe", "lock", "audit", "ledger"):
         places: list[dict[str, Any]] = getattr(found, name)
-        lines += [f"{name:<15}{printable(_place(place))}" for place in places[:_LINES]]
+        words = _measure if name == "audit" else _place
+        lines += [f"{name:<15}{printable(words(place))}" for place in places[:_LINES]]
         lines += [f"{name:<15}... {len(places) - _LINES:,} more"] if len(places) > _LINES else []
     for what, prompt_ids in found.examples.items():
         if ids:
@@ -91,6 +97,21 @@ def _summary(found: Difference) -> str:
         parts.append("no pair differs in its texts")
     others = [name for name in ("recipe", "lock", "schema") if getattr(found, name)]
     return ", ".join(parts) + (f"; {', '.join(others)} differ" if others else "")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def _measure(place: Mapping[str, Any]) -> str:
+    """Writes a difference of two audits; measures that are shares as percentages."""
+    from prefdata.inspection.meanings import measure_words
+
+    measures, dot, name = place["path"].partition(".")
+    if measures != "measures" or not dot:
+        return _place(place)
+    was, now = (measure_words(name, place.get(side)) for side in ("before", "after"))
+    return f"{name}: {was} → {now}"
 
 
 def _place(place: Mapping[str, Any]) -> str:

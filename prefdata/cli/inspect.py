@@ -2,31 +2,92 @@
 
 from __future__ import annotations
 
+import shlex
+from typing import TYPE_CHECKING
+
 import click
 
 from prefdata.cli.options import display, print_json
 
+if TYPE_CHECKING:
+    from prefdata.inspection.listing import Listing
+
 __all__ = ["command"]
+
+
+def _next(folder: str, listing: Listing) -> list[str]:
+    """Says how to see the pairs that are left, or all answers of the first one's prompt."""
+    asked = {"--where": listing.where, "--sort": listing.sort, "--prompt-id": listing.prompt_id}
+    given = [word for option, value in asked.items() if value is not None for word in (option, value)]
+    command = ["prefdata", "inspect", folder]
+    if listing.matching > len(listing.rows):
+        return ["", f"Next:    {shlex.join([*command, *given, '--pairs', str(listing.matching)])}"]
+    if listing.rows and listing.prompt_id is None and "prompt_id" in listing.rows[0]:
+        return ["", f"Next:    {shlex.join([*command, '--prompt-id', listing.rows[0]['prompt_id']])}"]
+    return []
 
 
 @click.command("inspect")
 @click.argument("folder")
-@click.option("--pairs", "show", type=click.IntRange(min=0), default=3, metavar="N", help="How many pairs to show.")
+@click.option(
+    "--pairs",
+    "show",
+    type=click.IntRange(min=0),
+    metavar="N",
+    help="How many pairs to show; left out, 3, and 20 of a list.",
+)
+@click.option(
+    "--where",
+    metavar="CONDITION",
+    help="List the pairs that meet a condition, for instance \"margin < 1 and source_chosen == 'policy'\".",
+)
+@click.option(
+    "--sort", metavar="COLUMN", help="List pairs by a column, the smallest first; -COLUMN, the greatest first."
+)
+@click.option(
+    "--prompt-id", metavar="ID", help="List the pairs and all answers of a prompt; the id's beginning will do."
+)
 @click.option("--config", metavar="NAME", help="The configuration of a dataset that prefdata has not written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
-def command(folder: str, show: int, config: str | None, as_json: bool) -> None:
+def command(
+    folder: str,
+    show: int | None,
+    where: str | None,
+    sort: str | None,
+    prompt_id: str | None,
+    config: str | None,
+    as_json: bool,
+) -> None:
     """Summarise FOLDER: a build, a dataset folder, or OWNER/NAME[@REVISION] of a dataset of the Hub.
 
     Counts, drops, ties, lengths, margins, and a few pairs. Any other file, folder or dataset of pairs is audited, as
     `prefdata audit` does.
+
+    With --where, --sort or --prompt-id it lists pairs instead. A condition compares columns (margin, score_chosen,
+    length_difference, source_chosen, prompt, chosen, rejected, ...) by <, <=, >, >=, ==, !=, contains, in (...), and is
+    missing, joined by and, or, not; an unknown column lists those there are.
     """
     from dataclasses import asdict
+
+    if where is not None or sort is not None or prompt_id is not None:
+        from prefdata.inspection.listing import list_pairs
+        from prefdata.inspection.render import listing_lines
+
+        most = 20 if show is None else show
+        listing = list_pairs(folder, where=where, sort=sort, prompt_id=prompt_id, pairs=most, config=config)
+        if as_json:
+            print_json(asdict(listing))
+        else:
+            display("\n".join([*listing_lines(listing), *_next(folder, listing)]))
+        return
 
     from prefdata.inspection import render
     from prefdata.inspection.summary import inspect
 
-    summary = inspect(folder, pairs=show, config=config)
+    summary = inspect(folder, pairs=3 if show is None else show, config=config)
     if as_json:
         print_json(asdict(summary))
     else:
         display(render(summary))
+        column = "margin" if summary.margins else "length_difference"
+        display(f"\nNext:    prefdata inspect {shlex.quote(folder)} --sort {column}")

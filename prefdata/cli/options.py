@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
+from prefdata.cli.terminal import coloured, fitted, uses_colour, width_of
 from prefdata.errors import InputError, UserError, printable
 from prefdata.records import LengthUnit
 
@@ -28,6 +30,7 @@ __all__ = [
     "one_rule",
     "out_option",
     "print_json",
+    "print_json_line",
     "profile_option",
     "replace_option",
     "reuse_of",
@@ -96,6 +99,13 @@ def print_json(value: JSON) -> None:
     click.echo(_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
 
+def print_json_line(value: JSON) -> None:
+    """Prints one JSON object on one line of stdout, at once; safe for a terminal as `print_json` is."""
+    text = json.dumps(_finite(value), ensure_ascii=True, sort_keys=True, allow_nan=False)
+    click.echo(_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+    sys.stdout.flush()
+
+
 def _finite(value: JSON) -> JSON:
     """Replaces infinities and NaN, which JSON lacks, by their names; only foreign data has any."""
     if isinstance(value, float) and not math.isfinite(value):
@@ -106,8 +116,11 @@ def _finite(value: JSON) -> JSON:
 
 
 def display(text: str) -> None:
-    """Prints lines on stdout, each made safe for a terminal."""
-    click.echo("\n".join(printable(line, _LINE) for line in text.split("\n")))
+    """Prints lines on stdout, each made safe; on a terminal broken between words, with marks in colour."""
+    width, lines = width_of(), [printable(line, _LINE) for line in text.split("\n")]
+    if width is not None:
+        lines = [piece for line in lines for piece in fitted(line, width)]
+    click.echo("\n".join(map(coloured, lines) if uses_colour() else lines))
 
 
 def one_rule(name: str | None, file: str | None, length: LengthUnit | None) -> str | Path:

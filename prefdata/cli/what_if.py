@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -55,10 +56,23 @@ def command(
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
         display(_page(outcomes))
+        display(f"\nNext:    {_next(where, rules, files, columns)}")
+
+
+def _next(where: str, rules: str, files: tuple[str, ...], columns: str | None) -> str:
+    """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
+    if not Path(where).is_file():
+        return shlex.join(["prefdata", "inspect", where, "--sort", "margin"])
+    names = [name.strip() for name in rules.split(",") if name.strip()]
+    rule = ["--rule", names[0]] if names else ["--rule-json", files[0]]
+    given = ["--columns", columns] if columns else []
+    return shlex.join(["prefdata", "pair", where, *rule, *given, "--out", "DIR"])
 
 
 def _page(outcomes: list[Outcome]) -> str:
     """One column a rule."""
+    from prefdata.inspection.meanings import percent
+
     rows: dict[str, list[str]] = {"": [f"rule {number}" for number, _ in enumerate(outcomes, 1)]}
 
     def row(name: str, values: list[str]) -> None:
@@ -71,15 +85,15 @@ def _page(outcomes: list[Outcome]) -> str:
     row("mean margin", [_number(found.mean_margin) for found in outcomes])
     for name in ("chosen", "rejected", "difference"):
         row(f"mean length: {name}", [_number(found.length[name]) for found in outcomes])
-    row("chosen longer", [_percent(found.chosen_longer) for found in outcomes])
+    row("chosen longer", [percent(found.chosen_longer) for found in outcomes])
     for side in ("chosen", "rejected"):
-        row(f"tied: {side}", [_percent(found.tied[side]) for found in outcomes])
+        row(f"tied: {side}", [percent(found.tied[side]) for found in outcomes])
     for source in list({source: None for found in outcomes for source in found.sources})[:12]:
         for side in ("chosen", "rejected"):
-            shares = [_percent(found.sources.get(source, {}).get(side)) for found in outcomes]
+            shares = [percent(found.sources.get(source, {}).get(side)) for found in outcomes]
             row(f"{side} from {printable(source, 30)}", shares)
     for name in ("chosen", "rejected", "pair"):
-        row(f"other {name} than rule 1", [_percent(found.differs[name]) for found in outcomes])
+        row(f"other {name} than rule 1", [percent(found.differs[name]) for found in outcomes])
     for name in ("gained", "lost"):
         row(f"prompts {name}", [f"{found.differs[name]:,}" for found in outcomes])
     first = max(map(len, rows))
@@ -93,7 +107,3 @@ def _page(outcomes: list[Outcome]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:,.4g}"
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"

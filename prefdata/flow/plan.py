@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from prefdata.flow.answer_store import open_store
@@ -16,6 +16,7 @@ from prefdata.flow.store import SHARD_SIZE, build_folder
 from prefdata.pairing.words import rule_words
 from prefdata.recipe import Recipe
 from prefdata.spec import Operational, Part
+from prefdata.spec.pages import page
 
 __all__ = ["Plan", "StagePlan", "describe", "describe_steps", "plan"]
 
@@ -51,6 +52,23 @@ class Plan:
     """What would stop the build: missing packages, keys that are not set."""
     estimate: Estimate
     """What is left to ask of language models: requests, tokens, money, hours."""
+
+    def _repr_html_(self) -> str:
+        costs = [
+            (cost.stage, cost.requests, cost.prompt_tokens, cost.completion_tokens, cost.hours)
+            for cost in self.estimate.stages
+        ]
+        return page(
+            f"Plan of {self.recipe.name}",
+            {
+                "folder": self.folder,
+                "prompts": self.prompts,
+                **{f"dropped: {what}": n for what, n in self.drops.items()},
+            },
+            [("stage", "state", "tasks", "unit", "what it does"), *map(astuple, self.stages)],
+            [("left to ask", "requests", "prompt tokens", "answer tokens", "hours"), *costs],
+            [("problem",), *((problem,) for problem in self.problems)],
+        )
 
 
 def plan(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 
 from prefdata.errors import ConservationError
 from prefdata.records import Answers, Candidate, Comparison, Drop, Score, Scored, is_score
@@ -11,7 +12,15 @@ from prefdata.sampling import SampleResult, SampleTask
 from prefdata.spec import JSON
 from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATES, COMPARISONS, REASONING, SCORES
 
-__all__ = ["check_sample_result", "check_scored", "check_storable", "load_sample_result", "load_scored"]
+__all__ = [
+    "check_sample_result",
+    "check_scored",
+    "check_storable",
+    "failures_in",
+    "load_sample_result",
+    "load_scored",
+    "tokens_in",
+]
 
 _MOST = 2**63
 _SHOWN = 60
@@ -73,6 +82,19 @@ def check_storable(record: JSON) -> None:
                 for column, value in row.items():
                     if value is not None and not _fits(value, kinds[column]):
                         raise ValueError(f"{column} is {_shown(value)}")
+
+
+def tokens_in(record: JSON) -> int:
+    """Counts the tokens of the answers in a journal record, as far as they are known."""
+    return sum(candidate.get("n_tokens") or 0 for candidate in record.get("candidates", ()))
+
+
+def failures_in(record: JSON) -> Counter[str]:
+    """Counts the drops and the answers without a score in a journal record, by reason."""
+    reasons = Counter(str(drop["reason"]) for drop in record.get("drops", ()))
+    for scored in (record, *record.get("scored", ())):
+        reasons.update(str(score["unscored"]) for score in scored.get("scores", ()) if score["unscored"])
+    return reasons
 
 
 @functools.cache

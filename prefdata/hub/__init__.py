@@ -10,7 +10,7 @@ from prefdata.hub._answers import HubCommit, HubFile, UndecidedError, git_digest
 from prefdata.hub._client import Kind
 from prefdata.hub.cards import CARDS, leads_outside
 from prefdata.hub.data_files import ShownFiles, shown_files
-from prefdata.hub.dataset_tables import DatasetTables, find_tables
+from prefdata.hub.dataset_tables import DatasetTables, find_tables, is_path, name_of
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
@@ -47,6 +47,8 @@ __all__ = [
     "find_dataset",
     "find_table",
     "find_tables",
+    "is_path",
+    "name_of",
     "git_digest",
     "leads_outside",
     "locked_commits",

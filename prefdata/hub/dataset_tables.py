@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
+from typing import TypeGuard, TypeVar
 
 from prefdata.errors import InputError, closest
 from prefdata.hub._client import client
@@ -17,10 +18,13 @@ from prefdata.hub.cards import CARDS, check_card
 from prefdata.hub.data_files import ShownFiles, shown_files
 from prefdata.hub.reading import download_dataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
+from prefdata.tables import files as tables_here
 from prefdata.tables.documents import check_regular, read_text
+from prefdata.tables.table import Table
 
-__all__ = ["DatasetTables", "find_tables"]
+__all__ = ["DatasetTables", "find_tables", "is_path", "name_of"]
 
+_Part = TypeVar("_Part")
 _MOST_FILES = 200_000
 """Most files of a folder."""
 
@@ -29,27 +33,40 @@ _MOST_FILES = 200_000
 class DatasetTables:
     """The tables of one configuration of a dataset, on this machine."""
 
-    path: Path
-    """The folder, or the one file."""
+    path: Path | None
+    """The folder, or the one file; None of frames."""
     commit: str | None
     """The commit of a dataset of the Hub."""
     config: str | None
     """Name of the configuration; None for one file, and where there is only one."""
-    splits: Mapping[str, tuple[Path, ...]]
-    """Split → its files, in order: those that were asked for."""
+    splits: Mapping[str, tuple[Path | Table, ...]]
+    """Split → its files, in order, or its frame as a table: those that were asked for."""
     all_splits: tuple[str, ...]
     """Every split of the configuration."""
     all_configs: tuple[str, ...]
     """Every configuration of the dataset."""
 
 
+def is_path(where: object) -> TypeGuard[str | PathLike[str]]:
+    """Checks whether something is a path or a name, and not a frame."""
+    return isinstance(where, str | PathLike)
+
+
+def name_of(where: tables_here.TableLike) -> str:
+    """Returns how messages and reports call a dataset: its path or name, and frames by what they are."""
+    if is_path(where):
+        return os.fspath(where)
+    return f"a {type(where).__name__} of tables" if isinstance(where, Mapping) else tables_here.label_of(where)
+
+
 def find_tables(
-    where: str | PathLike[str], *, config: str | None = None, split: str | None = None, one_split: bool = False
+    where: tables_here.TableLike, *, config: str | None = None, split: str | None = None, one_split: bool = False
 ) -> DatasetTables:
     """Finds a file, or the tables of a folder or a dataset of the Hub; of the latter only these files are downloaded.
 
     Args:
-        where: a file, a folder, a build, or `owner/name[@revision]` of the Hub: see `prefdata.hub.where`.
+        where: a file, a folder, a build, or `owner/name[@revision]` of the Hub: see `prefdata.hub.where`; or a frame
+            of pandas, Polars or Arrow, a `datasets.Dataset`, or split → frame (a `DatasetDict`).
         config: name of the configuration; None takes the default one.
         split: name of the split; None takes all.
         one_split: take one split; without a name `train`, or the only one.
@@ -59,6 +76,8 @@ def find_tables(
             several splits where one is asked for; or the card names files elsewhere.
         MissingExtraError: `datasets` is not installed, whose rules are followed.
     """
+    if not is_path(where):
+        return _of_frames(where, config, split, one_split)
     found = find_dataset(where, only=CARDS)
     what = repr(str(where))
     if found.commit is None and not found.path.is_dir():
@@ -95,6 +114,17 @@ def find_tables(
         tuple(shown.configs[name]),
         tuple(shown.configs),
     )
+
+
+def _of_frames(where: tables_here.TableLike, config: str | None, split: str | None, one_split: bool) -> DatasetTables:
+    what = name_of(where)
+    if config is not None:
+        raise InputError(f"{what} has no configuration {config!r}", hint="leave `config` out")
+    frames = where if isinstance(where, Mapping) else {"train": where}
+    if not frames:
+        raise InputError(f"{what} holds no table", valid="split → frame")
+    tables = {str(name): (tables_here.open_table(frame),) for name, frame in frames.items()}
+    return DatasetTables(None, None, None, _splits(tables, split, one_split, what), tuple(tables), ())
 
 
 def _one_file(path: Path, config: str | None, split: str | None) -> DatasetTables:
@@ -153,8 +183,8 @@ def _config(shown: ShownFiles, config: str | None, what: str, names: Sequence[st
 
 
 def _splits(
-    splits: Mapping[str, tuple[str, ...]], split: str | None, one_split: bool, what: str
-) -> dict[str, tuple[str, ...]]:
+    splits: Mapping[str, tuple[_Part, ...]], split: str | None, one_split: bool, what: str
+) -> dict[str, tuple[_Part, ...]]:
     if split is not None and split not in splits:
         raise InputError(f"{what} has no split {split!r}", valid=f"splits: {closest(split, splits)}")
     if split is None and one_split:

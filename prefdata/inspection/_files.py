@@ -11,9 +11,10 @@ from typing import Any
 from pydantic import BaseModel, Field, ValidationError
 
 from prefdata.errors import InputError
-from prefdata.hub import Found, repo_and_revision
+from prefdata.hub import CARDS, DatasetTables, Found, find_dataset, find_tables, is_path, repo_and_revision
 from prefdata.lazy import pa, pl
 from prefdata.tables.documents import check_regular, read_object
+from prefdata.tables.files import TableLike
 from prefdata.tables.parquet import check_parquet
 from prefdata.tables.table import check_columns
 
@@ -72,6 +73,23 @@ def refuse_unfinished(where: object, folder: Path) -> None:
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
             hint="run the build again: it continues where it stopped",
         )
+
+
+def tables_of(where: TableLike, config: str | None = None) -> DatasetTables:
+    """Finds the tables of any dataset, all splits of one configuration.
+
+    Args:
+        where: a path, a name of the Hub, a frame, or split → frame: see `prefdata.hub.find_tables`.
+        config: the configuration; None takes the default one.
+
+    Raises:
+        InputError: there is no such dataset, or it is a build that is not finished.
+    """
+    if not is_path(where):
+        return find_tables(where, config=config)
+    found = find_dataset(where, only=CARDS)
+    refuse_unfinished(where, found.path)
+    return find_tables(at_commit(where, found), config=config)
 
 
 def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import CARDS, DatasetTables, find_dataset, find_tables
-from prefdata.inspection._files import at_commit, refuse_unfinished
+from prefdata.hub import DatasetTables, name_of
+from prefdata.inspection._files import tables_of
 from prefdata.inspection._tally import Tally, blocks, spread
 from prefdata.inspection.pair_rows import PairRow, PairShape, shape_of
 from prefdata.models.tokens import exact_tokenizer
+from prefdata.spec.pages import page
 from prefdata.tables import files
+from prefdata.tables.files import TableLike
+from prefdata.tables.table import Table
 
 __all__ = ["FINDINGS", "TableAudit", "audit"]
 
@@ -80,9 +82,24 @@ class TableAudit:
     first: list[dict[str, Any]] = field(default_factory=list)
     """The first few rows as they were understood."""
 
+    def _repr_html_(self) -> str:
+        spreads = {**{f"length, {side}": points for side, points in self.lengths.items()}, "margin": self.margins}
+        longer = "-" if self.chosen_longer is None else f"{self.chosen_longer:.1%}"
+        return page(
+            self.table,
+            {"read as": self.read_as, "pairs": self.pairs, "with two scores": self.scored, "prompts": self.prompts}
+            | {f"split {split}": rows for split, rows in self.splits.items()}
+            | {"chosen longer, where not equally long": longer},
+            [("found", "rows", "meaning"), *((name, n, FINDINGS[name]) for name, n in self.findings.items())],
+            [
+                ("per pair", "mean", "p10", "p50", "p90"),
+                *((name, *points.values()) for name, points in spreads.items()),
+            ],
+        )
+
 
 def audit(
-    where: str | PathLike[str],
+    where: TableLike,
     *,
     config: str | None = None,
     columns: Mapping[str, str] | None = None,
@@ -93,7 +110,8 @@ def audit(
     """Audits the pairs of a preference dataset of any layout, all splits of one configuration.
 
     Args:
-        where: a file, a folder, a build, or `OWNER/NAME[@REVISION]` of the Hub.
+        where: a file, a folder, a build, `OWNER/NAME[@REVISION]` of the Hub, a frame of pandas, Polars or Arrow, a
+            `datasets.Dataset`, or split → frame.
         config: name of the configuration, where there are several and no default one.
         columns: role → name of the column, where it is not one of the usual ones: see `prefdata.inspection.pair_rows`.
         tokenizer: a model's folder or its `tokenizer.json`; counts what a training would cut.
@@ -108,14 +126,12 @@ def audit(
             "a cut needs both a tokenizer and a length", valid="--tokenizer PATH --max-length N", hint="add the other"
         )
     encode = None if tokenizer is None else exact_tokenizer(tokenizer)
-    found = find_dataset(where, only=CARDS)
-    refuse_unfinished(where, found.path)
-    tables = find_tables(at_commit(where, found), config=config)
+    tables, what = tables_of(where, config), name_of(where)
     names_of = {path: files.columns(path) for paths in tables.splits.values() for path in paths}
     names = list(dict.fromkeys(name for each in names_of.values() for name in each))
     first = next(files.rows(next(iter(names_of))))
-    shape = shape_of(repr(str(where)), names, first, columns or {})
-    report = TableAudit(str(where), shape.read_as, dict(shape.columns), tables.config, dict.fromkeys(tables.splits, 0))
+    shape = shape_of(repr(what), names, first, columns or {})
+    report = TableAudit(what, shape.read_as, dict(shape.columns), tables.config, dict.fromkeys(tables.splits, 0))
     report.max_length = max_length
     with TemporaryDirectory(prefix="prefdata-audit-") as folder:
         tally = Tally(Path(folder), list(tables.splits))
@@ -132,7 +148,7 @@ def audit(
 
 
 def _read(
-    tables: DatasetTables, shape: PairShape, names_of: Mapping[Path, Sequence[str]]
+    tables: DatasetTables, shape: PairShape, names_of: Mapping[Path | Table, Sequence[str]]
 ) -> Iterator[tuple[str, int, PairRow]]:
     for split, paths in tables.splits.items():
         # Splits and files need not have the same columns.

@@ -16,6 +16,7 @@ from prefdata.hub import Found, find_dataset
 from prefdata.inspection._files import check_types, read_json, read_table, table_errors
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
+from prefdata.spec.pages import page
 from prefdata.tables.documents import ABSENT, json_differences, read_text
 
 __all__ = ["Difference", "diff"]
@@ -70,6 +71,27 @@ class Difference:
         """Whether the datasets have no difference."""
         context = ("before", "after", "counts", "means", "examples", "shown")
         return not any(getattr(self, part.name) for part in fields(self) if part.name not in context)
+
+    def _repr_html_(self) -> str:
+        facts = {"before": self.before, "after": self.after, "equal": "yes" if self.equal else "no"}
+        documents = [
+            (name, place["path"], place.get("before"), place.get("after"))
+            for name in ("recipe", "audit", "ledger", "lock")
+            for place in getattr(self, name)
+        ]
+        return page(
+            "Difference",
+            facts | {"prompts gained": self.gained, "prompts lost": self.lost},
+            [
+                ("", "before", "after"),
+                *((name, *both) for name, both in self.counts.items()),
+                *((name, *both) for name, both in self.means.items()),
+            ],
+            [("outcome", "prompts"), *self.outcomes.items(), *self.splits.items()],
+            [("column", "pairs that differ"), *self.changed.items()],
+            [("column", "type before", "type after"), *((name, *both) for name, both in self.schema.items())],
+            [("document", "path", "before", "after"), *documents],
+        )
 
 
 _FILES = (

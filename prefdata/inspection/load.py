@@ -1,34 +1,21 @@
-"""`load`: a dataset as frames."""
+"""`load`: a dataset as frames, and frames that answer the usual questions."""
 
 from __future__ import annotations
 
-import importlib.util
 from functools import cached_property
-from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
-from prefdata.errors import InputError, MissingExtraError
-from prefdata.hub import CARDS, DatasetTables, find_dataset, find_tables
-from prefdata.inspection._files import (
-    MARKS,
-    AuditFile,
-    at_commit,
-    is_ours,
-    read_json,
-    read_table,
-    refuse_unfinished,
-    table_errors,
-)
-from prefdata.inspection.pairs import pair_frames
-from prefdata.lazy import pl
-from prefdata.tables import files
+from prefdata.hub import CARDS, find_dataset, is_path, name_of
+from prefdata.inspection import questions
+from prefdata.inspection._as_frames import FrameKind, as_frame, check_kind
+from prefdata.inspection._dataset_frames import DatasetFrames
+from prefdata.inspection._files import MARKS, at_commit, is_ours, tables_of
+from prefdata.inspection.plots import Plots
+from prefdata.spec.pages import page
+from prefdata.tables.files import TableLike
 
-__all__ = ["Frames", "Loaded", "load"]
-
-Frames: TypeAlias = Literal["pandas", "polars", "arrow"]
-"""Kinds of frames."""
-
+__all__ = ["Loaded", "load"]
 
 _FILES = (
     *("README.md", "*.json", "drops.parquet", "drops_candidates.parquet", "splits.parquet", "data/*.parquet"),
@@ -36,74 +23,84 @@ _FILES = (
 )
 
 
-def load(where: str | PathLike[str], *, config: str | None = None) -> Loaded:
+def load(where: TableLike, *, config: str | None = None) -> Loaded:
     """Opens a dataset; its tables are read when they are first used.
 
     Args:
         where: a build, its folder, a dataset folder, a file of pairs (Parquet, JSON lines or CSV), any folder of tables
-            that `load_dataset` reads, or `owner/name` or `owner/name@revision` of a dataset of the Hub.
+            that `load_dataset` reads, `owner/name` or `owner/name@revision` of a dataset of the Hub, a frame of pandas,
+            Polars or Arrow, a `datasets.Dataset`, or split → frame.
         config: the configuration of a dataset that prefdata has not written.
 
     Raises:
         InputError: there is no such dataset, or several configurations and no default one.
     """
-    found = find_dataset(where, only=(*MARKS, *CARDS))
-    path = found.dataset
-    if path.is_dir() and is_ours(path) and config is None:
-        found = find_dataset(at_commit(where, found), only=_FILES)
-        return Loaded(found.dataset, found.commit)
-    refuse_unfinished(where, found.path)
-    # The folder of a dataset of the Hub without a card is only made for its tables.
-    if found.commit is None and not path.is_dir():
-        return Loaded(path)
-    tables = find_tables(at_commit(where, found), config=config)
-    return Loaded(tables.path, tables.commit, tables=tables)
+    if is_path(where):
+        found = find_dataset(where, only=(*MARKS, *CARDS))
+        path = found.dataset
+        if path.is_dir() and is_ours(path) and config is None:
+            found = find_dataset(at_commit(where, found), only=_FILES)
+            tables = DatasetFrames(repr(str(found.dataset)), found.dataset)
+            return Loaded(tables, path=found.dataset, commit=found.commit)
+        found_tables = tables_of(at_commit(where, found), config)
+        name = repr(str(found_tables.path))
+    else:
+        found_tables, name = tables_of(where, config), name_of(where)
+    return Loaded(DatasetFrames(name, None, found_tables), path=found_tables.path, commit=found_tables.commit)
 
 
 class Loaded:
     """A dataset whose tables are frames: of pandas, unless `to` says otherwise.
 
+    Texts of which a few occur again and again (sources, reasons) are categories. In pandas whole numbers and booleans
+    are of the nullable types, and lists of messages of Arrow's types: a cell is a list of dicts.
+
     Args:
-        path: the dataset folder, or a file of pairs.
-        commit: the commit of a dataset of the Hub.
+        tables: reads the tables.
         frames: the kind of the frames.
-        tables: its tables, where prefdata has not written it.
+        path: the dataset folder, or a file of pairs; None of frames.
+        commit: the commit of a dataset of the Hub.
     """
 
     def __init__(
         self,
-        path: Path,
+        tables: DatasetFrames,
+        frames: FrameKind = "pandas",
+        *,
+        path: Path | None = None,
         commit: str | None = None,
-        frames: Frames = "pandas",
-        tables: DatasetTables | None = None,
     ) -> None:
-        self.path, self.commit, self.frames = path, commit, frames
-        self._found = tables
+        self.frames, self.path, self.commit = frames, path, commit
+        self.tables = tables
+        """Reads the tables, as frames of Polars."""
 
     def __repr__(self) -> str:
-        return f"Loaded({str(self.path)!r}, frames={self.frames!r})"
+        return f"Loaded({self.tables.name}, frames={self.frames!r})"
 
-    def to(self, frames: Frames) -> Loaded:
-        """Gives the same dataset with frames of another kind.
+    def _repr_html_(self) -> str:
+        splits = {f"split {split}": f"{frame.height:,} rows" for split, frame in self.tables.by_split.items()}
+        further = [name for name in ("candidates", "comparisons", "drops", "audit") if self.tables.has(name)]
+        facts = {"dataset": self.tables.name, **splits, "further tables": ", ".join(further) or "none"}
+        return page("Loaded", facts, [("column", "type"), *questions.columns_of(self.tables.pairs).items()])
+
+    def to(self, frames: FrameKind) -> Loaded:
+        """Gives the same dataset with frames of another kind: `pandas`, `polars`, `arrow` or `datasets`.
 
         Raises:
             InputError: there is no such kind.
         """
-        if frames not in ("pandas", "polars", "arrow"):
-            raise InputError(f"{frames!r} is not a kind of frames", valid="pandas, polars, arrow")
-        return Loaded(self.path, self.commit, frames, self._found)
+        check_kind(frames)
+        return Loaded(self.tables, frames, path=self.path, commit=self.commit)
 
     @cached_property
     def pairs(self) -> Any:
         """Every pair with how the rule decided, train before test; the column `split` names its split."""
-        parts = [frame.with_columns(split=pl.lit(split)) for split, frame in self._by_split.items()]
-        with table_errors(f"the splits of {str(self.path)!r} have columns of other types"):
-            return self._as(pl.concat(parts, how="diagonal_relaxed"))
+        return self._as(self.tables.pairs)
 
     @cached_property
     def splits(self) -> dict[str, Any]:
         """The pairs of each split."""
-        return {split: self._as(frame) for split, frame in self._by_split.items()}
+        return {split: self._as(frame) for split, frame in self.tables.by_split.items()}
 
     @cached_property
     def candidates(self) -> Any:
@@ -112,7 +109,7 @@ class Loaded:
         Raises:
             InputError: the dataset was published without its answers.
         """
-        return self._as(self._answers)
+        return self._as(self.tables.answers)
 
     @cached_property
     def scores(self) -> Any:
@@ -121,8 +118,7 @@ class Loaded:
         Raises:
             InputError: the dataset was published without its answers.
         """
-        with table_errors(f"the answers of {str(self.path)!r} are not as prefdata writes them"):
-            return self._as(self._answers.select("prompt_id", "source", "index", "score", "unscored"))
+        return self._as(self.tables.scores)
 
     @cached_property
     def comparisons(self) -> Any:
@@ -131,70 +127,98 @@ class Loaded:
         Raises:
             InputError: the dataset's scorer made no comparisons.
         """
-        return self._as(self._tables("comparisons", "comparisons: its scorer made none"))
+        return self._as(self.tables.comparisons)
 
     @cached_property
     def drops(self) -> Any:
         """Every dropped prompt: prompt_id, stage, reason, detail."""
-        return self._as(read_table(self._folder("drops") / "drops.parquet", self.path))
+        return self._as(self.tables.drops)
 
     @cached_property
     def audit(self) -> dict[str, Any]:
         """The measures of the dataset's biases, and the recipe's limits."""
-        return read_json(self._folder("audit") / "audit.json", self.path, AuditFile)
+        return self.tables.audit
 
-    @cached_property
-    def _by_split(self) -> dict[str, pl.DataFrame]:
-        if self._found is not None:
-            return {
-                split: self._concat([_frame(file, self.path) for file in parts])
-                for split, parts in self._found.splits.items()
-            }
-        if self.path.is_dir():
-            found = pair_frames(self.path)
-            return dict(sorted(found.items(), key=lambda each: (not each[0].startswith("train"), each[0])))
-        return {"train": _frame(self.path)}
+    @property
+    def plot(self) -> Plots:
+        """Plots, each a figure of Matplotlib: `plot.margins()`, `plot.lengths()`, `plot.sources()`, `plot.flow()`."""
+        return Plots(self.tables)
 
-    @cached_property
-    def _answers(self) -> pl.DataFrame:
-        return self._tables("candidates", "answers: it was made without --with-candidates")
+    def where(self, condition: str) -> Any:
+        """Gives the pairs that meet a condition such as `score_margin < 1 and source_chosen == "policy"`.
 
-    def _tables(self, folder: str, lacks: str) -> pl.DataFrame:
-        found = sorted(self._folder(folder).glob(f"{folder}/*.parquet"))
-        if not found:
-            raise InputError(f"{str(self.path)!r} has no {lacks}", valid="a dataset that holds them")
-        return self._concat([read_table(file, self.path) for file in found])
+        Args:
+            condition: see `prefdata.inspection.conditions`.
 
-    def _concat(self, frames: list[pl.DataFrame]) -> pl.DataFrame:
-        with table_errors(f"the files of {str(self.path)!r} have other columns"):
-            return pl.concat(frames)
+        Raises:
+            InputError: it can't be read, or names a column that the pairs do not have.
+        """
+        return self._as(questions.where(self.tables, condition))
 
-    def _folder(self, what: str) -> Path:
-        if self._found is not None:
-            raise InputError(
-                f"{str(self.path)!r} has pairs and no {what}: prefdata has not written it",
-                valid="a build or its dataset",
-            )
-        if not self.path.is_dir():
-            raise InputError(
-                f"{str(self.path)!r} is a file, which has pairs and no {what}", valid="a build or a dataset folder"
-            )
-        return self.path
+    def hardest(self, n: int = 20) -> Any:
+        """Gives the pairs with the smallest score difference, the smallest first.
 
-    def _as(self, frame: pl.DataFrame) -> Any:
-        if self.frames == "polars":
-            return frame
-        if self.frames == "arrow":
-            return frame.to_arrow()
-        if importlib.util.find_spec("pandas") is None:
-            raise MissingExtraError(
-                "frames of pandas need the package 'pandas', which is not installed",
-                hint='pip install pandas, or: load(...).to("polars")',
-            )
-        return frame.to_pandas()
+        Args:
+            n: how many.
 
+        Raises:
+            InputError: the pairs have no scores.
+        """
+        return self._as(questions.hardest(self.tables, n))
 
-def _frame(path: Path, folder: Path | None = None) -> pl.DataFrame:
-    if path.suffix == ".parquet":
-        return read_table(path, folder)
-    return pl.DataFrame(list(files.rows(path)), infer_schema_length=None)
+    def ties(self) -> Any:
+        """Gives the pairs where several answers had the first key of a side, or both sides have the same score.
+
+        Raises:
+            InputError: the pairs have no scores.
+        """
+        return self._as(questions.ties(self.tables))
+
+    def longer_won(self) -> Any:
+        """Gives the pairs whose chosen answer is the longer one, the greatest difference first."""
+        return self._as(questions.longer_won(self.tables))
+
+    def by_source(self) -> Any:
+        """Counts the pairs of each source of the chosen and of the rejected answer, the commonest first.
+
+        Raises:
+            InputError: the pairs have no sources.
+        """
+        return self._as(questions.by_source(self.tables))
+
+    def changed(self, other: TableLike) -> Any:
+        """Gives the prompts whose pairs another dataset lacks, has in addition, or has with other texts.
+
+        Args:
+            other: the later dataset: see `load`.
+
+        Raises:
+            InputError: there is no such dataset, or a dataset has no prompt ids.
+        """
+        later = other if isinstance(other, Loaded) else load(other)
+        return self._as(questions.changed(self.tables, later.tables))
+
+    def prompt(self, prompt_id: str) -> Any:
+        """Gives all candidates of a prompt, the highest score first; `picked` says which ones a pair has.
+
+        Args:
+            prompt_id: the prompt's id, or its first characters.
+
+        Raises:
+            InputError: there is no such prompt, or the dataset was published without its answers.
+        """
+        return self._as(questions.prompt(self.tables, prompt_id))
+
+    def dropped(self, reason: str | None = None) -> Any:
+        """Gives the dropped prompts with their texts, answers and scores, as far as these are published.
+
+        Args:
+            reason: only those with this reason.
+
+        Raises:
+            InputError: no prompt was dropped for this reason.
+        """
+        return self._as(questions.dropped(self.tables, reason))
+
+    def _as(self, frame: Any) -> Any:
+        return as_frame(frame, self.frames)

@@ -17,6 +17,7 @@ from prefdata.records import prompt_id_of
 from prefdata.tables import files
 from prefdata.tables.cells import Unusable, parse_score, read_conversation
 from prefdata.tables.scored_rows import ALIASES, ROLES
+from prefdata.tables.table import Table
 
 __all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
 
@@ -73,8 +74,9 @@ def read_published(tables: DatasetTables, *, columns: Mapping[str, str] | None =
             count += 1
 
 
-def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:
+def _columns(path: Path | Table, given: Mapping[str, str]) -> dict[str, str]:
     have = files.columns(path)
+    what = path.name if isinstance(path, Table) else repr(str(path))
     for role in given:
         if role not in PUBLISHED_ROLES:
             raise InputError(
@@ -84,7 +86,7 @@ def _columns(path: Path, given: Mapping[str, str]) -> dict[str, str]:
     for role, name in named.items():
         if name not in have and (role not in _OPTIONAL or role in given):
             raise InputError(
-                f"{str(path)!r} has no column {name!r} for the role {role!r}",
+                f"{what} has no column {name!r} for the role {role!r}",
                 valid=closest(name, have),
                 hint=f"name it: --columns {role}=NAME",
             )

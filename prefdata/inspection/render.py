@@ -7,12 +7,15 @@ from typing import Any
 
 from prefdata.errors import printable
 from prefdata.inspection.audit import FINDINGS, TableAudit
+from prefdata.inspection.listing import Listing
+from prefdata.inspection.meanings import measure_lines, percent
 from prefdata.inspection.summary import Summary
 from prefdata.records import SIDES
 
-__all__ = ["audit_lines", "render"]
+__all__ = ["audit_lines", "listing_lines", "render"]
 
-_SHOWN_ABOVE = ("chosen_longer", "length_difference", "tied_chosen", "tied_rejected")
+_SHOWN_ABOVE = ("Chosen is longer", "Length difference", "Ties for the chosen", "Ties for the rejected")
+"""Measures of an audit that have a line of their own."""
 
 
 def render(summary: Summary) -> str:
@@ -37,17 +40,50 @@ def render(summary: Summary) -> str:
     ]
     if summary.pairs:
         lines += [
-            f"ties           chosen {_percent(summary.tied_chosen)}, rejected {_percent(summary.tied_rejected)}",
+            f"ties           chosen {percent(summary.tied_chosen)}, rejected {percent(summary.tied_rejected)}",
             f"decided by     chosen: {_listed(summary.decided_chosen)}; rejected: {_listed(summary.decided_rejected)}",
             f"margin         {_spread(summary.margins)}",
             *(f"length         {name}: {_spread(spread)}" for name, spread in summary.lengths.items()),
-            f"chosen longer  {_percent(summary.chosen_longer)}",
+            f"chosen longer  {percent(summary.chosen_longer)}",
             f"sources        {_listed(dict(list(summary.sources.items())[:8]))}",
         ]
     lines += _audit(summary.audit)
     for number, pair in enumerate(summary.examples, 1):
-        lines += ["", f"pair {number}  {printable(pair['prompt_id'], 12)}", *_pair(pair)]
+        lines += ["", f"pair {number}  {printable(pair['prompt_id'], 64)}", *_pair(pair)]
     return "\n".join(lines)
+
+
+def listing_lines(listing: Listing) -> list[str]:
+    """Writes the pairs that were looked for as lines for a terminal."""
+    asked = [f"where {listing.where}"] if listing.where else []
+    asked += [f"of the prompt {listing.prompt_id}"] if listing.prompt_id else []
+    asked += [f"sorted by {listing.sort}"] if listing.sort else []
+    lines = [f"{listing.matching:,} of {listing.pairs:,} pairs {printable(', '.join(asked), 1_000)}"]
+    if listing.dropped is not None:
+        dropped = listing.dropped
+        lines.append(f"dropped        {printable(dropped['reason'], 60)} ({printable(dropped['detail'] or '-')})")
+    for number, row in enumerate(listing.rows, 1):
+        facts = [f"margin {_number(row['score_margin'])}", f"length difference {_number(row['length_difference'])}"]
+        name = printable(str(row.get("prompt_id") or f"in {row['split']}"), 64)
+        lines += ["", f"pair {number}  {name}", f"  {', '.join(facts)}"]
+        for side in ("prompt", *SIDES):
+            trace = "" if side == "prompt" else f"[{_trace(row, side)}] "
+            lines.append(f"  {side:<9}{trace}{'-' if row[side] is None else printable(row[side])}")
+    if listing.matching > len(listing.rows):
+        lines += ["", f"{listing.matching - len(listing.rows):,} more pairs"]
+    if listing.candidates is not None:
+        lines += ["", "all answers, the highest score first"]
+        for answer in listing.candidates:
+            score = answer["unscored"] if answer["score"] is None else _number(answer["score"])
+            who = f"{answer['source'] or '?'} {answer['index']}"
+            mark = f"{answer['picked']}: " if answer["picked"] else ""
+            lines.append(f"  {mark}[{printable(f'{score}, {who}', 80)}] {printable(answer['response'] or '')}")
+    return lines
+
+
+def _trace(row: Mapping[str, Any], side: str) -> str:
+    parts = [_number(row[f"score_{side}"]), f"length {row[f'length_{side}']}"]
+    return ", ".join([*parts, *([printable(row[f"source_{side}"], 60)] if row.get(f"source_{side}") else [])])
 
 
 def audit_lines(table: TableAudit) -> list[str]:
@@ -66,7 +102,7 @@ def audit_lines(table: TableAudit) -> list[str]:
         *(f"length         {name}: {_spread(points)}" for name, points in table.lengths.items()),
     ]
     if table.pairs:
-        lines.append(f"chosen longer  {_percent(table.chosen_longer)} of the pairs that are not equally long")
+        lines.append(f"chosen longer  {percent(table.chosen_longer)} of the pairs that are not equally long")
     lines += [f"margin         {_spread(table.margins)}"] if table.margins else []
     if any(table.thinking.values()):
         lines.append(f"reasoning      {_listed(table.thinking)}")
@@ -75,8 +111,9 @@ def audit_lines(table: TableAudit) -> list[str]:
     lines += ["", f"{'found':<28}{'rows':>9}"]
     for name, count in table.findings.items():
         where = ", ".join(f"{printable(place['split'], 40)} {place['row']:,}" for place in table.examples.get(name, ()))
-        share = f"  {count / rows:>6.1%}" if rows else ""
-        lines.append(f"{name:<28}{count:>9,}{share}  {FINDINGS[name]}" + (f" ({where})" if where else ""))
+        share = f"  {percent(count / rows):>7}" if rows else ""
+        mark = "! " if count else "  "
+        lines.append(f"{mark}{name:<26}{count:>9,}{share}  {FINDINGS[name]}" + (f" ({where})" if where else ""))
     return lines
 
 
@@ -114,24 +151,20 @@ def _number(value: float | None) -> str:
 
 
 def _audit(audit: Mapping[str, Any]) -> list[str]:
-    """Lists correlations and biases that the lines above lack, and the limits that are crossed."""
-    measures = {name: value for name, value in audit.get("measures", {}).items() if value is not None}
-    shown = {name: value for name, value in measures.items() if name not in _SHOWN_ABOVE}
-    lines = [f"audit          {', '.join(f'{name} {value:g}' for name, value in shown.items())}"] if shown else []
-    for limit in audit.get("limits", []):
-        if not limit["holds"]:
-            bounds = [(word, limit[word]) for word in ("at_least", "at_most") if limit[word] is not None]
-            target = " and ".join(f"{word.replace('_', ' ')} {bound:g}" for word, bound in bounds)
-            lines.append(f"over a limit   {limit['measure']} {limit['value']:g} should be {target}")
+    """Lists what the lines above lack; what worries, and what is over a limit of the recipe, is marked by a `!`."""
+    measures = measure_lines(audit)
+    shown = [f"{each['title'].lower()} {each['shown']}" for each in measures if each["title"] not in _SHOWN_ABOVE]
+    lines = [f"audit          {', '.join(shown)}"] if shown else []
+    for state, label in (("worry", "worrying"), ("over", "over a limit")):
+        for each in measures:
+            if each["state"] == state:
+                limit = f" (the recipe's limit: {each['limit']})" if state == "over" else ""
+                lines.append(f"! {label:<13}{each['title']} {each['shown']}{limit}. {each['says']}")
     return lines
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{printable(str(name), 60)} {count:,}" for name, count in counts.items()) or "none"
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"
 
 
 def _spread(values: Mapping[str, float]) -> str:

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError
-from prefdata.hub import find_tables
+from prefdata.hub import find_tables, name_of
 from prefdata.inspection.published import PublishedPair, read_published
 from prefdata.lazy import pl
 from prefdata.pairing import PairRule, PythonRule, Selection
@@ -23,6 +22,7 @@ from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, LengthUnit
 from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
+from prefdata.tables.files import TableLike
 from prefdata.tables.reasoning import answer_length, answer_of
 
 __all__ = ["Replay", "replay"]
@@ -71,7 +71,7 @@ _Picks = Mapping[str, Sequence[tuple[_Pick, _Pick]]]
 
 
 def replay(
-    table: str | PathLike[str],
+    table: TableLike,
     rule: PairRule | str | Path,
     *,
     columns: Mapping[str, str] | None = None,
@@ -85,7 +85,8 @@ def replay(
     """Applies a rule to the answers of a published dataset and compares with its pairs.
 
     Args:
-        table: a Parquet, JSON lines or CSV file, the folder of a dataset, or `OWNER/NAME[@REVISION]` of the Hub.
+        table: a Parquet, JSON lines or CSV file, the folder of a dataset, `OWNER/NAME[@REVISION]` of the Hub, a frame
+            of pandas, Polars or Arrow, a `datasets.Dataset`, or split → frame.
         rule: the rule to try, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         columns: role → name of the column, where it is not the usual one.
         length: the unit of length of a rule that is named; without it, characters.
@@ -104,7 +105,7 @@ def replay(
 
 
 def _replayed(
-    table: str | PathLike[str],
+    table: TableLike,
     rule: PairRule,
     columns: Mapping[str, str] | None,
     config: str | None,
@@ -119,7 +120,7 @@ def _replayed(
             hint="leave --quirks out",
         )
     tables = find_tables(table, config=config, split=split, one_split=True)
-    report = Replay(str(table), str(rule.identity()["kind"]), quirks, config=tables.config)
+    report = Replay(name_of(table), str(rule.identity()["kind"]), quirks, config=tables.config)
     if len(tables.all_splits) > 1:
         report.split = next(iter(tables.splits))
         report.other_splits = tuple(name for name in tables.all_splits if name != report.split)

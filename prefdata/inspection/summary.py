@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import CARDS, find_dataset
+from prefdata.hub import CARDS, find_dataset, is_path, name_of
 from prefdata.inspection._files import MARKS, AuditFile, Ledger, at_commit, check_types, read_json, table_errors
 from prefdata.inspection.audit import TableAudit, audit
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.records import SIDES
+from prefdata.spec.pages import page
+from prefdata.tables.files import TableLike
 
 __all__ = ["Summary", "inspect"]
 
@@ -65,22 +67,49 @@ class Summary:
     table: TableAudit | None = None
     """The audit of a dataset that prefdata has not written, which has neither stages nor a rule's trace."""
 
+    def _repr_html_(self) -> str:
+        if self.table is not None:
+            return self.table._repr_html_()
+        shares = {"tied, chosen": self.tied_chosen, "tied, rejected": self.tied_rejected}
+        shares["chosen longer"] = self.chosen_longer
+        spreads = {**{f"length, {side}": points for side, points in self.lengths.items()}, "margin": self.margins}
+        return page(
+            self.folder,
+            {"prompts": self.prompts, "with a pair": self.paired_prompts, "pairs": self.pairs}
+            | {f"split {split}": rows for split, rows in self.splits.items()}
+            | {name: "-" if share is None else f"{share:.1%}" for name, share in shares.items()},
+            [
+                ("stage", "in", "out", "drops"),
+                *((row["stage"], row["in"], row["out"], _listed(row["drops"])) for row in self.stages),
+            ],
+            [
+                ("per pair", "mean", "p10", "p50", "p90"),
+                *((name, *points.values()) for name, points in spreads.items()),
+            ],
+            [("dropped for", "prompts"), *self.drops.items()],
+            [("not eligible", "candidates"), *self.ineligible.items()],
+            [("sources", "pairs"), *self.sources.items()],
+        )
+
 
 _FILES = ("ledger.json", "audit.json", "data/*.parquet", "trace/*.parquet")
 
 
-def inspect(where: str | PathLike[str], *, pairs: int = 3, config: str | None = None) -> Summary:
+def inspect(where: TableLike, *, pairs: int = 3, config: str | None = None) -> Summary:
     """Summarises a dataset; one that prefdata has not written is audited, see `prefdata.inspection.audit`.
 
     Args:
-        where: a build, its folder, a dataset folder, any file or folder of pairs, or `owner/name` or
-            `owner/name@revision` of a dataset of the Hub.
+        where: a build, its folder, a dataset folder, any file or folder of pairs, `owner/name` or
+            `owner/name@revision` of a dataset of the Hub, a frame of pandas, Polars or Arrow, a `datasets.Dataset`, or
+            split → frame.
         pairs: how many pairs to show.
         config: the configuration of a dataset that prefdata has not written.
 
     Raises:
         InputError: there is no such dataset, or it holds no pairs.
     """
+    if not is_path(where):
+        return _of_table(where, audit(where, config=config, show=pairs))
     found = find_dataset(where, only=(*MARKS, *CARDS))
     if not found.dataset.is_dir() or not (found.dataset / "ledger.json").is_file() or config is not None:
         return _of_table(where, audit(at_commit(where, found), config=config, show=pairs))
@@ -126,11 +155,11 @@ def inspect(where: str | PathLike[str], *, pairs: int = 3, config: str | None = 
     )
 
 
-def _of_table(where: str | PathLike[str], table: TableAudit) -> Summary:
-    table.table = str(where)
+def _of_table(where: TableLike, table: TableAudit) -> Summary:
+    table.table = name_of(where)
     prompts = table.prompts or 0
     return Summary(
-        folder=str(where),
+        folder=name_of(where),
         prompts=prompts,
         pairs=table.pairs,
         paired_prompts=prompts,
@@ -147,6 +176,10 @@ def _of_table(where: str | PathLike[str], table: TableAudit) -> Summary:
         margins=table.margins,
         table=table,
     )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts.items()) or "none"
 
 
 def _share(flags: pl.Series) -> float | None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from prefdata.errors import ConservationError
 from prefdata.lazy import pa, pc
-from prefdata.publish.card.statistics import read_file_stats
+from prefdata.publish.card.pictures import FLOW, MARGINS, flow_svg, margins_svg
+from prefdata.publish.card.statistics import FileStats, read_file_stats
 from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
@@ -122,6 +123,7 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
         documents["scoring.json"] = dataset.scoring
     for name, value in documents.items():
         (folder / name).write_text(document_text(value), "utf-8")
+    stats = read_file_stats(folder)
     text = card_text(
         dataset.card,
         dataset.ledger,
@@ -133,10 +135,20 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
         audit=dataset.audit,
         scoring=dataset.scoring,
         recipe=dataset.recipe,
-        stats=read_file_stats(folder),
+        stats=stats,
+        pictures=_write_pictures(folder, dataset.ledger, stats),
     )
     (folder / "README.md").write_text(text, "utf-8")
     write_manifest(folder)
+
+
+def _write_pictures(folder: Path, ledger: JSON, stats: FileStats) -> list[str]:
+    """Writes the pictures of the card, and returns their names; without stages or pairs there is nothing to draw."""
+    pictures = {FLOW: flow_svg(ledger)} if ledger["stages"] else {}
+    pictures |= {MARGINS: margins_svg(stats.margins)} if stats.margins else {}
+    for name, text in pictures.items():
+        (folder / name).write_text(text, "utf-8")
+    return list(pictures)
 
 
 def _write_table(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from prefdata.errors import closest
 from prefdata.spec import Spec
+from prefdata.spec.source import one_line
 
 __all__ = ["explained"]
 
@@ -29,7 +30,7 @@ def explained(error: ValidationError) -> str:
 def _problem(title: str, problem: Mapping[str, Any]) -> str:
     specs, trail = _place(title, problem["loc"])
     where = ".".join([title, *trail])
-    given = repr(problem["input"])
+    given = one_line(problem["input"])
     given = given if len(given) <= 80 else f"{given[:77]}..."
     kinds = [kind for spec in specs if isinstance(kind := _kind_of(spec), str)]
     kind, context = problem["type"], problem.get("ctx", {})

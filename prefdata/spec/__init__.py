@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 import prefdata.spec.code as own_code
 import prefdata.spec.marks as field_marks
+import prefdata.spec.pages as pages
+import prefdata.spec.source as source
 from prefdata.errors import RecipeError, UserError, closest
 
 __all__ = [
@@ -209,11 +211,21 @@ class Spec(BaseModel):
 
     def _explained(self, error: ValidationError) -> str:
         found = error.errors(include_url=False)
-        return "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['input']!r}: {each['msg']}" for each in found)
+        return "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {source.one_line(each['input'])}: {each['msg']}" for each in found
+        )
 
     def fingerprint(self) -> str:
         """Gives the SHA-256 (64 hex digits) of the identity."""
         return fingerprint(self.identity())
+
+    def __repr__(self) -> str:
+        return source.source_of(self)
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        return pages.preformatted(repr(self))
 
 
 def _unpickled(folder: str, path: str, fields: dict[str, Any]) -> Any:

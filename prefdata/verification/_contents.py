@@ -11,6 +11,8 @@ from pathlib import Path
 from prefdata.dataset import held_out
 from prefdata.flow.graph import score_parts
 from prefdata.lazy import pa, pl
+from prefdata.publish.card.pictures import FLOW, PICTURES, flow_svg, margins_svg
+from prefdata.publish.card.statistics import margin_bars
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
 from prefdata.publish.manifest import LAYOUTS, OWN_LAYOUTS
 from prefdata.scoring import CompositeScorer, PythonScorer
@@ -222,6 +224,20 @@ class Contents:
             for name, text in {"ledger": ledger_table(ledger), **lines}.items():
                 if card is not None and text not in card:
                     report.add("card", "README.md", field=name, expected=text)
+        self._check_pictures(card or "", ledger)
+
+    def _check_pictures(self, card: str, ledger: JSON) -> None:
+        """Draws the pictures again; those of a card that has none, of an earlier version, are not asked for."""
+        shown = [name for name in PICTURES if f"]({name})" in card or name in self.files]
+        if not shown:
+            return
+        trace = "trace" if "trace" in self.derived_tables else "data"
+        files = [path for name in self.tables[trace] for path in series(self.files, f"{trace}/{name}").values()]
+        with self.report.checking("pictures, drawn again"):
+            for name in shown:
+                expected = flow_svg(ledger) if name == FLOW else margins_svg(margin_bars(sorted(files)))
+                published = read_text(self.files, name, self.report)
+                self.report.compare("picture", name, expected, ABSENT if published is None else published)
 
     def _check_configs(self) -> None:
         card = read_text(self.files, "README.md", self.report)

@@ -8,13 +8,14 @@ import stat
 from pathlib import Path
 
 from prefdata.errors import StoreError
+from prefdata.publish.card.pictures import PICTURES
 from prefdata.publish.manifest import ADDED_BY_PEOPLE, LAYOUTS, MANIFEST, OWN_LAYOUTS, manifest_entry
 from prefdata.spec import JSON
 from prefdata.tables.documents import ABSENT, DOCUMENT_BYTES, parse_json
 from prefdata.verification.report import Report
 
 DOCUMENTS = ("recipe.json", "prefdata.lock.json", "ledger.json", "audit.json")
-OPTIONAL = ("splits.parquet", "scoring.json", "dataset_info.json")
+OPTIONAL = ("splits.parquet", "scoring.json", "dataset_info.json", *PICTURES)
 _REQUIRED = (*DOCUMENTS, "README.md", "drops.parquet", "drops_candidates.parquet", MANIFEST)
 _PARTS = re.compile(
     rf"((?:data|trace|{'|'.join(LAYOUTS)}|{OWN_LAYOUTS})/(?:train|test)(?:_iteration_[123])?|(?:candidates|comparisons)/train)"
@@ -68,7 +69,7 @@ def check_names(files: dict[str, Path], report: Report) -> None:
     for name in files:
         if part := _PARTS.fullmatch(name):
             series.setdefault(part[1], []).append(name)
-        elif ADDED_BY_PEOPLE.fullmatch(name):
+        elif _is_added(name):
             report.not_checked.append(f"{name}: not a file of prefdata")
         elif name not in (*_REQUIRED, *OPTIONAL):
             report.add("file", name, expected=ABSENT, found="a file that no dataset folder has")
@@ -78,6 +79,10 @@ def check_names(files: dict[str, Path], report: Report) -> None:
         whole = [f"{prefix}-{number:05d}-of-{len(names):05d}.parquet" for number in range(len(names))]
         if sorted(names) != whole:
             report.add("file", f"{prefix}-*", expected=whole, found=sorted(names))
+
+
+def _is_added(name: str) -> bool:
+    return name not in PICTURES and ADDED_BY_PEOPLE.fullmatch(name) is not None
 
 
 def series(files: dict[str, Path], prefix: str) -> dict[str, Path]:
@@ -94,7 +99,7 @@ def check_manifest(files: dict[str, Path], manifest: JSON, report: Report) -> No
     for name in sorted({*files, *listed} - {MANIFEST}):
         if name not in files:
             report.add("manifest", name, expected=listed[name], found=ABSENT)
-        elif name not in listed and ADDED_BY_PEOPLE.fullmatch(name):
+        elif name not in listed and _is_added(name):
             continue
         elif name not in listed:
             report.add("manifest", name, expected=ABSENT, found="a file that the manifest doesn't list")

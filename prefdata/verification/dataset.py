@@ -8,6 +8,7 @@ from pathlib import Path
 from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
+from prefdata.publish.card.pictures import PICTURES
 from prefdata.publish.manifest import MANIFEST
 from prefdata.spec.code import allowing_code
 from prefdata.tables.first_prompts import FirstPrompts
@@ -75,7 +76,7 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
     return report
 
 
-_FILES = ("*.md", "*.json", "*.jsonl", "*.parquet", "*/*.parquet", "*/*.json", "*/*.jsonl")
+_FILES = ("*.md", "*.json", "*.jsonl", "*.parquet", "*/*.parquet", "*/*.json", "*/*.jsonl", *PICTURES)
 
 
 def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:

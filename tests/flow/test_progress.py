@@ -26,7 +26,7 @@ def bar(total: int) -> tuple[Any, Clock]:
 
 def test_the_time_left_ignores_the_start_of_an_engine_and_what_was_there_before():
     shown, clock = bar(100)
-    progress = Progress(shown)
+    progress = Progress("answers", 100, "answers", shown)
     progress.advance(40, fresh=False)
     clock.now = 900.0
     progress.advance(1)

@@ -49,6 +49,22 @@ def test_another_dataset_replaces_the_files_and_removes_what_it_lacks(near, tmp_
     assert done.rows["data/train"] == 6
 
 
+def test_the_pictures_of_the_card_are_in_the_same_commit_and_change_nothing_that_is_loaded(near, client, tmp_path):
+    stages = [{"stage": "prompts", "in": 7, "out": 6, "drops": {"blank": 1}}]
+    ledger = {"prompts": 7, "pairs": 6, "drops": {"blank": 1}, "ineligible": {}, "stages": stages}
+    done = push(dataset_folder(tmp_path / "drawn", ledger=ledger), "alice/prefs")
+    there = files(near.hub, done.commit)
+    assert b"](flow.svg)" in there["README.md"]
+    assert all(there[name].startswith(b"<svg") for name in ("flow.svg", "margins.svg"))
+    look = (
+        "import datasets\ndatasets.config.USE_PARQUET_EXPORT = False\n"
+        "result = {split: rows.num_rows for split, rows in datasets.load_dataset('alice/prefs').items()}"
+    )
+    assert client.run(look, token="secret-of-alice") == {"train": 4, "test": 2}
+    push(dataset_folder(tmp_path / "other", "other"), "alice/prefs")
+    assert "flow.svg" not in files(near.hub)
+
+
 def test_files_of_others_stay(near, folder):
     near.hub.put("dataset", "alice/prefs", {"LICENSE": b"mine"})
     near.hub.repos["dataset", "alice/prefs"].private = True

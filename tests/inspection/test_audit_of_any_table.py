@@ -349,7 +349,7 @@ class TestCommand:
 
     def test_the_page_names_rows(self, tmp_path, prefdata):
         said = prefdata("audit", table(tmp_path / "t.jsonl", "TRL, texts"))
-        assert "contradictions                      1   11.1%  another row prefers the opposite (train 4)" in said.out
+        assert "! contradictions                    1   11.1 %  another row prefers the opposite (train 4)" in said.out
 
 
 @pytest.mark.parametrize("space", [*map(chr, range(33)), "\x7f", "\x85", "\xa0", "\u200b", "\u2028", "\u3000"])

@@ -209,12 +209,13 @@ class TestCommand:
         assert (result.code, result.err) == (1, "")
         lines = result.out.splitlines()
         assert lines[0].startswith("3 → 4 pairs, 1 prompts gained")
-        hashes = [bool(re.search("[0-9a-f]{40}", line)) for line in lines]
+        assert lines[-1] == f"Next:    prefdata diff {before} {after} --ids"
+        hashes = [bool(re.search("[0-9a-f]{40}", line)) for line in lines[:-2]]
         assert hashes == sorted(hashes), "a line with a hash comes before one without"
         assert any(hashes)
         assert "prompts        1 gained, 0 lost" in result.out
         assert 'recipe         pairs.kind: "best_vs_worst" → "wpo_hybrid_v2"' in result.out
-        assert "mean           length_chosen 9.6667 → 6.3333" in result.out
+        assert "mean           length_chosen 9.667 → 6.333" in result.out
         assert "\x1b" not in result.out
         as_json = prefdata("diff", before, after, "--json")
         assert as_json.code == 1

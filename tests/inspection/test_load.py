@@ -71,7 +71,7 @@ def test_a_file_has_pairs_only(tmp_path):
     table.write_text("".join(json.dumps({"prompt": "p", "chosen": str(n), "rejected": "r"}) + "\n" for n in range(3)))
     data = load(table).to("polars")
     assert data.pairs["chosen"].to_list() == ["0", "1", "2"]
-    with pytest.raises(InputError, match="is a file, which has pairs and no candidates"):
+    with pytest.raises(InputError, match="is one table, which has pairs and no candidates"):
         _ = data.candidates
 
 

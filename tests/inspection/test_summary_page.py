@@ -65,7 +65,7 @@ def test_the_page_shows_the_numbers(tmp_path):
     assert "prompts        6 = 4 with a pair + 2 dropped" in page
     assert "dropped        no_contrast 1, too_few_candidates 1" in page
     assert "not eligible   blank 1, unscored 2 (candidates)" in page
-    assert "ties           chosen 25.0%, rejected 25.0%" in page
+    assert "ties           chosen 25.0 %, rejected 25.0 %" in page
     assert "sources        a > b 3, b > a 1" in page
     assert page.count("\n  chosen   [") == 3
 

@@ -208,13 +208,13 @@ def test_check_prints_the_plan_and_asks_nobody(prefdata, tmp_path: Path, monkeyp
     Path("plan.json").write_text(json.dumps(recipe(endpoint(budget=0.01, tokens_per_second=50.0)).dump()))
     said = prefdata("check", "plan.json", "--answer-tokens", "50", "--out", "out")
     assert said.code == 0, said.err
-    rows = {line.split("  ")[0]: line.split() for line in said.out.splitlines()}
-    assert rows["left to ask"][3:] == [
-        *("requests", "prompt", "tokens", "answer", "tokens", "at", "most", "cost", "at", "most", "hours")
-    ]
-    assert rows["candidates-policy"][1:2] + rows["candidates-policy"][3:5] == ["36", "1,800", "4,608"]
-    assert rows["total"][1] == "48"
-    assert rows["total"].count("USD") == 2
+    rows = {line.split("  ")[0]: line.split()[len(line.split("  ")[0].split()) :] for line in said.out.splitlines()}
+    assert rows["left to ask"] == ["candidates-policy", "scores", "total"]
+    assert rows["requests"] == ["36", "12", "48"]
+    assert (rows["answer tokens"][0], rows["answer tokens at most"][0]) == ("1,800", "4,608")
+    assert [rows[name].count("USD") for name in ("cost", "cost at most")] == [3, 3]
+    assert said.out.splitlines()[-1] == "Next:    prefdata build plan.json --out out"
+    assert max(map(len, said.out.partition("left to ask")[2].partition("counted on")[0].splitlines())) <= 80
     for words in (
         "counted on   all prompts",
         "candidates-policy: prompts by estimated, 4 bytes a token; 50 tokens an answer (given)",

@@ -68,7 +68,7 @@ def test_the_manifest_lists_every_other_file_as_it_is(dataset):
     listed = json.loads((dataset / "prefdata.manifest.json").read_text("utf-8"))
     with_hashes_made_again(dataset)
     assert listed == json.loads((dataset / "prefdata.manifest.json").read_text("utf-8"))
-    assert len(listed["files"]) == 10
+    assert len(listed["files"]) == 12
 
 
 def test_the_answers_are_published_sorted_with_features_beside_the_default_configuration(dataset):

@@ -21,7 +21,8 @@ from prefdata.errors import ConservationError, InputError
 from prefdata.flow.jobs import ShardJob, StageJob, TaskJob, WholeJob
 from prefdata.flow.journal import Journal
 from prefdata.flow.progress import Progress
-from prefdata.flow.results import check_storable
+from prefdata.flow.results import check_storable, failures_in, tokens_in
+from prefdata.models.endpoint.spending import Spending
 from prefdata.spec import JSON, Context
 
 __all__ = ["carry_out", "run_tasks"]
@@ -54,7 +55,8 @@ def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] =
     elif isinstance(job, ShardJob):
         report = _carry_out_shards(job)
     elif isinstance(job, TaskJob):
-        with Progress.of(job.name, job.total, job.unit) as progress:
+        spent = context.spending.money if isinstance(context.spending, Spending) else dict
+        with Progress.of(job.name, job.total, job.unit, spent) as progress:
             try:
                 run_tasks(job, context, progress)
             except KeyboardInterrupt as stop:
@@ -91,7 +93,7 @@ def run_tasks(job: TaskJob[Task, Result], context: Context, progress: Progress) 
             job.folder.journal(shard).close(remove=True)
         else:
             pending.append(shard)
-    run = _Pass(job, context, progress)
+    run = _Pass(job, context, progress, (len(job.shards) - len(pending), len(job.shards)))
     try:
         _stream(run, pending)
     finally:
@@ -115,8 +117,12 @@ class _Shard(Generic[Result]):
 class _Pass(Generic[Task, Result]):
     """One pass over the pending shards of a stage."""
 
-    def __init__(self, job: TaskJob[Task, Result], context: Context, progress: Progress) -> None:
+    def __init__(
+        self, job: TaskJob[Task, Result], context: Context, progress: Progress, shards: tuple[int, int]
+    ) -> None:
         self.job, self.progress = job, progress
+        self._shards_done, self._n_shards = shards
+        progress.shards(*shards)
         self.context = replace(context, counted=self._counted)
         self._count = context.counted
         self._reused = 0
@@ -192,7 +198,9 @@ class _Pass(Generic[Task, Result]):
         self.journals.add(shard.journal)
         shard.journal.append(record)
         shard.results[key] = result
-        self.progress.advance(self.job.count(result), fresh=not self._reused)
+        self.progress.advance(
+            self.job.count(result), fresh=not self._reused, tokens=tokens_in(record), failures=failures_in(record)
+        )
         self._reused = 0
         if shard.complete:
             with self.lock:
@@ -206,6 +214,8 @@ class _Pass(Generic[Task, Result]):
         while self.complete:
             with self.lock:
                 shard = self.complete.pop(0)
+            self._shards_done += 1
+            self.progress.shards(self._shards_done, self._n_shards)
             self.journals.discard(shard.journal)
             self._write(self._write_shard, shard)
         while self.writing and self.writing[0].done():

@@ -122,6 +122,14 @@ class Spending:
         with self._lock:
             return dict(sorted(self._totals.items()))
 
+    def money(self) -> dict[str, float]:
+        """Adds up what all accounts were paid, by currency; accounts without a price table are left out."""
+        totals: dict[str, float] = {}
+        for spent in self.accounts.values():
+            if spent.currency:
+                totals[spent.currency] = totals.get(spent.currency, 0.0) + spent.cost
+        return totals
+
     def summary(self) -> list[str]:
         """Returns one line for each account, for people to read; empty if no account was paid."""
         lines = [f"{account}: {spent}" for account, spent in self.accounts.items()]

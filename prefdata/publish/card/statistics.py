@@ -12,12 +12,11 @@ from prefdata.lazy import np, pa, pc, pq
 from prefdata.publish.manifest import TABLES
 from prefdata.spec import JSON
 
-__all__ = ["FileStats", "read_file_stats", "schema_features", "text_plot"]
+__all__ = ["FileStats", "bars_of", "margin_bars", "read_file_stats", "schema_features"]
 
 _MAX_GROUPS = 1_000
 """Most row groups that are read for the statistics, spread evenly; of 1,000 rows each, this is a million pairs."""
 _BINS = 12
-_WIDTH = 40
 _CONFIGS = {"default": "data", **{name: name for name in TABLES if name != "data"}}
 
 
@@ -29,8 +28,8 @@ class FileStats:
     """The key `dataset_info` of the YAML header: features, splits and bytes of each configuration."""
     numbers: Mapping[str, tuple[float, float, float, float]] = field(default_factory=dict)
     """Column → mean, 10%, median and 90% of its values."""
-    plot: str = ""
-    """Histogram of the score margins as lines of text; empty without pairs."""
+    margins: Sequence[tuple[str, int]] = ()
+    """Histogram of the score margins: label and number of pairs of each bar; empty without pairs."""
     sampled: bool = False
     """Whether the numbers are computed from a part of the pairs."""
 
@@ -45,9 +44,21 @@ def read_file_stats(folder: Path) -> FileStats:
     traced = folder / "trace" if (folder / "trace").is_dir() else folder / "data"
     columns, sampled = _columns(sorted(traced.glob("*.parquet")))
     numbers = {name: _numbers(values) for name, values in columns.items() if len(values)}
+    return FileStats(info, numbers, _margins(columns), sampled)
+
+
+def margin_bars(files: Sequence[Path]) -> Sequence[tuple[str, int]]:
+    """Computes the histogram of the score margins.
+
+    Args:
+        files: the Parquet files with the trace of the pairs, in order.
+    """
+    return _margins(_columns(files)[0])
+
+
+def _margins(columns: Mapping[str, np.ndarray[Any, Any]]) -> Sequence[tuple[str, int]]:
     margins = columns.get("score_margin")
-    plot = text_plot(margins) if margins is not None and len(margins) else ""
-    return FileStats(info, numbers, plot, sampled)
+    return bars_of(margins) if margins is not None and len(margins) else ()
 
 
 def _info(files: Sequence[Path]) -> dict[str, JSON]:
@@ -117,8 +128,8 @@ def _numbers(values: np.ndarray[Any, Any]) -> tuple[float, float, float, float]:
     return float(values.mean()), float(low), float(middle), float(high)
 
 
-def text_plot(values: np.ndarray[Any, Any]) -> str:
-    """Draws finite numbers as bars of text: a bar for each value of a few whole numbers, otherwise twelve bins."""
+def bars_of(values: np.ndarray[Any, Any]) -> list[tuple[str, int]]:
+    """Counts finite numbers: one bar for each value of a few whole numbers, otherwise twelve bins."""
     kinds, counts = np.unique(values, return_counts=True)
     if len(kinds) == 1 or (len(kinds) <= _BINS and all(float(kind).is_integer() for kind in kinds)):
         labels = [f"{kind:g}" for kind in kinds]
@@ -128,9 +139,4 @@ def text_plot(values: np.ndarray[Any, Any]) -> str:
         edges = np.append(edges[:-1], kinds[-1]) if len(edges) > 1 else kinds[[0, -1]]
         counts, _ = np.histogram(values, edges)
         labels = [f"{low:.3g} to {high:.3g}" for low, high in pairwise(edges)]
-    width = max(map(len, labels))
-    most = max(1, int(counts.max()))
-    return "\n".join(
-        f"{label:>{width}}  {'█' * max(1 if count else 0, round(_WIDTH * count / most))} {count:,}"
-        for label, count in zip(labels, counts.tolist(), strict=True)
-    )
+    return list(zip(labels, counts.tolist(), strict=True))

@@ -7,7 +7,7 @@ rendering of the card nor its header.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import yaml
@@ -15,6 +15,7 @@ import yaml
 from prefdata.publish.card.blocks import NOTICE, block, header_note, inline, prose
 from prefdata.publish.card.citations import citations
 from prefdata.publish.card.licence import Licence, derive_licence
+from prefdata.publish.card.pictures import FLOW, MARGINS, picture_words
 from prefdata.publish.card.statistics import FileStats
 from prefdata.publish.spec import Publish
 from prefdata.spec import JSON
@@ -60,6 +61,7 @@ def card_text(
     scoring: JSON | None = None,
     recipe: Mapping[str, JSON] | None = None,
     stats: FileStats | None = None,
+    pictures: Collection[str] = (),
 ) -> str:
     """Writes the whole card, each section between marks that separate it from text of other people.
 
@@ -75,6 +77,7 @@ def card_text(
         scoring: numbers over all prompts, the content of `scoring.json`.
         recipe: the recipe as JSON; licence and citations are derived from it.
         stats: statistics of the written files.
+        pictures: names of the pictures beside the card; see `prefdata.publish.card.pictures`.
     """
     licence = None if recipe is None else derive_licence(recipe)
     configs = card_configs(split_rows, answers=answers, comparisons=comparisons, trace=trace, also=also)
@@ -84,8 +87,8 @@ def card_text(
         "load": f"## How to load\n\n{_how_to_load(split_rows, configs, _layout(recipe))}",
         "made": "## How it was made\n\n"
         + "\n".join(f"- **{inline(stage)}**: {inline(words, 2_000)}" for stage, words in facts.steps.items()),
-        "statistics": _statistics(stats),
-        "rows": f"## What became of every row\n\n{ledger_table(ledger)}\n\n{_drops(ledger)}",
+        "statistics": _statistics(stats, pictures),
+        "rows": f"## What became of every row\n\n{_flow(ledger, pictures)}{ledger_table(ledger)}\n\n{_drops(ledger)}",
         "scoring": f"## Scores over all prompts\n\n{_scoring_table(scoring)}" if scoring else "",
         "audit": f"## Audit\n\n{_audit_table(audit)}" if audit else "",
         "provenance": f"## Provenance\n\n{_provenance(facts)}\n\n{header_note(_header_to_note(header))}",
@@ -205,16 +208,21 @@ def _how_to_load(split_rows: Mapping[str, int], configs: Iterable[JSON], layout:
     return f"{code}\n\nSplits: {splits}. {columns}"
 
 
-def _statistics(stats: FileStats | None) -> str:
+def _flow(ledger: JSON, pictures: Collection[str]) -> str:
+    return f"![{inline(picture_words(FLOW, ledger=ledger), 1_000)}]({FLOW})\n\n" if FLOW in pictures else ""
+
+
+def _statistics(stats: FileStats | None, pictures: Collection[str]) -> str:
     if stats is None or not stats.numbers:
         return ""
-    words = {"score_margin": "score margin", "length_difference": "chosen longer by"}
+    names = {"score_margin": "score margin", "length_difference": "chosen longer by"}
     lines = ["| per pair | mean | 10% | median | 90% |", "| --- | ---: | ---: | ---: | ---: |"]
     for name, numbers in stats.numbers.items():
-        lines.append(f"| {words.get(name, name)} | " + " | ".join(f"{number:,.4g}" for number in numbers) + " |")
+        lines.append(f"| {names.get(name, name)} | " + " | ".join(f"{number:,.4g}" for number in numbers) + " |")
     note = "\n\nComputed from a million pairs, spread evenly over the dataset." if stats.sampled else ""
-    table = "\n".join(lines)
-    return f"## Statistics\n\n{table}\n\nPairs by score margin:\n\n```\n{stats.plot}\n```{note}"
+    words = inline(picture_words(MARGINS, bars=stats.margins), 1_000)
+    picture = f"\n\n![{words}]({MARGINS})" if MARGINS in pictures else ""
+    return "## Statistics\n\n" + "\n".join(lines) + picture + note
 
 
 def ledger_table(ledger: JSON) -> str:
