@@ -33,7 +33,7 @@ __all__ = [
 PROMPT_PARTS = ("system", "input")
 """Columns that are joined with the prompt's."""
 ROLES = (
-    *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason"),
+    *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason", "n_tokens"),
     *PROMPT_PARTS,
 )
 """What a column of the table can be."""
@@ -161,7 +161,7 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
     shape = _shape(have, named)
     for role, paths in shape.paths.items():
         _take(have, role, paths, named, given)
-    for role in ("source", "model", "index", "finish_reason", "prompt_id"):
+    for role in ("source", "model", "index", "finish_reason", "n_tokens", "prompt_id"):
         _take(have, role, (role,), named, given)
     _find_prompt(have, named, given)
     for role in ("response", "score"):
