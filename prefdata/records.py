@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypedDict
 
 __all__ = [
@@ -62,6 +62,8 @@ class Prompt:
     """Where it was read: file and row, or dataset, split and row."""
     split: str | None = None
     """The split that its source assigns, `train` or `test`; None leaves that to the layout."""
+    kept: Mapping[str, Any] | None = field(default=None, hash=False)
+    """Columns that travel along to the dataset, by name: see `prefdata.tables.kept`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,8 @@ class Drop:
     detail: str = ""
     source: str | None = None
     index: int | None = None
+    kept: Mapping[str, Any] | None = field(default=None, hash=False)
+    """Columns that travel along, of a row that is not a prompt: see `Prompt.kept`."""
 
 
 @dataclass(frozen=True, slots=True)

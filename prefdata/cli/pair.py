@@ -62,6 +62,9 @@ __all__ = ["command"]
 )
 @click.option("--layout", metavar="KIND", help="Columns of the dataset: trl or snorkel; left out, trl.")
 @click.option("--also", metavar="KIND,...", help="The same pairs in further layouts: kto, full_conversation, ...")
+@click.option(
+    "--keep", metavar="NAME,...", help="Columns that travel along to pairs, candidates and drops; one value a prompt."
+)
 @replace_option
 @click.option("--with-candidates", is_flag=True, help="Write every answer with its score too.")
 @allow_code_option
@@ -82,6 +85,7 @@ def command(
     test_size: float,
     layout: str | None,
     also: str | None,
+    keep: str | None,
     replaces: bool,
     with_candidates: bool,
     allow_code: bool,
@@ -100,6 +104,7 @@ def command(
     place: dict[str, Any] = {"columns": columns_given(columns), "config": config, "split": split}
     made: dict[str, Any] = {"limit": limit, "min_margin": min_margin, "max_length_difference": max_length_difference}
     made |= {"test_size": test_size, "layout": layout, "also": _listed(also), "replace": replaces, "length": length}
+    made |= {"keep": _listed(keep)}
     made |= {"with_candidates": with_candidates, "allow_code": allow_code, "dry_run": dry_run}
     ledger = _pair(table, None if dry_run else one_rule(rule, rule_json, length), out, **place, **made)
     if as_json:

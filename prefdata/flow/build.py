@@ -168,6 +168,7 @@ def write_dataset(build: BuildReader, lock: JSON) -> None:
         lock=lock,
         card=_card_facts(build),
         audit=build.recipe.audit.with_outcomes(audit),
+        kept=build.kept(),
     )
     replace_folder(build.folder.dataset, lambda folder: write_dataset_folder(folder, dataset))
     sizes = ", ".join(f"{name} {rows:,}" for name, rows in dataset.split_rows.items())

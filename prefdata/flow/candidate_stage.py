@@ -9,8 +9,8 @@ from typing import ClassVar
 from prefdata.flow.balance import balanced, count_reasons, count_rows
 from prefdata.flow.jobs import TaskJob
 from prefdata.flow.results import check_sample_result, load_sample_result
-from prefdata.flow.rows import write_rows
-from prefdata.flow.stage_tables import REASONED
+from prefdata.flow.rows import write_kept, write_rows
+from prefdata.flow.stage_tables import KEPT_ROWS, REASONED
 from prefdata.sampling import Sampler, SampleResult, SampleTask
 from prefdata.spec import JSON, Context
 from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, CANDIDATES, REASONING
@@ -48,8 +48,8 @@ class SampleJob(TaskJob[SampleTask, SampleResult]):
         return result.key
 
     def dump(self, result: SampleResult) -> JSON:
-        """Gives key, candidates and drops."""
-        return asdict(result)
+        """Gives key, candidates, drops, and what travels along."""
+        return {name: value for name, value in asdict(result).items() if name != "kept" or value}
 
     def load(self, record: JSON) -> SampleResult:
         """Reads key, candidates and drops."""
@@ -60,12 +60,15 @@ class SampleJob(TaskJob[SampleTask, SampleResult]):
         check_sample_result(task, result)
 
     def write(self, shard: int, results: Sequence[SampleResult]) -> None:
-        """Writes the drops, the reasoning where there is any, then the candidates."""
+        """Writes the drops, the reasoning and what travels along where there is any, then the candidates."""
         candidates = [asdict(candidate) for result in results for candidate in result.candidates]
         drops = [asdict(drop) for result in results for drop in result.drops]
         write_rows(self.folder.side_table("candidate_drops", shard), drops, CANDIDATE_DROPS, [], "candidates")
         if reasons := [candidate for candidate in candidates if candidate["reasoning"] is not None]:
             write_rows(self.folder.side_table(REASONED, shard), reasons, REASONING, CANDIDATE_KEY, "candidates")
+        if self.sampler.kept_columns():
+            kept = {result.prompt_id: result.kept for result in results if result.kept}
+            write_kept(self.folder.side_table(KEPT_ROWS, shard), kept, "candidates")
         write_rows(self.folder.shard(shard), candidates, CANDIDATES, CANDIDATE_KEY, "candidates")
 
     def report(self) -> JSON:

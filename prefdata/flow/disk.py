@@ -192,7 +192,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     Only a folder that holds a dataset of prefdata, or nothing, is replaced.
 
     Raises:
-        StoreError: the parent can't be written or is full. What was there before is untouched.
+        StoreError: the parent can't be written or is full, or another process is writing the folder. What was there
+            before is untouched.
     """
     folder = folder.absolute()
     with store_errors(folder):
@@ -203,6 +204,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     with store_errors(folder):
         try:
             partial.mkdir(parents=True)
+            # Of two that begin at once, both may see the other and stop; never do both go on.
+            _check_alone(folder)
             fill(partial)
             others = {child.name for child in folder.iterdir()} if folder.exists() else set()
             listed = {name.partition("/")[0] for name in _listed(folder)}
@@ -224,6 +227,26 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
             # Where moving it back failed, it is the only copy: the next run moves it.
             if folder.exists():
                 shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_alone(folder: Path) -> None:
+    """Refuses a folder that another process is filling.
+
+    Raises:
+        StoreError: there is one.
+    """
+    for child in _children(folder.parent):
+        match = _parts_of(folder).fullmatch(child.name)
+        if match is not None and match[2] == "part" and process_runs(int(match[1])):
+            raise StoreError(
+                f"{str(folder)!r} is being written by another process ({match[1]})",
+                hint=f"wait for it to end, or choose another folder with --out; if process {match[1]} is another "
+                f"program, remove {str(child)!r}",
+            )
+
+
+def _parts_of(path: Path) -> re.Pattern[str]:
+    return re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,10}})\.(part|old)")
 
 
 def _listed(folder: Path) -> set[str]:
@@ -276,9 +299,8 @@ def clear_leftovers(path: Path, *, folder: bool, locked: bool = False) -> None:
     Raises:
         OSError: what was put aside can't be moved back.
     """
-    ours = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,10}})\.(part|old)")
     for child in _children(path.parent):
-        match = ours.fullmatch(child.name)
+        match = _parts_of(path).fullmatch(child.name)
         # Process ids repeat, in containers at every start: an earlier process had the id of this one.
         if match is None or child.is_symlink() or child.is_dir() != folder:
             continue

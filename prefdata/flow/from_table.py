@@ -29,6 +29,8 @@ from prefdata.spec import JSON
 from prefdata.spec.code import allowing_code
 from prefdata.tables.files import TableLike
 from prefdata.tables.first_prompts import FirstPrompts
+from prefdata.tables.kept import Kept
+from prefdata.tables.kept_table import check_kept, kept_of_table
 from prefdata.tables.scored_table import ScoredTableFile
 from prefdata.tables.shapes import Reading
 
@@ -51,17 +53,15 @@ def pair(
     layout: Layout | str | None = None,
     also: Sequence[Layout | str] = (),
     test_size: float = 0,
+    keep: Sequence[str] = (),
     replace: bool = False,
     allow_code: bool = False,
     dry_run: bool = False,
 ) -> JSON:
-    """Pairs the candidates of a table and writes a dataset folder.
-
-    Nothing that is written depends on the order of the table's rows.
+    """Pairs the candidates of a table, and writes a dataset folder that no order of the table's rows changes.
 
     Args:
-        table: a file, folder or pattern of shards, `-` for standard input, `hf:owner/name`, or a frame (pandas, Polars,
-            Arrow, `datasets.Dataset`); in any shape of `prefdata.tables.shapes`.
+        table: see `prefdata.hub.find_table`, in any shape of `prefdata.tables.shapes`.
         rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, or `column.key`; `-` leaves a role out. Without it, shapes are recognised.
@@ -75,6 +75,7 @@ def pair(
         layout: columns of the dataset, an object or its kind; left out, `trl`.
         also: further layouts of the pairs.
         test_size: prompts that are held out as the test split: a number of them, or a share below 1.
+        keep: columns that travel along to pairs, candidates and drops, with one value for each prompt.
         replace: put the dataset in place of one of another limit that has another number of prompts.
         allow_code: run a rule that is Python code.
         dry_run: write nothing, and return the first prompts as they are understood; `rule` and `out` are not needed.
@@ -85,16 +86,22 @@ def pair(
     Raises:
         UserError: the table, the rule or the folder is not what it should be.
     """
-    # A rule that may not run, or can't be found, is refused before the table is read.
     if dry_run:
-        return preview(_opened(table, columns, config, split)[0])
+        return _preview(_opened(table, columns, config, split)[0], keep)
     if rule is None or out is None:
         raise InputError("pairs need a rule and a folder to write", valid="pair(table, rule, out), or dry_run=True")
     with allowing_code(allow_code, folder_of(rule)):
+        # A rule that may not run, or can't be found, is refused before the table is read.
         taken = _bounded(as_rule(rule, length), min_margin=min_margin, max_length_difference=max_length_difference)
         pins, layouts = taken.pins(), as_layouts(layout, also, test_size)
         file, label = _opened(table, columns, config, split, limit)
-        return _pair(_Job(file, label, taken, pins, Path(out), layouts, limit, replace), with_candidates)
+        kept = kept_of_table(file, keep) if keep else None
+        return _pair(_Job(file, label, taken, pins, Path(out), layouts, limit, replace, kept), with_candidates)
+
+
+def _preview(file: ScoredTableFile, keep: Sequence[str]) -> JSON:
+    check_kept(file, keep)
+    return preview(file)
 
 
 def _bounded(rule: PairRule, **bounds: float | None) -> PairRule:
@@ -129,6 +136,7 @@ class _Job:
     layouts: tuple[Layout, ...]
     limit: int | None
     replace: bool
+    kept: Kept | None
 
     def recipe(self, *, named: bool) -> JSON:
         """What the dataset folder says of it; options that are left out are not there."""
@@ -141,6 +149,7 @@ class _Job:
             **({} if self.limit is None else {"limit": self.limit}),
             **({} if main == TRLPairs() else {"dataset": main.dump()}),
             **({"also": [layout.dump() for layout in also]} if also else {}),
+            **({} if self.kept is None else {"keep": self.kept.names}),
         }
 
 
@@ -201,6 +210,7 @@ def _folder(job: _Job, paired: PairedTable, ledger: JSON) -> DatasetFolder:
         recipe=job.recipe(named=paired.named),
         lock={"candidates_sha256": paired.digest, **pinned},
         card=card,
+        kept=job.kept,
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from prefdata.flow.stage_tables import StageTables
 from prefdata.flow.store import StageFolder
-from prefdata.spec import JSON, Account, Context, Store
+from prefdata.spec import JSON, Account, Context, Engines, Store
 
 __all__ = ["ShardJob", "StageJob", "TaskJob", "WholeJob"]
 
@@ -40,11 +40,12 @@ class StageJob(ABC):
         counted: Callable[[str, int], None] | None = None,
         spending: Account | None = None,
         store: Store | None = None,
+        engines: Engines | None = None,
     ) -> Context:
         """Makes the context of the part, in the process that carries the job out."""
         callables: dict[str, Any] = {"log": log, "counted": counted}
         given = {name: call for name, call in callables.items() if call}
-        return Context(self.seed, self.pins, spending=spending, store=store, **given)
+        return Context(self.seed, self.pins, spending=spending, store=store, engines=engines, **given)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ _FACTS_BYTES = 48 << 20
 """Bytes of facts that make one bucket."""
 _DECIDED_ROWS = 40_000
 """Rows of facts that are decided at a time."""
-_ANSWER = tuple(name for name in ANSWERS.names if name not in ("prompt", "n_tokens"))
+_ANSWER = tuple(name for name in ANSWERS.names if name != "prompt")
 _KEYED = ("key", "content", "at", "is_answer", "misaligned")
 
 
@@ -168,8 +168,7 @@ class _Work:
             .sort("_rank", "source", "index", maintain_order=True)
         )
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
-        facts = facts.select(*FACTS, of_answer)
-        paired = self.rule.pair(facts, usable["prompt_id"])
+        paired = self.rule.pair(facts.select(*FACTS, of_answer), usable["prompt_id"])
         self._named |= bool((facts["index"] >= NAMED_FROM).any())
         if self.layouts[0].test_size:
             self._prompt_ids.append(usable["prompt_id"])
@@ -253,7 +252,7 @@ class _Work:
         rows = bucket.sort(ANSWER_ORDER).join(
             asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
         )
-        return rows.with_columns(n_tokens=pl.lit(None, pl.Int64)).select(ANSWERS.names)
+        return rows.select(ANSWERS.names)
 
     def _answer_rows(self) -> Iterator[pa.Table]:
         assert self._answers is not None

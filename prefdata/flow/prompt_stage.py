@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from prefdata.errors import ConservationError, InputError
 from prefdata.flow.balance import balanced
 from prefdata.flow.jobs import WholeJob
-from prefdata.flow.rows import write_rows
+from prefdata.flow.rows import write_kept, write_rows
+from prefdata.flow.stage_tables import KEPT_ROWS
 from prefdata.prompts import PromptFilter, PromptSource
 from prefdata.records import Drop, Prompt
 from prefdata.spec import JSON, Context
@@ -27,6 +28,8 @@ class PromptRows:
     drops: list[Drop]
     n_rows: int
     """Rows that these two account for. What comes after the last prompt that the limit lets in counts as not read."""
+    kept: dict[str, Mapping[str, JSON]]
+    """Columns that travel along, of every row that was read: id → values; of rows of one id the first one's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class PromptJob(WholeJob):
             write_rows(self.folder.shard(number), shard, PROMPTS, ["prompt_id"], self.name)
         drops = [{name: getattr(drop, name) for name in DROPS.names} for drop in rows.drops]
         write_rows(self.folder.side_table("drops", 0), drops, DROPS, [], self.name)
+        if self.source.kept_columns():
+            write_kept(self.folder.side_table(KEPT_ROWS, 0), rows.kept, self.name)
         reasons = Counter(drop.reason for drop in rows.drops)
         report = balanced(self.name, rows.n_rows, len(rows.prompts), reasons)
         return {**report, "shards": -(-len(rows.prompts) // self.shard_size)}
@@ -63,6 +68,10 @@ class PromptJob(WholeJob):
             ConservationError: a filter did not give each prompt back, or drop it, in order.
         """
         rows = self._first_of_duplicates(context)
+        travels: dict[str, Mapping[str, JSON]] = {}
+        for record in rows:
+            if record.kept is not None:
+                travels.setdefault(record.prompt_id, record.kept)
         for part, pins in self.filters:
             rows = _filtered(rows, part, replace(context, pins=pins))
         kept = [position for position, record in enumerate(rows) if isinstance(record, Prompt)][: self.limit]
@@ -73,7 +82,7 @@ class PromptJob(WholeJob):
         if not prompts:
             reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(drop.reason for drop in drops).items())
             raise InputError(f"the prompts of recipe {self.recipe!r} hold no prompt: {len(rows)} rows read ({reasons})")
-        return PromptRows(sorted(prompts, key=lambda prompt: prompt.prompt_id), drops, len(rows))
+        return PromptRows(sorted(prompts, key=lambda prompt: prompt.prompt_id), drops, len(rows), travels)
 
     def _first_of_duplicates(self, context: Context) -> list[Prompt | Drop]:
         rows: list[Prompt | Drop] = []
@@ -82,6 +91,8 @@ class PromptJob(WholeJob):
             if isinstance(record, Prompt) and (first := seen.setdefault(record.prompt_id, record)) is not record:
                 detail = f"{record.origin} repeats {first.origin}"
                 rows.append(Drop(record.prompt_id, "prompts", "duplicate", detail))
+                if record.kept != first.kept:
+                    context.counted("duplicates_with_other_kept_values", 1)
                 continue
             rows.append(record)
             # A filter may look at all prompts, so only without one can reading end early.

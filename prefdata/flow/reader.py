@@ -19,6 +19,7 @@ from prefdata.models.endpoint.spending import Spending
 from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import Scorer
 from prefdata.spec import JSON
+from prefdata.tables.kept import Kept
 from prefdata.tables.schemas import SPLITS
 
 __all__ = ["BuildReader", "BuildRecord"]
@@ -151,6 +152,11 @@ class BuildReader:
     def answers(self, shard: int) -> pa.Table:
         """Reads every answer of a shard with its score, as published: schema `prefdata.tables.schemas.ANSWERS`."""
         return self.tables.answers(shard)
+
+    def kept(self) -> Kept | None:
+        """Reads the columns that travel along; None where the recipe keeps none."""
+        names = self.recipe.kept_columns()
+        return Kept.of(names, self.tables.kept()) if names else None
 
     def given_splits(self) -> pa.Table:
         """Reads the prompts whose source gives their split, schema `prefdata.tables.schemas.SPLITS`."""

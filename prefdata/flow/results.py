@@ -40,7 +40,8 @@ def check_sample_result(task: SampleTask, result: SampleResult) -> None:
 def load_sample_result(record: JSON) -> SampleResult:
     """Reads a sampler's result from its journal record, which `dataclasses.asdict` made."""
     candidates = tuple(Candidate(**candidate) for candidate in record["candidates"])
-    return SampleResult(record["key"], candidates, tuple(Drop(**drop) for drop in record["drops"]))
+    drops = tuple(Drop(**drop) for drop in record["drops"])
+    return SampleResult(record["key"], candidates, drops, record.get("kept"))
 
 
 def check_scored(answers: Answers, scored: Scored) -> None:

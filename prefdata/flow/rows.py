@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from prefdata.flow.disk import write_atomically
 from prefdata.flow.stage_files import note_file
 from prefdata.lazy import pa
-from prefdata.tables.schemas import checked, write_parquet
+from prefdata.spec import JSON, canonical_json
+from prefdata.tables.schemas import KEPT, checked, write_parquet
 
-__all__ = ["write_rows", "write_table"]
+__all__ = ["write_kept", "write_rows", "write_table"]
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], schema: pa.Schema, key: Sequence[str], stage: str) -> None:
     """Writes rows as one table: see `write_table`."""
     write_table(path, pa.Table.from_pylist(list(rows), schema), schema, key, stage)
+
+
+def write_kept(path: Path, kept: Mapping[str, Mapping[str, JSON]], stage: str) -> None:
+    """Writes the columns that travel along with prompts: see `write_table`.
+
+    Args:
+        path: the file.
+        kept: prompt id → values.
+        stage: see `write_table`.
+    """
+    rows = [{"prompt_id": prompt_id, "kept": canonical_json(dict(values))} for prompt_id, values in kept.items()]
+    write_rows(path, rows, KEPT, ["prompt_id"], stage)
 
 
 def write_table(path: Path, table: pa.Table, schema: pa.Schema, key: Sequence[str], stage: str) -> None:

@@ -20,10 +20,13 @@ from prefdata.flow.reader import BuildReader
 from prefdata.flow.score_groups import GroupScoreJob
 from prefdata.flow.score_stage import CombineJob, ScoreJob
 from prefdata.flow.stage_files import note_reused, tidy_stage
+from prefdata.models.hosted.base import HostedModel
+from prefdata.models.worker import KeptWorkers
 from prefdata.pairing import PairRule
 from prefdata.prompts import PromptSource
-from prefdata.sampling import Sampler
+from prefdata.sampling import Sampler, Samples
 from prefdata.scoring import CompositeScorer, GroupScorer, Scorer
+from prefdata.spec import Engines, fingerprint
 
 __all__ = ["BuildRunner", "problems_of", "prompt_job", "stage_job"]
 
@@ -44,18 +47,43 @@ class BuildRunner:
         """How many reused results of each stage are on record."""
 
     def run(self, after_prompts: Callable[[], None] = lambda: None) -> None:
-        """Carries out every stage.
+        """Carries out every stage. Samplers of one engine follow each other, and it is started once for all of them.
 
         Args:
             after_prompts: called when the prompts are known and nothing is spent yet.
         """
-        for stage in self.build.graph.stages:
-            self.run_stage(stage)
-            if stage.kind == "prompts":
-                after_prompts()
+        waiting = list(self.build.graph.stages)
+        engines = KeptWorkers()
+        try:
+            while waiting:
+                stage = waiting.pop(0)
+                engine = self._engine_of(stage)
+                same = {other.name for other in waiting if engine is not None and self._engine_of(other) == engine}
+                following = [other for other in waiting if other.name in same]
+                waiting = [*following, *(other for other in waiting if other.name not in same)]
+                self.run_stage(stage, engines if engine is not None else None)
+                if not same:
+                    engines.close()
+                if stage.kind == "prompts":
+                    after_prompts()
+        finally:
+            engines.close()
 
-    def run_stage(self, stage: Stage) -> None:
-        """Carries out one stage, whose inputs are finished, and prints what it counted."""
+    def _engine_of(self, stage: Stage) -> str | None:
+        """Names the local engine that a sampler of an unfinished stage needs; None where it needs none."""
+        generator = stage.part.generator if isinstance(stage.part, Samples) else None
+        if not isinstance(generator, HostedModel) or self.build.stage(stage.name).report is not None:
+            return None
+        options = {name: value for name, value in generator.dump().items() if name != "thinking"}
+        return fingerprint([options, stage.pins])
+
+    def run_stage(self, stage: Stage, engines: Engines | None = None) -> None:
+        """Carries out one stage, whose inputs are finished, and prints what it counted.
+
+        Args:
+            stage: one of the build's.
+            engines: where the engine of a sampler may be taken from, and is kept.
+        """
         folder = self.build.stage(stage.name)
         if folder.report is not None:
             folder.create()
@@ -72,7 +100,7 @@ class BuildRunner:
 
             store = None if self.store is None else self.store.of_stage(folder.path)
             try:
-                carry_out(job, job.context(say, counted, self.build.spending, store), complete=complete)
+                carry_out(job, job.context(say, counted, self.build.spending, store, engines), complete=complete)
             finally:
                 self._note_reused(stage)
                 if store is not None:

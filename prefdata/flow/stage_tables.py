@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +17,15 @@ from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows
 from prefdata.tables.schemas import CANDIDATE_KEY, CANDIDATES, COMPARISONS, REASONING, checked, column, frame_of
 
-__all__ = ["COMPARED", "REASONED", "ScoreTables", "StageTables"]
+__all__ = ["COMPARED", "KEPT_ROWS", "REASONED", "ScoreTables", "StageTables"]
 
 COMPARED = "comparisons"
 """Name of the side table that holds a scorer's comparisons."""
 REASONED = "reasoning"
 """Name of the side table that holds what models wrote before their answers; a shard without any has none."""
+
+KEPT_ROWS = "kept"
+"""Name of the side table that holds the columns that travel along with prompts, where any do."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,15 @@ class StageTables:
         paths = [folder.side_table(REASONED, shard) for folder in self.candidate_folders]
         tables = [read_table(path) for path in paths if path.exists()]
         return pa.concat_tables([REASONING.empty_table(), *tables]).sort_by([(n, "ascending") for n in CANDIDATE_KEY])
+
+    def kept(self) -> dict[str, dict[str, JSON]]:
+        """Reads the columns that travel along with prompts, of all stages that have any: prompt id → values."""
+        values: dict[str, dict[str, JSON]] = {}
+        for folder in (self.prompt_folder, *self.candidate_folders):
+            for path in sorted(folder.path.glob(f"{KEPT_ROWS}-*.parquet")):
+                for row in read_table(path).to_pylist():
+                    values.setdefault(row["prompt_id"], {}).update(json.loads(row["kept"]))
+        return values
 
     def n_candidates(self, shard: int) -> int:
         """Counts the candidates of a shard that are scored, without reading them."""

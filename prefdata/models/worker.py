@@ -18,6 +18,9 @@ The parent calls `stream`. The worker's module is written like this::
     if __name__ == "__main__":
         main()
 
+A worker that also serves a next stream of the same model (`KeptWorkers`) reads the items of each stream in a round of
+its own: see `WorkerChannel.rounds`.
+
 Several workers of one module can share the items (`replicas`). A worker never outlives its parent: it ends itself if
 its standard input ends without the closing line, and on Linux the kernel ends it when the parent dies.
 """
@@ -40,11 +43,35 @@ from typing import IO
 from prefdata import errors
 from prefdata.errors import UserError
 from prefdata.models.worker_process import PARENT, RESULTS, WorkerProcess
-from prefdata.spec import JSON
+from prefdata.spec import JSON, Engines, canonical_json
 
-__all__ = ["WorkerChannel", "open_channel", "stream"]
+__all__ = ["KeptWorkers", "WorkerChannel", "open_channel", "stream"]
 
 _PR_SET_PDEATHSIG = 1
+
+
+class KeptWorkers:
+    """Keeps the workers of one stream for a next one that wants the same."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[str, _Pool] | None = None
+
+    def take(self, key: str) -> _Pool | None:
+        """Gives the workers that were kept under a key, if there are any; others are ended."""
+        kept, self._kept = self._kept, None
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        if kept is not None:
+            kept[1].close()
+        return None
+
+    def keep(self, key: str, pool: _Pool) -> None:
+        """Keeps workers that have answered everything."""
+        self._kept = (key, pool)
+
+    def close(self) -> None:
+        """Ends the workers that are kept."""
+        self.take("")
 
 
 def stream(
@@ -57,6 +84,9 @@ def stream(
     name: str | None = None,
     replicas: Sequence[Mapping[str, str]] = ({},),
     together: Callable[[Mapping[str, JSON]], object] | None = None,
+    round_options: Mapping[str, JSON] | None = None,
+    kept: Engines | None = None,
+    started: Callable[[], None] = lambda: None,
 ) -> Generator[dict[str, JSON], None, None]:
     """Sends `items` through worker processes and yields their results in the order in which they finish.
 
@@ -72,6 +102,9 @@ def stream(
         replicas: one worker for each entry, which holds environment variables of that worker alone; they override
             `env`. Each item goes to the worker with the fewest unanswered items.
         together: consecutive items for which this returns equal values go to the same worker while it has room.
+        round_options: what a worker that reads rounds is told of this one: see `WorkerChannel.rounds`.
+        kept: workers of an earlier stream with the same arguments serve this one; in the end they are kept there.
+        started: called when workers are started, and not taken from `kept`.
 
     Yields:
         The workers' results, one JSON object for each item.
@@ -80,33 +113,56 @@ def stream(
         UserError: a worker reported one (usually `ModelError`); it is raised here as the same class.
         ModelError: a worker died; the message has its exit status and its last lines.
     """
-    source = iter(items)
     environments = [{**(env or {}), **own} for own in replicas]
-    pool = _Pool(module, config, environments, name or module, in_flight)
-    more, group = True, None
-    try:
-        # After a worker has died nothing is sent: the results that arrived are yielded, then its death is raised.
-        while more or pool.waiting:
-            while more and pool.has_room() and not pool.broken and not pool.has_result():
-                try:
-                    item = next(source)
-                except StopIteration:
-                    pool.end()
-                    more = False
-                else:
-                    previous, group = group, together(item) if together else None
-                    pool.send(item, to_last=together is not None and group == previous)
-            if pool.waiting:
-                yield pool.receive()
-    finally:
+    key = canonical_json([module, dict(config), environments, name, in_flight])
+    pool = None if kept is None else kept.take(key)
+    if pool is not None and not pool.begin(round_options):
         pool.close()
+        pool = None
+    if pool is None:
+        started()
+        pool = _Pool(module, config, environments, name or module, in_flight, round_options)
+    whole = False
+    try:
+        yield from _answered(pool, iter(items), together)
+        whole = True
+    finally:
+        if kept is not None and whole and not pool.broken:
+            kept.keep(key, pool)
+        else:
+            pool.close()
+
+
+def _answered(
+    pool: _Pool, source: Iterator[Mapping[str, JSON]], together: Callable[[Mapping[str, JSON]], object] | None
+) -> Iterator[dict[str, JSON]]:
+    more, group = True, None
+    # After a worker has died nothing is sent: the results that arrived are yielded, then its death is raised.
+    while more or pool.waiting:
+        while more and pool.has_room() and not pool.broken and not pool.has_result():
+            try:
+                item = next(source)
+            except StopIteration:
+                pool.end()
+                more = False
+            else:
+                previous, group = group, together(item) if together else None
+                pool.send(item, to_last=together is not None and group == previous)
+        if pool.waiting:
+            yield pool.receive()
 
 
 class _Pool:
     """The workers of one stream."""
 
     def __init__(
-        self, module: str, config: Mapping[str, JSON], environments: list[dict[str, str]], name: str, room: int
+        self,
+        module: str,
+        config: Mapping[str, JSON],
+        environments: list[dict[str, str]],
+        name: str,
+        room: int,
+        round_options: Mapping[str, JSON] | None,
     ) -> None:
         self._module, self._config, self._name, self._room = module, config, name, room
         self._unstarted = environments
@@ -114,6 +170,7 @@ class _Pool:
         self._n_workers = len(environments)
         self._workers: list[WorkerProcess] = []
         self._last: WorkerProcess | None = None
+        self._round = round_options
 
     @property
     def waiting(self) -> int:
@@ -122,6 +179,17 @@ class _Pool:
     @property
     def broken(self) -> bool:
         return any(worker.broken for worker in self._workers)
+
+    def begin(self, options: Mapping[str, JSON] | None) -> bool:
+        """Begins a round of items; returns whether all workers that were started still run."""
+        self._round, self._last = options, None
+        for worker in self._workers:
+            self._send_round(worker)
+        return not any(worker.broken or worker.ended() for worker in self._workers)
+
+    def _send_round(self, worker: WorkerProcess) -> None:
+        if self._round is not None:
+            worker.send({"round": dict(self._round)})
 
     def has_room(self) -> bool:
         return bool(self._unstarted) or any(worker.waiting < self._room for worker in self._workers)
@@ -140,6 +208,7 @@ class _Pool:
             worker = WorkerProcess(self._module, self._unstarted.pop(0), name)
             self._workers.append(worker)
             worker.send({"config": dict(self._config)})
+            self._send_round(worker)
             return worker
         return min(self._workers, key=lambda worker: worker.waiting)
 
@@ -191,24 +260,36 @@ class WorkerChannel:
 
     def __init__(self, requests: IO[bytes], results: IO[bytes]) -> None:
         self.ended = False
-        """True when every item has been received and no more will come."""
+        """True when every item of the round has been received and no more will come."""
         self._results = results
         self._items: queue.SimpleQueue[dict[str, JSON] | None] = queue.SimpleQueue()
+        self._rounds: queue.SimpleQueue[dict[str, JSON] | None] = queue.SimpleQueue()
         self.config: dict[str, JSON] = json.loads(requests.readline() or b'{"config": {}}')["config"]
         """The `config` that the parent passed to `stream`."""
         threading.Thread(target=self._listen, args=(requests,), daemon=True).start()
 
     def _listen(self, requests: IO[bytes]) -> None:
+        open_round = True
         for line in requests:
             message = json.loads(line)
-            if "end" in message:
-                self._items.put(None)
-                return
-            self._items.put(message["item"])
+            open_round = "end" not in message
+            if "round" in message:
+                self._rounds.put(message["round"])
+            else:
+                self._items.put(message.get("item"))
+        if not open_round:
+            self._rounds.put(None)
+            return
         # No closing line: the parent is gone, and no other process reads the answers.
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpgrp(), signal.SIGKILL)
         os._exit(1)
+
+    def rounds(self) -> Iterator[dict[str, JSON]]:
+        """Yields the `round_options` of each stream that this worker serves; the items of each are to be received."""
+        while (options := self._rounds.get()) is not None:
+            self.ended = False
+            yield options
 
     def receive(self, *, at_least: int = 1, at_most: int | None = None) -> list[dict[str, JSON]]:
         """Returns items that have arrived.

@@ -15,6 +15,7 @@ from prefdata.spec.marks import Harmless
 from prefdata.spec.quoting import quoted
 from prefdata.tables.cells import PromptFormat, Unusable, read_conversation
 from prefdata.tables.ids import id_text
+from prefdata.tables.kept import kept_value
 from prefdata.tables.prompt_columns import PromptColumns
 
 __all__ = ["TablePrompts"]
@@ -36,6 +37,14 @@ class TablePrompts(PromptSource):
     """Column of a further input (Alpaca's `input`), which follows the prompt after a blank line. None: there is none,
     and a column `input` beside `instruction` is refused; an empty text leaves such a column out."""
 
+    keep: Annotated[tuple[str, ...], Harmless, Field(exclude_if=lambda names: not names)] = ()
+    """Columns that travel along to the pairs, answers and drops of the dataset. Of rows that repeat a prompt the first
+    one's count, as for the prompt itself."""
+
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names the columns of `keep`."""
+        return self.keep
+
     @abstractmethod
     def _table(self, context: Context) -> tuple[str, Iterable[dict[str, Any]]]:
         """Returns the name of the table in `Prompt.origin`, and its rows."""
@@ -44,7 +53,8 @@ class TablePrompts(PromptSource):
         return PromptColumns(self.prompt_column, self.system_column, self.input_column, self.prompt_format)
 
     def _columns(self) -> list[str]:
-        return [*self._asked().names(), *([self.prompt_id_column] if self.prompt_id_column else [])]
+        names = [*self._asked().names(), *([self.prompt_id_column] if self.prompt_id_column else []), *self.keep]
+        return list(dict.fromkeys(names))
 
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
         """Yields one `Prompt` or `Drop` for each row, in the table's order; see `PromptSource.read`."""
@@ -56,6 +66,7 @@ class TablePrompts(PromptSource):
 
     def _record(self, cell: object, row: dict[str, Any], origin: str, number: int, context: Context) -> Prompt | Drop:
         own_id = row.get(self.prompt_id_column) if self.prompt_id_column else None
+        kept = {name: kept_value(row[name], origin, name) for name in self.keep} or None
         messages = read_conversation(cell, self.prompt_format)
         if own_id is not None and (given := _own_id(own_id)) is None:
             messages = Unusable("bad_prompt_id", f"the prompt id is {quoted(own_id, 300)}")
@@ -65,13 +76,15 @@ class TablePrompts(PromptSource):
         if isinstance(messages, Unusable):
             # A row without an id still needs a name of its own in the table of drops.
             drop_id = f"row:{number}" if own_id is None else str(own_id)
-            return Drop(drop_id, "prompts", messages.reason, ": ".join(filter(None, [origin, messages.detail])))
+            return Drop(
+                drop_id, "prompts", messages.reason, ": ".join(filter(None, [origin, messages.detail])), kept=kept
+            )
         computed_id = prompt_id_of(messages)
         if self.prompt_id_column and own_id is None:
             context.counted("prompt_ids_computed", 1)
         elif own_id is not None and str(own_id) != computed_id:
             context.counted("prompt_ids_that_are_not_the_hash", 1)
-        return Prompt(computed_id if own_id is None else str(own_id), messages, origin)
+        return Prompt(computed_id if own_id is None else str(own_id), messages, origin, kept=kept)
 
 
 def _own_id(value: object) -> str | None:

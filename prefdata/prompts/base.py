@@ -17,6 +17,10 @@ class PromptSource(Part):
 
     room: ClassVar[str] = "prompt source"
 
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names the columns that travel along with its prompts (`Prompt.kept`)."""
+        return ()
+
     @abstractmethod
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
         """Reads every row once, in the source's order: a prompt, or a drop with the reason why it is not one.

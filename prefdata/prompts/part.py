@@ -49,11 +49,15 @@ class PromptPart(PromptSource):
             raise ValueError(f"part {self.part} of {self.parts} parts")
         return self
 
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names those of the source."""
+        return self.source.kept_columns()
+
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
         """Reads the prompts of the part; see `PromptSource.read`."""
         for record in self.source.read(context.child("source")):
             if isinstance(record, Prompt) and (part := self._part_of(record)) != self.part:
-                yield Drop(record.prompt_id, "prompts", "other_part", f"part {part} of {self.parts}")
+                yield Drop(record.prompt_id, "prompts", "other_part", f"part {part} of {self.parts}", kept=record.kept)
             else:
                 yield record
 

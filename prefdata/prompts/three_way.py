@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
@@ -83,6 +84,10 @@ class SnorkelThreeWay(PromptSource):
             return {**super().pins(), "ids": files.pin(self.ids)}
         return {**super().pins(), "ids": {"sha": _or_seeded(partial(hub.resolve_dataset, _PUBLISHED, self.revision))}}
 
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names those of the source."""
+        return self.source.kept_columns()
+
     def read(self, context: Context) -> Iterator[Prompt | Drop]:
         """Reads the prompts of the iteration; see `PromptSource.read`. Holds all prompts in memory.
 
@@ -100,11 +105,12 @@ class SnorkelThreeWay(PromptSource):
 
     def _marked(self, prompt: Prompt, part: _Part | None) -> Prompt | Drop:
         if part is None:
-            return Drop(prompt.prompt_id, "prompts", "in_no_part", prompt.origin)
+            return Drop(prompt.prompt_id, "prompts", "in_no_part", prompt.origin, kept=prompt.kept)
         iteration, split = part
         if iteration != self.iteration:
-            return Drop(prompt.prompt_id, "prompts", "other_iteration", f"{split} of iteration {iteration}")
-        return Prompt(prompt.prompt_id, prompt.messages, prompt.origin, split)
+            detail = f"{split} of iteration {iteration}"
+            return Drop(prompt.prompt_id, "prompts", "other_iteration", detail, kept=prompt.kept)
+        return replace(prompt, split=split)
 
     def _seeded(self, prompt_ids: Iterable[str]) -> Mapping[str, _Part]:
         ordered = sorted(prompt_ids, key=lambda prompt_id: (derive_seed("three_way", self.seed, prompt_id), prompt_id))

@@ -16,6 +16,7 @@ from prefdata.publish.card.text import CardFacts, card_text
 from prefdata.publish.manifest import write_manifest
 from prefdata.spec import JSON
 from prefdata.tables.documents import document_text
+from prefdata.tables.kept import Kept
 from prefdata.tables.schemas import (
     CANDIDATE_DROPS,
     DROPS,
@@ -82,8 +83,14 @@ class DatasetFolder:
     """Schema `prefdata.tables.schemas.SPLITS`: the prompts whose source assigns them to a split."""
     split_names: tuple[str, str] = ("train", "test")
     """Names of the two splits."""
+    kept: Kept | None = None
+    """Columns that travel along to pairs, answers and drops; None without any."""
     split_rows: dict[str, int] = field(default_factory=dict)
     """Rows of each split; filled by writing."""
+
+    def with_kept(self, tables: Iterable[pa.Table]) -> Iterable[pa.Table]:
+        """Appends the columns that travel along to tables."""
+        return tables if self.kept is None else map(self.kept.add, tables)
 
 
 def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
@@ -94,17 +101,20 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
     """
     (folder / "data").mkdir()
     splits = _Splits(folder / "data", dataset.test_ids, dataset.split_names)
-    for table in dataset.rows:
+    for table in dataset.with_kept(dataset.rows):
         splits.write(table)
     dataset.split_rows |= splits.close()
-    for name, tables in (("candidates", dataset.answers), ("comparisons", dataset.comparisons)):
+    answers = None if dataset.answers is None else dataset.with_kept(dataset.answers)
+    for name, tables, test_ids, names in (
+        ("candidates", answers, (), ("train", "test")),
+        ("comparisons", dataset.comparisons, (), ("train", "test")),
+        ("trace", dataset.trace, dataset.test_ids, dataset.split_names),
+    ):
         if tables is not None:
-            _write_table(folder / name, tables, (), ("train", "test"))
-    if dataset.trace is not None:
-        _write_table(folder / "trace", dataset.trace, dataset.test_ids, dataset.split_names)
+            _write_table(folder / name, tables, test_ids, names)
     documents = {"recipe.json": dataset.recipe, "prefdata.lock.json": dataset.lock, "ledger.json": dataset.ledger}
     for name, other in dataset.also.items():
-        rows_of_layout = _write_table(folder / name, other.rows, dataset.test_ids, other.split_names)
+        rows_of_layout = _write_table(folder / name, dataset.with_kept(other.rows), dataset.test_ids, other.split_names)
         if sum(rows_of_layout.values()) != dataset.ledger["pairs"] * other.rows_per_pair:
             raise ConservationError(
                 f"{name}: {dataset.ledger['pairs']} pairs in, {sum(rows_of_layout.values())} rows out"
@@ -113,8 +123,9 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
     written, expected = sum(dataset.split_rows.values()), dataset.ledger["pairs"] * dataset.rows_per_pair
     if written != expected:
         raise ConservationError(f"dataset: {dataset.ledger['pairs']} pairs in, {written} rows out")
-    write_parquet(folder / "drops.parquet", with_features(dataset.drops.cast(DROPS)))
-    write_parquet(folder / "drops_candidates.parquet", with_features(dataset.candidate_drops.cast(CANDIDATE_DROPS)))
+    lost = (dataset.drops.cast(DROPS), dataset.candidate_drops.cast(CANDIDATE_DROPS))
+    for name, table in zip(("drops", "drops_candidates"), dataset.with_kept(lost), strict=True):
+        write_parquet(folder / f"{name}.parquet", with_features(table))
     if dataset.given_splits is not None:
         write_parquet(folder / "splits.parquet", with_features(dataset.given_splits.cast(SPLITS)))
     if dataset.audit is not None:
@@ -135,6 +146,7 @@ def write_dataset_folder(folder: Path, dataset: DatasetFolder) -> None:
         audit=dataset.audit,
         scoring=dataset.scoring,
         recipe=dataset.recipe,
+        kept=() if dataset.kept is None else dataset.kept.names,
         stats=stats,
         pictures=_write_pictures(folder, dataset.ledger, stats),
     )

@@ -19,6 +19,7 @@ from prefdata.sampling import AnySampler, PublishedPairs, Sampler
 from prefdata.scoring import AnyScorer
 from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
+from prefdata.tables.kept import kept_problem
 from prefdata.training import AnyTraining
 
 __all__ = ["Profile", "Recipe"]
@@ -147,6 +148,12 @@ class Recipe(Spec):
         return self
 
     @model_validator(mode="after")
+    def _columns_can_be_kept(self) -> Self:
+        if problem := kept_problem(self.kept_columns()):
+            raise ValueError(problem)
+        return self
+
+    @model_validator(mode="after")
     def _can_be_repeated(self) -> Self:
         if self.iterations is None:
             return self
@@ -165,6 +172,11 @@ class Recipe(Spec):
     def samplers(self) -> tuple[Sampler, ...]:
         """Lists the candidates' samplers, then the backfill."""
         return self.candidates if self.backfill is None else (*self.candidates, self.backfill)
+
+    def kept_columns(self) -> list[str]:
+        """Names the columns of tables that travel along to the dataset: those of prompts, then those of answers."""
+        of_answers = [name for sampler in self.candidates for name in sampler.kept_columns()]
+        return [*self.prompts.kept_columns(), *of_answers]
 
     def with_profile(self, name: str | None) -> Recipe:
         """Gives the recipe with a profile's parts in place of its own; `full` and None change nothing.

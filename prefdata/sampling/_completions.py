@@ -8,10 +8,12 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.records import Candidate, Drop, prompt_id_of
+from prefdata.spec import JSON
 from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
 from prefdata.tables.finish_reasons import finish_reason_of
 from prefdata.tables.ids import id_text
+from prefdata.tables.kept import KeptValues
 from prefdata.tables.row_answers import answers_of_row, whole_number
 from prefdata.tables.written import read_written
 
@@ -31,10 +33,14 @@ class Columns:
     written: bool = False
     """Whether the column of the answers holds lists as texts: see `prefdata.tables.written`."""
 
+    keep: tuple[str, ...] = ()
+    """Columns that travel along."""
+
     def of_table(self) -> list[str]:
         """Returns the columns to read from the table."""
         key = self.prompt if self.prompt_id is None else self.prompt_id
-        return list(dict.fromkeys([key, *([self.completions] if self.completions else self.named.values())]))
+        answers = [self.completions] if self.completions else self.named.values()
+        return list(dict.fromkeys([key, *answers, *self.keep]))
 
 
 @dataclass(slots=True)
@@ -44,6 +50,8 @@ class PromptAnswers:
     rows: int = 0
     candidates: list[Candidate] = field(default_factory=list)
     drops: list[Drop] = field(default_factory=list)
+    kept: dict[str, JSON] | None = None
+    """Columns that travel along."""
     _indexes: dict[str, set[int]] = field(default_factory=dict)
 
     def free_index(self, source: str, index: int | None) -> int | None:
@@ -75,10 +83,12 @@ def by_prompt(
         table: the table, for messages.
 
     Raises:
-        InputError: no object in the column of completions has a key that was named, or a list is not written as JSON.
+        InputError: no object in the column of completions has a key that was named, a list is not written as JSON, or
+            a column that travels along has several values for one prompt.
     """
     prompts: dict[str, PromptAnswers] = {}
     keys: dict[str, None] = {}
+    kept = KeptValues(table, columns.keep)
     for number, row in enumerate(rows, 1):
         where = f"{table}, row {number}"
         prompt_id = prompt_id_of_row(row, columns, where)
@@ -87,6 +97,9 @@ def by_prompt(
             continue
         prompt = prompts.setdefault(prompt_id, PromptAnswers())
         prompt.rows += 1
+        if columns.keep:
+            kept.add(prompt_id, row, number)
+            prompt.kept = kept.values[prompt_id]
         answers = answers_of_row(row, columns.named, columns.completions, written=columns.written, where=where)
         if isinstance(answers, str):
             prompt.drops.append(Drop(prompt_id, "candidates", "bad_completions", answers, name))

@@ -83,11 +83,15 @@ class TableAnswers(Sampler):
         only = list(dict.fromkeys([*only, *asked.names()]))
         return asked.cells(self._cells(only, asked.unread(), context), self._table_name)
 
+    def _keys(self) -> dict[str, list[str]]:
+        """Gives the keys that are read of the objects in a column."""
+        return {}
+
     def _cells(self, only: list[str], optional: list[str], context: Context) -> Iterator[dict[str, Any]]:
         if self.path is not None:
             path = files.pinned(self.path, context.pins)
             ids = [self.prompt_id_column] if self.prompt_id_column in only else []
-            return files.rows(path, only=only, optional=optional, ids=ids)
+            return files.open_table(path).narrowed(self._keys()).rows(only=only, optional=optional, ids=ids)
         assert self.dataset is not None
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
         split = self.split or "train"
@@ -109,7 +113,7 @@ def joined(
             apart = [set_answer_apart(candidate, sampler.thinking) for candidate in prompt.candidates]
             candidates = tuple(each for each in apart if isinstance(each, Candidate))
             drops = tuple(each for each in apart if isinstance(each, Drop))
-            yield SampleResult(task.key, candidates, (*prompt.drops, *drops))
+            yield SampleResult(task.key, candidates, (*prompt.drops, *drops), prompt.kept)
     if others := sum(prompt.rows for prompt in answers.values()):
         context.counted("rows_of_other_prompts", others)
 

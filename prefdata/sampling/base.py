@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from prefdata.records import Candidate, Drop, Prompt
-from prefdata.spec import Context, Part
+from prefdata.spec import JSON, Context, Part
 from prefdata.spec.marks import Harmless
 
 __all__ = ["SampleResult", "SampleTask", "Sampler"]
@@ -37,6 +37,13 @@ class SampleResult:
     """The task's `SampleTask.key`."""
     candidates: tuple[Candidate, ...] = ()
     drops: tuple[Drop, ...] = ()
+    kept: Mapping[str, JSON] | None = None
+    """Columns of a table that travel along with the prompt: see `Prompt.kept`."""
+
+    @property
+    def prompt_id(self) -> str:
+        """The prompt of the task."""
+        return self.candidates[0].prompt_id if self.candidates else self.drops[0].prompt_id
 
 
 class Sampler(Part):
@@ -51,6 +58,10 @@ class Sampler(Part):
     def tasks_per_prompt(self) -> int:
         """Number of tasks for each prompt: n for a sampler that draws n answers, 1 for a table."""
         return 1
+
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names the columns that travel along with the prompts it answers (`SampleResult.kept`)."""
+        return ()
 
     @abstractmethod
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:

@@ -53,6 +53,9 @@ class ExistingCompletions(TableAnswers):
     """Column of the answer's number; None numbers the answers of a source in the table's order."""
     source: Annotated[Literal["name", "model"], Harmless] = "name"
     """The `source` of the candidates: `name` is this part's name, `model` is the row's model."""
+    keep: Annotated[tuple[str, ...], Harmless, Field(exclude_if=lambda names: not names)] = ()
+    """Columns of the table that travel along to the pairs, answers and drops of the dataset; each has one value in all
+    rows of a prompt."""
 
     @model_validator(mode="after")
     def _model_is_named(self) -> Self:
@@ -60,19 +63,33 @@ class ExistingCompletions(TableAnswers):
             raise ValueError('`source="model"` needs `model_column`')
         return self
 
+    def kept_columns(self) -> tuple[str, ...]:
+        """Names the columns of `keep`."""
+        return self.keep
+
     def sample(self, tasks: Iterable[SampleTask], context: Context) -> Iterator[SampleResult]:
         """Yields all answers of the table to each prompt; see `Sampler.sample`."""
         columns = Columns(
             prompt=self.prompt_column,
             prompt_id=self.prompt_id_column,
             prompt_format=self.prompt_format,
-            named={role: name for role in ANSWER_ROLES if (name := getattr(self, f"{role}_column", None)) is not None},
+            named=self._roles(),
             completions=self.completions_column,
+            keep=self.keep,
         )
         columns = replace(columns, written=self._has_lists(context))
         rows = self._rows(columns.of_table(), context)
         answers = by_prompt(rows, columns, self.name, self._source_of, context.counted, self._table_name)
         return joined(self, answers, tasks, context)
+
+    def _keys(self) -> dict[str, list[str]]:
+        if self.completions_column is None or self.completions_column in self.keep:
+            return {}
+        return {self.completions_column: list(self._roles().values())}
+
+    def _roles(self) -> dict[str, str]:
+        """Gives role → column, or key of an object."""
+        return {role: name for role in ANSWER_ROLES if (name := getattr(self, f"{role}_column", None)) is not None}
 
     def _has_lists(self, context: Context) -> bool:
         if self.response_format != "auto" or self.completions_column is not None:

@@ -30,6 +30,7 @@ __all__ = [
     "JSON",
     "Account",
     "Context",
+    "Engines",
     "Operational",
     "Part",
     "Shelf",
@@ -276,6 +277,16 @@ class Store(Protocol):
         """
 
 
+class Engines(Protocol):
+    """Keeps the engines of one stage for a next one that wants the same: `prefdata.models.worker.KeptWorkers`."""
+
+    def take(self, key: str) -> Any:
+        """Gives what was kept under a key, if anything was; anything else is ended."""
+
+    def keep(self, key: str, pool: Any) -> None:
+        """Keeps engines that have answered everything."""
+
+
 def _no_log(_line: str) -> None:
     """Logs nothing. A function with a name, unlike a lambda, can be pickled."""
 
@@ -300,6 +311,8 @@ class Context:
     """What endpoints were paid in all runs of this build; None keeps no record."""
     store: Store | None = None
     """Results that other builds may use, and those that they left; None neither looks up nor keeps any."""
+    engines: Engines | None = None
+    """Engines that another stage has started, or will need again; None starts and ends one's own."""
 
     def child(self, name: str) -> Context:
         """Gives the context of the part in this part's field `name`; in a list it is `name.0`, `name.1`, ..."""

@@ -8,7 +8,7 @@ from prefdata.tables.schemas import ANSWERS
 
 __all__ = ["ANSWER_ORDER", "answer_rows", "in_order"]
 
-ANSWER_ORDER = ("prompt_id", "source", "index", "digest", "model", "score", "unscored", "finish_reason")
+ANSWER_ORDER = ("prompt_id", "source", "index", "digest", "model", "score", "unscored", "finish_reason", "n_tokens")
 """Sorts answers: the total order, in which `digest` hashes the text, then what else tells rows of one text apart."""
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
-from prefdata.tables.parquet import open_parquet, rows_at_once
+from prefdata.tables.parquet import leaves_of_keys, open_parquet, rows_at_once
 from prefdata.tables.plain_arrow import plain_batch
 from prefdata.tables.table import Table, check_columns
 
@@ -100,6 +101,18 @@ class ParquetFile(_ArrowTable):
         self._path = path
         with open_parquet(path) as file:
             super().__init__(repr(str(path)), file.schema_arrow, file.metadata.num_rows)
+        self._leaves: dict[str, list[str]] = {}
+        """Column of which parts are read → their paths in the file."""
+
+    def narrowed(self, keys: Mapping[str, Collection[str]]) -> Table:
+        """Leaves the columns of other keys undecoded; see `Table`."""
+        if not keys:
+            return self
+        with open_parquet(self._path) as file:
+            leaves = leaves_of_keys(file, keys)
+        narrow = copy(self)
+        narrow._leaves, narrow._row_bytes = leaves, {}
+        return narrow
 
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         with open_parquet(self._path) as file:
@@ -109,7 +122,8 @@ class ParquetFile(_ArrowTable):
             if not groups:
                 return
             size = rows_at_once(self._path, rows)
-            for batch in file.iter_batches(size, row_groups=groups, columns=list(names), use_threads=False):
+            read = [leaf for name in names for leaf in self._leaves.get(name, [name])]
+            for batch in file.iter_batches(size, row_groups=groups, columns=read, use_threads=False):
                 if skip < batch.num_rows:
                     yield batch.slice(skip)
                 skip = max(0, skip - batch.num_rows)

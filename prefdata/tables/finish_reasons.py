@@ -20,12 +20,13 @@ _WORDS: Mapping[Ending, str] = {
     "whole": """
         stop eos eosfound eostoken endtoken endoftext endofturn endturn end eot stopsequence stopsequences stopstring
         stopstr stopword stopwords word stoptoken stoptokens stopped complete completed finish finished done success
-        succeeded toolcall toolcalls tooluse functioncall functioncalls""",
+        succeeded eostokenid matchedstop toolcall toolcalls tooluse functioncall functioncalls""",
     "cut_off": """
         length lengthlimit limit truncated incomplete maxlen maxlength lengthcapped maxtoken maxtokens maxtokensreached
         maxnewtokens maxoutputtokens maxoutput maxcompletiontokens maxcontext maxcontextlength maxmodellen tokenlimit
         tokenlimitreached outputlimit modellength contextlength contextlengthexceeded contextwindow
-        contextwindowexceeded modelcontextwindowexceeded errorlimit pauseturn""",
+        contextwindowexceeded modelcontextwindowexceeded errorlimit pauseturn truncation cutoff contextoverflow
+        incompletemaxoutputtokens maxnewtokensreached""",
     "failed": """
         error errored errortoxic fail failed failure abort aborted cancel canceled cancelled usercancel interrupted
         timeout timelimit timedout overloaded insufficientsystemresource malformedfunctioncall malformedtoolcall

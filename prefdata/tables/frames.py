@@ -27,9 +27,11 @@ def as_table(frame: Any) -> Table:
     name = f"the {type(frame).__name__} of {package}"
     try:
         return ArrowRows(name, _arrow(frame, package))
-    except (pa.ArrowException, OverflowError) as error:
+    except (pa.ArrowException, OverflowError, ValueError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{name} can't be read: {first}", valid="columns of one type each") from error
+        raise InputError(
+            f"{name} can't be read: {first}", valid="columns of one type each, no two of one name"
+        ) from error
 
 
 def _arrow(frame: Any, package: str) -> pa.Table:

@@ -7,7 +7,7 @@ rows in batches, so memory is bounded by the largest text that a row can hold, w
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
@@ -15,7 +15,7 @@ from typing import IO, NoReturn
 from prefdata.errors import InputError
 from prefdata.lazy import pa, pq
 
-__all__ = ["check_parquet", "open_parquet", "rows_at_once"]
+__all__ = ["check_parquet", "leaves_of_keys", "open_parquet", "rows_at_once"]
 
 _MOST_BYTES = 256 << 20
 """Bytes that one text of a dictionary may take; also those of a column that is suspiciously well compressed."""
@@ -42,6 +42,44 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
             yield file
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _not_whole(path, error) from error
+
+
+def leaves_of_keys(file: pq.ParquetFile, keys: Mapping[str, Collection[str]]) -> dict[str, list[str]]:
+    """Finds the leaf columns that hold some keys of the objects in columns.
+
+    Args:
+        file: the file.
+        keys: column → paths of keys.
+
+    Returns:
+        Column → paths of its leaves in the file; a column that lacks one of its keys is not there.
+    """
+    places = [(column.name, path) for column in file.schema_arrow for path in _keys_of(column.type)]
+    found: dict[str, list[str]] = {}
+    if len(places) != file.metadata.num_columns:
+        return found
+    for column, paths in keys.items():
+        mine = [(at, path) for at, (name, path) in enumerate(places) if name == column]
+        wanted = [tuple(path.split(".")) for path in paths]
+        if all(any(path[: len(want)] == want for _, path in mine) for want in wanted):
+            read = [at for at, path in mine if any(path[: len(want)] == want for want in wanted)]
+            found[column] = [file.schema.column(at).path for at in read]
+    return found
+
+
+def _keys_of(kind: pa.DataType) -> Iterator[tuple[str, ...]]:
+    """Yields the keys that lead to each leaf of a column, in the order in which a file has them."""
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _keys_of(kind.storage_type)
+    elif pa.types.is_struct(kind):
+        for at in range(kind.num_fields):
+            yield from ((kind.field(at).name, *path) for path in _keys_of(kind.field(at).type))
+    elif pa.types.is_dictionary(kind) or not kind.num_fields:
+        yield ()
+    else:
+        # Lists of any sort have one field; a map has keys and values.
+        for at in range(kind.num_fields):
+            yield from _keys_of(kind.field(at).type)
 
 
 def check_parquet(path: Path) -> None:

@@ -12,7 +12,10 @@ from prefdata.tables.written import check_turns
 
 __all__ = ["INPUT_NAMES", "SYSTEM_NAMES", "PromptColumns"]
 
-SYSTEM_NAMES = ("system", "system_prompt", "system_message")
+SYSTEM_NAMES = (
+    *("system", "system_prompt", "system_message", "system_msg", "sys_prompt", "system_instruction"),
+    *("system_instructions", "developer_message", "developer_prompt"),
+)
 """Columns that look like a system turn."""
 INPUT_NAMES = ("input",)
 """Columns that look like a further input, beside a column `instruction`."""

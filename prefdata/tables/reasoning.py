@@ -42,8 +42,13 @@ MARKS: tuple[Marks, ...] = (
     ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("◁think▷", "◁/think▷"),
+    ("<|START_THINKING|>", "<|END_THINKING|>"),
+    ("<thoughts>", "</thoughts>"),
+    ("<scratchpad>", "</scratchpad>"),
+    ("<THINK>", "</THINK>"),
+    ("<Think>", "</Think>"),
 )
-"""The pairs of the usual models: DeepSeek-R1, Qwen3 and QwQ, Magistral, Seed-OSS, Sky-T1, Kimi, ..."""
+"""The pairs of the usual models: DeepSeek-R1, Qwen3 and QwQ, Magistral, Seed-OSS, Sky-T1, Kimi, Command A, ..."""
 
 _OPENING = "|".join(re.escape(begin) for begin, _ in MARKS)
 _SHOWN = 200

@@ -37,15 +37,24 @@ class RoleReader:
         self.table, self.named = table.name, named
         have = table.columns
         self._paths = {role: path_of(path, have) for role, path in named.items()}
+        self.source = table.narrowed(self._keys())
+        """The table, without what no role reads of the objects in its columns."""
         self._asked = PromptColumns(named.get("prompt", ""), named.get("system", ""), named.get("input", ""))
         self._is_talk = named.get("prompt") == named["response"]
         self._is_joined = self._is_talk or "system" in named or "input" in named
-        first = self._first_answer(table)
+        first = self._first_answer(self.source)
         self._turns = isinstance(first, str) and json_turns(first) is not None
         if isinstance(first, str):
             check_turns(first, named["response"], self.table)
-        self._written = self._is_talk or (not self._turns and has_written_answers(self._answers(table, "score")))
+        self._written = self._is_talk or (not self._turns and has_written_answers(self._answers(self.source, "score")))
         self.is_wide = not self._is_talk and (self._written or (isinstance(first, list) and not is_talk(first)))
+
+    def _keys(self) -> dict[str, list[str]]:
+        """Gives the keys that are read of each column of which nothing else is read."""
+        keys: dict[str, list[str]] = {}
+        for column, path in self._paths.values():
+            keys.setdefault(column, []).append(".".join(path))
+        return {column: paths for column, paths in keys.items() if all(paths)}
 
     def columns(self, roles: Sequence[str]) -> list[str]:
         """Returns the columns that are read for some roles."""

@@ -21,6 +21,7 @@ __all__ = [
     "CANDIDATE_KEY",
     "COMPARISONS",
     "DROPS",
+    "KEPT",
     "MESSAGES",
     "PAIRS",
     "PAIR_KEY",
@@ -75,6 +76,8 @@ CANDIDATES = pa.schema(
 )
 REASONING = pa.schema([*_CANDIDATE, ("reasoning", pa.string())])
 """What models wrote before their answers, of the candidates that have any."""
+KEPT = pa.schema([("prompt_id", pa.string()), ("kept", pa.string())])
+"""Columns that travel along with prompts, as one JSON object each: see `prefdata.tables.kept`."""
 SPLITS = pa.schema([("prompt_id", pa.string()), ("split", pa.string())])
 """Prompts whose source says which split they belong to: `train` or `test`."""
 COMPARISONS = pa.schema(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from prefdata.errors import InputError, RecipeError
@@ -244,14 +245,14 @@ def _typed(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
         if role in ("score", "prompt"):
             continue
         try:
-            frame = frame.with_columns(_whole(frame[role]) if role == "index" else _named(frame[role], role))
+            frame = frame.with_columns(_READ.get(role, partial(_named, role=role))(frame[role]))
         except ValueError as error:
             raise _lost_digits(table, named[role], error) from error
         except pl.exceptions.PolarsError as error:
             raise InputError(
                 f"{table}: column {named[role]!r} holds something else than "
-                f"{'whole numbers' if role == 'index' else 'texts'}",
-                valid="0, 1, 2, ..." if role == "index" else "texts or numbers",
+                f"{'whole numbers' if role in _READ else 'texts'}",
+                valid="0, 1, 2, ..." if role in _READ else "texts or numbers",
                 hint=f"name another column: --columns {role}=NAME",
             ) from error
     computed = ["digest"] if "digest" in frame.columns else []
@@ -276,6 +277,18 @@ def _whole(numbers: pl.Series) -> pl.Series:
     if numbers.dtype.is_integer() or (exact == numbers.cast(pl.Float64)).fill_null(True).all():
         return exact
     raise pl.exceptions.InvalidOperationError("fractions")
+
+
+def _counts(numbers: pl.Series) -> pl.Series:
+    """The numbers that are counts; null for anything else, as in `prefdata.tables.row_answers.whole_number`."""
+    found = numbers.cast(pl.Float64, strict=False)
+    is_count = ((found >= 0) & (found < 2**53) & (found == found.floor())).fill_null(value=False)
+    nothing = pl.Series([None], dtype=pl.Int64)
+    return found.zip_with(is_count, pl.Series([0.0])).cast(pl.Int64).zip_with(is_count, nothing).alias(numbers.name)
+
+
+_READ = {"index": _whole, "n_tokens": _counts}
+"""Roles of whole numbers; the others are texts."""
 
 
 def _text(table: str, column: str, prompt: object) -> str | None:

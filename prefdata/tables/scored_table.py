@@ -24,6 +24,7 @@ from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 __all__ = [
     "ScoredTable",
     "ScoredTableFile",
+    "prompt_ids",
     "prompts_of",
     "read_scored_table",
     "read_whole",
@@ -31,7 +32,7 @@ __all__ = [
     "with_names",
 ]
 
-_CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason")
+_CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason", "n_tokens")
 _ROWS = 40_000
 """Most rows of a batch, however narrow they are."""
 _BATCH_BYTES = 4 << 20
@@ -44,7 +45,8 @@ class ScoredTable:
     """The candidates of a table, and what its prompts are."""
 
     candidates: pl.DataFrame
-    """prompt_id, source, index, model, response, score (finite or null), unscored, finish_reason; in no order."""
+    """prompt_id, source, index, model, response, score (finite or null), unscored, finish_reason, n_tokens; in no
+    order."""
     prompts: pl.DataFrame
     """prompt_id and messages, sorted by id; `messages` is null where the table has none."""
     drops: pl.DataFrame
@@ -69,6 +71,7 @@ class ScoredTableFile:
         self.reading = reading_of(self.table, columns or {})
         self.named = self.reading.named
         self._reader = RoleReader(self.table, self.named)
+        self._whole, self.table = self.table, self._reader.source
         read = self._reader.columns(list(self.named))
         next(self.table.rows(only=read))
         self.n_bytes = self.table.n_bytes(read)
@@ -105,6 +108,43 @@ class ScoredTableFile:
         roles = ("response", "score")
         for number, row in enumerate(self._rows(roles), 1):
             yield self._reader.cells(row, number, roles)["score"]
+
+    def prompts_with(self, names: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Reads the id of the prompt of each row of the table, and further cells of the row.
+
+        Args:
+            names: the columns.
+
+        Raises:
+            InputError: see `frames`.
+        """
+        roles = [role for role in ("prompt_id", "prompt") if role in self.named]
+        read = self._frames_with if self.table.schema is not None else self._text_frames_with
+        for frame, cells in read(roles, list(names)):
+            ids = prompt_ids(with_keys(frame, has_ids=self.has_ids), has_ids=self.has_ids)
+            yield from zip(ids.to_list(), cells, strict=True)
+
+    def _frames_with(
+        self, roles: Sequence[str], names: list[str]
+    ) -> Iterator[tuple[pl.DataFrame, list[dict[str, Any]]]]:
+        first = 1
+        for batch in self._whole.batches(list(dict.fromkeys([*self._reader.columns(roles), *names])), _TEXT_ROWS):
+            frame = pl.from_arrow(pa.table(self._reader.arrays(batch, first, roles)))
+            assert isinstance(frame, pl.DataFrame)
+            # In the form of all rows, in which there are answers.
+            frame = frame.with_columns(response=pl.lit(None, pl.String), score=pl.lit(None, pl.Float64))
+            yield long_frame(self.table.name, self.named, frame), batch.select(names).to_pylist()
+            first += batch.num_rows
+
+    def _text_frames_with(
+        self, roles: Sequence[str], names: list[str]
+    ) -> Iterator[tuple[pl.DataFrame, list[dict[str, Any]]]]:
+        columns = list(dict.fromkeys([*self._reader.columns(roles), *names]))
+        rows = enumerate(self._whole.rows(only=columns, ids=self._reader.columns(["prompt_id"])), 1)
+        while block := list(islice(rows, _TEXT_ROWS)):
+            cells = ((at, {**self._reader.cells(row, at, roles), "response": "", "score": None}) for at, row in block)
+            frame = long_frame_of_rows(self.table.name, self.named, cells)
+            yield frame, [{name: row[name] for name in names} for _, row in block]
 
     def sampled_ids(self) -> list[str]:
         """Returns some ids, spread over the whole table; empty where the table has no ids."""
@@ -254,6 +294,21 @@ def with_keys(rows: pl.DataFrame, *, has_ids: bool) -> pl.DataFrame:
             .drop("made")
         )
     return rows.with_columns(key=pl.col("prompt_id").hash())
+
+
+def prompt_ids(rows: pl.DataFrame, *, has_ids: bool) -> pl.Series:
+    """Gives the prompt id of each row, the empty text for one that has neither id nor prompt.
+
+    Args:
+        rows: see `with_keys`.
+        has_ids: whether prompts have ids of their own.
+    """
+    if has_ids:
+        return rows["prompt_id"].fill_null("")
+    prompts = rows.unique("key", maintain_order=True)
+    made = described_prompts(prompts["prompt"], with_ids=True)["prompt_id"].fill_null("")
+    ids = prompts.select("key").with_columns(made=made)
+    return rows.join(ids, on="key", how="left", maintain_order="left")["made"]
 
 
 def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.DataFrame:

@@ -33,7 +33,7 @@ __all__ = [
 PROMPT_PARTS = ("system", "input")
 """Columns that are joined with the prompt's."""
 ROLES = (
-    *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason"),
+    *("prompt_id", "prompt", "response", "score", "source", "model", "index", "finish_reason", "n_tokens"),
     *PROMPT_PARTS,
 )
 """What a column of the table can be."""
@@ -42,9 +42,19 @@ LEFT_OUT = "-"
 _SCORES = ("reward", "rating", "rm_score", "overall_score")
 TALKS = ("messages", "conversations", "conversation")
 """Columns of conversations."""
-ASKED = ("instruction", "question", "query", "problem", "input")
+ASKED = (
+    *("instruction", "question", "query", "problem", "input"),
+    *("prompt_text", "user_prompt", "user_input", "user_query", "user_message"),
+)
 """Columns of prompts under other names; `input` alone is one, beside `instruction` it is a part of it."""
 _LIKE_PROMPTS = ("prompt", *ASKED, *SYSTEM_NAMES, *TALKS, "history", "context")
+_NAMES = {
+    "finish_reason": (
+        *("finish_reason", "finish_reasons", "stop_reason", "stop_reasons"),
+        *("done_reason", "finishReason", "stopReason"),
+    )
+}
+"""Role → the names of its column in tables of any shape, where there are several."""
 _PEEKED = 64
 """Rows that are looked at for the keys of objects."""
 _HINT = "--columns ROLE=NAME"
@@ -161,8 +171,8 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
     shape = _shape(have, named)
     for role, paths in shape.paths.items():
         _take(have, role, paths, named, given)
-    for role in ("source", "model", "index", "finish_reason", "prompt_id"):
-        _take(have, role, (role,), named, given)
+    for role in ("source", "model", "index", "finish_reason", "n_tokens", "prompt_id"):
+        _take(have, role, _NAMES.get(role, (role,)), named, given)
     _find_prompt(have, named, given)
     for role in ("response", "score"):
         if role not in named:
@@ -276,8 +286,8 @@ def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]
             named["prompt"] = named["response"]
         else:
             _find_other_prompt(have, named, taken)
-    for name in SYSTEM_NAMES:
-        _take(have, "system", (name,), named, given)
+    if "prompt" in named:
+        _take(have, "system", SYSTEM_NAMES, named, given)
     if named.get("prompt") == "instruction":
         _take(have, "input", INPUT_NAMES, named, given)
     if "prompt" not in named and "prompt_id" not in named:
@@ -315,7 +325,8 @@ def _said(have: _Columns, shape: Shape, named: Mapping[str, str], given: Mapping
     taken = {path_of(path, have.names)[0] for path in (*named.values(), *given.values())}
     unread = [name for name in _LIKE_PROMPTS if name in have.names and name not in taken and name not in given]
     found = {role: path for role, path in named.items() if role not in given and path != role}
-    if not (shape.said or found or unread or "system" in named or "input" in named):
+    lacks_prompt = "prompt" not in named and "prompt" not in given
+    if not (shape.said or found or unread or lacks_prompt or "system" in named or "input" in named):
         return None
     columns = ", ".join(f"{role}={named[role]}" for role in ROLES if role in named)
     said = shape.said or ("columns as named" if "response" in given else "one answer a row")
@@ -326,6 +337,8 @@ def _said(have: _Columns, shape: Shape, named: Mapping[str, str], given: Mapping
         parts.append(f"{named['system']} is the system turn")
     if named.get("prompt") == named.get("response"):
         parts.append("the last turn is the answer, those before it are the prompt")
+    if lacks_prompt:
+        parts.append("there is no column of the prompt, so pairs have ids alone (--columns prompt=NAME)")
     if unread:
         parts.append(f"not read: {', '.join(unread)}")
     return "; ".join(parts)

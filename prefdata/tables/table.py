@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -77,6 +77,14 @@ class Table(ABC):
             self.float_ids[name] = are_float_texts(self.id_texts(name))
         return self.float_ids[name]
 
+    def narrowed(self, keys: Mapping[str, Collection[str]]) -> Table:
+        """Gives the table without what nobody reads of the objects in a column, where its format can leave that out.
+
+        Args:
+            keys: column of objects → paths of the keys that are read (`value`, or `grade.value`).
+        """
+        return self
+
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads columns as Arrow data of plain types, at most this many rows at a time.
 
@@ -139,6 +147,10 @@ class JoinedTable(Table):
     def id_texts(self, name: str) -> Iterable[str | None]:
         """Reads a column of all parts; see `Table`."""
         return (text for part in self._parts for text in part.id_texts(name))
+
+    def narrowed(self, keys: Mapping[str, Collection[str]]) -> Table:
+        """Narrows all parts; see `Table`."""
+        return JoinedTable(self.name, [part.narrowed(keys) for part in self._parts])
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads Arrow data; see `Table`."""

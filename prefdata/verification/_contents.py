@@ -10,7 +10,7 @@ from pathlib import Path
 
 from prefdata.dataset import held_out
 from prefdata.flow.graph import score_parts
-from prefdata.lazy import pa, pl
+from prefdata.lazy import pa, pl, pq
 from prefdata.publish.card.pictures import FLOW, PICTURES, flow_svg, margins_svg
 from prefdata.publish.card.statistics import margin_bars
 from prefdata.publish.card.text import card_configs, card_header, ledger_table
@@ -20,6 +20,7 @@ from prefdata.spec import JSON
 from prefdata.tables.answers import answer_rows, in_order
 from prefdata.tables.digest import table_digest
 from prefdata.tables.documents import ABSENT
+from prefdata.tables.kept import Kept, kept_schema
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
 from prefdata.tables.scored_table import ScoredTable
 from prefdata.verification._derive import Counted, Derivation, DerivedTable, PublishedTables
@@ -31,6 +32,7 @@ from prefdata.verification._scores import ScoreCheck
 from prefdata.verification._tables import RowReader, TableFiles, chunks
 from prefdata.verification.report import Report
 
+_DROPS = (("drops", DROPS), ("drops_candidates", CANDIDATE_DROPS))
 _NO_ANSWERS = "pairs, drops and audit: there are no usable answers to rebuild them from"
 
 
@@ -43,21 +45,21 @@ class Contents:
     scored: ScoredTable | None
     """The table that `prefdata pair` read."""
     report: Report
+    kept: Kept | None = None
+    """The columns of that table that travel along."""
 
     def check(self) -> None:
         """Runs the checks; those that are not possible go to `Report.not_checked`."""
         report = self.report
         rules = self.origin.rules
+        self.kept_schema = self._kept_schema()
         self.derived_tables = rules.tables()
         self.tables = {folder: self._splits(folder, table) for folder, table in self.derived_tables.items()}
         self.data = self.tables["data"]
         self.comparisons = TableFiles(series(self.files, "comparisons/train"), COMPARISONS)
-        self.answers: TableFiles | None = TableFiles(series(self.files, "candidates/train"), ANSWERS)
+        self.answers: TableFiles | None = TableFiles(series(self.files, "candidates/train"), ANSWERS, self.kept_schema)
         with report.checking("columns, types and features of every table"):
-            self.drops, self.candidate_drops = (
-                self._small("drops", DROPS),
-                self._small("drops_candidates", CANDIDATE_DROPS),
-            )
+            self.drops, self.candidate_drops = (self._small(name, schema) for name, schema in _DROPS)
             self.assigned_splits = self._assigned_splits()
             files = [table for splits in self.tables.values() for table in splits.values()]
             schemas_match = [table.matches_schema(report) for table in (*files, self.comparisons)]
@@ -77,6 +79,9 @@ class Contents:
         if not schemas_match or not all(schemas_match):
             report.not_checked.append("pairs, drops, splits, ledger: a table of pairs is missing or has another schema")
             return
+        if self.origin.keep:
+            with report.checking("columns that travel along: one value a prompt, the same in every table"):
+                self._check_kept()
         if self.scored is None and self.answers is None:
             self._check_pairs_only()
         else:
@@ -117,9 +122,40 @@ class Contents:
             return bool(self.comparisons.files)
         return bool(scorer is not None and scorer.compares)
 
+    def _kept_schema(self) -> pa.Schema:
+        """Gives the types of the columns that travel along, as the table of drops has them."""
+        keep, path = self.origin.keep, self.files.get("drops.parquet")
+        if not keep or path is None:
+            return kept_schema(keep, pa.schema([]))
+        try:
+            return kept_schema(keep, pq.read_schema(path))
+        except (pa.ArrowException, OSError, ValueError):
+            return kept_schema(keep, pa.schema([]))
+
+    def _check_kept(self) -> None:
+        of_pairs = [files for folder, splits in self.tables.items() if folder != "trace" for files in splits.values()]
+        small = [self._small_files(name, schema) for name, schema in _DROPS]
+        expected = {} if self.kept is None else {row["prompt_id"]: row for row in self.kept.table.to_pylist()}
+        for files in (*of_pairs, *([self.answers] if self.answers else []), *small):
+            where = next(iter(files.files), "")
+            for row in files.kept_rows():
+                first = expected.setdefault(row["prompt_id"], row)
+                for name in self.origin.keep:
+                    if first[name] != row[name]:
+                        self.report.add(
+                            "field",
+                            where,
+                            prompt_id=row["prompt_id"],
+                            field=name,
+                            expected=first[name],
+                            found=row[name],
+                        )
+
     def _splits(self, folder: str, derived: DerivedTable) -> dict[str, TableFiles]:
-        schema = self.origin.rules.schema_of(derived)
-        tables = {name: TableFiles(series(self.files, f"{folder}/{name}"), schema) for name in derived.split_names}
+        schema, kept = self.origin.rules.schema_of(derived), None if folder == "trace" else self.kept_schema
+        tables = {
+            name: TableFiles(series(self.files, f"{folder}/{name}"), schema, kept) for name in derived.split_names
+        }
         return {name: table for name, table in tables.items() if table.files}
 
     def _check_documents(self) -> None:
@@ -287,10 +323,13 @@ class Contents:
             )
             self.report.compare("audit", "audit.json", expected, published)
 
+    def _small_files(self, name: str, schema: pa.Schema) -> TableFiles:
+        file = f"{name}.parquet"
+        return TableFiles({file: self.files[file]} if file in self.files else {}, schema, self.kept_schema)
+
     def _small(self, name: str, schema: pa.Schema) -> pa.Table:
         """Reads a small table whole; empty where its schema is not the required one."""
-        file = f"{name}.parquet"
-        table = TableFiles({file: self.files[file]} if file in self.files else {}, schema)
+        file, table = f"{name}.parquet", self._small_files(name, schema)
         if not table.matches_schema(self.report):
             return schema.empty_table()
         table.prompt_ids(file, self.report)

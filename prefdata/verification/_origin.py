@@ -22,7 +22,7 @@ from prefdata.verification.report import Report
 
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _PAIR_KEYS = {"table", "columns", "pairs"}
-_PAIR_OPTIONS = {"names", "limit", "dataset", "also"}
+_PAIR_OPTIONS = {"names", "limit", "dataset", "also", "keep"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ class Origin:
     """Prompts of the table that count, for a dataset of `prefdata pair`; None for all."""
     named: bool = False
     """Whether answers without source and index have names (`prefdata.tables.scored_table.with_names`)."""
+    keep: tuple[str, ...] = ()
+    """Columns of the input that travel along."""
 
 
 def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
@@ -94,7 +96,8 @@ def _of_build(path: Path, lock: JSON, report: Report) -> Origin | None:
         recompute_scores=not isinstance(recipe.scores, BaselineScorer) or _is_this_version(published, report),
     )
     keys = {name: str(part["key"]) for name, part in parts.items()}
-    return Origin(rules, recipe, lock, fingerprints={"recipe": recipe.fingerprint(), **keys})
+    fingerprints = {"recipe": recipe.fingerprint(), **keys}
+    return Origin(rules, recipe, lock, fingerprints=fingerprints, keep=tuple(recipe.kept_columns()))
 
 
 def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
@@ -104,6 +107,7 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
         layout: Layout = TypeAdapter(AnyMainLayout).validate_python(data.get("dataset", {"kind": "trl"}))
         also = TypeAdapter(tuple[AnyLayout, ...]).validate_python(tuple(data.get("also", ())))
         limit = TypeAdapter(int | None).validate_python(data.get("limit"), strict=True)
+        keep = TypeAdapter(tuple[str, ...]).validate_python(tuple(data.get("keep", ())))
     except (ValidationError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a pair rule, and names of columns", found=str(error))
         return None
@@ -111,7 +115,7 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
     _check_code(rule, lock.get("rule_pins"), report)
     rules = Rules(rule=rule, layout=layout, also=also, unique_names=False, hashed_ids=False)
     names = data.get("names") == "digest"
-    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()}, limit=limit, named=names)
+    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()}, limit=limit, named=names, keep=keep)
 
 
 def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:

@@ -23,14 +23,21 @@ class DamagedError(InputError):
 
 
 class TableFiles:
-    """The numbered files of one table."""
+    """The numbered files of one table.
 
-    def __init__(self, files: Mapping[str, Path], schema: pa.Schema) -> None:
+    Args:
+        files: name in the folder → path.
+        schema: of the table.
+        kept: further columns, which travel along; they are read by `kept_rows` only.
+    """
+
+    def __init__(self, files: Mapping[str, Path], schema: pa.Schema, kept: pa.Schema | None = None) -> None:
         self.files, self.schema = files, schema
+        self._kept = [] if kept is None else list(kept)
 
     def matches_schema(self, report: Report) -> bool:
         """Checks that every file has the required schema, down to the features that `datasets` reads."""
-        expected = with_features(self.schema.empty_table()).schema
+        expected = with_features(pa.schema([*self.schema, *self._kept]).empty_table()).schema
         matches = True
         for name, path in self.files.items():
             try:
@@ -52,6 +59,9 @@ class TableFiles:
     def batches(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yields all rows in order, a few at a time.
 
+        Args:
+            columns: those to read; None reads all but those that travel along.
+
         Raises:
             DamagedError: a file can't be read to its end.
         """
@@ -60,9 +70,15 @@ class TableFiles:
                 with open_parquet(path) as file:
                     for batch in file.iter_batches(rows_at_once(path, _BATCH), columns=columns, use_threads=False):
                         batch.validate(full=True)
-                        yield pa.Table.from_batches([batch])
+                        table = pa.Table.from_batches([batch])
+                        yield table if columns else table.drop_columns([column.name for column in self._kept])
             except (pa.ArrowException, OSError, ValueError, InputError) as error:
                 raise DamagedError(f"{name}: {error}") from error
+
+    def kept_rows(self) -> Iterator[dict[str, Any]]:
+        """Yields the prompt id of each row and the columns that travel along."""
+        for table in self.batches(["prompt_id", *(column.name for column in self._kept)]):
+            yield from table.to_pylist()
 
     def read(self) -> pa.Table:
         """Reads all rows at once."""

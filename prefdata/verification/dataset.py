@@ -12,6 +12,8 @@ from prefdata.publish.card.pictures import PICTURES
 from prefdata.publish.manifest import MANIFEST
 from prefdata.spec.code import allowing_code
 from prefdata.tables.first_prompts import FirstPrompts
+from prefdata.tables.kept import Kept
+from prefdata.tables.kept_table import kept_of_table
 from prefdata.tables.scored_table import ScoredTable, ScoredTableFile, read_whole
 from prefdata.verification._contents import Contents
 from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
@@ -67,9 +69,9 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
             valid="--table for datasets of `prefdata pair`",
             hint="leave --table out",
         )
-    scored = None if table is None else _scored(Path(table), origin)
+    scored, kept = (None, None) if table is None else _of_table(Path(table), origin)
     try:
-        Contents(files, origin, scored, report).check()
+        Contents(files, origin, scored, report, kept).check()
     except (DamagedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
         report.add("unreadable", "Parquet files", expected="tables that can be read", found=str(error))
         report.not_checked.append("everything after the table that can't be read")
@@ -99,8 +101,10 @@ def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
     return folder, folder, None
 
 
-def _scored(table: Path, origin: Origin) -> ScoredTable:
-    """Reads the table that a dataset says it was made of."""
+def _of_table(path: Path, origin: Origin) -> tuple[ScoredTable, Kept | None]:
+    """Reads the table that a dataset says it was made of, and the columns of it that travel along."""
     if origin.limit is None:
-        return read_whole(ScoredTableFile(table, origin.columns), named=origin.named)
-    return read_whole(FirstPrompts(table, origin.columns, origin.limit), named=origin.named)
+        file = ScoredTableFile(path, origin.columns)
+    else:
+        file = FirstPrompts(path, origin.columns, origin.limit)
+    return read_whole(file, named=origin.named), kept_of_table(file, origin.keep) if origin.keep else None

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from prefdata.errors import ModelError
 from prefdata.models import AnyGenerator, Decoding, Local, Transformers
 from prefdata.models.hosted._transformers_worker import Row, _Draw, _nucleus, _Sampler
+from prefdata.models.worker import KeptWorkers
 from prefdata.records import Generation, Request, as_messages
 from prefdata.spec import Context
 
@@ -279,3 +280,23 @@ def test_a_generator_is_read_by_its_kind():
     reader = TypeAdapter(AnyGenerator)
     for part in (Transformers(model=MODEL, batch_size=2), Local(model="owner/name", revision="v1")):
         assert reader.validate_python(part.dump()) == part
+
+
+@pytest.mark.model
+def test_streams_that_share_an_engine_answer_as_with_one_each(smollm: Path):
+    part = Transformers(model=MODEL, dtype="float32", max_model_len=128, batch_size=4)
+    decodings = (DECODING.replace(max_tokens=8), Decoding(temperature=0, max_tokens=6), DECODING)
+
+    def answers(engines: KeptWorkers | None) -> tuple[list[dict[str, Generation]], int]:
+        lines: list[str] = []
+        context = Context(seed=1, log=lines.append, engines=engines)
+        found = [{each.key: each for each in part.generate(drawn(), decoding, context)} for decoding in decodings]
+        return found, sum("starting" in line for line in lines)
+
+    kept = KeptWorkers()
+    try:
+        shared, starts = answers(kept)
+    finally:
+        kept.close()
+    assert starts == 1
+    assert answers(None) == (shared, len(decodings))

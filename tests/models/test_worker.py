@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from prefdata.errors import MissingExtraError, ModelError
-from prefdata.models.worker import stream
+from prefdata.models.worker import KeptWorkers, stream
 
 ROOT = str(Path(__file__).resolve().parents[2])
 GUARD_S = 120.0
@@ -348,3 +348,82 @@ def test_what_was_answered_before_a_death_comes_out_before_the_error(toy, tmp_pa
             assert comes((marks / "9").exists)
             answered.append(result["n"])
     assert sorted(answered) == [*range(8), 9]
+
+
+ROUNDS = """
+import os
+from prefdata.models.worker import open_channel
+
+with open_channel() as channel:
+    for options in channel.rounds():
+        while items := channel.receive():
+            for item in items:
+                if item == {"act": "die"}:
+                    os._exit(3)
+                channel.send({**item, **options, "pid": os.getpid()})
+"""
+
+
+@pytest.fixture
+def rounds(tmp_path, monkeypatch):
+    (tmp_path / "rounds_worker.py").write_text(ROUNDS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def run(items, name, kept, **config):
+        started = []
+        results = stream(
+            *("rounds_worker", config, items),
+            in_flight=2,
+            round_options={"name": name},
+            kept=kept,
+            started=lambda: started.append(name),
+        )
+        return list(results), bool(started)
+
+    return run
+
+
+def test_workers_that_are_kept_serve_the_next_stream_with_its_options(rounds):
+    kept = KeptWorkers()
+    try:
+        one, first = rounds([{"n": 1}, {"n": 2}, {"n": 3}], "one", kept)
+        two, second = rounds([{"n": 1}], "two", kept)
+        assert (first, second) == (True, False)
+        assert [(each["n"], each["name"]) for each in (*one, *two)] == [(1, "one"), (2, "one"), (3, "one"), (1, "two")]
+        (worker,) = {each["pid"] for each in (*one, *two)}
+        # Another configuration is another engine, which starts when the first has ended.
+        (other,), third = rounds([{"n": 1}], "three", kept, size=2)
+        assert third
+        assert other["pid"] != worker
+        assert not _runs(worker)
+    finally:
+        kept.close()
+    assert not _runs(other["pid"])
+
+
+def test_a_kept_worker_that_has_died_is_started_again(rounds):
+    kept = KeptWorkers()
+    try:
+        (one,), _ = rounds([{"n": 1}], "one", kept)
+        os.kill(one["pid"], signal.SIGKILL)
+        until = time.monotonic() + GUARD_S
+        # Its threads end after the process is said to be dead, and hold its pipes until then.
+        while len(list(Path(f"/proc/{one['pid']}/task").glob("*"))) > 1 and time.monotonic() < until:
+            time.sleep(0.01)
+        (two,), started = rounds([{"n": 1}], "two", kept)
+        assert started
+        assert two["pid"] != one["pid"]
+        with pytest.raises(ModelError, match="exit"):
+            rounds([{"act": "die"}], "three", kept)
+        (four,), started = rounds([{"n": 1}], "four", kept)
+        assert started
+    finally:
+        kept.close()
+    assert not _runs(four["pid"])
+
+
+def _runs(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False

@@ -254,3 +254,22 @@ def test_every_answer_is_one_of_the_choices_and_a_schema_beside_them_is_refused(
     assert {answer.finish_reason for answer in answers} == {"stop"}
     texts = {answer.text for answer in answers}
     assert len(texts) > 1 and texts <= choices
+
+
+def test_samplers_of_one_model_share_one_engine_start_and_answer_as_alone(built, tiny, tmp_path):
+    one = recipe(tmp_path, tiny)
+    base, adapted = one.candidates
+    warm = base.replace(name="warm", temperature=1.0, n=2, max_tokens=4)
+    with watched() as seen:
+        shared = build(one.replace(candidates=(base, adapted, warm)), tmp_path / "shared", reuse=False, shard_size=5)
+        assert engines() == []
+    assert len({min(tree) for now in seen for tree in now}) == 2
+    alone = build(one.replace(candidates=(warm,)), tmp_path / "alone", reuse=False)
+
+    def tables(done: Build, name: str) -> list[dict[str, object]]:
+        frame = pl.read_parquet(done.folder / "stages" / f"candidates-{name}-*" / "shard-*.parquet")
+        return frame.sort("prompt_id", "index").to_dicts()
+
+    assert tables(shared, "warm") == tables(alone, "warm")
+    for name in ("base", "adapted"):
+        assert tables(shared, name) == tables(built[0], name)

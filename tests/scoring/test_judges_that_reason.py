@@ -110,7 +110,16 @@ def test_an_expected_verdict_is_read_after_the_reasoning(name, label, other):
     assert {one.undecided if name == "pairwise" else one.unscored for one in read} == {None}
     if name == "pointwise":
         assert [one.score for one in read] == [8.0, 8.0]
-    lost = results(f"<think>\n\n</think>\n\n{label}", places({other: 1.0}, {"</th": 1.0}, {"ink>": 1.0}, {label: 1.0}))
+    lost = results(f"<think>\n\n</think>\n\n{label}", places({other: 1.0}, {"</th": 1.0}, {"ink": 1.0}, {label: 1.0}))
     assert {one.undecided if name == "pairwise" else one.unscored for one in lost} == {"unparsed"}
     twice = results(f"{other}\n{label}", places({other: 1.0}, {"\n": 1.0}, {label: 1.0}))
     assert {one.undecided if name == "pairwise" else one.unscored for one in twice} == {"unparsed"}
+
+
+@pytest.mark.parametrize("end", [["</mine>"], ["</", "mi", "ne>\n"], ["</mine>\n\n"]])
+def test_the_judge_s_own_marks_and_marks_of_several_tokens_end_its_reasoning(end):
+    thought = [{"<mine>": 1.0}, {"3": 1.0}, *({token: 1.0} for token in end)]
+    reply = says(f"<mine>3{''.join(end)}8", top_logprobs=places(*thought, {"8": 1.0}))
+    judge = Pointwise(expected=True, generator=Scripted(thinking_marks=("<mine>", "</mine>")))
+    scored = scored_by(judge, [task(0, 1, 5)], reply)["prompt-0"].scores
+    assert [(one.score, one.unscored) for one in scored] == [(8.0, None), (8.0, None)]

@@ -10,6 +10,7 @@ import pytest
 from table_forms import FORMS, table_of
 
 from prefdata.errors import InputError
+from prefdata.tables.prompt_columns import SYSTEM_NAMES
 from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
 
 WHY, HOW = "Why?", "How?"
@@ -310,3 +311,77 @@ def test_columns_of_exotic_types_are_read(tmp_path, role, kind):
         text = pa.array(["Q0", "Q1"])
         arrays["prompt"] = pa.compute.run_end_encode(text) if kind == "run_end" else text.cast(pa.string_view())
         assert read_scored_table(pa.table(arrays)).prompts.height == 2
+
+
+PAIR = [{"prompt": WHY, "response": "good", "score": 2.0}, {"prompt": WHY, "response": "bad", "score": 1.0}]
+
+
+@pytest.mark.parametrize("name", ["stop_reason", "stop_reasons", "finish_reasons", "done_reason", "finishReason"])
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "pandas"])
+def test_finish_reasons_under_their_other_names_are_read(tmp_path, name, form):
+    rows = [{**row, name: word} for row, word in zip(PAIR, ("max_tokens", "end_turn"), strict=True)]
+    scored = read_scored_table(table_of(form, rows, tmp_path))
+    assert {row["response"]: row["finish_reason"] for row in scored.candidates.to_dicts()} == {
+        "good": "max_tokens",
+        "bad": "end_turn",
+    }
+
+
+@pytest.mark.parametrize("name", SYSTEM_NAMES)
+def test_two_system_turns_are_two_prompts_whatever_their_column_is_called(tmp_path, name):
+    rows = [{**row, name: f"You are {number}."} for number, row in enumerate(PAIR)]
+    file = ScoredTableFile(table_of("jsonl", rows, tmp_path))
+    assert f"{name} is the system turn" in str(file.reading.said)
+    assert read_scored_table(file.table).prompts.height == 2
+
+
+@pytest.mark.parametrize("more", [{}, {"system": "You are."}, {"task_description": WHY}])
+def test_a_table_of_ids_without_a_prompt_says_so(tmp_path, more):
+    rows = [{"prompt_id": "p", "response": "good", "score": 2.0, **more}]
+    said = str(ScoredTableFile(table_of("jsonl", rows, tmp_path)).reading.said)
+    assert "no column of the prompt" in said
+    assert ("not read: system" in said) == ("system" in more)
+
+
+def test_two_columns_of_one_name_in_a_frame_are_one_message():
+    import pandas as pd
+
+    frame = pd.concat([pd.DataFrame(PAIR), pd.DataFrame({"score": [1, 2]})], axis=1)
+    with pytest.raises(InputError, match="can't be read"):
+        ScoredTableFile(frame)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_tokens_of_each_answer_are_read_beside_it(tmp_path, form):
+    rows = [
+        {"prompt": WHY, "responses": ["good", "bad"], "scores": [2.0, 1.0], "n_tokens": [7, 3]},
+        {"prompt": HOW, "responses": ["good", "bad"], "scores": [2.0, 1.0], "n_tokens": [7]},
+    ]
+    scored = read_scored_table(table_of(form, rows, tmp_path))
+    assert {row["response"]: row["n_tokens"] for row in scored.candidates.to_dicts()} == {"good": 7, "bad": 3}
+    assert scored.drops["reason"].to_list() == ["misaligned_scores"]
+
+
+def test_what_is_not_a_count_of_tokens_is_none(tmp_path):
+    cells = [3, "4", 5.0, 2.5, -1, None, "many"]
+    rows = [{"prompt": WHY, "response": f"{n}", "score": n, "n_tokens": cell} for n, cell in enumerate(cells)]
+    found = read_scored_table(table_of("jsonl", rows, tmp_path)).candidates.sort("score")["n_tokens"]
+    assert found.to_list() == [3, 4, 5, None, None, None, None]
+
+
+def test_only_the_keys_that_are_read_are_decoded(tmp_path):
+    answers = [{"response": text, "overall_score": score, "model": "m", "critique": "x" * 9} for text, score in _TWO]
+    path = tmp_path / "t.parquet"
+    rows = [{"instruction": WHY, "completions": answers}, {"instruction": HOW, "completions": None}]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    file = ScoredTableFile(path)
+    batch = next(file.table.batches(["completions"], 10))
+    assert {field.name for field in batch.column("completions").type.value_type} == {
+        "response",
+        "overall_score",
+        "model",
+    }
+    assert read_scored_table(path).candidates["response"].to_list() == [text for text, _ in _TWO]
+
+
+_TWO = [("good", 2.0), ("bad", 1.0)]

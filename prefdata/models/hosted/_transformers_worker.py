@@ -23,10 +23,12 @@ def main() -> None:
     with open_channel() as channel:
         sampler = _Sampler(channel.config)
         size = channel.config["batch_size"]
-        while items := channel.receive(at_least=size, at_most=size):
-            for rows in _batches(channel, sampler, items):
-                for result in sampler.answer(rows):
-                    channel.send(result)
+        for options in channel.rounds():
+            sampler.decode_as(options["decoding"])
+            while items := channel.receive(at_least=size, at_most=size):
+                for rows in _batches(channel, sampler, items):
+                    for result in sampler.answer(rows):
+                        channel.send(result)
 
 
 @dataclass
@@ -84,11 +86,15 @@ class _Sampler:
         self.pad = self.eos[0] if pad is None else pad
         # Otherwise the model's own sampling defaults (top-k, repetition penalty, ...) would apply.
         self.model.generation_config = GenerationConfig(eos_token_id=self.eos, pad_token_id=self.pad)
-        self.decoding = config["decoding"]
-        self.max_tokens: int = self.decoding["max_tokens"]
+        self.decoding: dict[str, JSON] = {}
+        self.max_tokens = 0
         limit = _max_model_len(self.model, self.tokenizer, config["max_model_len"])
         self.prompts = Prompts.of(self.tokenizer, config, limit)
         self.enforcers: Enforcers | None = None
+
+    def decode_as(self, decoding: dict[str, JSON]) -> None:
+        """Sets how tokens are drawn from now on."""
+        self.decoding, self.max_tokens = decoding, decoding["max_tokens"]
 
     def row(self, item: dict[str, JSON]) -> Row:
         """Renders one request.

@@ -22,7 +22,9 @@ def main() -> None:
     """Answers until every request is answered."""
     with open_channel() as channel:
         engine = _start(channel.config)
-        _Loop(channel, engine).run()
+        loop = _Loop(channel, engine)
+        for options in channel.rounds():
+            loop.run(options["decoding"])
 
 
 def _start(config: dict[str, JSON]) -> Any:
@@ -155,7 +157,7 @@ class _Loop:
     def __init__(self, channel: WorkerChannel, engine: Any) -> None:
         self._channel = channel
         self._engine = engine
-        self._decoding = channel.config["decoding"]
+        self._decoding: dict[str, JSON] = {}
         self._prompts = Prompts.of(_tokenizer(channel.config), channel.config, engine.model_config.max_model_len)
         self._refusals = _refusals()
         self._lora = _lora_request(engine, channel.config["lora"])
@@ -164,7 +166,8 @@ class _Loop:
         self._under_way: dict[str, _Pending] = {}
         """Requests by their number in the engine."""
 
-    def run(self) -> None:
+    def run(self, decoding: dict[str, JSON]) -> None:
+        self._decoding = decoding
         while not (self._channel.ended and not self._under_way):
             for item in self._channel.receive(at_least=0 if self._under_way else 1):
                 self._add(item)

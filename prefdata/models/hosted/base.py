@@ -98,13 +98,12 @@ class HostedModel(Generator, TemplateOptions):
             answers_as: name of the model in the answers; None takes the model's own.
         """
         name = model_name(self.model)
-        config = {**self._config(context), "decoding": decoding.dump(), **options}
+        config = {**self._config(context), **options}
         # Variables of the user's environment override our defaults; the recipe's `env` overrides both.
         defaults = {"HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1", "TOKENIZERS_PARALLELISM": "false", **env}
         worker_env = {**{key: os.environ.get(key, value) for key, value in defaults.items()}, **self.env}
         items = (_item(request) for request in requests)
         times = "" if len(replicas) == 1 else f"{len(replicas)} x "
-        context.log(f"starting {times}{engine} with {name!r}")
         results = stream(
             module,
             config,
@@ -115,6 +114,9 @@ class HostedModel(Generator, TemplateOptions):
             replicas=replicas,
             # The samples of one prompt share the engine's cached computation of it.
             together=lambda item: item["messages"],
+            round_options={"decoding": decoding.dump()},
+            kept=context.engines,
+            started=lambda: context.log(f"starting {times}{engine} with {name!r}"),
         )
         with contextlib.closing(results):
             for result in results:

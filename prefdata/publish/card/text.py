@@ -7,7 +7,7 @@ rendering of the card nor its header.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import yaml
@@ -60,6 +60,7 @@ def card_text(
     audit: JSON | None = None,
     scoring: JSON | None = None,
     recipe: Mapping[str, JSON] | None = None,
+    kept: Sequence[str] = (),
     stats: FileStats | None = None,
     pictures: Collection[str] = (),
 ) -> str:
@@ -76,6 +77,7 @@ def card_text(
         audit: biases and limits, the content of `audit.json`.
         scoring: numbers over all prompts, the content of `scoring.json`.
         recipe: the recipe as JSON; licence and citations are derived from it.
+        kept: columns of the input that travel along.
         stats: statistics of the written files.
         pictures: names of the pictures beside the card; see `prefdata.publish.card.pictures`.
     """
@@ -84,7 +86,7 @@ def card_text(
     header = _header(facts, sum(split_rows.values()), configs, licence, stats)
     sections = {
         "about": f"# {inline(facts.publish.title or facts.name)}\n\n{prose(facts.description)}".strip(),
-        "load": f"## How to load\n\n{_how_to_load(split_rows, configs, _layout(recipe))}",
+        "load": f"## How to load\n\n{_how_to_load(split_rows, configs, _layout(recipe))}{_kept(kept)}",
         "made": "## How it was made\n\n"
         + "\n".join(f"- **{inline(stage)}**: {inline(words, 2_000)}" for stage, words in facts.steps.items()),
         "statistics": _statistics(stats, pictures),
@@ -210,6 +212,13 @@ def _how_to_load(split_rows: Mapping[str, int], configs: Iterable[JSON], layout:
 
 def _flow(ledger: JSON, pictures: Collection[str]) -> str:
     return f"![{inline(picture_words(FLOW, ledger=ledger), 1_000)}]({FLOW})\n\n" if FLOW in pictures else ""
+
+
+def _kept(names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    columns = ", ".join(f"`{inline(name)}`" for name in names)
+    return f"\n\nKept from the input, in the tables of pairs, answers and drops: {columns}."
 
 
 def _statistics(stats: FileStats | None, pictures: Collection[str]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Collection, Mapping, Sequence
+from itertools import accumulate
 
 from prefdata.records import Generation, TokenLogprobs
 from prefdata.spec import JSON
-from prefdata.tables.reasoning import MARKS, parts_of
+from prefdata.tables.reasoning import MARKS, Marks, parts_of
 
 __all__ = [
     "BARE_TOKENS",
@@ -174,7 +176,9 @@ def check_one_label(text: str, labels: Collection[str]) -> None:
         raise UnreadableError("unparsed", f"two verdicts in {text[:200]!r}")
 
 
-def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> dict[str, float]:
+def label_shares(
+    reply: Generation, labels: Sequence[str], min_mass: float, marks: Marks | None = None
+) -> dict[str, float]:
     """Reads the probability that the judge's verdict begins with each label, given that it begins with one of them.
 
     Read at the first position of the verdict that is not white space, from the tokens that are exactly a label (`7` and
@@ -184,6 +188,7 @@ def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> d
         reply: with log-probabilities.
         labels: single characters, so that every tokenizer has a token for each, and no label begins another one.
         min_mass: least probability that all labels together must have.
+        marks: what the judge writes before and after its reasoning, besides the usual marks.
 
     Returns:
         Probabilities that add up to 1.
@@ -196,7 +201,7 @@ def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> d
     check_one_label(verdict, labels)
     if reply.top_logprobs is None:
         raise UnreadableError("no_logprobs", "the engine gives no log-probabilities of tokens")
-    places = _after_reasoning(reply.top_logprobs) if reply.reasoning is not None else reply.top_logprobs
+    places = _after_reasoning(reply.top_logprobs, marks) if reply.reasoning is not None else reply.top_logprobs
     tokens = next((tokens for tokens in places if tokens and tokens[0][0].strip()), None)
     if tokens is None:
         raise UnreadableError("unparsed", f"nothing but white space in {verdict[:200]!r}")
@@ -212,13 +217,17 @@ def label_shares(reply: Generation, labels: Sequence[str], min_mass: float) -> d
     return {label: share / mass for label, share in shares.items()}
 
 
-def _after_reasoning(places: Sequence[TokenLogprobs]) -> Sequence[TokenLogprobs]:
-    """Returns the positions after the token that ends the reasoning.
+def _after_reasoning(places: Sequence[TokenLogprobs], marks: Marks | None) -> Sequence[TokenLogprobs]:
+    """Returns the positions after the tokens that end the reasoning.
 
     Raises:
         UnreadableError: `unparsed`: no token does.
     """
-    ends = [at for at, tokens in enumerate(places) if tokens and tokens[0][0].strip() in _ENDS]
-    if not ends:
+    own = () if marks is None else (marks[1],)
+    texts = [tokens[0][0] if tokens else "" for tokens in places]
+    whole = "".join(texts)
+    last = max(whole.rfind(end) + len(end) if end in whole else 0 for end in (*own, *_ENDS))
+    if not last:
         raise UnreadableError("unparsed", "no token says where the reasoning of the reply ends")
-    return places[ends[-1] + 1 :]
+    read = list(accumulate(map(len, texts)))
+    return places[bisect_left(read, last) + 1 :]

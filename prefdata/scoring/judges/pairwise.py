@@ -242,7 +242,7 @@ class PairwiseJudge(RubricJudge):
     def _expectation(self, reply: Generation) -> tuple[float, str]:
         """Reads P(the answer shown first is better); a tie counts half."""
         labels = ["A", "B", "C"] if self.ties else ["A", "B"]
-        shares = label_shares(reply, labels, self.min_mass)
+        shares = label_shares(reply, labels, self.min_mass, self.generator.thinking_marks)
         line = verdict_of(reply).strip().partition("\n")[0]
         # "A thorough comparison ..." begins with the token of the label A.
         if first_word(line) not in labels or len(line.split()) > 1:

@@ -137,7 +137,7 @@ class PointwiseJudge(RubricJudge):
 
     def _expectation(self, reply: Generation) -> tuple[float, str]:
         grades = {str(grade): grade for grade in range(self.lowest, self.highest + 1)}
-        shares = label_shares(reply, list(grades), self.min_mass)
+        shares = label_shares(reply, list(grades), self.min_mass, self.generator.thinking_marks)
         word = first_word(verdict_of(reply))
         if word[:1].isdigit() and word not in grades:
             # "10" begins with the token of the grade 1, and "7.5" with that of 7.
