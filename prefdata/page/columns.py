@@ -1,0 +1,220 @@
+"""The columns of the page's list: what each means, and how its values become bytes in the page.
+
+A column is written while rows pass; memory holds the values of one block and the names of its categories.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+import zlib
+from array import array
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from prefdata.spec import JSON
+
+__all__ = ["COLUMNS", "Column", "ColumnBytes", "Index", "packed"]
+
+Kind: TypeAlias = Literal["number", "category", "flags", "text"]
+_BLOCK = 4096
+_MOST_CATEGORIES = 60_000
+_OTHERS = "(others)"
+
+
+class Column(NamedTuple):
+    """One column of the list."""
+
+    name: str
+    title: str
+    kind: Kind
+    about: str
+    plotted: bool = True
+
+
+COLUMNS = (
+    Column("id", "id", "text", "The prompt's id.", plotted=False),
+    Column("prompt", "prompt", "text", "How the last question begins.", plotted=False),
+    Column("outcome", "outcome", "category", "A pair, or why the prompt has none."),
+    Column("change", "change", "category", "What differs from the other dataset."),
+    Column("margin", "margin", "number", "Score of the chosen answer less that of the rejected one."),
+    Column("score_chosen", "chosen score", "number", "Score of the chosen answer."),
+    Column("score_rejected", "rejected score", "number", "Score of the rejected answer."),
+    Column("preference", "preference", "number", "2: the model's answer is preferred; 1: the other one."),
+    Column("preference_other", "other's preference", "number", "The same for the compared model."),
+    Column("length_chosen", "chosen length", "number", "Length of the chosen answer."),
+    Column("length_rejected", "rejected length", "number", "Length of the rejected answer."),
+    Column("length_difference", "length difference", "number", "Chosen length less rejected length."),
+    Column("source_chosen", "chosen source", "category", "Who wrote the chosen answer."),
+    Column("source_rejected", "rejected source", "category", "Who wrote the rejected answer."),
+    Column("decided_chosen", "chosen decided by", "category", "The key after which one winner was left."),
+    Column("decided_rejected", "rejected decided by", "category", "The key after which one rejected answer was left."),
+    Column("n_tied_chosen", "tied at the top", "number", "Answers that shared the chosen one's first key."),
+    Column("n_tied_rejected", "tied at the bottom", "number", "Answers that shared the rejected one's first key."),
+    Column("n_candidates", "answers", "number", "All answers of the prompt.", plotted=False),
+    Column("split", "split", "category", "The split of the published dataset."),
+    Column("flags", "flags", "flags", "What is remarkable about the texts."),
+)
+"""Every column, in the order of the list; a page has those of which some row has a value."""
+
+
+class ColumnBytes(NamedTuple):
+    """A finished column."""
+
+    described: dict[str, JSON]
+    data: str
+    """Base64 of the compressed values."""
+
+
+def packed(data: bytes) -> str:
+    """Compresses bytes and writes them as base64; equal bytes give equal text."""
+    return base64.b64encode(zlib.compress(data, 6)).decode()
+
+
+class Index:
+    """All columns of a page.
+
+    Args:
+        titles: column → another title than the usual one.
+    """
+
+    def __init__(self, titles: dict[str, str] | None = None) -> None:
+        self.titles = titles or {}
+        self._writers = {column.name: _WRITERS[column.kind](column) for column in COLUMNS}
+        self.rows = 0
+
+    def add(self, values: dict[str, Any]) -> None:
+        """Adds a row; a column without a value is null."""
+        self.rows += 1
+        for name, writer in self._writers.items():
+            writer.add(values.get(name))
+
+    def finish(self) -> list[ColumnBytes]:
+        """Gives every column that has a value."""
+        written = [writer for writer in self._writers.values() if writer.has_any]
+        return [writer.finish(self.titles.get(writer.column.name)) for writer in written]
+
+
+class _Writer:
+    def __init__(self, column: Column) -> None:
+        self.column, self.has_any = column, False
+        self._packer = zlib.compressobj(6)
+        self._parts: list[bytes] = []
+
+    def add(self, value: Any) -> None:
+        raise NotImplementedError
+
+    def _put(self, data: bytes) -> None:
+        self._parts.append(self._packer.compress(data))
+
+    def _end(self) -> str:
+        self._parts.append(self._packer.flush())
+        return base64.b64encode(b"".join(self._parts)).decode()
+
+    def finish(self, title: str | None) -> ColumnBytes:
+        column = self.column
+        described = {"name": column.name, "title": title or column.title, "kind": column.kind, "about": column.about}
+        return ColumnBytes({**described, "plotted": column.plotted, **self.more()}, self._end())
+
+    def more(self) -> dict[str, JSON]:
+        return {}
+
+
+class _Numbers(_Writer):
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._values = array("d")
+
+    def add(self, value: Any) -> None:
+        number = math.nan if value is None else float(value)
+        self.has_any |= not math.isnan(number)
+        self._values.append(number)
+        if len(self._values) == _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if sys.byteorder == "big":
+            self._values.byteswap()
+        self._put(self._values.tobytes())
+        self._values = array("d")
+
+    def _end(self) -> str:
+        self._flush()
+        return super()._end()
+
+
+class _Codes(_Writer):
+    """Categories by number; 0 is null."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._codes: dict[str, int] = {}
+        self._values = array("H")
+
+    def add(self, value: Any) -> None:
+        code = 0
+        if value is not None:
+            self.has_any = True
+            name = str(value) if len(self._codes) < _MOST_CATEGORIES or str(value) in self._codes else _OTHERS
+            code = self._codes.setdefault(name, len(self._codes) + 1)
+        self._append(code)
+
+    def _append(self, code: int) -> None:
+        self._values.append(code)
+        if len(self._values) == _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if sys.byteorder == "big":
+            self._values.byteswap()
+        self._put(self._values.tobytes())
+        self._values = array("H")
+
+    def _end(self) -> str:
+        self._flush()
+        return super()._end()
+
+    def more(self) -> dict[str, JSON]:
+        return {"values": list(self._codes)}
+
+
+class _Flags(_Codes):
+    """Sets of names, as bits of one number."""
+
+    def add(self, value: Sequence[str] | None) -> None:
+        bits = 0
+        for name in value or ():
+            self.has_any = True
+            bits |= 1 << self._codes.setdefault(name, len(self._codes))
+        self._append(bits)
+
+
+class _Texts(_Writer):
+    """A JSON list of texts."""
+
+    def __init__(self, column: Column) -> None:
+        super().__init__(column)
+        self._lines: list[str] = []
+        self._begun = False
+
+    def add(self, value: Any) -> None:
+        self.has_any |= bool(value)
+        text = json.dumps(value or "", ensure_ascii=False, allow_nan=False)
+        self._lines.append(("," if self._begun else "[") + text)
+        self._begun = True
+        if len(self._lines) == _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        self._put("".join(self._lines).encode("utf-8", "replace"))
+        self._lines = []
+
+    def _end(self) -> str:
+        self._lines.append("]" if self._begun else "[]")
+        self._flush()
+        return super()._end()
+
+
+_WRITERS: dict[Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}
