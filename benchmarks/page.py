@@ -10,14 +10,17 @@ that writes the page. Times in the browser are those of one opening, from the fi
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from itertools import count
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
@@ -25,13 +28,13 @@ WORDS = 20_000
 LENGTHS = {"prompt": 670, "chosen": 1_270, "rejected": 1_110}
 
 
-def made_texts(count: int, seed: int):
+def made_texts(number_of: int, seed: int):
     draw = random.Random(seed)
     letters = "etaoinshrdlucmfwypvbgkjqxz"
     vocabulary = ["".join(draw.choices(letters, range(26, 0, -1), k=draw.randint(2, 10))) for _ in range(WORDS)]
     weights = [1 / rank for rank in range(1, WORDS + 1)]
     pool = " ".join(draw.choices(vocabulary, weights, k=1_500_000))
-    for number in range(count):
+    for number in range(number_of):
         row = {}
         for name, mean in LENGTHS.items():
             size = int(draw.lognormvariate(0, 0.6) * mean * 0.835)
@@ -40,7 +43,7 @@ def made_texts(count: int, seed: int):
         yield row
 
 
-def real_texts(path: Path, count: int):
+def real_texts(path: Path, number_of: int):
     from prefdata.inspection.pair_rows import shape_of
     from prefdata.tables import files
 
@@ -48,7 +51,7 @@ def real_texts(path: Path, count: int):
     shape = shape_of(str(path), list(rows[0]), rows[0], {})
     read = [shape.read(row) for row in rows]
     texts = [(row.prompt_text, row.chosen.text, row.rejected.text) for row in read if row.chosen and row.rejected]
-    for number in range(count):
+    for number in range(number_of):
         draw = random.Random(number)
         row = {}
         for name, text in zip(LENGTHS, texts[number % len(texts)], strict=True):
@@ -62,11 +65,10 @@ def real_texts(path: Path, count: int):
 
 def write_table(folder: Path, rows) -> Path:
     draw = random.Random(1)
-    table = folder / "pairs.jsonl"
-    with table.open("w", encoding="utf-8") as file:
-        for number, row in enumerate(rows):
-            scores = {"score_chosen": draw.randint(10, 20) / 2, "score_rejected": draw.randint(0, 12) / 2}
-            file.write(json.dumps({"prompt_id": f"{number:06d}", **row, **scores}, ensure_ascii=False) + "\n")
+    table = folder / "pairs.parquet"
+    scores = ({"score_chosen": draw.randint(10, 20) / 2, "score_rejected": draw.randint(0, 12) / 2} for _ in count())
+    numbered = ({"prompt_id": f"{n:06d}", **row, **next(scores)} for n, row in enumerate(rows))
+    pq.write_table(pa.Table.from_pylist(list(numbered)), table, compression="zstd", row_group_size=1000)
     return table
 
 
@@ -74,7 +76,7 @@ def write(table: Path, page: Path) -> dict[str, float]:
     code = "import sys, prefdata; p = prefdata.write_page(sys.argv[1], sys.argv[2]);print(p.rows, p.text_bytes, p.size)"
     start = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", code, table, page], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code, table, page], stdout=subprocess.PIPE, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     rows, texts, size = map(int, done.stdout.split())
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -106,6 +108,7 @@ def measure_page(path: Path) -> dict[str, float]:
             start = time.monotonic()
             page.search(words.strip())
             searches.append(time.monotonic() - start)
+        page.do("gc()")
         heap = page.do("performance.memory.usedJSHeapSize") / 1e6
         assert page.errors == [], page.errors
         assert len(page.requests) == 1, page.requests

@@ -68,7 +68,7 @@ class PromptRows:
         drops: Sequence[Mapping[str, Any]],
     ) -> Iterator[PageRow]:
         """Yields the pairs of a prompt, or its drops."""
-        places = {(answer.source, answer.index): place for place, answer in enumerate(answers)}
+        places = {(answer.source, answer.number): place for place, answer in enumerate(answers)}
         picked: dict[int, str] = {}
         for number, pair in enumerate(pairs):
             row = self._pair(prompt_id, turns, answers, pair, places, number)

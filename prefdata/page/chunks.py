@@ -130,7 +130,7 @@ def _parts_of(row: PageRow) -> tuple[dict[str, Any], list[str]]:
 def _described(answer: Answer) -> dict[str, Any]:
     fields = {
         "s": answer.source,
-        "x": answer.index if answer.index is None or answer.index < 1 << 53 else str(answer.index),
+        "x": answer.number if answer.number is None or answer.number < 1 << 53 else str(answer.number),
         "m": answer.model,
         "v": answer.score,
         "l": answer.length,

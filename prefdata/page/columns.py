@@ -83,16 +83,24 @@ class Index:
     def __init__(self, titles: dict[str, str] | None = None) -> None:
         self.titles = titles or {}
         self._writers = {column.name: _WRITERS[column.kind](column) for column in COLUMNS}
+        self._block: list[dict[str, Any]] = []
         self.rows = 0
 
     def add(self, values: dict[str, Any]) -> None:
         """Adds a row; a column without a value is null."""
         self.rows += 1
+        self._block.append(values)
+        if len(self._block) == _BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
         for name, writer in self._writers.items():
-            writer.add(values.get(name))
+            writer.add([values.get(name) for values in self._block])
+        self._block = []
 
     def finish(self) -> list[ColumnBytes]:
         """Gives every column that has a value."""
+        self._flush()
         written = [writer for writer in self._writers.values() if writer.has_any]
         return [writer.finish(self.titles.get(writer.column.name)) for writer in written]
 
@@ -103,46 +111,38 @@ class _Writer:
         self._packer = zlib.compressobj(6)
         self._parts: list[bytes] = []
 
-    def add(self, value: Any) -> None:
+    def add(self, values: Sequence[Any]) -> None:
+        """Adds the values of a block of rows."""
         raise NotImplementedError
 
     def _put(self, data: bytes) -> None:
         self._parts.append(self._packer.compress(data))
 
-    def _end(self) -> str:
-        self._parts.append(self._packer.flush())
-        return base64.b64encode(b"".join(self._parts)).decode()
+    def _put_numbers(self, numbers: array[Any]) -> None:
+        if sys.byteorder == "big":
+            numbers.byteswap()
+        self._put(numbers.tobytes())
+
+    def _end(self) -> None:
+        """Puts what ends the column."""
 
     def finish(self, title: str | None) -> ColumnBytes:
+        """Gives the whole column."""
+        self._end()
+        data = base64.b64encode(b"".join([*self._parts, self._packer.flush()])).decode()
         column = self.column
         described = {"name": column.name, "title": title or column.title, "kind": column.kind, "about": column.about}
-        return ColumnBytes({**described, "plotted": column.plotted, **self.more()}, self._end())
+        return ColumnBytes({**described, "plotted": column.plotted, **self.more()}, data)
 
     def more(self) -> dict[str, JSON]:
+        """Describes what only this kind of column has."""
         return {}
 
 
 class _Numbers(_Writer):
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-        self._values = array("d")
-
-    def add(self, value: Any) -> None:
-        number = math.nan if value is None else float(value)
-        self.has_any |= not math.isnan(number)
-        self._values.append(number)
-        if len(self._values) == _BLOCK:
-            self._flush()
-
-    def _flush(self) -> None:
-        if sys.byteorder == "big":
-            self._values.byteswap()
-        self._put(self._values.tobytes())
-        self._values = array("d")
-
-    def _end(self) -> str:
-        self._flush()
-        return super()._end()
+    def add(self, values: Sequence[Any]) -> None:
+        self.has_any |= any(value is not None for value in values)
+        self._put_numbers(array("d", [math.nan if value is None else float(value) for value in values]))
 
 
 class _Codes(_Writer):
@@ -151,30 +151,16 @@ class _Codes(_Writer):
     def __init__(self, column: Column) -> None:
         super().__init__(column)
         self._codes: dict[str, int] = {}
-        self._values = array("H")
 
-    def add(self, value: Any) -> None:
-        code = 0
-        if value is not None:
-            self.has_any = True
-            name = str(value) if len(self._codes) < _MOST_CATEGORIES or str(value) in self._codes else _OTHERS
-            code = self._codes.setdefault(name, len(self._codes) + 1)
-        self._append(code)
+    def add(self, values: Sequence[Any]) -> None:
+        self._put_numbers(array("H", [0 if value is None else self._code(str(value)) for value in values]))
 
-    def _append(self, code: int) -> None:
-        self._values.append(code)
-        if len(self._values) == _BLOCK:
-            self._flush()
-
-    def _flush(self) -> None:
-        if sys.byteorder == "big":
-            self._values.byteswap()
-        self._put(self._values.tobytes())
-        self._values = array("H")
-
-    def _end(self) -> str:
-        self._flush()
-        return super()._end()
+    def _code(self, name: str) -> int:
+        self.has_any = True
+        code = self._codes.get(name)
+        if code is not None:
+            return code
+        return self._codes.setdefault(name if len(self._codes) < _MOST_CATEGORIES else _OTHERS, len(self._codes) + 1)
 
     def more(self) -> dict[str, JSON]:
         return {"values": list(self._codes)}
@@ -183,38 +169,29 @@ class _Codes(_Writer):
 class _Flags(_Codes):
     """Sets of names, as bits of one number."""
 
-    def add(self, value: Sequence[str] | None) -> None:
-        bits = 0
-        for name in value or ():
-            self.has_any = True
-            bits |= 1 << self._codes.setdefault(name, len(self._codes))
-        self._append(bits)
+    def add(self, values: Sequence[Sequence[str] | None]) -> None:
+        bits = [sum({1 << self._bit(name) for name in value or ()}) for value in values]
+        self._put_numbers(array("H", bits))
+
+    def _bit(self, name: str) -> int:
+        self.has_any = True
+        return self._codes.setdefault(name, len(self._codes))
 
 
 class _Texts(_Writer):
     """A JSON list of texts."""
 
-    def __init__(self, column: Column) -> None:
-        super().__init__(column)
-        self._lines: list[str] = []
-        self._begun = False
+    _begun = False
 
-    def add(self, value: Any) -> None:
-        self.has_any |= bool(value)
-        text = json.dumps(value or "", ensure_ascii=False, allow_nan=False)
-        self._lines.append(("," if self._begun else "[") + text)
-        self._begun = True
-        if len(self._lines) == _BLOCK:
-            self._flush()
+    def add(self, values: Sequence[Any]) -> None:
+        self.has_any |= any(values)
+        text = ",".join(json.dumps(value or "", ensure_ascii=False, allow_nan=False) for value in values)
+        if values:
+            self._put((("," if self._begun else "[") + text).encode("utf-8", "replace"))
+            self._begun = True
 
-    def _flush(self) -> None:
-        self._put("".join(self._lines).encode("utf-8", "replace"))
-        self._lines = []
-
-    def _end(self) -> str:
-        self._lines.append("]" if self._begun else "[]")
-        self._flush()
-        return super()._end()
+    def _end(self) -> None:
+        self._put(b"]" if self._begun else b"[]")
 
 
 _WRITERS: dict[Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}

@@ -50,7 +50,7 @@ class EvaluationSource:
             name, self._beside = _read(other)
         name = name if name != self.title else f"{name} (other)"
         self.sides = (self.title, name)
-        self.titles = {
+        self.titles: Mapping[str, str] = {
             **{
                 f"length_{side}": f"length, {title}"
                 for side, title in zip(("chosen", "rejected"), self.sides, strict=True)

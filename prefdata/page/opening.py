@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from prefdata.errors import InputError, UserError
-from prefdata.hub import CARDS, Found, find_dataset, find_tables, repo_and_revision
+from prefdata.hub import CARDS, Found, find_dataset, repo_and_revision
 from prefdata.page.build_source import BuildSource
 from prefdata.page.comparing import ComparedSource
 from prefdata.page.dataset_source import DatasetSource
@@ -66,8 +66,7 @@ def _dataset(where: str | PathLike[str], config: str | None) -> Source:
     if config is None and found.dataset.is_dir() and _is_ours(found.dataset):
         found = find_dataset(_same(where, found), only=_FILES)
         return _ours(where, found)
-    tables = find_tables(_same(where, found), config=config)
-    return TableSource(where, tables, _title(where, found))
+    return TableSource(_same(where, found), _title(where, found), config)
 
 
 def _ours(where: str | PathLike[str], found: Found) -> Source:
@@ -75,7 +74,7 @@ def _ours(where: str | PathLike[str], found: Found) -> Source:
     title = str(document(folder, "recipe.json").get("name") or _title(where, found))
     if any(folder.glob("candidates/*.parquet")):
         return DatasetSource(folder, title, found.commit)
-    return TableSource(where, find_tables(_same(where, found)), title, folder)
+    return TableSource(_same(where, found), title, folder=folder)
 
 
 def _is_build(path: Path) -> bool:

@@ -19,7 +19,8 @@ class Answer(NamedTuple):
     """One answer to a prompt."""
 
     source: str | None
-    index: int | None
+    number: int | None
+    """The answer's index within its source."""
     model: str | None
     text: str | None
     score: float | None = None

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from itertools import chain, zip_longest
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import DatasetTables
-from prefdata.inspection.audit import audit
+from prefdata.inspection.audit import AuditedTable
 from prefdata.inspection.pair_rows import Answer as Side
-from prefdata.inspection.pair_rows import PairRow, shape_of
+from prefdata.inspection.pair_rows import PairRow
 from prefdata.page.answers import TRACE_COLUMNS, PromptRows
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset
@@ -21,8 +19,6 @@ from prefdata.page.measures import finding_lines
 from prefdata.page.rows import Answer, PageRow, pair_values
 from prefdata.page.sources import Overview
 from prefdata.page.streams import file_rows, text_bytes
-from prefdata.tables import files
-from prefdata.tables.documents import check_regular
 
 __all__ = ["TableSource"]
 
@@ -37,8 +33,8 @@ class TableSource:
 
     Args:
         where: as the user names it.
-        tables: its files.
         title: its name.
+        config: the configuration of a dataset that prefdata has not written.
         folder: the dataset folder, where prefdata has written it.
     """
 
@@ -47,50 +43,41 @@ class TableSource:
     titles: Mapping[str, str] = {}
 
     def __init__(
-        self, where: str | PathLike[str], tables: DatasetTables, title: str, folder: Path | None = None
+        self, where: str | PathLike[str], title: str, config: str | None = None, folder: Path | None = None
     ) -> None:
-        self.where, self.title, self._tables, self._folder = where, title, tables, folder
-        paths = [path for each in tables.splits.values() for path in each]
-        self._names = {path: files.columns(path) for path in paths}
-        self._all = list(dict.fromkeys(name for each in self._names.values() for name in each))
-        first = next(files.rows(paths[0])) if paths else {}
-        self._shape = shape_of(repr(title), self._all, first, {})
-        self._id = next((name for name in _IDS if isinstance(first.get(name), str | int)), None)
+        self.title, self._folder = title, folder
+        self._table = AuditedTable(where, config=config, more=(*_IDS, *_TRACE))
         self._made = PromptRows("no pair")
 
     def text_bytes(self) -> int:
         """Says about how many bytes of text there are."""
-        return text_bytes(self._names)
+        return text_bytes(self._table.names)
 
     def rows(self) -> Iterator[PageRow]:
         """Yields every row of every split, then the dropped prompts."""
         self._made = PromptRows("no pair")
-        for split, paths in self._tables.splits.items():
-            rows = chain.from_iterable(self._file_rows(path) for path in paths)
-            traces = self._traces(split)
-            for number, (row, trace) in enumerate(zip_longest(rows, traces) if traces else ((row, {}) for row in rows)):
-                if row is None or (traces and (trace is None or trace["prompt_id"] != row.get("prompt_id"))):
-                    raise InputError(
-                        f"the trace of {self.title!r} has other rows than its pairs",
-                        hint="prefdata verify lists the differences",
-                    )
-                yield self._row(split, number, row, trace or row)
+        trace: dict[str, Iterator[dict[str, Any]] | None] = {}
+        for split, number, row, pair in self._table.rows():
+            if split not in trace:
+                trace[split] = self._traces(split)
+            traces = trace[split]
+            of_rule = row if traces is None else next(traces, {})
+            if traces is not None and of_rule.get("prompt_id") != row.get("prompt_id"):
+                raise InputError(
+                    f"the trace of {self.title!r} has other rows than its pairs",
+                    hint="prefdata verify lists the differences",
+                )
+            yield self._row(split, number, row, pair, of_rule)
         if self._folder is not None and (path := self._folder / "drops.parquet").exists():
-            check_regular(path, self._folder)
             for drop in file_rows([path], self._folder, ("prompt_id", "stage", "reason", "detail")):
                 yield from self._made.make(drop["prompt_id"], [], [], [], [drop])
-
-    def _file_rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        wanted = [*self._shape.names(), *([self._id] if self._id else []), *_TRACE]
-        return files.rows(path, only=[name for name in dict.fromkeys(wanted) if name in self._names[path]])
 
     def _traces(self, split: str) -> Iterator[dict[str, Any]] | None:
         found = split_files(self._folder, "trace").get(split) if self._folder is not None else None
         return file_rows(found, self._folder, TRACE_COLUMNS) if found and self._folder is not None else None
 
-    def _row(self, split: str, number: int, row: Mapping[str, Any], trace: Mapping[str, Any]) -> PageRow:
-        pair = self._shape.read(row)
-        key = row.get(self._id) if self._id else None
+    def _row(self, split: str, number: int, row: Mapping[str, Any], pair: PairRow, trace: Mapping[str, Any]) -> PageRow:
+        key = next((row[name] for name in _IDS if isinstance(row.get(name), str | int)), None)
         sides = [(side, answer) for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)) if answer]
         answers = [_answer(answer, _score(pair, side), trace, side) for side, answer in sides]
         places = {side: place for place, (side, _) in enumerate(sides)}
@@ -114,11 +101,11 @@ class TableSource:
     def overview(self) -> Overview:
         """Describes the table by what an audit finds in it."""
         if self._folder is not None:
-            return described_dataset(self._folder, self.title, self._tables.commit, self._made)
-        found = audit(self.where, config=self._tables.config, show=0)
+            return described_dataset(self._folder, self.title, self._table.tables.commit, self._made)
+        found = self._table.report()
         rows = sum(found.splits.values())
         facts = [("Dataset", self.title), ("Rows", f"{rows:,}"), ("Read as", found.read_as)]
-        facts += [("Revision", self._tables.commit)] if self._tables.commit else []
+        facts += [("Revision", self._table.tables.commit)] if self._table.tables.commit else []
         facts += [("Prompts", f"{found.prompts:,}")] if found.prompts is not None else []
         facts += [("Splits", ", ".join(f"{name} {count:,}" for name, count in found.splits.items()))]
         if found.chosen_longer is not None:

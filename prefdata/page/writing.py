@@ -28,7 +28,7 @@ _MOST_BYTES = 100_000_000
 """Size of the largest page in one file."""
 _OWN_BYTES = 3_000_000
 """Size of a page without data."""
-_PACKED = 0.5
+_PACKED = 0.47
 """About what a byte of text takes in the page."""
 _ENDINGS = (".html", ".htm")
 

@@ -55,7 +55,9 @@ def answers(prompts: int, hostile: bool = False, shift: int = 0) -> list[dict]:
 def paired(folder: Path, prompts: int, rule: str = "wpo_hybrid_v2", name: str = "made", **options: object) -> Path:
     """A dataset of prefdata with its answers."""
     table = folder / f"{name}.jsonl"
-    lines = (json.dumps(row) for row in answers(prompts, bool(options.pop("hostile", False)), int(options.pop("shift", 0))))
+    lines = (
+        json.dumps(row) for row in answers(prompts, bool(options.pop("hostile", False)), int(options.pop("shift", 0)))
+    )
     table.write_text("\n".join(lines) + "\n")
     prefdata.pair(table, rule, folder / name, with_candidates=True, test_size=min(50, prompts // 10), **options)
     return folder / name

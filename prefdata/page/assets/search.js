@@ -2,7 +2,7 @@
 
 const FIELDS = ["prompt", META.sides[0], META.sides[1], "other answers", "judge and reasoning"];
 
-/** @typedef {{texts: string[], heads: any[]}} Searched */
+/** @typedef {{texts: string[][], fields: Uint8Array[]}} Searched The texts of each row, and the field of each text. */
 /** @type {Array<Searched | undefined>} */
 const searched = [];
 let searchRun = 0;
@@ -19,13 +19,31 @@ async function searchable(number) {
   const found = searched[number];
   if (found) return found;
   const from = await readPart(number);
-  const texts = from.heads.map((_, place) => lower(rowTexts(from, place)));
-  const heads = from.heads.map((head) => ({ n: head.n, u: (head.u || []).length, a: (head.a || []).map(extraTexts), c: head.c, j: head.j }));
-  return (searched[number] = { texts, heads });
+  const texts = from.heads.map((head, place) => textsOf(from, place).map(lower));
+  return (searched[number] = { texts, fields: from.heads.map(fieldsOf) });
 }
 
-function extraTexts(answer) {
-  return (answer.w ? 1 : 0) + (answer.r ? 1 : 0);
+/** Reads the texts of a row one by one: a text without rare letters then takes one byte a letter in memory. */
+function textsOf(from, place) {
+  const texts = [];
+  const end = from.starts[place] + from.heads[place].b;
+  for (let at = from.starts[place]; at < end;) {
+    const zero = from.bytes.indexOf(0, at);
+    texts.push(decoder.decode(from.bytes.subarray(at, zero)));
+    at = zero + 1;
+  }
+  return texts;
+}
+
+/** Says which field each text of a row belongs to. */
+function fieldsOf(head) {
+  const fields = Array((head.u || []).length).fill(0);
+  (head.a || []).forEach((answer, place) => {
+    fields.push(place === head.c ? 1 : place === head.j ? 2 : 3);
+    if (answer.w) fields.push(4);
+    if (answer.r) fields.push(4);
+  });
+  return Uint8Array.from(fields);
 }
 
 /**
@@ -49,7 +67,7 @@ async function searchTexts(query, report) {
     if (run !== searchRun) return false;
     const start = META.chunks[number];
     for (let place = 0; place < found.texts.length; place++) {
-      if (found.texts[place].includes(wanted)) {
+      if (found.texts[place].some((text) => text.includes(wanted))) {
         hits[start + place] = 1;
         count++;
       }
@@ -76,26 +94,16 @@ function hitsOf(row, query) {
   const found = searched[number];
   if (!found || !query) return "";
   const place = row - META.chunks[number];
-  const counts = countHits(found.texts[place], lower(query), fieldEnds(found.heads[place]));
+  const counts = [0, 0, 0, 0, 0];
+  const wanted = lower(query);
+  found.texts[place].forEach((text, at) => {
+    counts[found.fields[place][at] ?? 4] += countIn(text, wanted);
+  });
   return FIELDS.map((field, at) => (counts[at] ? `${field} ${counts[at]}` : "")).filter(Boolean).join(" · ");
 }
 
-/** Gives the end of each text of a row, and the field that it belongs to. */
-function fieldEnds(head) {
-  const fields = Array(head.u).fill(0);
-  head.a.forEach((extra, place) => {
-    fields.push(place === head.c ? 1 : place === head.j ? 2 : 3, ...Array(extra).fill(4));
-  });
-  let at = 0;
-  return fields.map((field, text) => ({ field, end: (at += head.n[text] + 1) }));
-}
-
-function countHits(text, wanted, ends) {
-  const counts = [0, 0, 0, 0, 0];
-  let now = 0;
-  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) {
-    while (now < ends.length - 1 && at >= ends[now].end) now++;
-    counts[ends[now].field]++;
-  }
-  return counts;
+function countIn(text, wanted) {
+  let count = 0;
+  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) count++;
+  return count;
 }
