@@ -145,7 +145,7 @@ def _fill(sink: ChunkSink, source: Source, rows: Iterator[PageRow]) -> PageParts
     index, chunks = Index(dict(source.titles)), Chunks(sink)
     for row in rows:
         chunks.add(row)
-        shown = {"id": row.prompt_id, "prompt": preview(row.turns, row.detail), "outcome": row.outcome}
+        shown = {"id": row.prompt_id, "prompt": preview(row.turns, row.detail) or row.prompt_id, "outcome": row.outcome}
         index.add({**row.values, **shown, "flags": list(dict.fromkeys(row.flags))})
     chunks.flush()
     if not index.rows:

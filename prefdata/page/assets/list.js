@@ -34,7 +34,7 @@ function gridColumns() {
       : { filter: "agTextColumnFilter", width: column.name === "prompt" ? 340 : 140 }),
     ...(column.name === "prompt" ? { flex: 1, minWidth: narrow ? 150 : 260 } : {}),
     ...(column.name === "id" ? { width: 130 } : {}),
-    hide: narrow ? !NARROW.has(column.name) : hideColumn(column),
+    hide: (narrow && !NARROW.has(column.name)) || hideColumn(column),
   }));
   // The id is what a link holds, and the last thing to read.
   found.push(found.shift());
@@ -108,8 +108,8 @@ function showView() {
   byId("list-title").textContent = name;
   byId("list").setAttribute("aria-label", name);
   const dropped = state.view === "dropped";
+  grid.setColumnsVisible(["outcome"].filter((column) => described[column]), dropped || META.kind === "evaluation");
   if (window.innerWidth >= 700) {
-    grid.setColumnsVisible(["outcome"].filter((column) => described[column]), dropped || META.kind === "evaluation");
     const ofPairs = META.columns.map((column) => column.name).filter((column) => /margin|_chosen$|_rejected$|split|flags/.test(column));
     grid.setColumnsVisible(ofPairs.filter((column) => dropped || !hideColumn(described[column])), !dropped);
   }

@@ -161,7 +161,7 @@ function bars(column, bins, counts) {
   const labels = names.map((name, at) => (names.indexOf(name) === at ? name : `${name} ${at}`));
   const rows = bins.all.map((all, at) => ({ name: labels[at], all, now: counts[at] }));
   const svg = Plot.plot({
-    ...PLOT, marginLeft: 96, marginTop: 4, marginBottom: 4, style: plotStyle(),
+    ...PLOT, marginLeft: bins.ordered ? 34 : 96, marginTop: 4, marginBottom: 4, style: plotStyle(),
     ariaLabel: `${column.title}: ${column.about} Its numbers are in the table.`,
     x: { axis: null, domain: [0, Math.max(...bins.all, 1)] }, y: { label: null, domain: labels, tickSize: 0, tickPadding: 4 },
     marks: [

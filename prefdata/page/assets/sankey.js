@@ -28,7 +28,7 @@ function layoutOf(flow, height) {
 }
 
 function sankeyOf(flow) {
-  const ends = Math.max(1, new Set(flow.links.map((link) => link.to)).size);
+  const ends = Math.max(...["from", "to"].map((side) => new Set(flow.links.map((link) => link[side])).size));
   const height = Math.min(460, Math.max(90, 30 * ends + 20));
   const graph = layoutOf(flow, height);
   const svg = d3.create("svg").attr("viewBox", `0 0 ${STREAMS.width} ${height}`).attr("class", "sankey")
