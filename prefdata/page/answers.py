@@ -11,7 +11,7 @@ from prefdata.page.streams import Rows
 from prefdata.records import SIDES
 from prefdata.tables.reasoning import answer_of
 
-__all__ = ["ANSWER_COLUMNS", "TRACE_COLUMNS", "PromptRows", "answers_of_rows"]
+__all__ = ["ANSWER_COLUMNS", "TRACE_COLUMNS", "PromptRows", "answers_of_rows", "length_of"]
 
 ANSWER_COLUMNS = ("prompt_id", "prompt", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 TRACE_COLUMNS = (

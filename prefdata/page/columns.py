@@ -18,7 +18,7 @@ from prefdata.spec import JSON
 
 __all__ = ["COLUMNS", "Column", "ColumnBytes", "Index", "packed"]
 
-Kind: TypeAlias = Literal["number", "category", "flags", "text"]
+_Kind: TypeAlias = Literal["number", "category", "flags", "text"]
 _BLOCK = 4096
 _MOST_CATEGORIES = 60_000
 _OTHERS = "(others)"
@@ -29,7 +29,7 @@ class Column(NamedTuple):
 
     name: str
     title: str
-    kind: Kind
+    kind: _Kind
     about: str
     plotted: bool = True
 
@@ -194,4 +194,4 @@ class _Texts(_Writer):
         self._put(b"]" if self._begun else b"[]")
 
 
-_WRITERS: dict[Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}
+_WRITERS: dict[_Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}

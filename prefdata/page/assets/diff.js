@@ -77,8 +77,31 @@ function longestCommon(a, b) {
   return steps;
 }
 
-/** Joins neighbours of one kind. @param {Piece[]} pieces @returns {Piece[]} */
+/** Joins neighbours, so that what differs reads as phrases: space between two changed words is changed with them. */
 function merged(pieces) {
+  const found = [];
+  let [del, ins] = ["", ""];
+  const flush = () => {
+    if (del) found.push({ kind: "del", text: del });
+    if (ins) found.push({ kind: "ins", text: ins });
+    [del, ins] = ["", ""];
+  };
+  const joined = joinEqual(pieces);
+  joined.forEach((piece, at) => {
+    const loose = piece.kind === "same" && at > 0 && at < joined.length - 1 && !/[\p{L}\p{N}]/u.test(piece.text);
+    if (piece.kind === "del" || loose) del += piece.text;
+    if (piece.kind === "ins" || loose) ins += piece.text;
+    if (piece.kind === "same" && !loose) {
+      flush();
+      found.push(piece);
+    }
+  });
+  flush();
+  return found;
+}
+
+/** Joins neighbours of one kind. @param {Piece[]} pieces @returns {Piece[]} */
+function joinEqual(pieces) {
   const found = [];
   for (const piece of pieces) {
     const last = found[found.length - 1];
