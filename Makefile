@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format bench clean
+.PHONY: help install demo test browser lint types format bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -36,10 +36,16 @@ demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, show 
 	OMP_NUM_THREADS=2 $(BIN)/prefdata train recipes/wpo_hybrid_v2.py --profile cpu --dataset builds/demo \
 		--limit 12 --out builds/demo-model
 
-test: .venv/ready lint types ## Run every check and every test, real models included.
+test: .venv/ready browser lint types ## Run every check and every test, real models included.
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/pip install --quiet --no-deps --target .venv/oldest $(OLDEST)
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish
+
+browser: ## Install Chromium, which the tests of the page need, where apt-get may; else say what to install.
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
+			&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
+		|| { echo "The tests of the page need a Chromium: install the package 'chromium' (Debian, Fedora, Arch), then run make test again." >&2; exit 1; }
 
 lint: .venv/ready ## Check style, and which way imports point.
 	$(BIN)/ruff check .
@@ -56,6 +62,7 @@ format: .venv/ready ## Format the code.
 bench: .venv/ready ## Run the benchmarks.
 	$(BIN)/python benchmarks/kill.py --kills 50
 	$(BIN)/python benchmarks/kill.py --vllm 5
+	$(BIN)/python benchmarks/page.py
 	$(BIN)/python benchmarks/pairing.py
 	$(BIN)/python benchmarks/push.py
 	$(BIN)/python benchmarks/sampling.py

@@ -10,8 +10,9 @@
 
 Every command is a function here, with the options of the command: `build`, `check`, `pair`, `train`, `run`, `evaluate`,
 `compare`, `push`, `inspect`, `audit`, `verify`, `diff`, `what_if`, `replay`, `clean`, `recipes`, `rules`, `new`. `load`
-gives a dataset as frames. The parts that a recipe names are in the rooms: `prefdata.prompts`, `prefdata.sampling`,
-`prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`, `prefdata.training`.
+gives a dataset as frames, `write_page` a page of it for a browser. The parts that a recipe names are in the rooms:
+`prefdata.prompts`, `prefdata.sampling`, `prefdata.models`, `prefdata.scoring`, `prefdata.pairing`, `prefdata.dataset`,
+`prefdata.training`.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from prefdata.inspection.replay import Replay, replay
     from prefdata.inspection.summary import Summary, inspect
     from prefdata.inspection.what_if import Outcome, what_if
+    from prefdata.page import Page, write_page
     from prefdata.publish.pushing import Pushed, push
     from prefdata.recipe import Iterations, Profile, Recipe, load_recipe, load_rule, shipped_recipes
     from prefdata.recipe.listing import new, recipes, rules
@@ -52,6 +54,7 @@ __all__ = [
     "Iterations",
     "Loaded",
     "Outcome",
+    "Page",
     "Plan",
     "Profile",
     "Pushed",
@@ -83,6 +86,7 @@ __all__ = [
     "train",
     "verify",
     "what_if",
+    "write_page",
 ]
 
 _HOMES = {
@@ -103,6 +107,7 @@ _HOMES = {
     "inspection.replay": ("Replay", "replay"),
     "inspection.summary": ("Summary", "inspect"),
     "inspection.what_if": ("Outcome", "what_if"),
+    "page": ("Page", "write_page"),
     "publish.pushing": ("Pushed", "push"),
     "recipe": ("Iterations", "Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
     "recipe.listing": ("new", "recipes", "rules"),

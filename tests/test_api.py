@@ -24,8 +24,12 @@ OTHER_NAMES = {
     "answer-tokens": "answer_tokens",
     "set": "settings",
 }
-ELSEWHERE = {("what-if", "rule-json"), ("train", "plan"), ("run", "plan")}
-"""`rules` takes files too; plans are `prefdata.flow.train.plan_training` and `prefdata.flow.run_plan.plan_run`."""
+ELSEWHERE = {
+    *(("what-if", "rule-json"), ("train", "plan"), ("run", "plan")),
+    *(("inspect", name) for name in ("html", "html-pairs", "compare")),
+}
+"""`rules` takes files too; pages are `prefdata.write_page`; plans are `prefdata.flow.train.plan_training` and
+`prefdata.flow.run_plan.plan_run`."""
 
 
 def test_every_command_is_a_function_and_dir_lists_it():

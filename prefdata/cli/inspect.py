@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefdata.cli.options import display, print_json
+from prefdata.errors import UserError
 
 if TYPE_CHECKING:
     from prefdata.inspection.listing import Listing
@@ -49,6 +50,9 @@ def _next(folder: str, listing: Listing) -> list[str]:
 )
 @click.option("--config", metavar="NAME", help="The configuration of a dataset that prefdata has not written.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@click.option("--html", metavar="PATH", help="Write a page for a browser: NAME.html, or a folder for one above 100 MB.")
+@click.option("--html-pairs", type=click.IntRange(min=1), metavar="N", help="--html: a sample of N pairs.")
+@click.option("--compare", metavar="OTHER", help="--html: show what differs from another dataset.")
 def command(
     folder: str,
     show: int | None,
@@ -57,6 +61,9 @@ def command(
     prompt_id: str | None,
     config: str | None,
     as_json: bool,
+    html: str | None,
+    html_pairs: int | None,
+    compare: str | None,
 ) -> None:
     """Summarise FOLDER: a build, a dataset folder, or OWNER/NAME[@REVISION] of a dataset of the Hub.
 
@@ -66,10 +73,22 @@ def command(
     With --where, --sort or --prompt-id it lists pairs instead. A condition compares columns (margin, score_chosen,
     length_difference, source_chosen, prompt, chosen, rejected, ...) by <, <=, >, >=, ==, !=, contains, in (...), and is
     missing, joined by and, or, not; an unknown column lists those there are.
+
+    With --html: a page that a browser opens without a network. It also shows builds under way and evaluated models.
     """
     from dataclasses import asdict
 
-    if where is not None or sort is not None or prompt_id is not None:
+    lists = where is not None or sort is not None or prompt_id is not None
+    if html is None and (html_pairs is not None or compare is not None):
+        raise UserError(
+            "--html-pairs and --compare are of --html", valid="--html page.html", hint="prefdata diff compares in text"
+        )
+    if html is not None:
+        if lists or as_json or show is not None:
+            raise UserError("--html writes a page of all pairs", valid="--html with --html-pairs, --compare, --config")
+        _write_page(folder, html, html_pairs, compare, config)
+        return
+    if lists:
         from prefdata.inspection.listing import list_pairs
         from prefdata.inspection.render import listing_lines
 
@@ -91,3 +110,11 @@ def command(
         display(render(summary))
         column = "margin" if summary.margins else "length_difference"
         display(f"\nNext:    prefdata inspect {shlex.quote(folder)} --sort {column}")
+
+
+def _write_page(where: str, path: str, pairs: int | None, compare: str | None, config: str | None) -> None:
+    from prefdata.flow.progress import say
+    from prefdata.page import write_page
+
+    page = write_page(where, path, compare=compare, pairs=pairs, config=config, log=say)
+    display(f"{page.path}: {page.rows:,} rows, {page.size / 1e6:,.1f} MB")

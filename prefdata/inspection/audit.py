@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import DatasetTables, name_of
+from prefdata.hub import name_of
 from prefdata.inspection._files import tables_of
 from prefdata.inspection._tally import Tally, blocks, spread
 from prefdata.inspection.pair_rows import PairRow, PairShape, shape_of
@@ -21,9 +21,8 @@ from prefdata.models.tokens import exact_tokenizer
 from prefdata.spec.pages import page
 from prefdata.tables import files
 from prefdata.tables.files import TableLike
-from prefdata.tables.table import Table
 
-__all__ = ["FINDINGS", "TableAudit", "audit"]
+__all__ = ["FINDINGS", "AuditedTable", "TableAudit", "audit"]
 
 FINDINGS = {
     "missing_text": "a side has no text",
@@ -126,36 +125,80 @@ def audit(
             "a cut needs both a tokenizer and a length", valid="--tokenizer PATH --max-length N", hint="add the other"
         )
     encode = None if tokenizer is None else exact_tokenizer(tokenizer)
-    tables, what = tables_of(where, config), name_of(where)
-    names_of = {path: files.columns(path) for paths in tables.splits.values() for path in paths}
-    names = list(dict.fromkeys(name for each in names_of.values() for name in each))
-    first = next(files.rows(next(iter(names_of))))
-    shape = shape_of(repr(what), names, first, columns or {})
-    report = TableAudit(what, shape.read_as, dict(shape.columns), tables.config, dict.fromkeys(tables.splits, 0))
-    report.max_length = max_length
-    with TemporaryDirectory(prefix="prefdata-audit-") as folder:
-        tally = Tally(Path(folder), list(tables.splits))
-        for block in blocks(_read(tables, shape, names_of), _BLOCK):
-            for split, number, pair in block:
-                report.splits[split] += 1
-                tally.add(pair, (split, number), paired=shape.paired)
-                if len(report.first) < show:
-                    report.first.append({"split": split, "row": number, **_shown(pair)})
-            if encode is not None and max_length is not None:
-                _cut(tally, block, encode, max_length)
-        tally.finish()
-    return _report(report, shape, tally)
+    table = AuditedTable(where, config=config, columns=columns)
+    for block in blocks(table.rows(), _BLOCK):
+        for split, number, _, pair in block:
+            if len(table.first) < show:
+                table.first.append({"split": split, "row": number, **_shown(pair)})
+        if encode is not None and max_length is not None:
+            table.cut(block, encode, max_length)
+    return table.report(max_length)
 
 
-def _read(
-    tables: DatasetTables, shape: PairShape, names_of: Mapping[Path | Table, Sequence[str]]
-) -> Iterator[tuple[str, int, PairRow]]:
-    for split, paths in tables.splits.items():
-        # Splits and files need not have the same columns.
-        only = {path: [name for name in shape.names() if name in names_of[path]] for path in paths}
-        rows = chain.from_iterable(files.rows(path, only=only[path]) for path in paths)
-        for number, row in enumerate(rows):
-            yield split, number, shape.read(row)
+class AuditedTable:
+    """A table that is read once, and audited while its rows pass.
+
+    Args:
+        where: see `audit`.
+        config: see there.
+        columns: see there.
+        more: further columns that rows have, where the table has them.
+
+    Raises:
+        InputError: there is no such dataset, it holds no pairs, or several configurations and no default one.
+    """
+
+    def __init__(
+        self,
+        where: TableLike,
+        *,
+        config: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        more: Sequence[str] = (),
+    ) -> None:
+        self.where, self.tables = name_of(where), tables_of(where, config)
+        self.names = {path: files.columns(path) for paths in self.tables.splits.values() for path in paths}
+        names = list(dict.fromkeys(name for each in self.names.values() for name in each))
+        first = next(files.rows(next(iter(self.names))))
+        self.shape = shape_of(repr(self.where), names, first, columns or {})
+        self.first: list[dict[str, Any]] = []
+        """The first rows, as whoever reads them keeps them."""
+        self._more = more
+        self._tally: Tally | None = None
+        self._splits = dict.fromkeys(self.tables.splits, 0)
+
+    def rows(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
+        """Yields split, number, cells and meaning of every row."""
+        self._splits = dict.fromkeys(self.tables.splits, 0)
+        with TemporaryDirectory(prefix="prefdata-audit-") as folder:
+            self._tally = tally = Tally(Path(folder), list(self.tables.splits))
+            for split, number, row, pair in self._read():
+                self._splits[split] += 1
+                tally.add(pair, (split, number), paired=self.shape.paired)
+                yield split, number, row, pair
+            tally.finish()
+
+    def _read(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
+        wanted = list(dict.fromkeys([*self.shape.names(), *self._more]))
+        for split, paths in self.tables.splits.items():
+            # Splits and files need not have the same columns.
+            only = {path: [name for name in wanted if name in self.names[path]] for path in paths}
+            rows = chain.from_iterable(files.rows(path, only=only[path]) for path in paths)
+            for number, row in enumerate(rows):
+                yield split, number, row, self.shape.read(row)
+
+    def cut(self, block: Sequence[tuple[str, int, Mapping[str, Any], PairRow]], encode: Any, most: int) -> None:
+        """Counts the rows of a block that a training with a limit would cut."""
+        assert self._tally is not None
+        _cut(self._tally, [(split, number, pair) for split, number, _, pair in block], encode, most)
+
+    def report(self, max_length: int | None = None) -> TableAudit:
+        """Gives what was found in the rows, all of which have passed."""
+        assert self._tally is not None
+        read_as, columns = self.shape.read_as, dict(self.shape.columns)
+        report = TableAudit(self.where, read_as, columns, self.tables.config, self._splits)
+        report.max_length, report.first = max_length, self.first
+        return _report(report, self.shape, self._tally)
 
 
 def _shown(pair: PairRow) -> dict[str, Any]:

@@ -71,7 +71,7 @@ _MEANINGS = {
     ),
     "source_bias_rejected": _Meaning(
         "Source of the rejected",
-        "The same for the rejected answers.",
+        "Largest difference between a source's share of the rejected answers and its share of all answers.",
         *(0.0, 0.3),
         "No source is rejected far more often than it answers.",
         "One source dominates the rejected side: its style is what training unlearns.",

@@ -201,7 +201,7 @@ def _after_lone_end(text: str, pairs: tuple[Marks, ...]) -> Parts:
         if end in text and begin not in text:
             reasoning, _, answer = text.partition(end)
             return Parts(reasoning.strip(), answer.lstrip())
-    lone = _LONE_END.search(text)
+    lone = _LONE_END.search(text) if _LONE in text else None
     if lone is None or MARKS[0][0] in text:
         return Parts(None, text)
     return Parts(text[: lone.start()].strip(), text[lone.end() :])

@@ -1,0 +1,209 @@
+"""The page of 2,000 pairs in a real browser, opened from its file: no request, no error, everything by keyboard."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from browser import opened
+from page_tables import paired
+
+from prefdata import write_page
+
+PROMPTS = 2_222
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    dataset = paired(folder, PROMPTS)
+    return write_page(dataset, folder / "page.html").path
+
+
+@pytest.fixture(scope="module")
+def shown(browser, file):
+    found = opened(browser, file)
+    yield found
+    assert (found.errors, found.requests) == ([], [file.as_uri()])
+
+
+def press(shown, *keys):
+    for key in keys:
+        shown.page.keyboard.press(key)
+
+
+def start(shown):
+    """The same page, as it was when it was opened."""
+    shown.page.evaluate("document.activeElement.blur()")
+    press(shown, "c", "o")
+    shown.do("location.hash = ''")
+    shown.page.wait_for_function("() => !location.hash && !document.getElementById('overview').hidden")
+
+
+def test_it_opens_without_a_request_or_an_error(shown, file):
+    assert shown.requests == [file.as_uri()]
+    assert shown.errors == []
+    assert shown.do("window.POLICY") == []
+    policy = shown.do("document.querySelector('meta[http-equiv]').content")
+    assert "default-src 'none'" in policy
+    assert "unsafe-eval" not in policy
+    assert "script-src 'sha256-" in policy
+
+
+def test_the_overview_says_what_became_of_every_row(shown):
+    start(shown)
+    text = shown.page.inner_text("#overview")
+    assert "Verified: every pair follows from the answers" in text or "Not checked" in text
+    assert "with a pair 1,999" in text
+    assert "no_contrast 223" in text
+    assert "wpo_hybrid_v2: chosen highest score" in text
+    assert shown.page.locator("#overview .measures li").count() > 8
+
+
+def test_a_stream_opens_the_prompts_that_were_dropped_there(shown):
+    start(shown)
+    stream = shown.page.locator("path.stream.open", has_text="").nth(0)
+    assert stream.get_attribute("role") == "button"
+    for number in range(shown.page.locator("path.stream.open").count()):
+        stream = shown.page.locator("path.stream.open").nth(number)
+        if "no_contrast" in (stream.get_attribute("aria-label") or ""):
+            stream.focus()
+            break
+    press(shown, "Enter")
+    assert shown.count == "223 dropped prompts"
+    press(shown, "j")
+    shown.wait_pair()
+    detail = shown.page.inner_text("#detail")
+    assert "no contrast" in detail
+    assert "All 3 answers, best first" in detail
+
+
+def test_the_whole_tour_by_keyboard(shown):
+    start(shown)
+    press(shown, "l")
+    assert shown.count == "1,999 pairs"
+    press(shown, "j")
+    first = shown.wait_pair()
+    press(shown, "j")
+    second = shown.wait_pair()
+    assert first != second
+    press(shown, "k")
+    assert shown.wait_pair() == first
+    detail = shown.page.inner_text("#detail")
+    assert "Why this one" in detail
+    assert "of 3 answers could be picked" in detail
+    press(shown, "d")
+    shown.page.wait_for_selector("#detail .diff ins")
+    assert shown.page.locator("#detail .diff del").count() > 0
+    press(shown, "d")
+    shown.page.wait_for_selector("#detail .sides .side.chosen")
+    press(shown, "/")
+    shown.page.keyboard.type("End 77-")
+    press(shown, "Enter")
+    shown.page.wait_for_function("() => document.documentElement.dataset.search === 'End 77-'")
+    assert shown.count == "1 of 1,999 pairs"
+    press(shown, "Escape", "j")
+    shown.wait_pair()
+    assert shown.page.locator("#detail mark").count() >= 2
+    assert "chosen 1" in shown.page.inner_text("#grid .ag-row")
+    press(shown, "?")
+    assert "next and previous pair" in shown.page.inner_text("#help")
+    press(shown, "Escape")
+    assert not shown.page.is_visible("#help")
+    press(shown, "c")
+    assert shown.count == "1,999 pairs"
+    press(shown, "g", "ArrowDown", "ArrowDown")
+    focused = shown.wait_pair()
+    press(shown, "Enter")
+    assert shown.do("document.activeElement.id") == "detail"
+    assert shown.wait_pair() == focused
+    press(shown, "t", "p", "p", "x")
+    assert shown.count == "223 dropped prompts"
+    assert shown.do("document.documentElement.dataset.theme") == "dark"
+    press(shown, "t")
+
+
+def test_the_list_follows_plots_and_their_tables(shown):
+    start(shown)
+    press(shown, "l")
+    plot = shown.page.locator("#plots .plot", has_text="chosen length").first
+    plot.locator("svg .brush").wait_for()
+    shown.page.wait_for_timeout(200)
+    box = plot.locator("svg").bounding_box()
+    shown.page.mouse.move(box["x"] + 120, box["y"] + 50)
+    shown.page.mouse.down()
+    shown.page.mouse.move(box["x"] + 200, box["y"] + 50, steps=4)
+    shown.page.mouse.up()
+    assert " of 1,999 pairs" in shown.count
+    few = int(shown.count.split()[0].replace(",", ""))
+    assert 0 < few < 1_999
+    assert shown.page.locator("#chips .chip").count() == 1
+    assert "f=length_chosen" in shown.do("decodeURIComponent(location.hash)")
+    shown.page.locator("#chips .chip").click()
+    assert shown.count == "1,999 pairs"
+    plot = shown.page.locator("#plots .plot", has_text="chosen source").first
+    plot.get_by_role("button", name="Table: chosen source").click()
+    plot.get_by_role("button", name="Show only chosen source alpha").click()
+    assert " of 1,999 pairs" in shown.count
+    for _ in range(3):
+        press(shown, "j")
+        shown.wait_pair()
+        assert "alpha 0" in shown.page.inner_text("#detail .side.chosen .soft")
+
+
+def test_a_header_sorts_and_the_address_shows_the_same_elsewhere(shown, browser, file):
+    start(shown)
+    press(shown, "l")
+    shown.page.locator("#grid .ag-header-cell[col-id=margin]").click()
+    shown.page.wait_for_function("() => location.hash.includes('s=margin')")
+    press(shown, "j", "j", "d")
+    name = shown.wait_pair()
+    address = shown.do("location.hash")
+    other = opened(browser, file, address)
+    assert other.wait_pair() == name
+    other.page.wait_for_selector("#detail .diff")
+    cells = [page.page.locator("#grid .ag-row[row-index='0'] [col-id=margin]").inner_text() for page in (shown, other)]
+    assert cells[0] == cells[1]
+    assert (other.errors, len(other.requests)) == ([], 1)
+    other.page.context.close()
+
+
+def test_search_finds_any_text_in_any_case_and_language(shown):
+    start(shown)
+    shown.search("日本 1234")
+    assert shown.count == "1 of 1,999 pairs"
+    shown.search("NAÏVE")
+    assert shown.count == "1,999 pairs"
+    shown.search("end 1234-")
+    assert shown.count == "1 of 1,999 pairs"
+    for structure in ('","', '{"', "\\n", "alpha"):
+        shown.search(structure)
+        assert shown.count == "0 of 1,999 pairs", structure
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_serious(shown, dark):
+    from axe_playwright_python.sync_playwright import Axe
+
+    start(shown)
+    shown.do(f"document.documentElement.dataset.theme = '{'dark' if dark else 'light'}'")
+    problems = audit(Axe(), shown)
+    press(shown, "l", "j")
+    shown.wait_pair()
+    problems += audit(Axe(), shown)
+    press(shown, "d")
+    shown.page.wait_for_selector("#detail .diff")
+    problems += audit(Axe(), shown)
+    press(shown, "?")
+    problems += audit(Axe(), shown)
+    press(shown, "Escape", "d")
+    assert problems == []
+
+
+def audit(axe, shown):
+    found = axe.run(shown.page).response["violations"]
+    return [
+        f"{each['id']}: {json.dumps([node['html'][:200] for node in each['nodes'][:3]])}"
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
