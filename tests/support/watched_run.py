@@ -44,7 +44,7 @@ def main(file: str, *words: str) -> None:
         process = subprocess.Popen(arguments, **options)
         while process.poll() is None:
             look("training", beside=(process.pid,))
-            time.sleep(0.2)
+            time.sleep(1)
         return subprocess.CompletedProcess(arguments, process.returncode)
 
     import prefdata.models.worker
