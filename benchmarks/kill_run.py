@@ -154,31 +154,44 @@ def main() -> None:
 
 
 def measure(work: Path, words: list[str], kills: int, draw: random.Random) -> bool:
-    straight, killed = Run(work / "straight", words), Run(work / "killed", words)
+    straight, done, kept = Run(work / "straight", words), 0, True
     seconds = straight.finish()
     print(f"undisturbed: {seconds:.0f} s", flush=True)
-    broken, left, done = [], seconds, 0
     while done < kills:
+        # A run may end before its moment comes: then another one is killed.
+        killed = Run(work / f"killed after {done}", words)
+        broken, left, running = [], seconds, True
+        while running and done < kills:
+            before = killed.finished()
+            # So that the moments lie all over the run, whatever a start costs.
+            delay, victim = draw.uniform(0, 2 * left / (kills - done + 1)), VICTIMS[done % len(VICTIMS)]
+            where = killed.kill(delay, victim)
+            running = where is not None
+            if running:
+                done, left = done + 1, max(left - delay, seconds / 10)
+                print(f"kill {done}, of the {victim}, after {delay:.1f} s: {where}", flush=True)
+            broken += written_again(before, killed)
         before = killed.finished()
-        # So that the moments lie all over the run, whatever a start costs.
-        delay, victim = draw.uniform(0, 2 * left / (kills - done + 1)), VICTIMS[done % len(VICTIMS)]
-        where = killed.kill(delay, victim)
-        if where is None:
-            print("ended before its moment came", flush=True)
-            break
-        done, left = done + 1, max(left - delay, seconds / 10)
-        print(f"kill {done}, of the {victim}, after {delay:.1f} s: {where}", flush=True)
-        broken += [path for path, state in before.items() if killed.finished().get(path) != state]
-    before = killed.finished()
-    print(f"the rest: {killed.finish():.0f} s")
-    broken += [path for path, state in before.items() if killed.finished().get(path) != state]
+        print(f"the rest: {killed.finish():.0f} s", flush=True)
+        kept = same(straight, killed, [*broken, *written_again(before, killed)]) and kept
+    return kept
+
+
+def written_again(before: dict[str, tuple[int, int]], run: Run) -> list[str]:
+    """Lists the files that were finished and are others now."""
+    now = run.finished()
+    return [path for path, state in before.items() if now.get(path) != state]
+
+
+def same(straight: Run, killed: Run, broken: list[str]) -> bool:
+    """Compares a killed run with the undisturbed one, and prints what it finds."""
     twice = [key for key, count in killed.asked().items() if count > 1]
-    difference, same = apart(straight, killed), bytes_of(straight) == bytes_of(killed)
+    difference, alike = apart(straight, killed), bytes_of(straight) == bytes_of(killed)
     print(f"answers kept {sum(straight.asked().values())} and {sum(killed.asked().values())}, twice {len(twice)}")
     print(f"finished files that were written again: {broken or 'none'}")
-    print(f"datasets and ledger the same: {same}, of {len(bytes_of(straight))} files")
-    print(f"weights apart: {difference}")
-    return not broken and not twice and same and done == kills and not any(difference.values())
+    print(f"datasets and ledger the same: {alike}, of {len(bytes_of(straight))} files")
+    print(f"weights apart: {difference}", flush=True)
+    return not broken and not twice and alike and not any(difference.values())
 
 
 if __name__ == "__main__":
