@@ -9,10 +9,10 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test browser lint types format bench clean
+.PHONY: help install demo demo-all test browser lint types format bench clean
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 install: .venv/ready ## Make the environment in .venv, with vLLM where it can be installed.
 
@@ -35,6 +35,19 @@ demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, show 
 	rm -rf builds/demo-model
 	OMP_NUM_THREADS=2 $(BIN)/prefdata train recipes/wpo_hybrid_v2.py --profile cpu --dataset builds/demo \
 		--limit 12 --out builds/demo-model
+
+DEMO_RUN := builds/demo-run/models/gpo_gpm_llama3-iteration
+DEMO_MODELS := builds/demo-model $(DEMO_RUN)-1 $(DEMO_RUN)-2 $(DEMO_RUN)-3
+
+demo-all: demo ## After the demo, carry out three iterations, evaluate all models, and print one table.
+	OMP_NUM_THREADS=2 $(BIN)/prefdata run recipes/gpo_gpm_llama3.py --profile cpu --limit 24 --out builds/demo-run
+	$(BIN)/python benchmarks/demo_judge.py builds/demo builds/demo-judge
+	for model in $(DEMO_MODELS); do \
+		$(BIN)/prefdata evaluate $$model --suite held_out --dataset builds/demo && \
+		$(BIN)/prefdata evaluate $$model --suite alpaca_eval --backend transformers --set max_tokens=64 \
+			--baseline builds/demo-judge/baseline.json --judge reward_model=builds/demo-judge/reward-model || exit 1; \
+	done
+	$(BIN)/prefdata compare $(DEMO_MODELS)
 
 test: .venv/ready browser lint types ## Run every check and every test, real models included.
 	$(BIN)/pytest -n 2 --dist loadfile

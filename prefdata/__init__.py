@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from prefdata.flow.from_table import pair
     from prefdata.flow.iterate import Iterated, run
     from prefdata.flow.plan import Plan
+    from prefdata.flow.push import push
     from prefdata.flow.train import train
     from prefdata.flow.verbs import build, check
     from prefdata.inspection.audit import TableAudit, audit
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from prefdata.inspection.summary import Summary, inspect
     from prefdata.inspection.what_if import Outcome, what_if
     from prefdata.page import Page, write_page
-    from prefdata.publish.pushing import Pushed, push
+    from prefdata.publish.pushing import Pushed
     from prefdata.recipe import Iterations, Profile, Recipe, load_recipe, load_rule, shipped_recipes
     from prefdata.recipe.listing import new, recipes, rules
     from prefdata.spec.code import code_allowed
@@ -97,6 +98,7 @@ _HOMES = {
     "flow.build": ("Build",),
     "flow.clean": ("Cleaned", "clean"),
     "flow.plan": ("Plan",),
+    "flow.push": ("push",),
     "flow.iterate": ("Iterated", "run"),
     "flow.from_table": ("pair",),
     "flow.train": ("train",),
@@ -108,7 +110,7 @@ _HOMES = {
     "inspection.summary": ("Summary", "inspect"),
     "inspection.what_if": ("Outcome", "what_if"),
     "page": ("Page", "write_page"),
-    "publish.pushing": ("Pushed", "push"),
+    "publish.pushing": ("Pushed",),
     "recipe": ("Iterations", "Profile", "Recipe", "load_recipe", "load_rule", "shipped_recipes"),
     "recipe.listing": ("new", "recipes", "rules"),
     "verification": ("Report", "verify"),

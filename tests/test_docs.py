@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+
+from prefdata.cli.main import _group
+from prefdata.recipe import shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -34,6 +39,25 @@ def test_the_examples_of_a_page_run(page, tmp_path, monkeypatch):
 
 def test_there_are_examples():
     assert sum(map(len, BLOCKS.values())) >= 4
+
+
+def command_lines(page: Path) -> list[str]:
+    """Lines of `prefdata` in the shell blocks of a page, each whole."""
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line.startswith("prefdata ")]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if command_lines(page)], ids=name_of)
+def test_every_command_of_a_page_has_its_arguments_options_and_recipes(page, tmp_path, monkeypatch):
+    # Where there is nothing: what a page names need not be here.
+    monkeypatch.chdir(tmp_path)
+    for line in command_lines(page):
+        _, verb, *arguments = shlex.split(line, comments=True)
+        group = click.Context(_group, **_group.context_settings)
+        with _group.get_command(group, verb).make_context(verb, arguments, parent=group) as context:
+            recipe = context.params.get("recipe")
+        assert recipe is None or recipe in (*shipped_recipes(), "RECIPE") or Path(recipe).suffix == ".py", line
 
 
 def headings(page: Path) -> set[str]:

@@ -81,7 +81,7 @@ def command(
     if dry_run:
         from prefdata.cli.check import show_plan
 
-        show_plan(check(recipe, out, **common), as_json)
+        show_plan(check(recipe, out, **common), as_json, with_training=common["profile"] != "cpu")
         return
     common |= {"relock": relock, "check": checks, "repair": repair, "replace": replaces, "push": publishes}
     if not events:

@@ -27,6 +27,7 @@ from prefdata.errors import UserError
 if TYPE_CHECKING:
     from prefdata.flow.estimate import Estimate, StageCost
     from prefdata.flow.plan import Plan
+    from prefdata.spec import JSON
 
 __all__ = ["command", "show_plan"]
 
@@ -80,19 +81,28 @@ def command(
         allow_code=allow_code,
         allow=allow,
     )
-    show_plan(planned, as_json)
+    # The profile `cpu` trains a small model, which costs next to nothing.
+    show_plan(planned, as_json, with_training=profile != "cpu")
 
 
-def show_plan(planned: Plan, as_json: bool) -> None:
-    """Prints the plan of a build."""
+def show_plan(planned: Plan, as_json: bool, *, with_training: bool) -> None:
+    """Prints the plan of a build, and what the recipe's training takes."""
     from dataclasses import asdict, fields
 
+    from prefdata.flow.training_cost import size_of, training_cost
     from prefdata.publish.card.licence import derive_licence, licence_lines
 
     recipe = planned.recipe
     estimated, licence = planned.estimate, derive_licence(recipe.dump())
+    training = recipe.training if with_training else None
+    cost = None if training is None else training_cost(planned, size_of(training.model))
     if as_json:
-        facts = {"folder": str(planned.folder), "recipe": recipe.fingerprint(), "estimate": estimated.as_json()}
+        facts: dict[str, JSON] = {
+            "folder": str(planned.folder),
+            "recipe": recipe.fingerprint(),
+            "estimate": estimated.as_json(),
+        }
+        facts["training"] = None if cost is None else asdict(cost)
         facts["licence"] = {**licence.header(), "reasons": licence_lines(licence)}
         shown = {field.name: getattr(planned, field.name) for field in fields(planned)}
         print_json({**shown, "stages": [asdict(stage) for stage in planned.stages], **facts})
@@ -107,6 +117,9 @@ def show_plan(planned: Plan, as_json: bool) -> None:
         display("\n" + "\n".join(_there_lines(estimated)))
     if estimated.stages:
         display("\n" + "\n".join(_estimate_lines(estimated)))
+    if cost is not None:
+        hours = "hours unknown" if cost.hours is None else f"{cost.hours:,.2f} hours of one GPU"
+        display(f"\ntraining   at most {cost.pairs:,} pairs, {cost.steps:,} steps; {hours}: {'; '.join(cost.basis)}")
     display("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + indent("\n".join(planned.problems), "    "))

@@ -38,7 +38,8 @@ def command(
 ) -> None:
     """Publish FOLDER, a build, a dataset or a trained model, as the dataset or model REPO_ID (OWNER/NAME) of the Hub.
 
-    What FOLDER holds decides. One commit that holds all of it, or none; the same again makes no commit. Prose that
+    What FOLDER holds decides. Of a run, each iteration's dataset and model are published in order, as
+    REPO_ID-iteration-K. One commit that holds all of it, or none; the same again makes no commit. Prose that
     somebody wrote into the card stays. Afterwards the commit is read again and compared. Log in with `hf auth login`,
     or set HF_TOKEN.
 
@@ -46,7 +47,7 @@ def command(
     The message says which, what was not checked, and what to run next.
     """
     from prefdata.flow.progress import say
-    from prefdata.publish import push
+    from prefdata.flow.push import push
 
     done = push(
         folder,
@@ -63,7 +64,7 @@ def command(
 
         print_json(asdict(done))
     else:
-        display("\n".join(push_lines(done)))
+        display("\n".join(line for one in (*done.before, done) for line in push_lines(one)))
 
 
 def push_lines(done: Pushed) -> list[str]:

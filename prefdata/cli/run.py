@@ -32,7 +32,13 @@ __all__ = ["command"]
 @limit_option
 @click.option("--out", metavar="DIR", help="The folder of the run; left out, runs/NAME.")
 @click.option("--processes", type=click.IntRange(min=1), metavar="N", help="Of each training; left out, one a GPU.")
-@click.option("--push", "publishes", is_flag=True, help="Publish each dataset where the recipe's `publish` says.")
+@click.option(
+    "--push",
+    is_flag=False,
+    flag_value="",
+    metavar="[OWNER/NAME]",
+    help="Publish each dataset and model as NAME-iteration-K; without a name, where the recipe's `publish` says.",
+)
 @replace_option
 @reuse_option
 @no_reuse_option
@@ -46,7 +52,7 @@ def command(
     limit: int | None,
     out: str | None,
     processes: int | None,
-    publishes: bool,
+    push: str | None,
     replaces: bool,
     reuse: str | None,
     no_reuse: bool,
@@ -76,7 +82,7 @@ def command(
         profile=profile,
         limit=limit,
         processes=processes,
-        push=publishes,
+        push=push or push is not None,
         replace=replaces,
         reuse=reuse_of(reuse, no_reuse),
         allow_code=allow_code,
@@ -103,13 +109,13 @@ def _lines(done: Iterated) -> list[str]:
 def _plan_lines(planned: RunPlan) -> list[str]:
     lines = [f"run      {planned.name}", f"folder   {planned.folder}", ""]
     for step in planned.iterations:
-        totals = step.build.estimate.totals
-        money = ", ".join(f"{cost:,.2f} {name}" for name, cost in totals["cost"].items()) or "no prices"
+        totals, cost = step.build.estimate.totals, step.training
+        money = ", ".join(f"{price:,.2f} {name}" for name, price in totals["cost"].items()) or "no prices"
         lines += [
             f"iteration {step.number}",
             f"  prompts   {step.build.prompts:,}",
             f"  requests  {totals['requests']:,} to language models; {_hours(totals['hours'])}; {money}",
-            f"  training  at most {step.pairs:,} pairs, {step.steps:,} steps; {_hours(step.training_hours)} of one GPU",
+            f"  training  at most {cost.pairs:,} pairs, {cost.steps:,} steps; {_hours(cost.hours)} of one GPU",
         ]
         lines += [f"  problem   {problem}" for problem in step.build.problems]
     disk = "unknown" if planned.disk_bytes is None else f"{planned.disk_bytes / 1e9:,.1f} GB at most"

@@ -57,17 +57,32 @@ def _check_task(manager: Any, name: str) -> None:
         ) from error
 
 
+_ADAPTER = {"hf": "peft", "vllm": "lora_local_path"}
+"""Backend → the harness's name of the argument that is a folder of an adapter."""
+
+
 def _model(config: Mapping[str, JSON]) -> Any:
     import torch
     from lm_eval.api.registry import get_model
 
-    cuda = torch.cuda.is_available()
+    arguments, more = model_arguments(config, cuda=torch.cuda.is_available())
+    return get_model(config["backend"]).create_from_arg_obj(arguments, more)
+
+
+def model_arguments(config: Mapping[str, JSON], *, cuda: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Gives the arguments of the harness's class of a model, and those that every backend has.
+
+    Args:
+        config: of this worker.
+        cuda: whether there is a GPU.
+    """
     arguments: dict[str, Any] = {"pretrained": config["folder"], "dtype": "auto" if cuda else "float32"}
-    device = "cuda" if cuda else "cpu"
+    if config["adapter"] is not None:
+        arguments[_ADAPTER[config["backend"]]] = config["adapter"]
     settings = dict(config["settings"])
     batch = settings.pop("batch_size", None) or ("auto" if cuda else _CPU_BATCH)
-    more = {"batch_size": batch, **({"device": device} if config["backend"] == "hf" else {})}
-    return get_model(config["backend"]).create_from_arg_obj({**arguments, **settings}, more)
+    device = {"device": "cuda" if cuda else "cpu"} if config["backend"] == "hf" else {}
+    return {**arguments, **settings}, {"batch_size": batch, **device}
 
 
 def _result(model: Any, manager: Any, task: Mapping[str, JSON], config: Mapping[str, JSON]) -> dict[str, JSON]:

@@ -11,9 +11,9 @@ from typing import Literal
 from prefdata.errors import InputError, MissingExtraError
 from prefdata.evaluation.subject import Subject
 from prefdata.evaluation.suites import Suite, Task, runs_code
+from prefdata.evaluation.weights import Weights, facts_of
 from prefdata.flow.disk import make_folder, write_json
 from prefdata.flow.versions import packages
-from prefdata.models.folders import model_folder
 from prefdata.models.worker import stream
 from prefdata.spec import JSON, fingerprint
 from prefdata.tables.documents import read_object
@@ -56,11 +56,14 @@ def run_harness(
     Raises:
         UserError: a package or the data of a task is missing; nothing was computed yet.
     """
-    model = subject.weights(suite.name)
-    subject.answering()
-    _check(include, options)
+    subject.weights(suite.name)
+    if not subject.is_adapter:
+        subject.answering()
+    _check(subject, include, options)
+    weights = Weights.of_subject(subject, facts_of(subject))
     version = importlib.metadata.version("lm_eval")
     depends = [dict(subject.pins), options.backend, options.limit, dict(options.settings), dict(hashes), version]
+    depends += [] if weights.base_pins is None else [dict(weights.base_pins)]
     work = subject.work / suite.name
     make_folder(work)
     keys = {task.task: fingerprint([*depends, task.dump()])[:16] for task in suite.tasks}
@@ -68,8 +71,7 @@ def run_harness(
     waiting = [task for task in suite.tasks if not files[task.task].is_file()]
     if waiting:
         log(f"{len(suite.tasks) - len(waiting)} of {len(suite.tasks)} tasks are finished")
-        folder = model_folder(model, subject.pins)
-        for task, result in zip(waiting, _results(waiting, folder, subject, include, options), strict=True):
+        for task, result in zip(waiting, _results(waiting, weights, subject, include, options), strict=True):
             log(f"{task.task}: {result['value']:.2f}")
             write_json(files[task.task], result)
     tasks = {task.task: read_object(files[task.task]) for task in suite.tasks}
@@ -82,13 +84,15 @@ def run_harness(
             "model_arguments": dict(options.settings),
             "tasks": suite.dump()["tasks"],
         },
-        "inputs": {**hashes},
+        "inputs": {**hashes, **({} if weights.base_pins is None else {"base": dict(weights.base_pins)})},
         "versions": {**packages(), "lm_eval": version},
     }
 
 
-def _check(include: Path | None, options: HarnessOptions) -> None:
+def _check(subject: Subject, include: Path | None, options: HarnessOptions) -> None:
     for problem in MissingExtraError.all_of("a suite of lm-evaluation-harness", "evaluation", "lm_eval"):
+        raise problem
+    for problem in MissingExtraError.all_of("an adapter", "train", "peft") if subject.is_adapter else ():
         raise problem
     if options.backend == "vllm":
         try:
@@ -107,10 +111,11 @@ def _check(include: Path | None, options: HarnessOptions) -> None:
 
 
 def _results(
-    tasks: Sequence[Task], folder: Path, subject: Subject, include: Path | None, options: HarnessOptions
+    tasks: Sequence[Task], weights: Weights, subject: Subject, include: Path | None, options: HarnessOptions
 ) -> Iterator[dict[str, JSON]]:
     config = {
-        "folder": str(folder.resolve()),
+        "folder": str(weights.folder.resolve()),
+        "adapter": None if weights.adapter is None else str(weights.adapter.resolve()),
         "backend": options.backend,
         "limit": options.limit,
         "settings": dict(options.settings),

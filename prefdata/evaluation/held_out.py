@@ -16,14 +16,14 @@ from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.evaluation.judges import mean_and_error
 from prefdata.evaluation.subject import Subject
+from prefdata.evaluation.weights import Weights, facts_of, is_folder_of_another_machine, pins_of
 from prefdata.flow.disk import make_folder
 from prefdata.flow.versions import packages
 from prefdata.lazy import np, pq
 from prefdata.models.embedded import cache_folder
-from prefdata.models.folders import model_folder, model_name, model_pins
 from prefdata.models.worker import stream
 from prefdata.spec import JSON, sha256_of_file
-from prefdata.tables.documents import check_regular, read_object
+from prefdata.tables.documents import check_regular
 from prefdata.training import AnyTraining, DPOTraining, Training, checks
 from prefdata.training.batches import batches_by_length
 from prefdata.training.job import make_job, reference_keys
@@ -63,8 +63,7 @@ def run_held_out(subject: Subject, options: HeldOutOptions, log: Callable[[str],
         UserError: a model or dataset is missing or holds no pairs.
     """
     subject.weights("held_out")
-    path = Path(subject.model).expanduser() / "training.json"
-    facts = read_object(path, path.parent) if path.is_file() else {}
+    facts = facts_of(subject)
     training = _training(subject, options, facts)
     if not options.datasets:
         raise InputError(
@@ -76,7 +75,7 @@ def run_held_out(subject: Subject, options: HeldOutOptions, log: Callable[[str],
     kind = str(training.dump()["kind"])
     for split in splits.values():
         split.check((), kind=kind, paired=True)
-    policy = _Weights.of_subject(subject, facts)
+    policy = Weights.of_subject(subject, facts)
     reference = None if kind in _NO_REFERENCE else _reference(subject, options, training, facts, policy)
     sets = {}
     for name, split in splits.items():
@@ -94,86 +93,38 @@ def run_held_out(subject: Subject, options: HeldOutOptions, log: Callable[[str],
 
 
 def _reference(
-    subject: Subject, options: HeldOutOptions, training: Training, facts: Mapping[str, JSON], policy: _Weights
-) -> _Weights:
+    subject: Subject, options: HeldOutOptions, training: Training, facts: Mapping[str, JSON], policy: Weights
+) -> Weights:
     own, given = training.reference is not None, {**(facts.get("training") or {}), **options.settings}
-    pins = _pins_of(facts, "reference_pins" if own else "model_pins")
+    pins = pins_of(facts, "reference_pins" if own else "model_pins")
     named, revision = (training.reference, None) if own else (given.get("model"), training.revision)
     if options.reference is not None:
         named, revision = options.reference, None
-    elif not named or _is_folder_of_another_machine(str(named), pins):
+    elif not named or is_folder_of_another_machine(str(named), pins):
         raise InputError(
             f"{subject.model!r} does not say where the {'reference' if own else 'model'} is that its training "
             f"{'had' if own else 'started from'}",
             valid="the reference of its implicit reward",
             hint="name it: --reference FOLDER",
         )
-    found = _Weights.of_model(str(named), revision)
+    found = Weights.of_model(str(named), revision)
     if found.pins["tokenizer_sha256"] != policy.pins["tokenizer_sha256"]:
         check_same_ids(load_tokenizer(policy.folder), subject.name, found.folder, found.name)
     return found
 
 
-def _reference_facts(reference: _Weights, facts: Mapping[str, JSON], log: Callable[[str], None]) -> dict[str, JSON]:
+def _reference_facts(reference: Weights, facts: Mapping[str, JSON], log: Callable[[str], None]) -> dict[str, JSON]:
     def same(kind: str) -> bool | None:
-        pins = _pins_of(facts, kind)
+        pins = pins_of(facts, kind)
         return all(pins.get(name) == value for name, value in reference.pins.items()) if pins else None
 
-    own = {"is_that_of_training": same("reference_pins")} if _pins_of(facts, "reference_pins") else {}
+    own = {"is_that_of_training": same("reference_pins")} if pins_of(facts, "reference_pins") else {}
     started = same("model_pins")
     if own and not own["is_that_of_training"]:
         log(f"the reference {reference.name!r} is not the one of the training")
     elif not own and started is False:
         log(f"the reference {reference.name!r} is not the model that the training started from")
     return {"name": reference.name, "pins": dict(reference.pins), "is_what_training_started_from": started, **own}
-
-
-def _pins_of(facts: Mapping[str, JSON], kind: str) -> Mapping[str, JSON]:
-    return (facts.get("model") or {}).get(kind) or {}
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """A model whose log-probabilities are computed."""
-
-    name: str
-    folder: Path
-    """Of the whole model; of an adapter, that of its base."""
-    hashed: Path
-    """The folder whose files of weights are part of the key."""
-    pins: Mapping[str, JSON]
-    adapter: Path | None = None
-
-    @classmethod
-    def of_model(cls, model: str, revision: str | None) -> _Weights:
-        pins = model_pins(model, revision)
-        folder = model_folder(model, pins, revision)
-        return cls(model_name(model), folder, folder, pins)
-
-    @classmethod
-    def of_subject(cls, subject: Subject, facts: Mapping[str, JSON]) -> _Weights:
-        if not subject.is_adapter:
-            folder = model_folder(subject.model, subject.pins)
-            return cls(subject.name, folder, folder, subject.pins)
-        adapter = Path(subject.model).expanduser()
-        base = cls._of_base(adapter, facts)
-        return cls(subject.name, base.folder, adapter, {**base.pins, **subject.pins}, adapter)
-
-    @classmethod
-    def _of_base(cls, adapter: Path, facts: Mapping[str, JSON]) -> _Weights:
-        """The model that an adapter belongs to, whatever the reference is."""
-        config = read_object(adapter / "adapter_config.json", adapter)
-        named, pins = config.get("base_model_name_or_path"), _pins_of(facts, "model_pins")
-        base = None
-        if isinstance(named, str) and not _is_folder_of_another_machine(named, pins):
-            base = cls.of_model(named, pins.get("sha") or config.get("revision"))
-        if base is None or pins.get("sha256", base.pins.get("sha256")) != base.pins.get("sha256"):
-            raise InputError(
-                f"the base {named!r} of the adapter in {str(adapter)!r} is {'not here' if base is None else 'changed'}",
-                valid="the model that the adapter was trained on",
-                hint="put it there, or name its folder as base_model_name_or_path in adapter_config.json",
-            )
-        return base
 
 
 def _training(subject: Subject, options: HeldOutOptions, facts: Mapping[str, JSON]) -> Training:
@@ -193,11 +144,6 @@ def _training(subject: Subject, options: HeldOutOptions, facts: Mapping[str, JSO
         first = error.errors(include_url=False)[0]
         raise InputError(f"the training's {'.'.join(map(str, first['loc'][1:]))}: {first['msg']}") from error
     return training
-
-
-def _is_folder_of_another_machine(model: str, pins: Mapping[str, JSON]) -> bool:
-    """`training.json` names only the last part of a folder, which must not be taken for a model of the Hub."""
-    return "sha256" in pins and not model.startswith("embedded:") and not Path(model).is_dir()
 
 
 def _plain(training: Training) -> Training:
@@ -235,8 +181,8 @@ def _split(where: str, name: str | None) -> SplitFiles:
 def _measured(
     split: SplitFiles,
     training: Training,
-    policy: _Weights,
-    reference: _Weights | None,
+    policy: Weights,
+    reference: Weights | None,
     subject: Subject,
     options: HeldOutOptions,
     log: Callable[[str], None],
@@ -285,7 +231,7 @@ def _rewards(file: Path, numbers: Sequence[np.ndarray], kind: str, beta: float) 
 
 
 def _log_probs(
-    weights: _Weights,
+    weights: Weights,
     file: Path,
     training: Training,
     log: Callable[[str], None],

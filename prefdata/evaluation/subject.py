@@ -37,7 +37,7 @@ class Subject:
     folder: Path
     """The model's own folder, or one of its results alone."""
     generator: Generator | None
-    """Answers as the model; None for an adapter, which only `held_out` reads."""
+    """Answers as the model; None for an adapter, which `alpaca_eval` can't read."""
     pins: Mapping[str, JSON]
     """Of the weights and the tokenizer, whatever the engine."""
 
@@ -65,7 +65,7 @@ class Subject:
         if self.generator is None:
             raise InputError(
                 f"{self.model!r} holds an adapter, not a whole model",
-                valid="--suite held_out reads adapters",
+                valid="--suite held_out, and suites of lm-evaluation-harness, read adapters",
                 hint="merge it into its base model: PeftModel.from_pretrained(...).merge_and_unload(), then save that",
             )
         for problem in self.generator.problems():

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from prefdata import hub
 from prefdata.errors import ConservationError, InputError, RecipeError, StoreError
@@ -27,6 +27,7 @@ from prefdata.flow.from_hub import given_recipe
 from prefdata.flow.graph import graph_of
 from prefdata.flow.lock import read_lock
 from prefdata.flow.progress import say
+from prefdata.flow.push import RUN_FILE, name_published
 from prefdata.flow.reader import BuildReader, BuildRecord
 from prefdata.flow.run import prompt_job
 from prefdata.flow.store import SHARD_SIZE, BuildFolder
@@ -34,6 +35,7 @@ from prefdata.flow.train import train, with_profile
 from prefdata.publish import pushing
 from prefdata.publish.manifest import MANIFEST
 from prefdata.recipe import Recipe, folder_of
+from prefdata.recipe.iterations import iteration_repo
 from prefdata.recipe.trust import is_foreign
 from prefdata.records import prompt_id_of
 from prefdata.spec import JSON, fingerprint, sha256_of_file
@@ -43,7 +45,8 @@ from prefdata.training.reference import hash_weights
 
 __all__ = ["Iterated", "iterated_recipe", "read_prompts", "run", "run_folder", "trained_model"]
 
-_STATE = "run.json"
+_COMMITS = {"dataset": "commit", "model": "model_commit"}
+"""What is published → the key of its commit's address in an entry of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ def run(
     profile: str | None = None,
     limit: int | None = None,
     processes: int | None = None,
-    push: bool = False,
+    push: bool | str = False,
     replace: bool = False,
     reuse: str | Path | bool = True,
     allow_code: bool = False,
@@ -77,9 +80,10 @@ def run(
 ) -> Iterated:
     """Carries out the iterations of a recipe, or goes on with a run that was stopped; the same call resumes.
 
-    In each iteration the dataset is built, published if `push` says so, and a model trained on it, from which the
-    next iteration samples. What is finished is not done again. Models are processes of their own, which end before
-    the next stage begins: sampling, scoring and training use the same devices one after the other.
+    In each iteration the dataset is built, and a model trained on it, from which the next iteration samples; each is
+    published as soon as it is there, if `push` says so. What is finished is not done again. Models are processes of
+    their own, which end before the next stage begins: sampling, scoring and training use the same devices one after the
+    other.
 
     Args:
         recipe: a recipe with `iterations`, its `.py` or `.json` file, or the name of a shipped recipe.
@@ -87,8 +91,8 @@ def run(
         profile: a profile of the recipe.
         limit: at most this many different prompts in each iteration.
         processes: of each training; left out, one a GPU, or one.
-        push: publish each dataset where the recipe's `publish` says, with `-iteration-K` behind the name; those of
-            iterations that are finished already, too.
+        push: publish each dataset and each model, those of finished iterations too, as `NAME-iteration-K`: True takes
+            the repository of the recipe's `publish`, a text is the repository, `owner/name`.
         replace: see `prefdata.build`.
         reuse: see `prefdata.build`; the folder `.cache` lies in the folder of the run.
         allow_code: run Python parts that a JSON recipe names.
@@ -105,14 +109,29 @@ def run(
     foreign = is_foreign(recipe)
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         whole = iterated_recipe(recipe, profile, limit, allow)
-        if push and whole.publish.repo is None:
-            raise RecipeError(
-                f"recipe {whole.name!r} doesn't say where to publish", valid='publish=Publish(repo="owner/name")'
-            )
+        if isinstance(push, str):
+            whole = whole.replace(publish=whole.publish.replace(repo=push))
+        if push:
+            _check_target(whole)
         root = run_folder(whole, out, foreign=foreign)
         with alone(root):
-            options = {"replace": replace, "reuse": reuse, "check": push}
-            return _Run(whole, root, options, processes=processes, push=push, cache=cache, log=log).carry_out()
+            options = {"replace": replace, "reuse": reuse, "check": bool(push)}
+            return _Run(whole, root, options, processes=processes, push=bool(push), cache=cache, log=log).carry_out()
+
+
+def _check_target(recipe: Recipe) -> None:
+    """Finds out before the first answer what would stop the first push.
+
+    Raises:
+        UserError: the recipe names no repository or no possible one, or there is no token.
+    """
+    assert recipe.iterations is not None
+    if recipe.publish.repo is None:
+        raise RecipeError(
+            f"recipe {recipe.name!r} doesn't say where to publish",
+            valid='publish=Publish(repo="owner/name") in the recipe, or a repository: --push OWNER/NAME',
+        )
+    pushing.check_target(iteration_repo(recipe.publish.repo, recipe.iterations.count))
 
 
 def iterated_recipe(
@@ -206,7 +225,7 @@ class _Run:
         assert recipe.iterations is not None
         self._recipe, self._root, self._count = recipe, root, recipe.iterations.count
         self._options, self._processes, self._push, self._cache, self._log = options, processes, push, cache, log
-        self._state = read_document(root / _STATE, "which iterations are finished: their folders are looked at anew")
+        self._state = read_document(root / RUN_FILE, "which iterations are finished: their folders are looked at anew")
 
     def carry_out(self) -> Iterated:
         """Carries out what is not finished."""
@@ -215,11 +234,13 @@ class _Run:
         proof = self._prove_disjoint()
         self._write(proof, done)
         for entry in done:
-            if self._push and "commit" not in entry:
-                entry["commit"] = self._publish(entry["iteration"])
-                self._write(proof, done)
+            self._publish("dataset", entry)
+            self._publish("model", entry)
+            self._write(proof, done)
         for number in range(len(done) + 1, self._count + 1):
             done.append(self._iteration(number, proof, done))
+            self._write(proof, done)
+            self._publish("model", done[-1])
             self._write(proof, done)
         numbers = range(1, self._count + 1)
         builds = tuple(Build(self._build_folder(number)) for number in numbers)
@@ -290,8 +311,7 @@ class _Run:
                 hint="run the same command again: they are compared with the other iterations anew",
             )
         entry: dict[str, JSON] = {"iteration": number, "recipe": recipe.fingerprint(), "pairs": built.ledger["pairs"]}
-        if self._push:
-            entry["commit"] = self._publish(number)
+        self._publish("dataset", entry)
         trained = train(
             recipe,
             built.folder,
@@ -307,9 +327,19 @@ class _Run:
             raise ConservationError(f"iteration {number} has left the weights of the model as they were")
         return entry
 
-    def _publish(self, number: int) -> str:
-        publish, dataset = self._recipe_of(number).publish, self._build_folder(number) / "dataset"
-        return pushing.push(dataset, publish.repo or "", public=publish.public, tag=publish.tag, log=self._log).url
+    def _publish(self, what: Literal["dataset", "model"], entry: dict[str, JSON]) -> None:
+        """Publishes the dataset or the model of an iteration, where that is asked for and not done yet."""
+        number, key = entry["iteration"], _COMMITS[what]
+        publish = self._recipe_of(number).publish
+        repo = publish.repo or ""
+        if not self._push or f"/{repo}/commit/" in entry.get(key, ""):
+            return
+        folder = self._build_folder(number) / "dataset"
+        if what == "model":
+            folder = self._model(number)
+            name_published(self._root, folder, self._recipe.publish.repo or "", number)
+        pushed = pushing.push(folder, repo, public=publish.public, tag=publish.tag, log=self._log)
+        entry[key] = pushed.url
 
     def _built_prompts(self, folder: Path) -> Iterable[str]:
         reader = BuildReader(folder)
@@ -321,4 +351,4 @@ class _Run:
         return {"prompts": proof, "iterations": done}
 
     def _write(self, proof: dict[str, JSON], done: list[dict[str, JSON]]) -> None:
-        write_document(self._root / _STATE, self._ledger(proof, done))
+        write_document(self._root / RUN_FILE, self._ledger(proof, done))

@@ -18,7 +18,7 @@ from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
 from prefdata.publish.card.evaluation import with_evaluation
 from prefdata.publish.card.model import model_card
-from prefdata.publish.manifest import write_model_manifest
+from prefdata.publish.manifest import MANIFEST, manifest_entry, write_model_manifest
 from prefdata.recipe import Profile, Recipe, shipped_recipes
 from prefdata.recipe.mistakes import explained
 from prefdata.recipe.profiles import EMBEDDED_MODEL
@@ -32,7 +32,7 @@ from prefdata.training.plan import TrainingPlan
 from prefdata.training.preflight import MEANINGS
 from prefdata.training.prepare import Prepared, prepare
 
-__all__ = ["plan_training", "train", "with_profile"]
+__all__ = ["name_repositories", "plan_training", "train", "with_profile"]
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -278,17 +278,37 @@ def _training(dumped: JSON) -> Training:
 
 def _write_card(trained: TrainedModel, source: _Source) -> None:
     (trained.folder / "curves.svg").write_text(curves_svg(trained.metrics), encoding="utf-8")
-    card = model_card(
-        trained.folder.resolve().name,
-        trained.facts,
-        source.recipe,
-        {str(name): text for name, text in MEANINGS.items()},
-    )
-    evaluation = trained.folder / "evaluation.json"
-    written = ["README.md", "curves.svg"]
+    _save_card(trained, trained.facts, source.recipe, ["curves.svg"])
+
+
+def name_repositories(folder: Path, dataset: Path, repositories: Mapping[str, JSON]) -> None:
+    """Names on the card of a trained model where its dataset and the model before it are published.
+
+    A card that somebody has changed stays: pushing it is refused as before.
+
+    Args:
+        folder: of the model.
+        dataset: the dataset folder that it was trained on.
+        repositories: `repo` of the dataset, and `parent_repo` of the model that training started from.
+    """
+    listed = read_object(folder / MANIFEST, folder).get("files") or {}
+    if not (folder / "README.md").is_file() or listed.get("README.md") != manifest_entry(folder / "README.md"):
+        return
+    facts = read_object(folder / "training.json", folder)
+    shown = {**facts, "lineage": {**facts["lineage"], **repositories}}
+    _save_card(TrainedModel(folder, facts, []), shown, _recipe_of(dataset), [])
+
+
+def _save_card(
+    trained: TrainedModel, facts: dict[str, JSON], recipe: Mapping[str, JSON] | None, written: list[str]
+) -> None:
+    """Writes the card, and the manifest: anew what was just written, and everything where there is none."""
+    name, evaluation = trained.folder.resolve().name, trained.folder / "evaluation.json"
+    card = model_card(name, facts, recipe, {str(name): text for name, text in MEANINGS.items()})
+    written = ["README.md", *written]
     if evaluation.is_file():
         written.append(evaluation.name)
         suites = read_object(evaluation, trained.folder).get("suites") or {}
-        card = with_evaluation(card, trained.folder.resolve().name, suites) or card
+        card = with_evaluation(card, name, suites) or card
     (trained.folder / "README.md").write_text(card, encoding="utf-8")
     write_model_manifest(trained.folder, [*trained.files, *written], written=written)

@@ -26,7 +26,7 @@ from prefdata.publish.outgoing import Outgoing, read_outgoing
 from prefdata.publish.planning import PushPlan, plan_push, refuse_problems
 from prefdata.spec import JSON
 
-__all__ = ["Pushed", "push"]
+__all__ = ["Pushed", "check_target", "push"]
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REF = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
@@ -58,6 +58,8 @@ class Pushed:
     kind: Kind = "dataset"
     files: int = 0
     """Number of its files, each compared with that on the Hub."""
+    before: tuple[Pushed, ...] = ()
+    """Of a run: its other datasets and models, in the order in which they were published; this is the last one."""
 
 
 def push(
@@ -120,6 +122,17 @@ def push(
     log(f"read back: {files:,} files{counted}, hashes and schemas are equal")
     plan, proposal = sending.plan, commit.pull_request
     return Pushed(repo_id, commit.sha, url, new, rows, tag, proposal, plan.kept, kind=repo.kind, files=files)
+
+
+def check_target(repo_id: str) -> None:
+    """Finds out, before hours of work, what of a repository would stop a push that comes after them.
+
+    Raises:
+        PublishError: this is not a name of a repository, or there is no token.
+        MissingExtraError: `huggingface_hub` is not installed.
+    """
+    _check_names(repo_id, None, "main", False)
+    HubRepo(repo_id)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from prefdata.spec import Spec
 from prefdata.spec.marks import Harmless
 from prefdata.training import Training
 
-__all__ = ["Iterations", "changes_of", "policy_model"]
+__all__ = ["Iterations", "changes_of", "iteration_repo", "policy_model"]
 
 _SpecT = TypeVar("_SpecT", bound=Spec)
 
@@ -78,6 +78,16 @@ def policy_model(sampler: Sampler) -> str | None:
     return model if isinstance(model, str) else None
 
 
+def iteration_repo(repo: str, number: int) -> str:
+    """Gives the name of the repositories that one iteration's dataset and model are published to.
+
+    Args:
+        repo: `owner/name` of the run.
+        number: of the iteration.
+    """
+    return f"{repo}-iteration-{number}"
+
+
 def changes_of(iterations: Iterations, recipe: _Repeated, number: int, model: str | None) -> dict[str, Any]:
     """Gives the fields of a recipe that are others in one iteration.
 
@@ -94,7 +104,7 @@ def changes_of(iterations: Iterations, recipe: _Repeated, number: int, model: st
         # A model that was trained from another is under its terms.
         publish = publish.replace(licenses={**publish.licenses, Path(model).name: terms})
     if publish.repo:
-        publish = publish.replace(repo=f"{publish.repo}-iteration-{number}")
+        publish = publish.replace(repo=iteration_repo(publish.repo, number))
     return {
         "name": f"{recipe.name}-iteration-{number}",
         "description": " ".join(filter(None, [recipe.description, _story(iterations, recipe.name, number)])),

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from prefdata.errors import UserError
+from prefdata.models.worker_process import PARENT
 from prefdata.spec import JSON
 
 __all__ = ["main"]
@@ -23,6 +27,7 @@ _MISTAKE = 2
 
 def main(path: Path) -> None:
     """Runs a job; of a mistake of the user's, the message is kept for the parent."""
+    _end_with_command()
     job: dict[str, JSON] = json.loads(path.read_text(encoding="utf-8"))
     if job["device"] == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -38,6 +43,30 @@ def main(path: Path) -> None:
         sys.stderr.flush()
         # Other processes may wait for this one in a collective call: leave without any.
         os._exit(_MISTAKE)
+
+
+def _end_with_command() -> None:
+    """Ends this process when the command that started the training ends, however it does.
+
+    Otherwise two trainings would write one folder when the command is killed and started again. torchrun may be between
+    this process and the command, so the kernel's signal at the death of a parent is not enough.
+    """
+    command = os.environ.pop(PARENT, None)
+    if command is None or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        watched = os.pidfd_open(int(command))
+    except ProcessLookupError:
+        os._exit(1)
+    except OSError:
+        # Some sandboxes refuse the call.
+        return
+
+    def wait() -> None:
+        select.select([watched], [], [])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(job: dict[str, JSON]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from prefdata.errors import ModelError, StoreError, UserError
 from prefdata.models.environment import import_folders, tracker_prefixes, worker_environment
 from prefdata.models.folders import model_name
+from prefdata.models.worker_process import PARENT
 from prefdata.spec import JSON
 from prefdata.tables.documents import document_text
 from prefdata.tables.own_files import held
@@ -110,7 +111,7 @@ def _run(prepared: Prepared, log: Callable[[str], None]) -> None:
     mistake.unlink(missing_ok=True)
     log(f"training: {' '.join(command)}")
     # The processes' stdout is not this command's data.
-    variables = environment(prepared.training)
+    variables = environment(prepared.training) | {PARENT: str(os.getpid())}
     if prepared.job["device"] == "cuda" and "torch.distributed.run" not in command:
         # One process that sees several GPUs would spread each batch over them, which TRL refuses.
         variables["CUDA_VISIBLE_DEVICES"] = variables.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from prefdata import evaluate
 from prefdata.errors import InputError, UserError
+from prefdata.evaluation._harness_worker import model_arguments
 from prefdata.evaluation.suites import OPEN_LLM_SUITE, read_suite
 from prefdata.models.embedded import embedded_folder
 
@@ -108,6 +111,77 @@ def test_two_local_tasks_give_what_simple_evaluate_gives(tmp_path, fresh, monkey
     assert again.results["tasks"] == tasks
     record = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert list(record["suites"]) == ["made"]
+
+
+ADAPTER = """
+import json, sys, torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
+
+torch.manual_seed(0)
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.float32)
+lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+get_peft_model(model, lora).save_pretrained("adapter")
+
+from lm_eval import simple_evaluate
+from lm_eval.tasks import TaskManager
+
+manager, numbers = TaskManager(include_path="tasks", include_defaults=False), []
+for more in ({}, {"peft": "adapter"}):
+    done = simple_evaluate(
+        model="hf", model_args={"pretrained": sys.argv[1], "dtype": "float32", **more}, device="cpu", batch_size=4,
+        tasks=["made_score"], num_fewshot=0, task_manager=manager, log_samples=False,
+    )
+    numbers.append(float(done["results"]["made_score"]["word_perplexity,none"]))
+print(json.dumps(numbers))
+"""
+SCORE = """
+task: made_score
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {folder}/choice.jsonl
+test_split: test
+output_type: loglikelihood_rolling
+doc_to_text: ""
+doc_to_target: "{{{{question}}}}"
+metric_list:
+  - metric: word_perplexity
+"""
+
+
+@pytest.mark.model
+def test_an_adapter_is_put_on_its_base_and_its_numbers_are_not_those_of_the_base(tmp_path, fresh, monkeypatch):
+    suite = write_suite(tmp_path)
+    suite.write_text("name: made\ninclude: tasks\ntasks:\n  - task: made_score\n    shots: 0\n")
+    (tmp_path / "tasks" / "score.yaml").write_text(SCORE.format(folder=tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    said = fresh(str(embedded_folder(MODEL)), code=ADAPTER, cwd=tmp_path, HF_HUB_OFFLINE="1")
+    assert said.code == 0, said.err[-3000:]
+    base, adapted = json.loads(said.out.splitlines()[-1])
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "base_model_name_or_path": f"embedded:{MODEL}"}))
+    done = evaluate(tmp_path / "adapter", str(suite))
+    assert done.results["tasks"]["made_score"]["all"]["word_perplexity,none"] == pytest.approx(adapted, rel=1e-6)
+    assert abs(adapted - base) > 1
+    assert done.results["inputs"]["base"]["sha256"] != done.results["inputs"].get("sha256")
+    assert done.folder == tmp_path / "adapter"
+
+
+@pytest.mark.parametrize(("backend", "file"), [("hf", "huggingface"), ("vllm", "vllm_causallms")])
+@pytest.mark.parametrize("adapter", [None, "/an/adapter"])
+@pytest.mark.parametrize("cuda", [False, True])
+def test_every_argument_is_one_of_the_harness_s_class(backend, file, adapter, cuda):
+    # vLLM's class can only be imported where the distribution `vllm` is installed.
+    source = Path(find_spec("lm_eval.models").submodule_search_locations[0], f"{file}.py").read_text()
+    classes = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
+    (start,) = [node for node in classes[0].body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    names = {argument.arg for argument in (*start.args.args, *start.args.kwonlyargs)}
+    config = {"backend": backend, "folder": "/a/model", "adapter": adapter, "settings": {"max_length": 512}}
+    arguments, more = model_arguments(config, cuda=cuda)
+    assert {*arguments, *more} <= names
+    assert ("/an/adapter" in arguments.values()) == (adapter is not None)
+    assert arguments["max_length"] == 512
 
 
 @pytest.mark.model

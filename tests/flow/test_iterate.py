@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import mmap
 import os
-import shutil
 import sys
 import time
+from operator import itemgetter
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from process_tree import mapped_bytes
 from tiny_model import sentence, write_model
-from trainings import SMALL, kill, run, start, weights
+from trainings import SMALL, kill, kill_alone, run, start, weights
 
 from prefdata.errors import InputError, RecipeError, StoreError
 from prefdata.flow.iterate import iterated_recipe, read_prompts
@@ -67,7 +68,8 @@ LAST = "runs/rounds/models/rounds-iteration-3"
 def whole(tmp_path_factory):
     """A folder with a run that nothing disturbed."""
     folder = write_workshop(tmp_path_factory.mktemp("whole"), recipe())
-    done = run(folder, COMMAND)
+    watch = Path(__file__).parents[1] / "support" / "watched_run.py"
+    done = run(folder, [sys.executable, str(watch), "looks.json", *COMMAND[3:]])
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
 
@@ -140,52 +142,29 @@ def test_a_run_is_the_same_however_its_folder_is_spelled(near, monkeypatch, out)
 
 
 @pytest.mark.model
-def test_datasets_of_finished_iterations_are_pushed_when_that_is_asked_for_later(whole, monkeypatch, tmp_path):
-    shutil.copytree(whole, tmp_path / "copy")
-    monkeypatch.chdir(tmp_path / "copy")
-    pushed = []
-
-    def push(dataset: Path, repo: str, **_: object) -> SimpleNamespace:
-        pushed.append((str(dataset), repo))
-        return SimpleNamespace(url=f"https://hub/{repo}")
-
-    monkeypatch.setattr("prefdata.flow.iterate.pushing.push", push)
-    with pytest.raises(RecipeError, match="doesn't say where to publish"):
-        run_here(recipe(), push=True)
-    target = recipe(publish={"repo": "me/rounds"})
-    # The place to publish is no part of what an iteration makes.
-    Path("runs/rounds/run.json").unlink()
-    assert "commit" not in run_here(target).ledger["iterations"][0]
-    again = run_here(target, push=True)
-    assert pushed == [(f"runs/rounds/iteration-{k}/dataset", f"me/rounds-iteration-{k}") for k in (1, 2, 3)]
-    assert [entry["commit"] for entry in again.ledger["iterations"]] == [f"https://hub/{repo}" for _, repo in pushed]
-    run_here(target, push=True)
-    assert len(pushed) == 3
-
-
-@pytest.mark.model
 def test_the_plan_of_a_finished_run_has_nothing_left_to_ask(near):
     planned = plan_run("rounds.json")
     assert [step.build.estimate.totals["requests"] for step in planned.iterations] == [0, 0, 0]
     assert all(stage.state == "done" for step in planned.iterations for stage in step.build.stages)
 
 
+MOMENTS = {
+    "iteration-1/stages/candidates-policy-*/journal-*.jsonl": kill,
+    "models/rounds-iteration-1/training/metrics.jsonl": kill_alone,
+    "iteration-2/stages/candidates-policy-*/journal-*.jsonl": kill,
+}
+"""What is there first → who is killed then: the whole process tree, or the command alone."""
+
+
 @pytest.mark.model
-@pytest.mark.parametrize(
-    "moment",
-    [
-        "iteration-1/stages/candidates-policy-*/journal-*.jsonl",
-        "models/rounds-iteration-1/training/metrics.jsonl",
-        "iteration-2/stages/candidates-policy-*/journal-*.jsonl",
-    ],
-)
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(whole, tmp_path, moment):
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(whole, tmp_path):
     folder = write_workshop(tmp_path / "killed", recipe())
-    process = start(folder, COMMAND)
-    while not any((folder / "runs" / "rounds").glob(moment)):
-        assert process.poll() is None, "it ended before the moment came"
-        time.sleep(0.01)
-    kill(process)
+    for moment, killed in MOMENTS.items():
+        process = start(folder, COMMAND)
+        while not any((folder / "runs" / "rounds").glob(moment)):
+            assert process.poll() is None, "it ended before the moment came"
+            time.sleep(0.01)
+        killed(process)
     done = run(folder, COMMAND)
     assert done.returncode == 0, done.stderr[-4000:]
     mine, theirs = weights(folder / LAST), weights(whole / LAST)
@@ -194,33 +173,17 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(whole, tmp_path, mo
     assert records[0] == records[1]
 
 
-def children() -> set[int]:
-    """Processes that this one has started, and those that these have."""
-    found: set[int] = set()
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            number, parent = int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if parent == os.getpid():
-            found.add(number)
-    return found
-
-
 @pytest.mark.model
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to list processes")
-def test_the_sampling_engine_has_ended_before_training_begins(tmp_path, monkeypatch):
-    monkeypatch.chdir(write_workshop(tmp_path / "memory", recipe()))
-    before, seen = children(), []
-
-    def look(*_: object, **__: object) -> None:
-        seen.append(children() - before)
-        raise InterruptedError
-
-    monkeypatch.setattr("prefdata.flow.iterate.train", look)
-    with pytest.raises(InterruptedError):
-        run_here("rounds.json")
-    assert seen == [set()]
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="needs /proc to list processes and their memory")
+def test_each_engine_has_ended_before_the_next_one_begins_and_the_command_holds_no_weights(whole):
+    looks = json.loads((whole / "looks.json").read_text())
+    engines = [engine for engine, _ in itertools.groupby(looks, key=itemgetter("engine"))]
+    assert engines == ["prefdata.models.hosted._transformers_worker", "training"] * COUNT
+    # While an engine runs, and when it starts, no process of the run is there besides the command.
+    assert [look for look in looks if look["others"] or look["mapped"]] == []
+    weights_file = (whole / LAST / "model.safetensors").open("rb")
+    with weights_file, mmap.mmap(weights_file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert len(mapped[:]) <= mapped_bytes(os.getpid(), (".safetensors",))
 
 
 def test_iterations_that_share_a_prompt_are_refused(tmp_path, monkeypatch):
@@ -275,8 +238,8 @@ def test_the_plan_counts_requests_steps_and_disk_of_every_iteration(tmp_path, mo
     ]
     assert sum(step.build.prompts for step in planned.iterations) == PROMPTS
     for step in planned.iterations:
-        assert step.steps == -(-step.pairs // SMALL["per_device_batch_size"])
-        assert step.training_hours > 0
+        assert step.training.steps == -(-step.training.pairs // SMALL["per_device_batch_size"])
+        assert step.training.hours > 0
     numbers = sum(array.size for array in weights(Path("start")).values())
     assert planned.disk_bytes == numbers * (4 * COUNT + 2 * 12)
     assert json.dumps(planned.as_json(), allow_nan=False)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from tiny_model import pair_rows, write_dataset, write_model
@@ -80,6 +81,19 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     """Kills a process group of `start` at once, and waits for its end."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def kill_alone(process: subprocess.Popen[bytes]) -> None:
+    """Kills a command of `start` and nothing else, and waits until the processes that it has started have ended too."""
+    from process_tree import descendants, name_of
+
+    tree = descendants(process.pid)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 120
+    while left := list(filter(None, map(name_of, tree))):
+        assert time.monotonic() < until, f"outlived the command: {left}"
+        time.sleep(0.02)
 
 
 def metrics(folder: Path) -> list[dict]:

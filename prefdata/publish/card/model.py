@@ -36,11 +36,12 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
     """
     training, lineage = facts["training"], facts["lineage"]
     base = str(training["model"])
+    parent = str(lineage.get("parent_repo") or base)
     licence = _licence(recipe, base)
     header = _header(facts, licence)
     kind = inline(str(training["kind"]))
     sections = {
-        "about": f"# {inline(name)}\n\n`{inline(base)}`, trained by `{kind}` on {_dataset(lineage)}.",
+        "about": f"# {inline(name)}\n\n`{inline(parent)}`, trained by `{kind}` on {_dataset(lineage)}.",
         "curves": "## Curves\n\n![loss and rewards by step](curves.svg)\n\nEvery logged number is in `metrics.jsonl`.",
         "hyper-parameters": f"## Hyper-parameters\n\n{_parameters(facts)}",
         "rows": f"## What became of every row\n\n{_rows(facts['preflight'], meanings)}",
@@ -54,14 +55,14 @@ def model_card(name: str, facts: JSON, recipe: Mapping[str, JSON] | None, meanin
 
 def _header(facts: JSON, licence: Licence) -> dict[str, JSON]:
     training, lineage = facts["training"], facts["lineage"]
-    repo = lineage.get("repo")
+    repo, base, first = lineage.get("repo"), training["model"], lineage.get("base_model")
     header: dict[str, JSON] = {
         **licence.header(),
         "library_name": "peft" if training.get("lora") else "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["preference", "prefdata", "trl", str(training["kind"])],
         # Only a model of the Hub, which has a commit, means something to others: a folder may have its name.
-        "base_model": training["model"] if facts["model"]["model_pins"].get("sha") else lineage.get("base_model"),
+        "base_model": lineage.get("parent_repo") or (base if facts["model"]["model_pins"].get("sha") else first),
         "datasets": [repo] if repo else None,
     }
     return {key: value for key, value in header.items() if value is not None}
