@@ -55,7 +55,8 @@ test: .venv/ready browser lint types ## Run every check and every test, real mod
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish
 
 browser: ## Install Chromium, which the tests of the page need, where apt-get may; else say what to install.
-	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || { \
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; done; { \
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null \
 			&& apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 		|| { echo "The tests of the page need a Chromium: install the package 'chromium' (Debian, Fedora, Arch), then run make test again." >&2; exit 1; }
