@@ -15,7 +15,7 @@ from prefdata.cli.main import _COMMANDS
 from prefdata.errors import UserError
 from prefdata.pairing import BestVsWorst, WPOHybridV2
 
-ONLY_OF_THE_COMMAND = {"json", "dry-run", "help"}
+ONLY_OF_THE_COMMAND = {"json", "json-lines", "dry-run", "help"}
 """Options that are about printing, or another function (`--dry-run` is `check`)."""
 OTHER_NAMES = {
     "from": "origin",
@@ -26,10 +26,10 @@ OTHER_NAMES = {
 }
 ELSEWHERE = {
     *(("what-if", "rule-json"), ("train", "plan"), ("run", "plan")),
-    *(("inspect", name) for name in ("html", "html-pairs", "compare")),
+    *(("inspect", name) for name in ("html", "html-pairs", "compare", "sort", "prompt-id")),
 }
-"""`rules` takes files too; pages are `prefdata.write_page`; plans are `prefdata.flow.train.plan_training` and
-`prefdata.flow.run_plan.plan_run`."""
+"""`rules` takes files too; pairs of a condition, and of a prompt, are those of `prefdata.load`; pages are
+`prefdata.write_page`; plans are `prefdata.flow.train.plan_training` and `prefdata.flow.run_plan.plan_run`."""
 
 
 def test_every_command_is_a_function_and_dir_lists_it():
