@@ -114,7 +114,7 @@ def test_a_warning_is_said_and_stands_on_the_card_and_the_page(work, capsys):
     card = (built.dataset / "README.md").read_text()
     assert "| chosen_longer | 0.6667 |" in card
     assert "**Over the limit of its recipe:** chosen_longer should be at most 0.5." in card
-    assert "chosen_longer 0.6667 should be at most 0.5" in render(inspect(built.dataset))
+    assert "Chosen is longer 66.7 % (the recipe's limit: at most 50.0 %)" in render(inspect(built.dataset))
 
 
 def test_a_limit_that_holds_says_nothing(work, capsys):

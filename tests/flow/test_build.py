@@ -138,7 +138,7 @@ class TestSameBytes:
             built = build(recipe(), f"out-{size}", shard_size=size)
             trees.append(tree(built.dataset))
         assert trees[0] == trees[1] == trees[2]
-        assert len(trees[0]) == 11
+        assert len(trees[0]) == 13
 
     def test_two_builds_in_two_folders_have_the_same_bytes_everywhere(self, work):
         build(recipe(), "one", shard_size=5)

@@ -72,7 +72,7 @@ def test_a_dataset_that_moves_while_it_is_read_is_read_at_one_commit(near, monke
         rows = [{"prompt": f"{n}", "chosen": "a", "rejected": "b"} for n in range(count)]
         return {"train.jsonl": "".join(json.dumps(row) + "\n" for row in rows).encode()}
 
-    module = sys.modules["prefdata.inspection.load" if reader is load else "prefdata.inspection.audit"]
+    module = sys.modules["prefdata.inspection._files"]
     find_tables = module.find_tables
 
     def after_a_commit(*args, **options):

@@ -151,10 +151,10 @@ def test_a_build_that_stopped_after_the_scores_is_enough(recipe, monkeypatch):
     real = BuildRunner.run_stage
 
     def stop_at(name):
-        def run_stage(self, stage):
+        def run_stage(self, stage, engines=None):
             if stage.name == name:
                 raise KeyboardInterrupt
-            real(self, stage)
+            real(self, stage, engines)
 
         monkeypatch.setattr(BuildRunner, "run_stage", run_stage)
 

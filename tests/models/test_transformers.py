@@ -154,7 +154,9 @@ def sampler(smollm: Path) -> _Sampler:
     decoding = Decoding(temperature=0, max_tokens=16, stop=()).dump()
     options = {"dtype": "float32", "max_model_len": None, "trust_remote_code": False, "refuse_control_tokens": True}
     options |= {"thinking_marks": None, "chat_template_kwargs": {}, "template_date": "2024-07-26"}
-    return _Sampler({"folder": str(smollm), "decoding": decoding, **options})
+    made = _Sampler({"folder": str(smollm), **options})
+    made.decode_as(decoding)
+    return made
 
 
 def answer(sampler: _Sampler, *prompts: str) -> list[dict[str, object]]:

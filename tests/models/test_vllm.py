@@ -132,7 +132,9 @@ def reference(smollm: Path):
 
     options = {"dtype": "float32", "max_model_len": 256, "trust_remote_code": False, "refuse_control_tokens": True}
     options |= {"thinking_marks": None, "chat_template_kwargs": {}, "template_date": "2024-07-26"}
-    return _Sampler({"folder": str(smollm), "decoding": GREEDY.dump(), **options})
+    made = _Sampler({"folder": str(smollm), **options})
+    made.decode_as(GREEDY.dump())
+    return made
 
 
 def asked_again(text: str, told: int) -> dict[str, object]:
@@ -244,12 +246,12 @@ def test_penalties_act_as_in_transformers(smollm, reference):
     requests = [Request(name, as_messages(PROMPTS[name]), 1) for name in ("colours", "poem")]
     penalised = ask(engine(max_num_seqs=4), requests, decoding)
     unlike = reference.decoding
-    reference.decoding = decoding.dump()
+    reference.decode_as(decoding.dump())
     try:
         items = [asked_again(PROMPTS[name], 0) for name in ("colours", "poem")]
         texts = [reference.answer([reference.row(item)])[0]["text"] for item in items]
     finally:
-        reference.decoding = unlike
+        reference.decode_as(unlike)
     assert [penalised.answers[name].text for name in ("colours", "poem")] == texts
 
 

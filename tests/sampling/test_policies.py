@@ -155,7 +155,8 @@ def test_an_adapter_answers_as_the_model_with_its_weights_added(built, tiny):
     plain = {"dtype": "float32", "max_model_len": None, "trust_remote_code": False, "refuse_control_tokens": True}
     plain |= {"thinking_marks": None, "chat_template_kwargs": {}, "template_date": "2024-07-26"}
     for source, folder in (("base", tiny.base), ("adapted", tiny.merged)):
-        sampler = _Sampler({"folder": str(folder), "decoding": decoding, **plain})
+        sampler = _Sampler({"folder": str(folder), **plain})
+        sampler.decode_as(decoding)
         asked = [dict(message) for message in as_messages("")]
         items = [
             {"key": p, "messages": [{**asked[0], "content": p}], "seed": 1, "json_schema": None, "top_logprobs": 0}
