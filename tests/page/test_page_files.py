@@ -17,6 +17,7 @@ import prefdata
 from prefdata import write_page
 from prefdata.errors import UserError
 from prefdata.page import writing
+from prefdata.page.answers import LIST_COLUMNS, WHY_COLUMNS
 from prefdata.page.vendored import FOLDER, libraries, listed
 
 
@@ -149,6 +150,14 @@ def _no_candidate_drops():
     from prefdata.tables.schemas import CANDIDATE_DROPS
 
     return CANDIDATE_DROPS.empty_table()
+
+
+@pytest.mark.parametrize("name", dict.fromkeys((*LIST_COLUMNS, *WHY_COLUMNS)))
+@pytest.mark.parametrize("cell", ["long", True, [1], {"a": 1}, float("inf"), float("nan"), 10**400, None])
+def test_a_column_of_any_type_under_a_name_of_the_trace_is_no_mistake(tmp_path, name, cell):
+    row = {"prompt": "a", "chosen": "x y", "rejected": "w", name: cell}
+    (tmp_path / "theirs.jsonl").write_text(json.dumps(row) + "\n")
+    assert write_page(tmp_path / "theirs.jsonl", tmp_path / "page.html").rows == 1
 
 
 def test_a_dataset_without_its_answers_has_its_trace_and_its_drops(tmp_path):
