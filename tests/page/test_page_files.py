@@ -7,6 +7,8 @@ import hashlib
 import html
 import json
 import re
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -105,6 +107,18 @@ def test_a_page_that_fails_leaves_nothing_and_the_old_one(dataset, tmp_path, mon
         with pytest.raises(UserError, match="the disk is full"):
             write_page(dataset, tmp_path / name)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_killed_run_left_is_put_right(dataset, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    write_page(dataset, tmp_path / "folder", pairs=3)
+    (tmp_path / "folder").rename(tmp_path / f".folder.{ended.pid}.old")
+    (tmp_path / f".folder.{ended.pid}.part").mkdir()
+    (tmp_path / f".page.html.{ended.pid}.part").write_text("half")
+    assert write_page(dataset, tmp_path / "folder").rows == 300
+    assert write_page(dataset, tmp_path / "page.html").rows == 300
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page.html"]
 
 
 def test_too_much_for_one_file_names_the_other_ways(dataset, tmp_path, monkeypatch, prefdata):
