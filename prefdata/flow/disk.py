@@ -186,10 +186,32 @@ def write_json(path: Path, value: JSON) -> None:
     write_atomically(path, write)
 
 
-def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+def check_replaceable(folder: Path) -> None:
+    """Refuses a folder that `replace_folder` would not replace, before anything is spent on filling it.
+
+    Raises:
+        StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
+    """
+    with store_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
+            raise _foreign(folder, next(folder.iterdir()).name)
+        listed = _listed(folder)
+        if listed:
+            for name in sorted(_files_of(folder) - listed - {_MANIFEST}):
+                raise _foreign(folder, name)
+
+
+def replace_folder(
+    folder: Path, fill: Callable[[Path], None], check: Callable[[Path], None] = check_replaceable
+) -> None:
     """Lets `fill` write into an empty folder next to `folder`, then moves that there.
 
-    Only a folder that holds a dataset of prefdata, or nothing, is replaced.
+    Args:
+        folder: where it ends.
+        fill: writes it.
+        check: refuses a folder that is not to be replaced, as `check_replaceable` does.
 
     Raises:
         StoreError: the parent can't be written or is full, or another process is writing the folder. What was there
@@ -198,7 +220,7 @@ def replace_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     folder = folder.absolute()
     with store_errors(folder):
         clear_leftovers(folder, folder=True)
-    check_replaceable(folder)
+    check(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     with store_errors(folder):
@@ -256,23 +278,6 @@ def _listed(folder: Path) -> set[str]:
         return {str(name) for name in files}
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
-
-
-def check_replaceable(folder: Path) -> None:
-    """Refuses a folder that `replace_folder` would not replace, before anything is spent on filling it.
-
-    Raises:
-        StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
-    """
-    with store_errors(folder):
-        if folder.exists() and not folder.is_dir():
-            raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
-            raise _foreign(folder, next(folder.iterdir()).name)
-        listed = _listed(folder)
-        if listed:
-            for name in sorted(_files_of(folder) - listed - {_MANIFEST}):
-                raise _foreign(folder, name)
 
 
 def _files_of(folder: Path) -> set[str]:

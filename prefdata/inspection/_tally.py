@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from prefdata.inspection.pair_rows import Answer, PairRow
 from prefdata.lazy import pl
-from prefdata.tables.digest import without_white_space
+from prefdata.tables.digest import same_but_white_space
 from prefdata.tables.spill import Spill
 
 Place: TypeAlias = tuple[str, int]
@@ -86,7 +86,7 @@ class Tally:
         self.counts["compared"] += 1
         if chosen.text == rejected.text:
             self.find("identical_texts", place)
-        elif without_white_space(chosen.text) == without_white_space(rejected.text):
+        elif same_but_white_space(chosen.text, rejected.text):
             self.find("identical_but_white_space", place)
         difference = len(chosen.text) - len(rejected.text)
         self.lengths["difference"][difference] += 1

@@ -9,16 +9,40 @@ from typing import Any
 from prefdata.page.rows import Answer, PageRow, pair_values
 from prefdata.page.streams import Rows
 from prefdata.records import SIDES
-from prefdata.tables.reasoning import answer_of
+from prefdata.tables.cells import parse_score
+from prefdata.tables.reasoning import answer_length
 
-__all__ = ["ANSWER_COLUMNS", "TRACE_COLUMNS", "PromptRows", "answers_of_rows", "length_of"]
+__all__ = [
+    "ANSWER_COLUMNS",
+    "LIST_COLUMNS",
+    "TRACE_COLUMNS",
+    "WHY_COLUMNS",
+    "PromptRows",
+    "answers_of_rows",
+    "of_rule",
+]
 
 ANSWER_COLUMNS = ("prompt_id", "prompt", "source", "index", "model", "response", "score", "unscored", "finish_reason")
 TRACE_COLUMNS = (
     *("prompt_id", "pair_index", "n_candidates", "n_eligible", "score_margin"),
     *(f"{name}_{side}" for side in SIDES for name in ("n_tied", "decided", "source", "index", "score", "length")),
 )
-_VALUES = ("n_tied_chosen", "n_tied_rejected", "decided_chosen", "decided_rejected", "n_candidates")
+WHY_COLUMNS = ("n_eligible", "n_candidates", "n_tied_chosen", "n_tied_rejected", "decided_chosen", "decided_rejected")
+"""How the rule decided, as a pair explains it."""
+LIST_COLUMNS = (*WHY_COLUMNS[1:], *(f"{name}_{side}" for side in SIDES for name in ("source", "length")))
+"""What the list has of it."""
+_TEXTS = ("decided_", "source_")
+"""Columns of texts, by how their names begin; all others hold numbers."""
+
+
+def of_rule(row: Mapping[str, Any], names: Sequence[str]) -> dict[str, float | str]:
+    """Gives the cells of a rule's trace; what anybody's table has of other types under these names is left out."""
+    cells = {name: row.get(name) for name in names}
+    read = {
+        name: (cell if isinstance(cell, str) else None) if name.startswith(_TEXTS) else parse_score(cell)
+        for name, cell in cells.items()
+    }
+    return {name: value for name, value in read.items() if value is not None}
 
 
 def answers_of_rows(rows: Rows, ineligible: Rows) -> list[Answer]:
@@ -31,18 +55,12 @@ def answers_of_rows(rows: Rows, ineligible: Rows) -> list[Answer]:
             row.get("model"),
             row["response"],
             row.get("score"),
-            None if row["response"] is None else length_of(row["response"]),
+            None if row["response"] is None else answer_length(row["response"], "characters"),
             row.get("finish_reason"),
             reasons.get((row["source"], row["index"])) or row.get("unscored"),
         )
         for row in rows
     ]
-
-
-def length_of(text: str) -> int:
-    """Measures an answer in Unicode code points, without its reasoning."""
-    plain = text[:1].isalnum() and not text.startswith("analysis") and "</think>" not in text
-    return len(text if plain else answer_of(text))
 
 
 class PromptRows:
@@ -106,16 +124,9 @@ class PromptRows:
     ) -> PageRow:
         chosen, rejected = (places.get((pair.get(f"source_{side}"), pair.get(f"index_{side}"))) for side in SIDES)
         row = PageRow(prompt_id, turns, answers, chosen, rejected, pair_index=pair.get("pair_index") or number)
-        row.values = {name: pair.get(name) for name in _VALUES}
-        for side in SIDES:
-            for name in ("score", "source", "length"):
-                row.values[f"{name}_{side}"] = pair.get(f"{name}_{side}")
-        row.values |= {"margin": pair.get("score_margin"), "split": pair.get("split")}
-        row.values = {name: value for name, value in row.values.items() if value is not None}
-        row.why = {
-            name: pair[name]
-            for name in ("n_eligible", "n_candidates", "n_tied_chosen", "n_tied_rejected", "decided_chosen",
-                         "decided_rejected") if pair.get(name) is not None
-        }  # fmt: skip
+        given = {"margin": pair.get("score_margin"), "split": pair.get("split")}
+        given |= {f"score_{side}": pair.get(f"score_{side}") for side in SIDES}
+        row.values = {**of_rule(pair, LIST_COLUMNS), **{name: cell for name, cell in given.items() if cell is not None}}
+        row.why = of_rule(pair, WHY_COLUMNS)
         pair_values(row)
         return row

@@ -10,13 +10,14 @@ from prefdata.flow.reader import BuildReader
 from prefdata.flow.stage_files import read_table
 from prefdata.flow.store import StageFolder
 from prefdata.lazy import pa
-from prefdata.page.answers import PromptRows, length_of
+from prefdata.page.answers import PromptRows
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset, document, models_of, rule_in_words
 from prefdata.page.flows import answer_flow, prompt_flow
 from prefdata.page.rows import Answer, Match, PageRow
 from prefdata.page.sources import Overview, turns_of
 from prefdata.page.streams import Rows, file_rows
+from prefdata.tables.reasoning import answer_length
 from prefdata.tables.schemas import DROPS
 
 __all__ = ["BuildSource"]
@@ -60,8 +61,7 @@ class BuildSource:
         splits = _splits_of(self._dataset)
         for drop in self._build.all_drops("drops", DROPS).to_pylist():
             if drop["stage"] == "prompts":
-                self._made.outcomes["prompts", drop["reason"]] += 1
-                yield PageRow(drop["prompt_id"], [], outcome=drop["reason"], stage="prompts", detail=drop["detail"])
+                yield from self._made.make(drop["prompt_id"], [], [], [], [drop])
         for shard in self._shards:
             yield from self._shard_rows(shard, splits)
 
@@ -126,7 +126,7 @@ def _answer(
         row["model"],
         row["response"],
         value,
-        None if row["response"] is None else length_of(row["response"]),
+        None if row["response"] is None else answer_length(row["response"], "characters"),
         row["finish_reason"],
         note.get("reason") or unscored,
         score.get("detail") or None,

@@ -10,6 +10,7 @@ import json
 import math
 import sys
 import zlib
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -107,15 +108,15 @@ class Index:
         return [writer.finish(self.titles.get(writer.column.name)) for writer in written]
 
 
-class _Writer:
+class _Writer(ABC):
     def __init__(self, column: Column) -> None:
         self.column, self.has_any = column, False
         self._packer = zlib.compressobj(_LEVEL)
         self._parts: list[bytes] = []
 
+    @abstractmethod
     def add(self, values: Sequence[Any]) -> None:
         """Adds the values of a block of rows."""
-        raise NotImplementedError
 
     def _put(self, data: bytes) -> None:
         self._parts.append(self._packer.compress(data))
@@ -125,12 +126,13 @@ class _Writer:
             numbers.byteswap()
         self._put(numbers.tobytes())
 
-    def _end(self) -> None:
-        """Puts what ends the column."""
+    def _end(self) -> bytes:
+        """Gives what ends the column."""
+        return b""
 
     def finish(self, title: str | None) -> ColumnBytes:
         """Gives the whole column."""
-        self._end()
+        self._put(self._end())
         data = base64.b64encode(b"".join([*self._parts, self._packer.flush()])).decode()
         column = self.column
         described = {"name": column.name, "title": title or column.title, "kind": column.kind, "about": column.about}
@@ -187,13 +189,14 @@ class _Texts(_Writer):
 
     def add(self, values: Sequence[Any]) -> None:
         self.has_any |= any(values)
-        text = ",".join(json.dumps(value or "", ensure_ascii=False, allow_nan=False) for value in values)
         if values:
-            self._put((("," if self._begun else "[") + text).encode("utf-8", "replace"))
+            texts = [value or "" for value in values]
+            listed = json.dumps(texts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+            self._put((("," if self._begun else "[") + listed[1:-1]).encode("utf-8", "replace"))
             self._begun = True
 
-    def _end(self) -> None:
-        self._put(b"]" if self._begun else b"[]")
+    def _end(self) -> bytes:
+        return b"]" if self._begun else b"[]"
 
 
 _WRITERS: dict[_Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}

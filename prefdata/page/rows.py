@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from prefdata.tables.digest import without_white_space
+from prefdata.tables.digest import same_but_white_space
 from prefdata.tables.reasoning import parts_of
 
 __all__ = ["Answer", "Match", "PageRow", "pair_values", "preview"]
@@ -121,21 +121,13 @@ def _flags(sides: Sequence[Answer]) -> Iterable[str]:
     if len(sides) == 2:
         if texts[0] == texts[1]:
             yield "same text"
-        elif texts[0].lstrip()[:1] == texts[1].lstrip()[:1] and without_white_space(texts[0]) == without_white_space(
-            texts[1]
-        ):
+        elif same_but_white_space(*texts):
             yield "white space only"
-    if any(_may_reason(text) for text in texts):
-        parts = [parts_of(text) for text in texts]
-        if any(part.answer is None for part in parts):
-            yield "reasoning without end"
-        if len(parts) == 2 and parts[0].reasoned != parts[1].reasoned:
-            yield "reasoning on one side"
-
-
-def _may_reason(text: str) -> bool:
-    """Says whether a text is worth a closer look: what begins with a mark, or holds the one that templates open."""
-    return text.lstrip()[:1] in ("<", "[", "◁", "a") or "</think>" in text
+    parts = [parts_of(text) for text in texts]
+    if any(part.answer is None for part in parts):
+        yield "reasoning without end"
+    if len(parts) == 2 and parts[0].reasoned != parts[1].reasoned:
+        yield "reasoning on one side"
 
 
 def _digest(text: str) -> bytes:

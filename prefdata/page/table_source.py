@@ -13,7 +13,7 @@ from prefdata.inspection.audit import AuditedTable
 from prefdata.inspection.meanings import finding_lines
 from prefdata.inspection.pair_rows import Answer as Side
 from prefdata.inspection.pair_rows import PairRow
-from prefdata.page.answers import TRACE_COLUMNS, PromptRows
+from prefdata.page.answers import LIST_COLUMNS, TRACE_COLUMNS, WHY_COLUMNS, PromptRows, of_rule
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset
 from prefdata.page.rows import Answer, PageRow, pair_values
@@ -23,9 +23,6 @@ from prefdata.page.streams import file_rows, text_bytes
 __all__ = ["TableSource"]
 
 _IDS = ("prompt_id", "id", "uid", "question_id")
-_TRACE = tuple(name for name in TRACE_COLUMNS if name.startswith(("n_", "decided_", "source_", "length_")))
-_WHY = ("n_eligible", "n_candidates", "n_tied_chosen", "n_tied_rejected", "decided_chosen", "decided_rejected")
-_VALUES = tuple(name for name in _TRACE if name != "n_eligible")
 
 
 class TableSource:
@@ -46,7 +43,7 @@ class TableSource:
         self, where: str | PathLike[str], title: str, config: str | None = None, folder: Path | None = None
     ) -> None:
         self.title, self._folder = title, folder
-        self._table = AuditedTable(where, config=config, more=(*_IDS, *_TRACE))
+        self._table = AuditedTable(where, config=config, more=(*_IDS, *LIST_COLUMNS, *WHY_COLUMNS))
         self._made = PromptRows("no pair")
 
     def text_bytes(self) -> int:
@@ -89,9 +86,8 @@ class TableSource:
             places.get("rejected"),
             outcome="pair" if len(sides) == 2 else f"{sides[0][0]} only" if sides else "no answer",
         )
-        known = {name: trace[name] for name in _VALUES if isinstance(trace.get(name), str | int | float)}
-        made.values = {**known, "split": split}
-        made.why = {name: trace[name] for name in _WHY if isinstance(trace.get(name), str | int | float)}
+        made.values = {**of_rule(trace, LIST_COLUMNS), "split": split}
+        made.why = of_rule(trace, WHY_COLUMNS)
         pair_values(made)
         if pair.prompts_differ:
             made.flags.append("different prompts")
@@ -125,11 +121,11 @@ class TableSource:
 
 
 def _answer(side: Side, score: float | None, trace: Mapping[str, Any], name: str) -> Answer:
-    source, index, model = (trace.get(f"{what}_{name}") for what in ("source", "index", "model"))
+    source, index = (trace.get(f"{what}_{name}") for what in ("source", "index"))
     return Answer(
         source if isinstance(source, str) else None,
         index if isinstance(index, int) else None,
-        model if isinstance(model, str) else None,
+        None,
         side.whole,
         score,
         len(side.text),

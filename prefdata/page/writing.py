@@ -8,13 +8,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
 from prefdata.errors import InputError, StoreError
-from prefdata.flow.disk import store_errors
+from prefdata.flow.disk import clear_leftovers, replace_folder, store_errors, write_atomically
 from prefdata.page.chunks import ChunkFiles, Chunks, ChunkSink, InlineChunks
 from prefdata.page.columns import Index
 from prefdata.page.document import MARK, PageParts, page_end, page_start
@@ -158,40 +157,30 @@ def _fill(sink: ChunkSink, source: Source, rows: Iterator[PageRow]) -> PageParts
 
 
 def _write_file(target: Path, source: Source, rows: Iterator[PageRow]) -> Page:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with tempfile.TemporaryFile(dir=target.parent) as texts:
-            parts = _fill(InlineChunks(texts), source, rows)
+    with tempfile.TemporaryFile(dir=target.parent) as texts:
+        parts = _fill(InlineChunks(texts), source, rows)
+
+        def write(partial: Path) -> None:
             texts.seek(0)
-            with partial.open("xb") as file:
+            with partial.open("wb") as file:
                 file.write(page_start(parts, beside=False).encode())
                 shutil.copyfileobj(texts, file, 1 << 20)
                 file.write(page_end().encode())
-        partial.replace(target)
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
+
+        clear_leftovers(target, folder=False)
+        write_atomically(target, write)
     return Page(target, parts.rows, parts.text_bytes, target.stat().st_size)
 
 
 def _write_folder(target: Path, source: Source, rows: Iterator[PageRow]) -> Page:
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    old = target.with_name(f".{target.name}.{os.getpid()}.old")
-    try:
-        (partial / "data").mkdir(parents=True)
+    filled: list[PageParts] = []
+
+    def fill(partial: Path) -> None:
+        (partial / "data").mkdir()
         parts = _fill(ChunkFiles(partial / "data"), source, rows)
         (partial / "index.html").write_text(page_start(parts, beside=True) + page_end(), "utf-8")
-        if target.exists():
-            target.rename(old)
-        try:
-            partial.rename(target)
-        except OSError:
-            if old.exists():
-                old.rename(target)
-            raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        if target.exists():
-            shutil.rmtree(old, ignore_errors=True)
-    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+        filled.append(parts)
+
+    replace_folder(target, fill, check=lambda folder: _check_target(folder, one_file=False))
+    parts, size = filled[0], sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
     return Page(target / "index.html", parts.rows, parts.text_bytes, size)

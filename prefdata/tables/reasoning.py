@@ -62,6 +62,7 @@ with a name, such as `analysisResult = ...`."""
 _SPACE = r"[\s\x1c-\x1f]*"
 """White space, the same in Python and in Polars."""
 _BEGIN = rf"\A{_SPACE}(?:{_OPENING}|{_HARMONY}|{_BARE_HARMONY})"
+_BEGINS = re.compile(_BEGIN)
 _HARMONY_BEGIN = re.compile(rf"{_SPACE}{_HARMONY}")
 _HARMONY_PART = re.compile(
     r"<\|channel\|>\s*(?P<channel>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
@@ -99,6 +100,8 @@ def parts_of(text: str, marks: Marks | None = None) -> Parts:
         text: as a model wrote it.
         marks: a further pair that counts, besides `MARKS`.
     """
+    if marks is None and _LONE not in text and not _BEGINS.match(text):
+        return Parts(None, text)
     if _HARMONY_BEGIN.match(text):
         return _harmony(text)
     bare = _BARE_BEGIN.match(text)

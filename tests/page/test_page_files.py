@@ -7,6 +7,8 @@ import hashlib
 import html
 import json
 import re
+import subprocess
+import sys
 import zlib
 
 import pytest
@@ -17,6 +19,7 @@ import prefdata
 from prefdata import write_page
 from prefdata.errors import UserError
 from prefdata.page import writing
+from prefdata.page.answers import LIST_COLUMNS, WHY_COLUMNS
 from prefdata.page.vendored import FOLDER, libraries, listed
 
 
@@ -106,6 +109,18 @@ def test_a_page_that_fails_leaves_nothing_and_the_old_one(dataset, tmp_path, mon
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_what_a_killed_run_left_is_put_right(dataset, tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    write_page(dataset, tmp_path / "folder", pairs=3)
+    (tmp_path / "folder").rename(tmp_path / f".folder.{ended.pid}.old")
+    (tmp_path / f".folder.{ended.pid}.part").mkdir()
+    (tmp_path / f".page.html.{ended.pid}.part").write_text("half")
+    assert write_page(dataset, tmp_path / "folder").rows == 300
+    assert write_page(dataset, tmp_path / "page.html").rows == 300
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page.html"]
+
+
 def test_too_much_for_one_file_names_the_other_ways(dataset, tmp_path, monkeypatch, prefdata):
     monkeypatch.setattr(writing, "_MOST_BYTES", 1_000_000)
     said = prefdata("inspect", dataset, "--html", tmp_path / "page.html")
@@ -149,6 +164,14 @@ def _no_candidate_drops():
     from prefdata.tables.schemas import CANDIDATE_DROPS
 
     return CANDIDATE_DROPS.empty_table()
+
+
+@pytest.mark.parametrize("name", dict.fromkeys((*LIST_COLUMNS, *WHY_COLUMNS)))
+@pytest.mark.parametrize("cell", ["long", True, [1], {"a": 1}, float("inf"), float("nan"), 10**400, None])
+def test_a_column_of_any_type_under_a_name_of_the_trace_is_no_mistake(tmp_path, name, cell):
+    row = {"prompt": "a", "chosen": "x y", "rejected": "w", name: cell}
+    (tmp_path / "theirs.jsonl").write_text(json.dumps(row) + "\n")
+    assert write_page(tmp_path / "theirs.jsonl", tmp_path / "page.html").rows == 1
 
 
 def test_a_dataset_without_its_answers_has_its_trace_and_its_drops(tmp_path):

@@ -27,15 +27,10 @@ def shown(browser, file):
     assert (found.errors, found.requests) == ([], [file.as_uri()])
 
 
-def press(shown, *keys):
-    for key in keys:
-        shown.page.keyboard.press(key)
-
-
 def start(shown):
     """The same page, as it was when it was opened."""
     shown.page.evaluate("document.activeElement.blur()")
-    press(shown, "c", "o")
+    shown.press("c", "o")
     shown.do("location.hash = ''")
     shown.page.wait_for_function("() => !location.hash && !document.getElementById('overview').hidden")
 
@@ -69,9 +64,9 @@ def test_a_stream_opens_the_prompts_that_were_dropped_there(shown):
         if "no_contrast" in (stream.get_attribute("aria-label") or ""):
             stream.focus()
             break
-    press(shown, "Enter")
+    shown.press("Enter")
     assert shown.count == "223 dropped prompts"
-    press(shown, "j")
+    shown.press("j")
     shown.wait_pair()
     detail = shown.page.inner_text("#detail")
     assert "no contrast" in detail
@@ -80,52 +75,52 @@ def test_a_stream_opens_the_prompts_that_were_dropped_there(shown):
 
 def test_the_whole_tour_by_keyboard(shown):
     start(shown)
-    press(shown, "l")
+    shown.press("l")
     assert shown.count == "1,999 pairs"
-    press(shown, "j")
+    shown.press("j")
     first = shown.wait_pair()
-    press(shown, "j")
+    shown.press("j")
     second = shown.wait_pair()
     assert first != second
-    press(shown, "k")
+    shown.press("k")
     assert shown.wait_pair() == first
     detail = shown.page.inner_text("#detail")
     assert "Why this one" in detail
     assert "of 3 answers could be picked" in detail
-    press(shown, "d")
+    shown.press("d")
     shown.page.wait_for_selector("#detail .diff ins")
     assert shown.page.locator("#detail .diff del").count() > 0
-    press(shown, "d")
+    shown.press("d")
     shown.page.wait_for_selector("#detail .sides .side.chosen")
-    press(shown, "/")
+    shown.press("/")
     shown.page.keyboard.type("End 77-")
-    press(shown, "Enter")
+    shown.press("Enter")
     shown.page.wait_for_function("() => document.documentElement.dataset.search === 'End 77-'")
     assert shown.count == "1 of 1,999 pairs"
-    press(shown, "Escape", "j")
+    shown.press("Escape", "j")
     shown.wait_pair()
     assert shown.page.locator("#detail mark").count() >= 2
     assert "chosen 1" in shown.page.inner_text("#grid .ag-row")
-    press(shown, "?")
+    shown.press("?")
     assert "next and previous pair" in shown.page.inner_text("#help")
-    press(shown, "Escape")
+    shown.press("Escape")
     assert not shown.page.is_visible("#help")
-    press(shown, "c")
+    shown.press("c")
     assert shown.count == "1,999 pairs"
-    press(shown, "g", "ArrowDown", "ArrowDown")
+    shown.press("g", "ArrowDown", "ArrowDown")
     focused = shown.wait_pair()
-    press(shown, "Enter")
+    shown.press("Enter")
     assert shown.do("document.activeElement.id") == "detail"
     assert shown.wait_pair() == focused
-    press(shown, "t", "p", "p", "x")
+    shown.press("t", "p", "p", "x")
     assert shown.count == "223 dropped prompts"
     assert shown.do("document.documentElement.dataset.theme") == "dark"
-    press(shown, "t")
+    shown.press("t")
 
 
 def test_the_list_follows_plots_and_their_tables(shown):
     start(shown)
-    press(shown, "l")
+    shown.press("l")
     plot = shown.page.locator("#plots .plot", has_text="chosen length").first
     plot.locator("svg .brush").wait_for()
     shown.page.wait_for_timeout(200)
@@ -146,17 +141,17 @@ def test_the_list_follows_plots_and_their_tables(shown):
     plot.get_by_role("button", name="Show only chosen source alpha").click()
     assert " of 1,999 pairs" in shown.count
     for _ in range(3):
-        press(shown, "j")
+        shown.press("j")
         shown.wait_pair()
         assert "alpha 0" in shown.page.inner_text("#detail .side.chosen .soft")
 
 
 def test_a_header_sorts_and_the_address_shows_the_same_elsewhere(shown, browser, file):
     start(shown)
-    press(shown, "l")
+    shown.press("l")
     shown.page.locator("#grid .ag-header-cell[col-id=margin]").click()
     shown.page.wait_for_function("() => location.hash.includes('s=margin')")
-    press(shown, "j", "j", "d")
+    shown.press("j", "j", "d")
     name = shown.wait_pair()
     address = shown.do("location.hash")
     other = opened(browser, file, address)
@@ -188,15 +183,15 @@ def test_axe_finds_nothing_serious(shown, dark):
     start(shown)
     shown.do(f"document.documentElement.dataset.theme = '{'dark' if dark else 'light'}'")
     problems = audit(Axe(), shown)
-    press(shown, "l", "j")
+    shown.press("l", "j")
     shown.wait_pair()
     problems += audit(Axe(), shown)
-    press(shown, "d")
+    shown.press("d")
     shown.page.wait_for_selector("#detail .diff")
     problems += audit(Axe(), shown)
-    press(shown, "?")
+    shown.press("?")
     problems += audit(Axe(), shown)
-    press(shown, "Escape", "d")
+    shown.press("Escape", "d")
     assert problems == []
 
 

@@ -39,11 +39,6 @@ def see(browser, tmp_path):
         page.page.context.close()
 
 
-def press(page, *keys):
-    for key in keys:
-        page.page.keyboard.press(key)
-
-
 def test_hostile_texts_stay_texts_everywhere(see, tmp_path):
     dataset = paired(tmp_path, 60, hostile=True)
     drops = pq.read_table(dataset / "drops.parquet")
@@ -61,16 +56,16 @@ def test_hostile_texts_stay_texts_everywhere(see, tmp_path):
         button.click()
     assert HOSTILE[1] in page.page.inner_text("#overview")
     for view, steps in (("l", 16), ("x", 8)):
-        press(page, view)
+        page.press(view)
         page.page.wait_for_timeout(200)
         for rect in page.page.locator("#plots rect.hit").all():
             rect.dispatch_event("pointermove")
         for button in page.page.locator("#plots figcaption button").all():
             button.click()
         for _ in range(steps):
-            press(page, "j")
+            page.press("j")
             page.wait_pair()
-            press(page, "d", "d")
+            page.press("d", "d")
     assert "window.PWNED" in page.page.inner_text("#grid")
     page.search("<img src=x")
     assert page.page.locator("#chips .chip").count() == 1
@@ -87,7 +82,7 @@ def test_texts_beside_the_page_are_read_when_they_are_needed(see, tmp_path):
     dataset = paired(tmp_path, 700)
     page = see(dataset, "folder", hash="#v=list")
     assert len(page.requests) == 1
-    press(page, "j")
+    page.press("j")
     page.wait_pair()
     assert len(page.requests) == 2
     page.search("end 555-")
@@ -98,7 +93,7 @@ def test_texts_beside_the_page_are_read_when_they_are_needed(see, tmp_path):
 def test_a_missing_part_is_one_message(see, tmp_path):
     page = see(paired(tmp_path, 40), "folder", hash="#v=list")
     (tmp_path / "folder" / "data" / "c0.js").unlink()
-    press(page, "j")
+    page.press("j")
     page.wait_pair()
     assert "c0.js is not beside this page" in page.page.inner_text("#detail")
     page.errors.clear()
@@ -119,7 +114,7 @@ def test_a_build_shows_more_than_its_dataset(see, tmp_path):
     built = prefdata.build(recipe(), tmp_path / "built")
     page = see(built, hash="#v=list")
     assert page.count == "20 pairs"
-    press(page, "j")
+    page.press("j")
     page.wait_pair()
     detail = page.page.inner_text("#detail")
     assert "All 4 answers, best first" in detail
@@ -136,7 +131,7 @@ def test_a_build_under_way_shows_what_is_there(see, tmp_path):
     text = page.page.inner_text("#overview")
     assert "The build is under way" in text
     assert "to do" in text
-    press(page, "x", "j")
+    page.press("x", "j")
     assert page.count == "20 dropped prompts"
     page.wait_pair()
     assert "not yet paired" in page.page.inner_text("#detail")
@@ -158,7 +153,7 @@ def test_a_table_of_somebody_else(see, tmp_path, scored):
     (tmp_path / "theirs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = see(tmp_path / "theirs.jsonl")
     assert "TRL, conversational" in page.page.inner_text("#overview")
-    press(page, "l", "j")
+    page.press("l", "j")
     page.wait_pair()
     assert page.count == "30 pairs"
     assert "Be kind." in page.page.inner_text("#detail")
@@ -184,7 +179,7 @@ def test_an_evaluation_and_two_of_them(see, tmp_path):
     other = evaluation(tmp_path / "other", "theirs", [1.0, 1.0, 2.0, 1.5, 1.2])
     page = see(one)
     assert "win rate" in page.page.inner_text("#overview")
-    press(page, "l", "j")
+    page.press("l", "j")
     page.wait_pair()
     assert page.count == "5 instructions"
     assert "mine preferred" in page.page.inner_text("#grid")
@@ -192,7 +187,7 @@ def test_an_evaluation_and_two_of_them(see, tmp_path):
     assert "mine: Say 0" in detail
     assert "base: Say 0" in detail
     page = see(one, "two.html", compare=other, hash="#v=list")
-    press(page, "j")
+    page.press("j")
     page.wait_pair()
     detail = page.page.inner_text("#detail")
     assert "theirs: Say 0" in detail
@@ -207,13 +202,13 @@ def test_two_datasets_show_what_has_changed(see, tmp_path):
     text = page.page.inner_text("#overview")
     assert "What differs from before" in text
     assert "gained" in text
-    press(page, "l")
+    page.press("l")
     page.page.evaluate(
         "location.hash = '#v=list&f=' + encodeURIComponent('change=' + encodeURIComponent('other answers'))"
     )
     page.page.wait_for_selector("#chips .chip")
     assert not page.count.startswith("0 ")
-    press(page, "j")
+    page.press("j")
     page.wait_pair()
     page.page.wait_for_selector("#detail .before .side.chosen")
     assert "In the compared dataset" in page.page.inner_text("#detail")

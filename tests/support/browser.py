@@ -53,7 +53,11 @@ class Opened:
     def count(self) -> str:
         return self.page.inner_text("#count")
 
-    def wait_pair(self, row: int | None = None) -> str:
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self.page.keyboard.press(key)
+
+    def wait_pair(self) -> str:
         """Waits until the pair that the address names is shown; returns its name."""
         self.page.wait_for_function(
             "() => { const p = new URLSearchParams(location.hash.slice(1)).get('p');"
