@@ -186,6 +186,17 @@ def test_a_column_that_is_not_there_is_a_difference(tmp_path, name, column):
     assert ("schema", f"{name}.parquet") in {(found.what, found.where) for found in verify(out).mismatches}
 
 
+@pytest.mark.parametrize(
+    "names", [["prompt_id"], ["turn", "turn"], ["score_margin"], ["reason"], [""], ["nothing"], []]
+)
+def test_a_recipe_that_keeps_what_it_can_not_is_a_difference(tmp_path, names):
+    out = tmp_path / "out"
+    package.pair(table_of("jsonl", long(), tmp_path), "best_vs_worst", out, keep=["turn"], with_candidates=True)
+    recipe = json.loads((out / "recipe.json").read_text())
+    (out / "recipe.json").write_text(json.dumps({**recipe, "keep": names.split(",")}))
+    assert not verify(out).holds
+
+
 def test_no_table_of_a_dataset_has_a_name_that_can_be_kept():
     """A kept column may not stand for one of a layout, of a rule or of the answers."""
     extra = {name for rule in rule_named().values() for name in rule().extra_columns()}
