@@ -56,17 +56,18 @@ def command(
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
         display(_page(outcomes))
-        display(f"\nNext:    {_next(where, rules, files, columns)}")
+        display(f"\nNext:    {_next(where, taken[0], columns, length)}")
 
 
-def _next(where: str, rules: str, files: tuple[str, ...], columns: str | None) -> str:
+def _next(where: str, rule: str | Path, columns: str | None, length: LengthUnit) -> str:
     """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
     if not Path(where).is_file():
         return shlex.join(["prefdata", "inspect", where, "--sort", "margin"])
-    names = [name.strip() for name in rules.split(",") if name.strip()]
-    rule = ["--rule", names[0]] if names else ["--rule-json", files[0]]
-    given = ["--columns", columns] if columns else []
-    return shlex.join(["prefdata", "pair", where, *rule, *given, "--out", "DIR"])
+    file = isinstance(rule, Path)
+    given = ["--rule-json" if file else "--rule", str(rule)]
+    given += ["--length", length] if not file and length != "characters" else []
+    given += ["--columns", columns] if columns else []
+    return shlex.join(["prefdata", "pair", where, *given, "--out", "DIR"])
 
 
 def _page(outcomes: list[Outcome]) -> str:
