@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,12 +17,12 @@ from prefdata.cli.options import (
     no_reuse_option,
     out_option,
     print_json,
-    print_json_line,
     profile_option,
     replace_option,
     reuse_of,
     reuse_option,
 )
+from prefdata.errors import UserError
 
 if TYPE_CHECKING:
     from prefdata.flow.build import Build
@@ -76,6 +77,8 @@ def command(
     """
     from prefdata.flow.verbs import build, check
 
+    if events and (dry_run or as_json):
+        raise UserError("--json-lines cannot be combined with --json or --dry-run", valid="one of the three")
     common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
     common |= {"allow": allow, "reuse": reuse_of(reuse, no_reuse)}
     if dry_run:
@@ -89,9 +92,10 @@ def command(
         return
     from prefdata.flow.progress import reporting_to
 
-    with reporting_to(print_json_line):
+    print_event = partial(print_json, one_line=True)
+    with reporting_to(print_event):
         built = build(recipe, out, **common)
-    print_json_line({"event": "finished", **_result(built)})
+    print_event({"event": "finished", **_result(built)})
     _refuse_no_pairs(built)
 
 

@@ -49,6 +49,8 @@ def command(context: click.Context, before: str, after: str, ids: bool, as_json:
 
 
 def _page(found: Difference, *, ids: bool) -> str:
+    from prefdata.inspection.meanings import number
+
     if found.equal:
         return f"{found.before} and {found.after} hold the same dataset: {found.counts['pairs'][0]:,} pairs"
     lines = [_summary(found), ""]
@@ -61,7 +63,7 @@ def _page(found: Difference, *, ids: bool) -> str:
             listed = ", ".join(f"{printable(what, 80)} {count:,}" for what, count in counts.items())
             lines.append(f"{name:<15}{listed}")
     lines += [
-        f"{'mean':<15}{name} {_number(was)} → {_number(now)}" for name, (was, now) in found.means.items() if was != now
+        f"{'mean':<15}{name} {number(was)} → {number(now)}" for name, (was, now) in found.means.items() if was != now
     ]
     lines += [f"{'schema':<15}{printable(name, 60)}: {was} → {now}" for name, (was, now) in found.schema.items()]
     for name in ("recipe", "lock", "audit", "ledger"):
@@ -97,10 +99,6 @@ def _summary(found: Difference) -> str:
         parts.append("no pair differs in its texts")
     others = [name for name in ("recipe", "lock", "schema") if getattr(found, name)]
     return ", ".join(parts) + (f"; {', '.join(others)} differ" if others else "")
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4g}"
 
 
 def _measure(place: Mapping[str, Any]) -> str:

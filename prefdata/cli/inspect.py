@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
@@ -16,15 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def _next(folder: str, listing: Listing) -> list[str]:
+def _next(folder: str, config: str | None, **options: str | int | None) -> str:
+    """Writes the command that shows further pairs of the same dataset."""
+    asked = {"config": config, **options}
+    given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asked.items() if value is not None]
+    return f"\nNext:    {shlex.join(['prefdata', 'inspect', folder, *chain(*given)])}"
+
+
+def _after(folder: str, config: str | None, listing: Listing) -> list[str]:
     """Says how to see the pairs that are left, or all answers of the first one's prompt."""
-    asked = {"--where": listing.where, "--sort": listing.sort, "--prompt-id": listing.prompt_id}
-    given = [word for option, value in asked.items() if value is not None for word in (option, value)]
-    command = ["prefdata", "inspect", folder]
     if listing.matching > len(listing.rows):
-        return ["", f"Next:    {shlex.join([*command, *given, '--pairs', str(listing.matching)])}"]
+        asked = {"where": listing.where, "sort": listing.sort, "prompt_id": listing.prompt_id}
+        return [_next(folder, config, **asked, pairs=listing.matching)]
     if listing.rows and listing.prompt_id is None and "prompt_id" in listing.rows[0]:
-        return ["", f"Next:    {shlex.join([*command, '--prompt-id', listing.rows[0]['prompt_id']])}"]
+        return [_next(folder, config, prompt_id=listing.rows[0]["prompt_id"])]
     return []
 
 
@@ -97,7 +103,7 @@ def command(
         if as_json:
             print_json(asdict(listing))
         else:
-            display("\n".join([*listing_lines(listing), *_next(folder, listing)]))
+            display("\n".join([*listing_lines(listing), *_after(folder, config, listing)]))
         return
 
     from prefdata.inspection import render
@@ -108,8 +114,8 @@ def command(
         print_json(asdict(summary))
     else:
         display(render(summary))
-        column = "margin" if summary.margins else "length_difference"
-        display(f"\nNext:    prefdata inspect {shlex.quote(folder)} --sort {column}")
+        if summary.pairs:
+            display(_next(folder, config, sort="margin" if summary.margins else "length_difference"))
 
 
 def _write_page(where: str, path: str, pairs: int | None, compare: str | None, config: str | None) -> None:

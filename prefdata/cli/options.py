@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -30,7 +29,6 @@ __all__ = [
     "one_rule",
     "out_option",
     "print_json",
-    "print_json_line",
     "profile_option",
     "replace_option",
     "reuse_of",
@@ -93,17 +91,17 @@ def reuse_of(folder: str | None, nothing: bool) -> str | bool:
     return not nothing if folder is None else folder
 
 
-def print_json(value: JSON) -> None:
-    """Prints one JSON object on stdout; what a terminal would act on is escaped; no value changes by that."""
-    text = json.dumps(_finite(value), ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False)
-    click.echo(_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
+def print_json(value: JSON, *, one_line: bool = False) -> None:
+    """Prints one JSON object on stdout, at once; what a terminal would act on is escaped; no value changes by that.
 
-
-def print_json_line(value: JSON) -> None:
-    """Prints one JSON object on one line of stdout, at once; safe for a terminal as `print_json` is."""
-    text = json.dumps(_finite(value), ensure_ascii=True, sort_keys=True, allow_nan=False)
+    Args:
+        value: the object.
+        one_line: for a program that reads line by line: on one line, of ASCII only.
+    """
+    text = json.dumps(
+        _finite(value), ensure_ascii=one_line, indent=None if one_line else 2, sort_keys=True, allow_nan=False
+    )
     click.echo(_ESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
-    sys.stdout.flush()
 
 
 def _finite(value: JSON) -> JSON:

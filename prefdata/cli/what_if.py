@@ -56,22 +56,23 @@ def command(
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
         display(_page(outcomes))
-        display(f"\nNext:    {_next(where, rules, files, columns)}")
+        display(f"\nNext:    {_next(where, taken[0], columns, length)}")
 
 
-def _next(where: str, rules: str, files: tuple[str, ...], columns: str | None) -> str:
+def _next(where: str, rule: str | Path, columns: str | None, length: LengthUnit) -> str:
     """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
     if not Path(where).is_file():
         return shlex.join(["prefdata", "inspect", where, "--sort", "margin"])
-    names = [name.strip() for name in rules.split(",") if name.strip()]
-    rule = ["--rule", names[0]] if names else ["--rule-json", files[0]]
-    given = ["--columns", columns] if columns else []
-    return shlex.join(["prefdata", "pair", where, *rule, *given, "--out", "DIR"])
+    file = isinstance(rule, Path)
+    given = ["--rule-json" if file else "--rule", str(rule)]
+    given += ["--length", length] if not file and length != "characters" else []
+    given += ["--columns", columns] if columns else []
+    return shlex.join(["prefdata", "pair", where, *given, "--out", "DIR"])
 
 
 def _page(outcomes: list[Outcome]) -> str:
     """One column a rule."""
-    from prefdata.inspection.meanings import percent
+    from prefdata.inspection.meanings import number, percent
 
     rows: dict[str, list[str]] = {"": [f"rule {number}" for number, _ in enumerate(outcomes, 1)]}
 
@@ -82,9 +83,9 @@ def _page(outcomes: list[Outcome]) -> str:
     row("pairs", [f"{found.pairs:,}" for found in outcomes])
     for reason in sorted({reason for found in outcomes for reason in found.drops}):
         row(f"dropped: {printable(reason, 40)}", [f"{found.drops.get(reason, 0):,}" for found in outcomes])
-    row("mean margin", [_number(found.mean_margin) for found in outcomes])
+    row("mean margin", [number(found.mean_margin) for found in outcomes])
     for name in ("chosen", "rejected", "difference"):
-        row(f"mean length: {name}", [_number(found.length[name]) for found in outcomes])
+        row(f"mean length: {name}", [number(found.length[name]) for found in outcomes])
     row("chosen longer", [percent(found.chosen_longer) for found in outcomes])
     for side in ("chosen", "rejected"):
         row(f"tied: {side}", [percent(found.tied[side]) for found in outcomes])
@@ -103,7 +104,3 @@ def _page(outcomes: list[Outcome]) -> str:
         cells = "  ".join(f"{value:>{width}}" for value, width in zip(values, widths, strict=True))
         lines.append(f"{name:<{first}}  {cells}")
     return "\n".join(lines)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4g}"

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from prefdata.errors import printable
 from prefdata.lazy import np
+from prefdata.publish.card.pictures import COLOURS
 
-_COLOURS = ("#1f6feb", "#d4791f", "#b3446c", "#6f5aa8", "#5f8a3c", "#8a6a4f", "#777777")
 _BINS = 40
 _NAME = 40
 
@@ -30,7 +30,7 @@ def histogram(values: Mapping[str, Any], label: str) -> Picture:
     figure = Picture(figsize=(7, 3.5), layout="constrained")
     axes = figure.subplots()
     edges = np.histogram_bin_edges(np.concatenate(list(values.values())), _BINS)
-    for (name, numbers), colour in zip(values.items(), _COLOURS, strict=False):
+    for (name, numbers), colour in zip(values.items(), COLOURS, strict=False):
         axes.hist(numbers, bins=edges.tolist(), histtype="stepfilled", alpha=0.6, color=colour, label=name)
     axes.set_xlabel(label)
     axes.set_ylabel("pairs")
@@ -47,7 +47,7 @@ def bars(names: Sequence[str], values: Mapping[str, Sequence[int]], label: str, 
     left = [0] * len(names)
     for number, (what, counts) in enumerate(values.items()):
         at = [place + (0 if stacked else (number - (len(values) - 1) / 2) * height) for place in range(len(names))]
-        colour = _COLOURS[min(number, len(_COLOURS) - 1)]
+        colour = COLOURS[min(number, len(COLOURS) - 1)]
         axes.barh(at, counts, height, left=left if stacked else None, color=colour, label=_safe(what))
         if stacked:
             left = [start + count for start, count in zip(left, counts, strict=True)]

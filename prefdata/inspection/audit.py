@@ -16,33 +16,15 @@ from prefdata.errors import InputError
 from prefdata.hub import name_of
 from prefdata.inspection._files import tables_of
 from prefdata.inspection._tally import Tally, blocks, spread
+from prefdata.inspection.meanings import FINDINGS, percent, spread_rows
 from prefdata.inspection.pair_rows import PairRow, PairShape, shape_of
 from prefdata.models.tokens import exact_tokenizer
 from prefdata.spec.pages import page
 from prefdata.tables import files
 from prefdata.tables.files import TableLike
 
-__all__ = ["FINDINGS", "AuditedTable", "TableAudit", "audit"]
+__all__ = ["AuditedTable", "TableAudit", "audit"]
 
-FINDINGS = {
-    "missing_text": "a side has no text",
-    "blank_text": "a side is blank",
-    "identical_texts": "both sides have the same text",
-    "identical_but_white_space": "both sides differ in white space only",
-    "different_prompts": "the two sides answer different conversations",
-    "tied_scores": "both sides have the same score",
-    "reversed_scores": "the rejected side has the higher score",
-    "thinking_on_one_side": "one side has reasoning, the other has none",
-    "unfinished_thinking": "a side's reasoning has no end",
-    "repeated_prompts": "an earlier row of the split has the same prompt",
-    "repeated_rows": "an earlier row has the same prompt and answers",
-    "contradictions": "another row prefers the opposite",
-    "prompts_in_several_splits": "prompts that occur in more than one split",
-    "prompt_fills_the_limit": "the prompt alone has as many tokens as the limit",
-    "longer_than_the_limit": "a side has more tokens than the limit, and is cut",
-    "same_after_the_cut": "what makes the sides different is cut off",
-}
-"""Finding → what it says of a row (of a prompt, where it says so)."""
 _BLOCK = 500
 
 
@@ -82,18 +64,13 @@ class TableAudit:
     """The first few rows as they were understood."""
 
     def _repr_html_(self) -> str:
-        spreads = {**{f"length, {side}": points for side, points in self.lengths.items()}, "margin": self.margins}
-        longer = "-" if self.chosen_longer is None else f"{self.chosen_longer:.1%}"
         return page(
             self.table,
             {"read as": self.read_as, "pairs": self.pairs, "with two scores": self.scored, "prompts": self.prompts}
             | {f"split {split}": rows for split, rows in self.splits.items()}
-            | {"chosen longer, where not equally long": longer},
+            | {"chosen longer, where not equally long": percent(self.chosen_longer)},
             [("found", "rows", "meaning"), *((name, n, FINDINGS[name]) for name, n in self.findings.items())],
-            [
-                ("per pair", "mean", "p10", "p50", "p90"),
-                *((name, *points.values()) for name, points in spreads.items()),
-            ],
+            spread_rows(self.lengths, self.margins),
         )
 
 
@@ -126,13 +103,15 @@ def audit(
         )
     encode = None if tokenizer is None else exact_tokenizer(tokenizer)
     table = AuditedTable(where, config=config, columns=columns)
+    first: list[dict[str, Any]] = []
     for block in blocks(table.rows(), _BLOCK):
-        for split, number, _, pair in block:
-            if len(table.first) < show:
-                table.first.append({"split": split, "row": number, **_shown(pair)})
+        for split, number, _, pair in block[: max(0, show - len(first))]:
+            first.append({"split": split, "row": number, **_shown(pair)})
         if encode is not None and max_length is not None:
             table.cut(block, encode, max_length)
-    return table.report(max_length)
+    report = table.report(max_length)
+    report.first = first
+    return report
 
 
 class AuditedTable:
@@ -161,11 +140,9 @@ class AuditedTable:
         names = list(dict.fromkeys(name for each in self.names.values() for name in each))
         first = next(files.rows(next(iter(self.names))))
         self.shape = shape_of(repr(self.where), names, first, columns or {})
-        self.first: list[dict[str, Any]] = []
-        """The first rows, as whoever reads them keeps them."""
         self._more = more
         self._tally: Tally | None = None
-        self._splits = dict.fromkeys(self.tables.splits, 0)
+        self._splits: dict[str, int] = {}
 
     def rows(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
         """Yields split, number, cells and meaning of every row."""
@@ -190,14 +167,28 @@ class AuditedTable:
     def cut(self, block: Sequence[tuple[str, int, Mapping[str, Any], PairRow]], encode: Any, most: int) -> None:
         """Counts the rows of a block that a training with a limit would cut."""
         assert self._tally is not None
-        _cut(self._tally, [(split, number, pair) for split, number, _, pair in block], encode, most)
+        texts: list[str] = []
+        for *_, pair in block:
+            texts.append(pair.prompt_text)
+            texts += ["" if answer is None else answer.whole for answer in (pair.chosen, pair.rejected)]
+        ids = encode(texts)
+        for position, (split, number, _, pair) in enumerate(block):
+            prompt, *sides = ids[3 * position : 3 * position + 3]
+            room = max(0, most - len(prompt))
+            if len(prompt) >= most:
+                self._tally.find("prompt_fills_the_limit", (split, number))
+            if max(map(len, sides)) > room:
+                self._tally.find("longer_than_the_limit", (split, number))
+            paired = pair.chosen is not None and pair.rejected is not None
+            if paired and sides[0] != sides[1] and sides[0][:room] == sides[1][:room]:
+                self._tally.find("same_after_the_cut", (split, number))
 
     def report(self, max_length: int | None = None) -> TableAudit:
         """Gives what was found in the rows, all of which have passed."""
         assert self._tally is not None
         read_as, columns = self.shape.read_as, dict(self.shape.columns)
         report = TableAudit(self.where, read_as, columns, self.tables.config, self._splits)
-        report.max_length, report.first = max_length, self.first
+        report.max_length = max_length
         return _report(report, self.shape, self._tally)
 
 
@@ -212,24 +203,6 @@ def _shown(pair: PairRow) -> dict[str, Any]:
         "score_chosen": pair.score_chosen,
         "score_rejected": pair.score_rejected,
     }
-
-
-def _cut(tally: Tally, block: Sequence[tuple[str, int, PairRow]], encode: Any, most: int) -> None:
-    texts: list[str] = []
-    for _, _, pair in block:
-        texts.append(pair.prompt_text)
-        texts += ["" if answer is None else answer.whole for answer in (pair.chosen, pair.rejected)]
-    ids = encode(texts)
-    for position, (split, number, pair) in enumerate(block):
-        prompt, *sides = ids[3 * position : 3 * position + 3]
-        room = max(0, most - len(prompt))
-        if len(prompt) >= most:
-            tally.find("prompt_fills_the_limit", (split, number))
-        if max(map(len, sides)) > room:
-            tally.find("longer_than_the_limit", (split, number))
-        paired = pair.chosen is not None and pair.rejected is not None
-        if paired and sides[0] != sides[1] and sides[0][:room] == sides[1][:room]:
-            tally.find("same_after_the_cut", (split, number))
 
 
 def _report(report: TableAudit, shape: PairShape, tally: Tally) -> TableAudit:

@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefdata.hub import CARDS, find_dataset, is_path, name_of
+from prefdata.hub import CARDS, find_dataset, find_tables, is_path, name_of
 from prefdata.inspection import questions
 from prefdata.inspection._as_frames import FrameKind, as_frame, check_kind
 from prefdata.inspection._dataset_frames import DatasetFrames
-from prefdata.inspection._files import MARKS, at_commit, is_ours, tables_of
+from prefdata.inspection._files import MARKS, at_commit, is_ours, refuse_unfinished
 from prefdata.inspection.plots import Plots
 from prefdata.spec.pages import page
 from prefdata.tables.files import TableLike
@@ -42,10 +42,10 @@ def load(where: TableLike, *, config: str | None = None) -> Loaded:
             found = find_dataset(at_commit(where, found), only=_FILES)
             tables = DatasetFrames(repr(str(found.dataset)), found.dataset)
             return Loaded(tables, path=found.dataset, commit=found.commit)
-        found_tables = tables_of(at_commit(where, found), config)
-        name = repr(str(found_tables.path))
-    else:
-        found_tables, name = tables_of(where, config), name_of(where)
+        refuse_unfinished(where, found.path)
+        where = at_commit(where, found)
+    found_tables = find_tables(where, config=config)
+    name = name_of(where) if found_tables.path is None else repr(str(found_tables.path))
     return Loaded(DatasetFrames(name, None, found_tables), path=found_tables.path, commit=found_tables.commit)
 
 

@@ -5,10 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from prefdata.inspection.audit import FINDINGS
 from prefdata.spec import JSON
 
-__all__ = ["finding_lines", "measure_lines", "measure_words", "percent"]
+__all__ = ["FINDINGS", "finding_lines", "measure_lines", "measure_words", "number", "percent", "spread_rows"]
+
+FINDINGS = {
+    "missing_text": "a side has no text",
+    "blank_text": "a side is blank",
+    "identical_texts": "both sides have the same text",
+    "identical_but_white_space": "both sides differ in white space only",
+    "different_prompts": "the two sides answer different conversations",
+    "tied_scores": "both sides have the same score",
+    "reversed_scores": "the rejected side has the higher score",
+    "thinking_on_one_side": "one side has reasoning, the other has none",
+    "unfinished_thinking": "a side's reasoning has no end",
+    "repeated_prompts": "an earlier row of the split has the same prompt",
+    "repeated_rows": "an earlier row has the same prompt and answers",
+    "contradictions": "another row prefers the opposite",
+    "prompts_in_several_splits": "prompts that occur in more than one split",
+    "prompt_fills_the_limit": "the prompt alone has as many tokens as the limit",
+    "longer_than_the_limit": "a side has more tokens than the limit, and is cut",
+    "same_after_the_cut": "what makes the sides different is cut off",
+}
+"""Finding → what it says of a row (of a prompt, where it says so)."""
 
 
 class _Meaning(NamedTuple):
@@ -194,6 +213,18 @@ def _shown(value: float, share: bool) -> str:
 def percent(share: float | None) -> str:
     """Writes a share between 0 and 1 for people."""
     return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def number(value: float | None) -> str:
+    """Writes a number for people."""
+    return "-" if value is None else f"{value:,.4g}"
+
+
+def spread_rows(lengths: Mapping[str, Mapping[str, float]], margins: Mapping[str, float]) -> list[tuple[object, ...]]:
+    """Gives the rows of a table of how lengths and margins are spread, its heading first; what is unknown has none."""
+    spreads = {**{f"length, {side}": points for side, points in lengths.items()}, "margin": margins}
+    rows = [(name, *points.values()) for name, points in spreads.items() if points]
+    return [("per pair", "mean", "p10", "p50", "p90"), *rows]
 
 
 def finding_lines(findings: Mapping[str, int], rows: int) -> list[JSON]:

@@ -39,6 +39,8 @@ class Plots:
         """
         figures = _figures()
         margins = questions.measured(self._tables)["score_margin"].drop_nulls()
+        # Scores of others need not be numbers that an axis has.
+        margins = margins.filter(margins.is_finite())
         if margins.is_empty():
             raise InputError(f"the pairs of {self._tables.name} have no scores", valid="pairs with two scores each")
         figure: Figure = figures.histogram({"pairs": margins.to_numpy()}, "score margin: chosen minus rejected")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from prefdata.errors import printable
-from prefdata.inspection.audit import FINDINGS, TableAudit
+from prefdata.inspection.audit import TableAudit
 from prefdata.inspection.listing import Listing
-from prefdata.inspection.meanings import measure_lines, percent
+from prefdata.inspection.meanings import FINDINGS, measure_lines, percent
 from prefdata.inspection.summary import Summary
 from prefdata.records import SIDES
 

@@ -10,6 +10,7 @@ from prefdata.errors import InputError
 from prefdata.hub import CARDS, find_dataset, is_path, name_of
 from prefdata.inspection._files import MARKS, AuditFile, Ledger, at_commit, check_types, read_json, table_errors
 from prefdata.inspection.audit import TableAudit, audit
+from prefdata.inspection.meanings import percent, spread_rows
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pl
 from prefdata.records import SIDES
@@ -72,20 +73,16 @@ class Summary:
             return self.table._repr_html_()
         shares = {"tied, chosen": self.tied_chosen, "tied, rejected": self.tied_rejected}
         shares["chosen longer"] = self.chosen_longer
-        spreads = {**{f"length, {side}": points for side, points in self.lengths.items()}, "margin": self.margins}
         return page(
             self.folder,
             {"prompts": self.prompts, "with a pair": self.paired_prompts, "pairs": self.pairs}
             | {f"split {split}": rows for split, rows in self.splits.items()}
-            | {name: "-" if share is None else f"{share:.1%}" for name, share in shares.items()},
+            | {name: percent(share) for name, share in shares.items()},
             [
                 ("stage", "in", "out", "drops"),
                 *((row["stage"], row["in"], row["out"], _listed(row["drops"])) for row in self.stages),
             ],
-            [
-                ("per pair", "mean", "p10", "p50", "p90"),
-                *((name, *points.values()) for name, points in spreads.items()),
-            ],
+            spread_rows(self.lengths, self.margins),
             [("dropped for", "prompts"), *self.drops.items()],
             [("not eligible", "candidates"), *self.ineligible.items()],
             [("sources", "pairs"), *self.sources.items()],

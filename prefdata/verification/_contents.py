@@ -53,6 +53,8 @@ class Contents:
         report = self.report
         rules = self.origin.rules
         self.kept_schema = self._kept_schema()
+        self.small: list[TableFiles] = []
+        """The tables of drops that have the required schema."""
         self.derived_tables = rules.tables()
         self.tables = {folder: self._splits(folder, table) for folder, table in self.derived_tables.items()}
         self.data = self.tables["data"]
@@ -134,9 +136,8 @@ class Contents:
 
     def _check_kept(self) -> None:
         of_pairs = [files for folder, splits in self.tables.items() if folder != "trace" for files in splits.values()]
-        small = [self._small_files(name, schema) for name, schema in _DROPS]
         expected = {} if self.kept is None else {row["prompt_id"]: row for row in self.kept.table.to_pylist()}
-        for files in (*of_pairs, *([self.answers] if self.answers else []), *small):
+        for files in (*of_pairs, *([self.answers] if self.answers else []), *self.small):
             where = next(iter(files.files), "")
             for row in files.kept_rows():
                 first = expected.setdefault(row["prompt_id"], row)
@@ -323,15 +324,13 @@ class Contents:
             )
             self.report.compare("audit", "audit.json", expected, published)
 
-    def _small_files(self, name: str, schema: pa.Schema) -> TableFiles:
-        file = f"{name}.parquet"
-        return TableFiles({file: self.files[file]} if file in self.files else {}, schema, self.kept_schema)
-
     def _small(self, name: str, schema: pa.Schema) -> pa.Table:
         """Reads a small table whole; empty where its schema is not the required one."""
-        file, table = f"{name}.parquet", self._small_files(name, schema)
+        file = f"{name}.parquet"
+        table = TableFiles({file: self.files[file]} if file in self.files else {}, schema, self.kept_schema)
         if not table.matches_schema(self.report):
             return schema.empty_table()
+        self.small.append(table)
         table.prompt_ids(file, self.report)
         rows = table.read()
         stages = {"prompts", "pairs"} if schema.equals(DROPS) else {"candidates", "pairs"}

@@ -16,6 +16,7 @@ from prefdata.pairing import AnyRule, PairRule
 from prefdata.recipe import Recipe, read_recipe
 from prefdata.scoring import BaselineScorer
 from prefdata.spec import JSON, Context
+from prefdata.tables.kept import kept_problem
 from prefdata.verification._derive import Rules
 from prefdata.verification._folder import read_document
 from prefdata.verification.report import Report
@@ -110,6 +111,9 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
         keep = TypeAdapter(tuple[str, ...]).validate_python(tuple(data.get("keep", ())))
     except (ValidationError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a pair rule, and names of columns", found=str(error))
+        return None
+    if problem := kept_problem(keep):
+        report.add("recipe", _RECIPE, field="keep", expected="columns that can be kept", found=problem)
         return None
     report.compare("lock", _LOCK, rule.fingerprint(), lock.get("rule"), path="rule")
     _check_code(rule, lock.get("rule_pins"), report)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from prefdata.flow.progress import Progress, reporting_to, say
 
 RECIPE = """
@@ -47,6 +49,15 @@ def test_every_line_is_an_event(prefdata, tmp_path, monkeypatch):
 
 def prefdata_pairs(folder) -> int:
     return json.loads((folder / "builds/told/dataset/ledger.json").read_text())["pairs"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--dry-run"])
+def test_no_other_output_is_asked_for_beside_events(prefdata, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "told.py").write_text(RECIPE)
+    said = prefdata("build", "told.py", "--json-lines", option)
+    assert (said.code, said.out) == (2, "")
+    assert "--json-lines cannot be combined with" in said.err
 
 
 def test_a_build_without_pairs_ends_with_1_after_its_result(prefdata, tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from prefdata.errors import InputError
 from prefdata.pairing import DNO, rule_named
 from prefdata.tables.kept import RESERVED
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, PROMPTS, pairs_schema
+from prefdata.verification import verify
 
 
 def rows_of(folder, name="data/train-00000-of-00001"):
@@ -169,6 +170,31 @@ def test_a_changed_value_is_found(prefdata, tmp_path):
     assert checked.code == 1
     fields = {each.get("field") for each in json.loads(checked.out)["mismatches"]}
     assert "turn" in fields
+
+
+@pytest.mark.parametrize("column", ["prompt_id", "turn", "reason"])
+@pytest.mark.parametrize("name", ["drops", "drops_candidates"])
+def test_a_column_that_is_not_there_is_a_difference(tmp_path, name, column):
+    out = tmp_path / "out"
+    package.pair(table_of("jsonl", long(), tmp_path), "best_vs_worst", out, keep=["turn"], with_candidates=True)
+    path = out / f"{name}.parquet"
+    rows = pq.read_table(path)
+    if not rows.num_rows:
+        nothing = [pa.array(["x" if pa.types.is_string(kind) else 1], kind) for kind in rows.schema.types]
+        rows = pa.table(nothing, rows.schema)
+    pq.write_table(rows.drop_columns([column]), path)
+    assert ("schema", f"{name}.parquet") in {(found.what, found.where) for found in verify(out).mismatches}
+
+
+@pytest.mark.parametrize(
+    "names", [["prompt_id"], ["turn", "turn"], ["score_margin"], ["reason"], [""], ["nothing"], []]
+)
+def test_a_recipe_that_keeps_what_it_can_not_is_a_difference(tmp_path, names):
+    out = tmp_path / "out"
+    package.pair(table_of("jsonl", long(), tmp_path), "best_vs_worst", out, keep=["turn"], with_candidates=True)
+    recipe = json.loads((out / "recipe.json").read_text())
+    (out / "recipe.json").write_text(json.dumps({**recipe, "keep": names.split(",")}))
+    assert not verify(out).holds
 
 
 def test_no_table_of_a_dataset_has_a_name_that_can_be_kept():

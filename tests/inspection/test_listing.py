@@ -51,6 +51,25 @@ def test_the_page_says_what_was_asked_and_what_is_left_out(prefdata, made):
     assert "Next:    prefdata inspect out --prompt-id " in more
 
 
+def test_the_next_command_is_of_the_same_configuration_and_of_pairs_only(prefdata, made):
+    rows = [{"prompt": f"p{n}", "chosen": "c" * n, "rejected": "r"} for n in range(1, 5)]
+    labelled = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows]
+    (made / "set").mkdir()
+    for name, table in (("a", rows), ("b", rows), ("c", labelled)):
+        (made / "set" / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in table))
+    configs = ", ".join(f"{{config_name: {name}, data_files: {name}.jsonl}}" for name in "abc")
+    (made / "set" / "README.md").write_text(f"---\nconfigs: [{configs}]\n---\n")
+    said = prefdata("inspect", "set", "--config", "a")
+    for options in ("--sort length_difference", "--sort length_difference --pairs 4"):
+        last = said.out.splitlines()[-1]
+        assert last == f"Next:    prefdata inspect set --config a {options}"
+        said = prefdata(
+            *shlex.split(last.partition("prefdata ")[2]), *(["--pairs", "1"] if "--pairs" not in last else [])
+        )
+        assert said.code == 0, said.err
+    assert "Next:" not in prefdata("inspect", "set", "--config", "c").out
+
+
 def test_a_prompt_is_shown_with_all_its_answers(prefdata, made):
     whole = listed(prefdata, "--sort", "margin")["rows"][0]["prompt_id"]
     found = listed(prefdata, "--prompt-id", whole[:10])

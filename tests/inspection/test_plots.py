@@ -6,6 +6,7 @@ import importlib.util
 import json
 
 import pandas as pd
+import polars as pl
 import pytest
 
 from prefdata import load, pair
@@ -71,6 +72,15 @@ def test_what_can_not_be_drawn_is_one_message(monkeypatch, made):
     with pytest.raises(MissingExtraError, match="matplotlib") as caught:
         made.plot.margins()
     assert caught.value.hint == 'pip install "prefdata[plot]"'
+
+
+def test_a_score_that_is_no_finite_number_is_left_out():
+    pairs = [{"prompt": "p", "chosen": "a", "rejected": "b", "score_chosen": score, "score_rejected": 0.0}
+             for score in (1.0, 5.0, float("nan"), float("inf"), -float("inf"), None)]  # fmt: skip
+    [outline] = load(pl.DataFrame(pairs)).plot.margins().axes[0].patches
+    assert (min(outline.get_xy()[:, 0]), max(outline.get_xy()[:, 0])) == (1.0, 5.0)
+    with pytest.raises(InputError, match="have no scores"):
+        load(pl.DataFrame(pairs[2:])).plot.margins()
 
 
 def test_only_a_plot_loads_matplotlib(made, fresh, tmp_path):

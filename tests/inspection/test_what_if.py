@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 from statistics import fmean
 
 import pytest
@@ -232,6 +233,17 @@ class TestCommand:
         said = prefdata("what-if", table, "--rules", "wpo_hybrid_v2", "--rule-json", tmp_path / "rule.json")
         assert "2  wpo_hybrid_v2: chosen highest score, then shortest" in said.out
         assert "(length words, " in said.out
+
+
+@pytest.mark.parametrize("first", ["named", "file"])
+def test_the_next_command_makes_the_pairs_of_the_first_rule(prefdata, table, tmp_path, first):
+    (tmp_path / "rule.json").write_text(json.dumps(WPOHybridV2(length="words").dump()))
+    rule = ["--rules", "wpo_hybrid_v2"] if first == "named" else ["--rule-json", tmp_path / "rule.json"]
+    said = prefdata("what-if", table, *rule, "--length", "words")
+    last = said.out.splitlines()[-1].partition("prefdata ")[2]
+    paired = prefdata(*shlex.split(last.replace("DIR", str(tmp_path / "out"))))
+    assert paired.code == 0, paired.err
+    assert json.loads((tmp_path / "out" / "recipe.json").read_text())["pairs"] == WPOHybridV2(length="words").dump()
 
 
 def test_each_rule_of_code_is_found_in_the_folder_of_its_file(table, tmp_path):

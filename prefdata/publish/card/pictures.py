@@ -12,15 +12,16 @@ from html import escape
 from prefdata.errors import printable
 from prefdata.spec import JSON
 
-__all__ = ["FLOW", "MARGINS", "PICTURES", "flow_svg", "margins_svg", "picture_words"]
+__all__ = ["COLOURS", "FLOW", "MARGINS", "PICTURES", "flow_svg", "margins_svg", "picture_words"]
 
 FLOW = "flow.svg"
 MARGINS = "margins.svg"
 PICTURES = (FLOW, MARGINS)
 """Files of a dataset folder."""
 _WIDTH, _LEFT, _RIGHT = 720, 170, 20
-_KEPT = "#1f6feb"
-_DROPPED = ("#d4791f", "#b3446c", "#6f5aa8", "#5f8a3c", "#8a6a4f", "#777777")
+COLOURS = ("#1f6feb", "#d4791f", "#b3446c", "#6f5aa8", "#5f8a3c", "#8a6a4f", "#777777")
+"""Of pictures: the first one of what went on, the others of what was dropped."""
+_KEPT, *_DROPPED = COLOURS
 _BAR, _STEP = 18, 46
 _NAME = 26
 """Longest name in a picture."""
