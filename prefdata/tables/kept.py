@@ -98,7 +98,8 @@ class KeptValues:
         mine = self.values.setdefault(prompt_id, {})
         for name in self._names:
             value = kept_value(row[name], f"{self._where}, row {number}", name)
-            if value is not None and (first := mine.setdefault(name, value)) != value:
+            # 1, 1.0 and true are equal, and which of them came first would show.
+            if value is not None and repr(first := mine.setdefault(name, value)) != repr(value):
                 raise InputError(
                     f"{self._where}, row {number}: the column {name!r} can't be kept: it has {quoted(value, 60)} here, "
                     f"and {quoted(first, 60)} in another row of the same prompt",

@@ -121,6 +121,14 @@ def test_what_has_no_column_of_one_type_is_text():
     }
 
 
+@pytest.mark.parametrize("cells", [(1, True), (True, 1), (1, 1.0), (0.0, -0.0)])
+def test_equal_values_of_other_types_are_two_values(tmp_path, cells):
+    rows = long()
+    rows[0]["turn"], rows[1]["turn"] = cells
+    with pytest.raises(InputError, match="in another row of the same prompt"):
+        package.pair(table_of("jsonl", rows, tmp_path), "best_vs_worst", tmp_path / "out", keep=["turn"])
+
+
 def test_a_row_without_a_value_says_nothing(tmp_path):
     rows = long()
     rows[2]["category"] = None
