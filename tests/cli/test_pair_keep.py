@@ -129,6 +129,15 @@ def test_equal_values_of_other_types_are_two_values(tmp_path, cells):
         package.pair(table_of("jsonl", rows, tmp_path), "best_vs_worst", tmp_path / "out", keep=["turn"])
 
 
+def test_columns_are_found_whatever_the_order_of_rows_and_prompts():
+    from prefdata.tables.kept import Kept
+
+    kept = Kept.of(["turn"], {str(number): {"turn": number} for number in (5, 1, 12, 3, 40, 2)})
+    for ids in ([], ["3", "12", "3"], ["7"], ["40", "5", "1", "0", "2"], ["99", "12"]):
+        found = kept.add(pa.table({"prompt_id": pa.array(ids, pa.string())}))["turn"].to_pylist()
+        assert found == [int(each) if each in ("1", "2", "3", "5", "12", "40") else None for each in ids]
+
+
 def test_a_row_without_a_value_says_nothing(tmp_path):
     rows = long()
     rows[2]["category"] = None
