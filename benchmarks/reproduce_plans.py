@@ -68,9 +68,7 @@ def numbered(texts: list[dict[str, str]], count: int, word: str) -> list[dict[st
         prompt = f"{row['prompt']}\n({word} {number})"
         ask = [{"role": "user", "content": prompt}]
         sides = {side: [*ask, {"role": "assistant", "content": row[side]}] for side in ("chosen", "rejected")}
-        rows.append(
-            {"prompt": prompt, "prompt_id": f"{word}{number}", **sides, "score_chosen": 8.0, "score_rejected": 5.0}
-        )
+        rows.append({"prompt": prompt, "prompt_id": f"{word}{number}", **sides, **SCORES})
     return rows
 
 

@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from prefdata.flow.from_hub import given_recipe
 from prefdata.flow.graph import graph_of
 from prefdata.flow.lock import read_lock
 from prefdata.flow.progress import say
-from prefdata.flow.push import RUN_FILE, name_published
+from prefdata.flow.push import RUN_FILE, push_one
 from prefdata.flow.reader import BuildReader, BuildRecord
 from prefdata.flow.run import prompt_job
 from prefdata.flow.store import SHARD_SIZE, BuildFolder
@@ -168,9 +168,9 @@ def run_folder(recipe: Recipe, out: str | Path | None, *, foreign: bool = False)
             `runs/from-elsewhere/<name>`.
     """
     parent = Path("runs", "from-elsewhere") if foreign else Path("runs")
-    root = Path(out).expanduser() if out is not None else parent / recipe.name
     # Recipes name the models of the run by their paths: one folder has one spelling.
-    return Path(os.path.relpath(root)) if root.resolve().is_relative_to(Path.cwd()) else root.resolve()
+    root = (Path(out).expanduser() if out is not None else parent / recipe.name).resolve()
+    return root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
 
 
 def read_prompts(recipe: Recipe, folder: Path) -> set[str]:
@@ -233,16 +233,14 @@ class _Run:
         self._check_same(done)
         proof = self._prove_disjoint()
         self._write(proof, done)
-        for entry in done:
-            self._publish("dataset", entry)
-            self._publish("model", entry)
-            self._write(proof, done)
-        for number in range(len(done) + 1, self._count + 1):
-            done.append(self._iteration(number, proof, done))
-            self._write(proof, done)
-            self._publish("model", done[-1])
-            self._write(proof, done)
         numbers = range(1, self._count + 1)
+        for number in numbers:
+            if number > len(done):
+                done.append(self._iteration(number, proof, done))
+                self._write(proof, done)
+            self._publish("dataset", done[number - 1])
+            self._publish("model", done[number - 1])
+            self._write(proof, done)
         builds = tuple(Build(self._build_folder(number)) for number in numbers)
         return Iterated(self._root, tuple(map(self._model, numbers)), builds, self._ledger(proof, done))
 
@@ -329,17 +327,12 @@ class _Run:
 
     def _publish(self, what: Literal["dataset", "model"], entry: dict[str, JSON]) -> None:
         """Publishes the dataset or the model of an iteration, where that is asked for and not done yet."""
-        number, key = entry["iteration"], _COMMITS[what]
-        publish = self._recipe_of(number).publish
+        publish, number, key = self._recipe.publish, entry["iteration"], _COMMITS[what]
         repo = publish.repo or ""
-        if not self._push or f"/{repo}/commit/" in entry.get(key, ""):
+        if not self._push or f"/{iteration_repo(repo, number)}/commit/" in entry.get(key, ""):
             return
-        folder = self._build_folder(number) / "dataset"
-        if what == "model":
-            folder = self._model(number)
-            name_published(self._root, folder, self._recipe.publish.repo or "", number)
-        pushed = pushing.push(folder, repo, public=publish.public, tag=publish.tag, log=self._log)
-        entry[key] = pushed.url
+        send = partial(pushing.push, public=publish.public, tag=publish.tag, log=self._log)
+        entry[key] = push_one(what, self._root, self._model(number), repo, number, send).url
 
     def _built_prompts(self, folder: Path) -> Iterable[str]:
         reader = BuildReader(folder)

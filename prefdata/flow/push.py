@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from prefdata.errors import InputError, PublishError, UnconfirmedError
 from prefdata.flow.disk import alone
@@ -16,7 +17,7 @@ from prefdata.recipe.iterations import iteration_repo
 from prefdata.spec import JSON
 from prefdata.tables.documents import read_object
 
-__all__ = ["RUN_FILE", "name_published", "push"]
+__all__ = ["RUN_FILE", "push", "push_one"]
 
 RUN_FILE = "run.json"
 """Names the finished iterations of a run, in its folder."""
@@ -56,44 +57,59 @@ def push(
         UnconfirmedError: published (the message has the address), or it is not known; and what could not be checked.
         MissingExtraError: `huggingface_hub` is not installed.
     """
-    options: dict[str, Any] = {
-        "public": public,
-        "tag": tag,
-        "branch": branch,
-        "create_pr": create_pr,
-        "allow_schema_change": allow_schema_change,
-        "log": log,
-    }
+    send = partial(
+        pushing.push,
+        public=public,
+        tag=tag,
+        branch=branch,
+        create_pr=create_pr,
+        allow_schema_change=allow_schema_change,
+        log=log,
+    )
     root = Path(folder)
     if not (root / RUN_FILE).is_file():
-        return pushing.push(folder, repo_id, **options)
+        return send(folder, repo_id)
     with alone(root):
-        return _push_run(root, repo_id, options)
+        return _push_run(root, repo_id, send, log)
 
 
-def name_published(root: Path, model: Path, repo_id: str, number: int) -> None:
-    """Names on the card of an iteration's model the repositories of its dataset and of the model before it.
+def push_one(
+    what: Literal["dataset", "model"],
+    root: Path,
+    model: Path,
+    repo_id: str,
+    number: int,
+    send: Callable[[Path, str], Pushed],
+) -> Pushed:
+    """Publishes the dataset or the model of an iteration; the model's card names these and its parent's repositories.
 
     Args:
+        what: which of the two.
         root: the folder of the run.
         model: the folder of the model.
         repo_id: `owner/name` of the run.
         number: of the iteration.
+        send: `prefdata.publish.pushing.push` with its options.
+
+    Raises:
+        UserError: see `push`.
     """
+    repo, dataset = iteration_repo(repo_id, number), root / f"iteration-{number}" / "dataset"
+    if what == "dataset":
+        return send(dataset, repo)
     parent = {"parent_repo": iteration_repo(repo_id, number - 1)} if number > 1 else {}
-    name_repositories(model, _dataset(root, number), {"repo": iteration_repo(repo_id, number), **parent})
+    name_repositories(model, dataset, {"repo": repo, **parent})
+    return send(model, repo)
 
 
-def _push_run(root: Path, repo_id: str, options: dict[str, Any]) -> Pushed:
+def _push_run(root: Path, repo_id: str, send: Callable[[Path, str], Pushed], log: Callable[[str], None]) -> Pushed:
     done: list[Pushed] = []
+    whats: tuple[Literal["dataset", "model"], ...] = ("dataset", "model")
     for number, model in enumerate(list(_models(root)), 1):
-        repo = iteration_repo(repo_id, number)
-        for what, folder in (("dataset", _dataset(root, number)), ("model", model)):
-            options["log"](f"{what} of iteration {number}: {repo}")
+        for what in whats:
+            log(f"{what} of iteration {number}: {iteration_repo(repo_id, number)}")
             try:
-                if what == "model":
-                    name_published(root, model, repo_id, number)
-                done.append(pushing.push(folder, repo, **options))
+                done.append(push_one(what, root, model, repo_id, number, send))
             except (PublishError, UnconfirmedError) as error:
                 before = f"\n    of this run, {len(done)} datasets and models before it are published and checked"
                 raise type(error)(f"{error.problem}{before}", valid=error.valid, hint=error.hint) from error
@@ -127,7 +143,3 @@ def _finished(root: Path) -> list[JSON]:
     except InputError as error:
         raise PublishError(f"not published: {error.problem}", valid=error.valid, hint=error.hint) from error
     return entries if isinstance(entries, list) else []
-
-
-def _dataset(root: Path, number: int) -> Path:
-    return root / f"iteration-{number}" / "dataset"

@@ -58,11 +58,10 @@ class BuildRunner:
             while waiting:
                 stage = waiting.pop(0)
                 engine = self._engine_of(stage)
-                same = {other.name for other in waiting if engine is not None and self._engine_of(other) == engine}
-                following = [other for other in waiting if other.name in same]
-                waiting = [*following, *(other for other in waiting if other.name not in same)]
+                following = [other for other in waiting if engine is not None and self._engine_of(other) == engine]
+                waiting.sort(key=lambda other: other not in following)
                 self.run_stage(stage, engines if engine is not None else None)
-                if not same:
+                if not following:
                     engines.close()
                 if stage.kind == "prompts":
                     after_prompts()

@@ -58,20 +58,22 @@ class KeptWorkers:
 
     def take(self, key: str) -> _Pool | None:
         """Gives the workers that were kept under a key, if there are any; others are ended."""
-        kept, self._kept = self._kept, None
-        if kept is not None and kept[0] == key:
-            return kept[1]
-        if kept is not None:
-            kept[1].close()
-        return None
+        if self._kept is None or self._kept[0] != key:
+            self.close()
+            return None
+        (_, pool), self._kept = self._kept, None
+        return pool
 
     def keep(self, key: str, pool: _Pool) -> None:
-        """Keeps workers that have answered everything."""
+        """Keeps workers that have answered everything; others are ended."""
+        self.close()
         self._kept = (key, pool)
 
     def close(self) -> None:
         """Ends the workers that are kept."""
-        self.take("")
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept[1].close()
 
 
 def stream(

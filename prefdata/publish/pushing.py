@@ -73,25 +73,7 @@ def push(
     allow_schema_change: bool = False,
     log: Callable[[str], None] = lambda _: None,
 ) -> Pushed:
-    """Publishes a dataset or a trained model; pushing the same one again makes no commit.
-
-    The Hub's client supplies the token (`hf auth login`, `HF_TOKEN`).
-
-    Args:
-        folder: a build folder, a dataset folder, or the folder that a training has left.
-        repo_id: `owner/name` of a dataset, or of a model; created where there is none.
-        public: make the repository public; otherwise it is private, and a public one is refused.
-        tag: a version that names the commit.
-        branch: the branch that gets the commit; created from `main` where there is none.
-        create_pr: propose the commit as a pull request.
-        allow_schema_change: publish also where columns, types or splits differ from the published ones.
-        log: receives progress, one line a call.
-
-    Raises:
-        PublishError: not published, and why: nothing has changed, but a new repository or branch may be empty.
-        UnconfirmedError: published (the message has the address), or it is not known; and what could not be checked.
-        MissingExtraError: `huggingface_hub` is not installed.
-    """
+    """Publishes a dataset or a trained model; `prefdata.push` says the same of its arguments and errors."""
     with _not_published():
         _check_names(repo_id, tag, branch, create_pr)
         outgoing = read_outgoing(folder)

@@ -108,7 +108,7 @@ def joined(
         prompt = answers.pop(prompt_id, None)
         if prompt is None or not (prompt.candidates or prompt.drops):
             drop = Drop(prompt_id, "candidates", "no_completion", "the table has no answer", name, task.index)
-            yield SampleResult(task.key, drops=(drop,))
+            yield SampleResult(task.key, drops=(drop,), kept=None if prompt is None else prompt.kept)
         else:
             apart = [set_answer_apart(candidate, sampler.thinking) for candidate in prompt.candidates]
             candidates = tuple(each for each in apart if isinstance(each, Candidate))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, time
@@ -98,7 +99,8 @@ class KeptValues:
         mine = self.values.setdefault(prompt_id, {})
         for name in self._names:
             value = kept_value(row[name], f"{self._where}, row {number}", name)
-            if value is not None and (first := mine.setdefault(name, value)) != value:
+            # 1, 1.0 and true are equal, and which of them came first would show.
+            if value is not None and repr(first := mine.setdefault(name, value)) != repr(value):
                 raise InputError(
                     f"{self._where}, row {number}: the column {name!r} can't be kept: it has {quoted(value, 60)} here, "
                     f"and {quoted(first, 60)} in another row of the same prompt",
@@ -112,14 +114,14 @@ class Kept:
     """Columns that travel along."""
 
     table: pa.Table
-    """`prompt_id`, and the columns: texts, whole numbers, numbers or truth values."""
+    """`prompt_id`, ascending, and the columns: texts, whole numbers, numbers or truth values."""
 
     @classmethod
     def of(cls, names: Sequence[str], values: Mapping[str, Mapping[str, Any]]) -> Kept:
         """Makes the columns of the values of each prompt: see `KeptValues`."""
-        rows = list(values.values())
-        columns = {name: _column([row.get(name) for row in rows]) for name in names}
-        return cls(pa.table({"prompt_id": pa.array(list(values), pa.string()), **columns}))
+        ids = sorted(values)
+        columns = {name: _column([values[prompt_id].get(name) for prompt_id in ids]) for name in names}
+        return cls(pa.table({"prompt_id": pa.array(ids, pa.string()), **columns}))
 
     @property
     def names(self) -> list[str]:
@@ -138,10 +140,20 @@ class Kept:
                 hint="call it otherwise in the table",
             )
         ids = rows["prompt_id"].cast(pa.string())
-        places = pc.index_in(ids, value_set=self.table["prompt_id"].combine_chunks())
+        near = self._between(*pc.min_max(ids).values()) if len(ids) else self.table.slice(0, 0)
+        places = pc.index_in(ids, value_set=near["prompt_id"].combine_chunks())
         for name in self.names:
-            rows = rows.append_column(name, self.table[name].take(places))
+            rows = rows.append_column(name, near[name].take(places))
         return rows
+
+    def _between(self, first: pa.Scalar, last: pa.Scalar) -> pa.Table:
+        """Gives the prompts from one to another: rows come in the order of their ids, so no table needs all prompts."""
+        ids = self.table["prompt_id"]
+        start, end = (
+            cut(range(len(ids)), prompt.as_py(), key=lambda at: ids[at].as_py())
+            for cut, prompt in ((bisect_left, first), (bisect_right, last))
+        )
+        return self.table.slice(start, end - start)
 
 
 def _column(values: list[Any]) -> pa.Array:

@@ -127,8 +127,9 @@ class ScoredTableFile:
     def _frames_with(
         self, roles: Sequence[str], names: list[str]
     ) -> Iterator[tuple[pl.DataFrame, list[dict[str, Any]]]]:
-        first = 1
-        for batch in self._whole.batches(list(dict.fromkeys([*self._reader.columns(roles), *names])), _TEXT_ROWS):
+        first, columns = 1, list(dict.fromkeys([*self._reader.columns(roles), *names]))
+        step = int(min(_ROWS, max(1, _BATCH_BYTES // max(1.0, self._whole.row_bytes(columns)))))
+        for batch in self._whole.batches(columns, step):
             frame = pl.from_arrow(pa.table(self._reader.arrays(batch, first, roles)))
             assert isinstance(frame, pl.DataFrame)
             # In the form of all rows, in which there are answers.

@@ -122,6 +122,23 @@ def test_what_has_no_column_of_one_type_is_text():
     }
 
 
+@pytest.mark.parametrize("cells", [(1, True), (True, 1), (1, 1.0), (0.0, -0.0)])
+def test_equal_values_of_other_types_are_two_values(tmp_path, cells):
+    rows = long()
+    rows[0]["turn"], rows[1]["turn"] = cells
+    with pytest.raises(InputError, match="in another row of the same prompt"):
+        package.pair(table_of("jsonl", rows, tmp_path), "best_vs_worst", tmp_path / "out", keep=["turn"])
+
+
+def test_columns_are_found_whatever_the_order_of_rows_and_prompts():
+    from prefdata.tables.kept import Kept
+
+    kept = Kept.of(["turn"], {str(number): {"turn": number} for number in (5, 1, 12, 3, 40, 2)})
+    for ids in ([], ["3", "12", "3"], ["7"], ["40", "5", "1", "0", "2"], ["99", "12"]):
+        found = kept.add(pa.table({"prompt_id": pa.array(ids, pa.string())}))["turn"].to_pylist()
+        assert found == [int(each) if each in ("1", "2", "3", "5", "12", "40") else None for each in ids]
+
+
 def test_a_row_without_a_value_says_nothing(tmp_path):
     rows = long()
     rows[2]["category"] = None

@@ -18,7 +18,7 @@ from tiny_model import sentence, write_model
 from trainings import SMALL, kill, kill_alone, run, start, weights
 
 from prefdata.errors import InputError, RecipeError, StoreError
-from prefdata.flow.iterate import iterated_recipe, read_prompts
+from prefdata.flow.iterate import iterated_recipe, read_prompts, run_folder
 from prefdata.flow.iterate import run as run_here
 from prefdata.flow.run_plan import plan_run
 from prefdata.recipe import Recipe
@@ -139,6 +139,14 @@ def test_a_run_is_the_same_however_its_folder_is_spelled(near, monkeypatch, out)
     monkeypatch.setattr("prefdata.flow.iterate.build", None)
     done = run_here("rounds.json", near / "runs" / "rounds" if out == "absolute" else out)
     assert done.folder == Path("runs/rounds")
+
+
+def test_a_link_to_the_folder_of_a_run_is_no_other_spelling(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    for out in ("runs/rounds", tmp_path / "link" / "runs" / "rounds"):
+        assert run_folder(recipe(), out) == Path("runs/rounds")
 
 
 @pytest.mark.model

@@ -52,6 +52,20 @@ def test_kept_columns_are_in_pairs_answers_and_drops(marked):
     assert not report.mismatches, report.mismatches
 
 
+def test_a_row_without_an_answer_keeps_its_columns(work):
+    rows = [json.loads(line) for line in (work / "answers.jsonl").read_text().splitlines()]
+    lists: dict[str, list[dict]] = {row["id"]: [] for row in rows}
+    for row in rows:
+        if row["id"] != "p03":
+            lists[row["id"]].append(row)
+    write(work / "answers.jsonl", [{"id": key, "completions": answers, "level": 7} for key, answers in lists.items()])
+    made = recipe().dump()
+    made["candidates"][0] |= {"completions_column": "completions", "keep": ["level"]}
+    built = build(recipe(candidates=made["candidates"]), "out")
+    (lost,) = (row for row in rows_of(built.dataset, "drops_candidates") if row["prompt_id"] == "p03")
+    assert (lost["reason"], lost["level"]) == ("no_completion", 7)
+
+
 def test_shards_and_a_second_run_change_nothing(marked):
     whole = tree(build(kept(), "out").dataset)
     assert tree(build(kept(), "cut", shard_size=5, reuse=False).dataset) == whole

@@ -407,8 +407,9 @@ def test_a_kept_worker_that_has_died_is_started_again(rounds):
         (one,), _ = rounds([{"n": 1}], "one", kept)
         os.kill(one["pid"], signal.SIGKILL)
         until = time.monotonic() + GUARD_S
-        # Its threads end after the process is said to be dead, and hold its pipes until then.
-        while len(list(Path(f"/proc/{one['pid']}/task").glob("*"))) > 1 and time.monotonic() < until:
+        # Its threads and the process end one after the other, and hold its pipes until all have.
+        threads = Path(f"/proc/{one['pid']}/task")
+        while (_runs(one["pid"]) or len(list(threads.glob("*"))) > 1) and time.monotonic() < until:
             time.sleep(0.01)
         (two,), started = rounds([{"n": 1}], "two", kept)
         assert started
