@@ -210,7 +210,7 @@ def test_a_recipe_that_keeps_what_it_can_not_is_a_difference(tmp_path, names):
     out = tmp_path / "out"
     package.pair(table_of("jsonl", long(), tmp_path), "best_vs_worst", out, keep=["turn"], with_candidates=True)
     recipe = json.loads((out / "recipe.json").read_text())
-    (out / "recipe.json").write_text(json.dumps({**recipe, "keep": names.split(",")}))
+    (out / "recipe.json").write_text(json.dumps({**recipe, "keep": names}))
     assert not verify(out).holds
 
 

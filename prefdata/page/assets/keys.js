@@ -24,6 +24,8 @@ function step(by) {
 
 function focusGrid() {
   const line = Math.max(0, openLine());
+  // A row that is not drawn yet can't take the focus.
+  grid.ensureIndexVisible(line);
   grid.setFocusedCell(line, grid.getAllDisplayedColumns()[0]);
 }
 
