@@ -7,10 +7,13 @@ Run it after a change of fields, docstrings or options::
 
 from __future__ import annotations
 
+import ast
 import inspect
 import sys
+import textwrap
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -86,7 +89,7 @@ def section(part: type[Spec]) -> str:
     blocks = [title, inspect.getdoc(part) or ""]
     if names:
         header = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
-        blocks.append("\n".join([header, *(row(name, part.model_fields[name]) for name in names)]))
+        blocks.append("\n".join([header, *(row(name, part.model_fields[name], meanings(part)) for name in names)]))
     return "\n\n".join(blocks)
 
 
@@ -96,9 +99,22 @@ def kind_of(part: type[Spec]) -> str:
     return "" if info is None or info.default is PydanticUndefined else str(info.default)
 
 
-def row(name: str, info: FieldInfo) -> str:
+def meanings(part: type[Spec]) -> dict[str, str]:
+    """Reads the docstrings under the fields of a part, those of its bases included."""
+    found: dict[str, str] = {}
+    for owner in reversed(part.__mro__[: part.__mro__.index(Spec)]):
+        (node,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        body = node.body if isinstance(node, ast.ClassDef) else []
+        for field, text in pairwise(body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    found[name] = inspect.cleandoc(words)
+    return found
+
+
+def row(name: str, info: FieldInfo, described: Mapping[str, str]) -> str:
     """Writes one field as a row of a table."""
-    meaning = " ".join((info.description or "").split())
+    meaning = " ".join(described.get(name, "").split())
     limits = [f"{word} {value}" for key, word in _BOUNDS.items() for value in bounds(info, key)]
     kept_out = "*Operational: changing it reruns nothing.*" if Operational in info.metadata else ""
     cells = (f"`{name}`", type_text(info.annotation), default_text(info))

@@ -96,9 +96,8 @@ def sha256_of_file(path: Path) -> str:
 class Spec(BaseModel):
     """A frozen pydantic model that forbids unknown keys and has a stable identity."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    # Not `use_attribute_docstrings`: it parses the source of every part in every process, a fifth of a command's start.
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
     room: ClassVar[str] = ""
     """What a part is in a recipe, in words. Set by the base class of each kind of part that a user may subclass."""
