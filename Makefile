@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo demo-all test browser lint types format bench clean
+.PHONY: help install demo demo-all test browser lint types docs format bench clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -49,7 +49,7 @@ demo-all: demo ## After the demo, carry out three iterations, evaluate all model
 	done
 	$(BIN)/prefdata compare $(DEMO_MODELS)
 
-test: .venv/ready browser lint types ## Run every check and every test, real models included.
+test: .venv/ready browser lint types docs ## Run every check and every test, real models included.
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/pip install --quiet --no-deps --target .venv/oldest $(OLDEST)
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish
@@ -69,6 +69,9 @@ lint: .venv/ready ## Check style, and which way imports point.
 types: .venv/ready ## Check types, strictly.
 	$(BIN)/mypy
 
+docs: .venv/ready ## Build the site of the documentation in build/site; a warning is an error.
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/site
+
 format: .venv/ready ## Format the code.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -83,4 +86,4 @@ bench: .venv/ready ## Run the benchmarks.
 	$(BIN)/python benchmarks/scoring.py
 
 clean: ## Remove the environment and all builds.
-	rm -rf .venv builds
+	rm -rf .venv build builds

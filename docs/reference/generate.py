@@ -1,4 +1,4 @@
-"""Writes the reference pages in this folder: every part that a recipe can name, and every command.
+"""Writes the reference pages in this folder: every part that a recipe can name, every command, the names for Python.
 
 Run it after a change of fields, docstrings or options::
 
@@ -8,7 +8,9 @@ Run it after a change of fields, docstrings or options::
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
+import runpy
 import sys
 import textwrap
 import types
@@ -37,6 +39,19 @@ ROOMS = {
     "publish": "Publishing",
     "training": "Training",
 }
+API = {
+    "api": ("The functions of prefdata", ["prefdata"]),
+    "api-records": ("Records and errors", ["prefdata.records", "prefdata.errors"]),
+    "api-spec": ("What parts are made of", ["prefdata.spec", "prefdata.spec.marks", "prefdata.spec.own"]),
+    "api-rooms": (
+        "Bases and functions of the rooms",
+        [
+            *("prefdata.prompts", "prefdata.sampling", "prefdata.models", "prefdata.scoring", "prefdata.pairing"),
+            *("prefdata.dataset", "prefdata.publish", "prefdata.training", "prefdata.recipe", "prefdata.flow.progress"),
+        ],
+    ),
+}
+"""Page → its title, and the modules whose public names are on it; parts that a recipe names have pages of their own."""
 _MADE = "<!-- Made by docs/reference/generate.py from the docstrings in the code. -->"
 _BOUNDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
 
@@ -47,6 +62,9 @@ def pages() -> dict[str, str]:
     for part in sorted(reachable(Recipe), key=lambda part: (part is not Recipe, part.__name__)):
         rooms[room_of(part)].append(part)
     made = {f"{room}.md": room_page(room, parts) for room, parts in rooms.items()}
+    named = {part for parts in rooms.values() for part in parts}
+    made |= {f"{page}.md": api_page(title, modules, named) for page, (title, modules) in API.items()}
+    made["messages.md"] = runpy.run_path(str(FOLDER / "messages.py"))["page"]()
     return {**made, "commands.md": command_page(), "index.md": index_page(rooms)}
 
 
@@ -85,12 +103,17 @@ def section(part: type[Spec]) -> str:
     """Writes one part: its docstring and a table of its fields."""
     kind = kind_of(part)
     title = f"## {part.__name__}" + (f"\n\n`kind`: `{kind}`" if kind else "")
+    blocks = [title, inspect.getdoc(part) or "", field_table(part)]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def field_table(part: type[Spec]) -> str:
+    """Writes the fields of a part as a table; empty where it has none."""
     names = [name for name in part.model_fields if name != "kind"]
-    blocks = [title, inspect.getdoc(part) or ""]
-    if names:
-        header = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
-        blocks.append("\n".join([header, *(row(name, part.model_fields[name], meanings(part)) for name in names)]))
-    return "\n\n".join(blocks)
+    header = "| field | type | default | meaning |\n| --- | --- | --- | --- |"
+    described = meanings(part)
+    rows = [row(name, part.model_fields[name], described) for name in names]
+    return "\n".join([header, *rows]) if names else ""
 
 
 def kind_of(part: type[Spec]) -> str:
@@ -183,13 +206,55 @@ def command_page() -> str:
     return "\n\n".join(["# Commands", _MADE, *sections]) + "\n"
 
 
+def api_page(title: str, modules: Iterable[str], named: set[type[Spec]]) -> str:
+    """Writes the page of some modules: the site fills it from their docstrings. Parts in `named` are left out."""
+    blocks = []
+    for name in modules:
+        module = importlib.import_module(name)
+        values = {each: getattr(module, each) for each in module.__all__}
+        others = {each: value for each, value in values.items() if value not in named and not each.startswith("Any")}
+        functions_first = sorted(others, key=lambda each: not inspect.isfunction(others[each]))
+        blocks += [f"## {name}", *(api_entry(name, each, others[each]) for each in functions_first)]
+    return "\n\n".join([f"# {title}", _MADE, *blocks]) + "\n"
+
+
+def api_entry(module: str, name: str, value: Any) -> str:
+    """Writes the directive of Sphinx that documents a public name; of a part its fields, too, as a table."""
+    path = f"{module}.{name}"
+    if inspect.isfunction(value):
+        lines = [f".. autofunction:: {path}"]
+    elif not inspect.isclass(value):
+        lines = [f".. autodata:: {path}", "   :no-value:"]
+    elif issubclass(value, Spec):
+        methods = [key for key, own in vars(value).items() if not key.startswith("_") and is_method(own)]
+        lines = [f".. autoclass:: {path}()", *([f"   :members: {', '.join(methods)}"] if methods else [])]
+    else:
+        lines = [f".. autoclass:: {path}", "   :members:"]
+    block = "```{eval-rst}\n" + "\n".join(lines) + "\n```"
+    fields = field_table(value) if inspect.isclass(value) and issubclass(value, Spec) else ""
+    return f"{block}\n\n{fields}" if fields else block
+
+
+def is_method(value: Any) -> bool:
+    """Returns whether an attribute of a class is a method or property with a docstring of its own."""
+    inner = getattr(value, "__func__", getattr(value, "fget", value))
+    return inspect.isfunction(inner) and bool(inner.__doc__)
+
+
 def index_page(rooms: Mapping[str, Iterable[type[Spec]]]) -> str:
     """Writes the list of pages with the parts on each."""
-    lines = [
+    lines = ["- [Commands](commands.md)"]
+    lines += [
         f"- [{ROOMS[room]}]({room}.md): " + ", ".join(f"`{part.__name__}`" for part in parts)
         for room, parts in rooms.items()
     ]
-    return "\n\n".join(["# Reference", _MADE, "\n".join(["- [Commands](commands.md)", *lines])]) + "\n"
+    lines += [
+        f"- [{title}]({page}.md): " + ", ".join(f"`{name}`" for name in modules)
+        for page, (title, modules) in API.items()
+    ]
+    lines += ["- [Every message](messages.md)"]
+    tree = ["```{toctree}", ":hidden:", "", "commands", *rooms, *API, "messages", "```"]
+    return "\n\n".join(["# Reference", _MADE, "\n".join(lines), "\n".join(tree)]) + "\n"
 
 
 def main() -> None:

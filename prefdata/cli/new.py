@@ -11,11 +11,13 @@ __all__ = ["command"]
 
 @click.command("new")
 @click.argument("name")
-@click.option("--like", default="wpo_hybrid_v2", show_default=True, metavar="RECIPE", help="The recipe to copy.")
+@click.option(
+    "--from", "origin", default="wpo_hybrid_v2", show_default=True, metavar="RECIPE", help="The recipe to copy."
+)
 @click.option("--out", metavar="FILE", help="The file to write; left out, NAME.py.")
-def command(name: str, like: str, out: str | None) -> None:
+def command(name: str, origin: str, out: str | None) -> None:
     """Write the recipe NAME, a copy of a shipped recipe to change; `prefdata recipes` lists these."""
     from prefdata.recipe.listing import new
 
-    path = new(name, like=like, out=out)
+    path = new(name, origin=origin, out=out)
     display(f"Recipe: {path}\nNext:   prefdata check {path} --profile cpu")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError
 from prefdata.errors import InputError
 from prefdata.hub import CARDS, DatasetTables, Found, find_dataset, find_tables, is_path, repo_and_revision
 from prefdata.lazy import pa, pl
+from prefdata.publish.folder import splits_of
 from prefdata.tables.documents import check_regular, read_object
 from prefdata.tables.files import TableLike
 from prefdata.tables.parquet import check_parquet
@@ -61,13 +62,13 @@ def is_ours(folder: Path) -> bool:
     return any((folder / name).is_file() for name in MARKS)
 
 
-def refuse_unfinished(where: object, folder: Path) -> None:
+def refuse_unfinished(where: object, found: Found) -> None:
     """Refuses a build folder without its dataset.
 
     Raises:
         InputError: it is one.
     """
-    if folder.is_dir() and not is_ours(folder) and (folder / "stages").is_dir():
+    if found.path.is_dir() and not is_ours(found.dataset) and (found.path / "stages").is_dir():
         raise InputError(
             f"{str(where)!r} holds no finished dataset",
             valid="a folder that `prefdata build` or `prefdata pair` has finished",
@@ -88,8 +89,25 @@ def tables_of(where: TableLike, config: str | None = None) -> DatasetTables:
     if not is_path(where):
         return find_tables(where, config=config)
     found = find_dataset(where, only=CARDS)
-    refuse_unfinished(where, found.path)
+    if config is None and found.commit is None and is_ours(found.dataset):
+        return _own_tables(found.dataset)
+    refuse_unfinished(where, found)
     return find_tables(at_commit(where, found), config=config)
+
+
+def _own_tables(folder: Path) -> DatasetTables:
+    """Finds the pairs in a folder that prefdata has written; no rules of `datasets` are needed for that."""
+    splits = {
+        split: tuple(sorted((folder / "data").glob(f"{split}-*.parquet"))) for split in splits_of(folder / "data")
+    }
+    if not splits:
+        raise InputError(
+            f"{str(folder)!r} has lost its pairs: there is no Parquet file in its folder data",
+            hint="make it again, or fetch it again",
+        )
+    for file in [file for files in splits.values() for file in files]:
+        check_regular(file, folder)
+    return DatasetTables(folder, None, None, splits, tuple(splits), ())
 
 
 def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:

@@ -42,7 +42,7 @@ def load(where: TableLike, *, config: str | None = None) -> Loaded:
             found = find_dataset(at_commit(where, found), only=_FILES)
             tables = DatasetFrames(repr(str(found.dataset)), found.dataset)
             return Loaded(tables, path=found.dataset, commit=found.commit)
-        refuse_unfinished(where, found.path)
+        refuse_unfinished(where, found)
         where = at_commit(where, found)
     found_tables = find_tables(where, config=config)
     name = name_of(where) if found_tables.path is None else repr(str(found_tables.path))

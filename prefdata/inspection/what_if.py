@@ -12,7 +12,7 @@ from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
 from prefdata.hub import find_dataset
-from prefdata.inspection._files import read_json, read_table, table_errors
+from prefdata.inspection._files import is_ours, read_json, read_table, table_errors
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
@@ -156,6 +156,12 @@ def _frames(folder: Path, pattern: str) -> list[pl.DataFrame]:
 
 def _of_build(folder: Path) -> Iterator[_ScoredPrompts]:
     """Yields the shards of a build whose scores are finished; the backfill's answers are not among them."""
+    if is_ours(folder):
+        raise InputError(
+            f"{str(folder)!r} holds no answers",
+            valid="a table of scored answers, the folder of a build, or a dataset with its candidates",
+            hint="try the rules on the table itself; prefdata pair TABLE --with-candidates keeps all answers",
+        )
     build = BuildReader(folder)
     if build.state("scores") != "done":
         raise InputError(

@@ -16,7 +16,7 @@ from prefdata.recipe.loading import load_recipe, shipped_recipes
 __all__ = ["new", "recipes", "rules"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_LIKE = "wpo_hybrid_v2"
+_ORIGIN = "wpo_hybrid_v2"
 
 
 def recipes() -> dict[str, str]:
@@ -37,12 +37,12 @@ def rules() -> dict[str, str]:
     return found
 
 
-def new(name: str, *, like: str = _LIKE, out: str | Path | None = None) -> Path:
+def new(name: str, *, origin: str = _ORIGIN, out: str | Path | None = None) -> Path:
     """Writes a recipe file of one's own, a copy of a shipped recipe under another name.
 
     Args:
         name: the recipe's name.
-        like: the shipped recipe.
+        origin: the shipped recipe.
         out: the file; left out, `NAME.py` in the current folder.
 
     Raises:
@@ -52,10 +52,10 @@ def new(name: str, *, like: str = _LIKE, out: str | Path | None = None) -> Path:
     shipped = shipped_recipes()
     if not _NAME.fullmatch(name):
         raise RecipeError(f"{name!r} is not a name of a recipe", valid="letters, digits, dots, dashes, underscores")
-    if like not in shipped:
-        raise RecipeError(f"there is no shipped recipe {like!r}", valid=closest(like, shipped))
+    if origin not in shipped:
+        raise RecipeError(f"there is no shipped recipe {origin!r}", valid=closest(origin, shipped))
     path = Path(out) if out is not None else Path(f"{name}.py")
-    text = shipped[like].read_text("utf-8").replace(f'name="{load_recipe(like).name}"', f'name="{name}"')
+    text = shipped[origin].read_text("utf-8").replace(f'name="{load_recipe(origin).name}"', f'name="{name}"')
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)

@@ -37,6 +37,7 @@ Group: TypeAlias = Literal[
 ]
 """What a field that acts does; each can be granted by itself (`prefdata.spec.trust`)."""
 GROUPS: tuple[Group, ...] = get_args(Group)
+"""Every group."""
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _LONGEST = 200

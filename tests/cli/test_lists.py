@@ -24,20 +24,20 @@ def test_every_recipe_and_every_rule_is_listed(prefdata):
         assert json.loads(prefdata(command, "--json").out) == found
 
 
-@pytest.mark.parametrize("like", [*shipped_recipes()])
-def test_a_new_recipe_is_a_copy_of_a_shipped_one_under_its_own_name(tmp_path, monkeypatch, like):
+@pytest.mark.parametrize("origin", [*shipped_recipes()])
+def test_a_new_recipe_is_a_copy_of_a_shipped_one_under_its_own_name(tmp_path, monkeypatch, origin):
     monkeypatch.chdir(tmp_path)
-    path = new("mine", like=like)
-    ours, theirs = load_recipe(path), load_recipe(like)
+    path = new("mine", origin=origin)
+    ours, theirs = load_recipe(path), load_recipe(origin)
     assert ours.name == "mine"
     assert ours.replace(name=theirs.name).fingerprint() == theirs.fingerprint()
     with pytest.raises(UserError, match="already"):
-        new("mine", like=like)
+        new("mine", origin=origin)
 
 
 def test_mistakes_are_one_message(prefdata, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert prefdata("new", "mine", "--like", "wpo_hybrid_v3").code == 2
+    assert prefdata("new", "mine", "--from", "wpo_hybrid_v3").code == 2
     assert prefdata("new", "../mine").code == 2
     said = prefdata("new", "mine")
     assert (said.code, said.err) == (0, "")
