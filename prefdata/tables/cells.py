@@ -24,6 +24,7 @@ __all__ = [
     "as_turn",
     "json_turns",
     "parse_score",
+    "parse_truth",
     "read_conversation",
     "read_turns",
 ]
@@ -32,6 +33,10 @@ PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
 of objects that all have `role` and `content`, or `from` and `value` (ShareGPT)."""
 
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
+}
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 BLANK = r"\A[\s\x1c-\x1f]*\z"
@@ -191,3 +196,8 @@ def parse_score(value: object) -> float | None:
         # An integer above 1.8e308, or a signalling NaN of `Decimal`.
         return None
     return number if is_score(number) else None
+
+
+def parse_truth(value: object) -> bool | None:
+    """Reads a truth value, also as 0 or 1 or as text (`True`, `no`); None for anything else."""
+    return _TRUTHS.get(str(value).strip().lower()) if isinstance(value, bool | int | float | str) else None
