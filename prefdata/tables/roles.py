@@ -13,7 +13,7 @@ from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
 from prefdata.tables.finish_reasons import is_flag, word_of
 from prefdata.tables.prompt_columns import PromptColumns
-from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, is_talk
+from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, check_said, is_talk
 from prefdata.tables.scored_rows import wrong_type
 from prefdata.tables.shapes import PROMPT_PARTS, path_of, value_at
 from prefdata.tables.table import Table
@@ -94,7 +94,8 @@ class RoleReader:
             response = [answer_text(text) for text in response]
             for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
                 cells[role] = read_written(cells[role], self.named[role], where)
-        cells["response"] = answer_text(response)
+        cells["response"] = answer = answer_text(response)
+        check_said(answer, self.named["response"], where)
 
     def arrays(self, batch: pa.RecordBatch, first: int, roles: Sequence[str]) -> dict[str, pa.Array]:
         """Reads columns of Arrow data, by role.

@@ -17,6 +17,7 @@ from prefdata.tables.documents import parse_json
 from prefdata.tables.finish_reasons import is_flag, names_reasons
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.table import Table
+from prefdata.tables.written import is_written
 
 __all__ = [
     "ASKED",
@@ -169,6 +170,7 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
     for role in ("source", "model", "index", "n_tokens", "prompt_id"):
         _take(have, role, (role,), named, given)
     _take(have, "finish_reason", _endings(have, named), named, given)
+    _check_flag(have, named.get("finish_reason"))
     _find_prompt(have, named, given)
     for role in ("response", "score"):
         if role not in named:
@@ -209,7 +211,8 @@ class _Columns:
         column, keys = path_of(path, self.names)
         rows = islice(self.table.rows(only=[column]), _PEEKED)
         values = [value for row in rows for value in _leaves(value_at(_parsed(row[column]), keys))]
-        return bool(values) and all(parse_truth(value) is not None for value in values)
+        # A list that Python wrote is refused when it is read.
+        return bool(values) and all(parse_truth(value) is not None or is_written(value) for value in values)
 
     def check(self, role: str, path: str) -> None:
         if self.has(path):
@@ -287,10 +290,24 @@ def _take(have: _Columns, role: str, paths: Sequence[str], named: dict[str, str]
 def _endings(have: _Columns, named: Mapping[str, str]) -> list[str]:
     """Lists the columns that say how answers ended, then those that say by truth values whether they are whole."""
     column, keys = path_of(named.get("response", ""), have.names)
-    paths = [*have.names, *(f"{column}.{key}" for key in sorted(have.keys(column)) if keys)]
+    paths = [*have.names, *(f"{column}.{key}" for key in (sorted(have.keys(column)) if keys else ()))]
     last = {path: path.rpartition(".")[2] for path in paths if path not in named.values()}
     flags = [path for path, name in last.items() if is_flag(name) and have.has_truths(path)]
     return ["finish_reason", *(path for path, name in last.items() if names_reasons(name)), *flags]
+
+
+def _check_flag(have: _Columns, path: str | None) -> None:
+    """Refuses truth values as finish reasons where nothing says what they mean.
+
+    Raises:
+        InputError: they do not.
+    """
+    if path is not None and not is_flag(path) and have.has_truths(path):
+        raise InputError(
+            f"{have.table.name}: the column {path!r} holds truth values, which are not finish reasons",
+            valid="words, such as stop and length; or truth values in a column called truncated, or finished",
+            hint="rename the column, or leave it out: --columns finish_reason=-",
+        )
 
 
 def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]) -> None:

@@ -39,8 +39,8 @@ _OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[({<\]]|None\b|null\b|(?:\w+\.)*\w+\()
 _TURN = re.compile(rf"""\s*(?:{_CALL})?[\[(]\s*\{{\s*['"](?:role|content|from|value)['"]\s*:""")
 """How a list of messages begins."""
 TURNS_OF_PYTHON = (
-    rf"""\A\s*(?:{_CALL})?(?:\[|\()\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
-    r"""(?s:.*)[\])]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
+    rf"""\A\s*(?:{_CALL})?[\[(]?\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
+    r"""(?s:.*)[\])}]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
 )
 """A list of messages as Python and NumPy write it (a pattern of RE2)."""
 _TURNS = re.compile(TURNS_OF_PYTHON.replace(r"\z", r"\Z"))

@@ -6,6 +6,7 @@ import pytest
 from table_forms import FORMS, table_of
 
 import prefdata
+from prefdata.errors import InputError
 from prefdata.tables.finish_reasons import ending_of, is_flag, word_of
 from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
 
@@ -78,6 +79,21 @@ def test_a_column_of_another_kind_is_no_flag(tmp_path):
     assert {*endings(table_of("jsonl", rows, tmp_path)).values()} == {None}
     rows = [{**row, "finish_reason": "stop"} for row in long("truncated", True, bool)]
     assert {*endings(table_of("jsonl", rows, tmp_path)).values()} == {"stop"}, "the reason itself comes first"
+
+
+def test_truth_values_that_say_nothing_are_one_error(tmp_path):
+    for name, columns in (("is_cut", {"finish_reason": "is_cut"}), ("finish_reason", {})):
+        for form in ("jsonl", "csv", "pandas"):
+            with pytest.raises(InputError, match=f"'{name}' holds truth values, which are not finish reasons"):
+                read_scored_table(table_of(form, long(name, True, bool), tmp_path), columns)
+    table = table_of("jsonl", long("finish_reason", True, bool), tmp_path)
+    assert {*endings(table, {"finish_reason": "-"}).values()} == {None}
+
+
+def test_a_list_of_flags_that_python_wrote_is_refused(tmp_path):
+    (row,) = wide("truncated", True, bool)
+    with pytest.raises(InputError, match="the column 'truncated' holds a list as Python or NumPy writes it"):
+        read_scored_table(table_of("csv", [{**row, "truncated": str(row["truncated"])}], tmp_path))
 
 
 def test_an_answer_that_was_cut_off_is_in_no_pair(tmp_path):
