@@ -15,7 +15,7 @@ from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
 from prefdata.hub.reading import (
     REPO_ID,
-    dataset_rows,
+    dataset_table,
     download_dataset,
     download_model,
     locked_commits,
@@ -40,7 +40,7 @@ __all__ = [
     "UndecidedError",
     "Wanted",
     "commits_behind",
-    "dataset_rows",
+    "dataset_table",
     "download_dataset",
     "download_model",
     "one_file",

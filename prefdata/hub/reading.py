@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -22,12 +22,12 @@ from prefdata.hub._client import (
 )
 from prefdata.hub.cards import CARDS, MOST_CARD, check_card, check_features
 from prefdata.hub.named_files import Wanted, fetch_named
-from prefdata.tables.table import check_columns
+from prefdata.tables import files
+from prefdata.tables.table import Table
 
 __all__ = [
     "REPO_ID",
-    "dataset_rows",
-    "dataset_split",
+    "dataset_table",
     "download_dataset",
     "download_model",
     "locked_commits",
@@ -64,8 +64,8 @@ def resolve_model(repo: str, revision: str | None = None) -> str:
     return _resolve("model", repo, revision)
 
 
-def dataset_split(repo: str, config: str | None, split: str, sha: str) -> Any:
-    """Reads one split at one commit as a `datasets.Dataset`.
+def dataset_table(repo: str, config: str | None, split: str, sha: str) -> Table:
+    """Opens one split at one commit, which is downloaded once and kept in the cache of `datasets`.
 
     Args:
         repo: the dataset's repository.
@@ -91,40 +91,9 @@ def dataset_split(repo: str, config: str | None, split: str, sha: str) -> Any:
         with_retries(builder.download_and_prepare)
         table = builder.as_dataset(split=split)
     check_features(repo, table.features)
-    return table
-
-
-def dataset_rows(
-    repo: str,
-    config: str | None,
-    split: str,
-    sha: str,
-    *,
-    only: Sequence[str] | None = None,
-    optional: Sequence[str] = (),
-) -> Iterator[dict[str, Any]]:
-    """Reads the rows of one split at one commit, in order, as plain Python values.
-
-    The split is downloaded once and kept in the cache of `datasets`.
-
-    Args:
-        repo: the dataset's repository.
-        config: name of a configuration; None takes the default one.
-        split: a split, or an expression of splits (`train[:1000]`).
-        sha: the full commit SHA, from `resolve_dataset`.
-        only: the columns to read; all must exist.
-        optional: further columns to read, where the dataset has them.
-
-    Raises:
-        InputError: the configuration, split or a column does not exist, or the data can't be fetched at this commit.
-        MissingExtraError: `datasets` is not installed.
-    """
-    table = dataset_split(repo, config, split, sha)
-    if only is not None:
-        check_columns(f"the dataset {repo!r}", only, table.column_names)
-        names = [*only, *(name for name in table.column_names if name in optional)]
-        table = table.select_columns(list(dict.fromkeys(names)))
-    return iter(table)
+    opened = files.open_table(table)
+    opened.name = f"the dataset {repo!r}"
+    return opened
 
 
 def download_model(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from prefdata.errors import InputError
-from prefdata.hub.reading import dataset_split, resolve_dataset
+from prefdata.hub.reading import dataset_table, resolve_dataset
 from prefdata.hub.where import repo_and_revision
 from prefdata.tables import files
 from prefdata.tables.table import Table
@@ -47,6 +47,4 @@ def find_table(where: files.TableLike, config: str | None = None, split: str | N
         )
     repo, revision = named
     sha = resolve_dataset(repo, revision)
-    table = files.open_table(dataset_split(repo, config, split or "train", sha))
-    table.name = f"the dataset {repo!r}"
-    return FoundTable(table, f"{repo}@{sha}")
+    return FoundTable(dataset_table(repo, config, split or "train", sha), f"{repo}@{sha}")

@@ -12,6 +12,7 @@ from prefdata.inspection._files import AuditFile, read_json, read_table, table_e
 from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
+from prefdata.tables.plain_arrow import plain_batch
 from prefdata.tables.table import Table
 
 _ROWS = 10_000
@@ -35,8 +36,7 @@ class DatasetFrames:
         """The pairs of each split, train before test."""
         if self._found is not None:
             return {
-                split: self._concat([_frame(part, self._found.path) for part in parts])
-                for split, parts in self._found.splits.items()
+                split: self._concat([_frame(part) for part in parts]) for split, parts in self._found.splits.items()
             }
         found = pair_frames(self._written("pairs"))
         return dict(sorted(found.items(), key=lambda each: (not each[0].startswith("train"), each[0])))
@@ -114,12 +114,12 @@ class DatasetFrames:
         return self.folder
 
 
-def _frame(part: Path | Table, folder: Path | None) -> pl.DataFrame:
-    if isinstance(part, Table):
-        batches = list(part.batches(part.columns, _ROWS))
-        frame = pl.from_arrow(pa.Table.from_batches(batches))
-        assert isinstance(frame, pl.DataFrame)
-        return frame
-    if part.suffix == ".parquet":
-        return read_table(part, folder if folder is not None and folder.is_dir() else None)
-    return pl.DataFrame(list(files.rows(part)), infer_schema_length=None)
+def _frame(part: Path | Table) -> pl.DataFrame:
+    table = files.open_table(part)
+    if table.schema is None:
+        return pl.DataFrame(list(table.rows()), infer_schema_length=None)
+    nothing = pa.RecordBatch.from_pylist([], schema=table.schema)
+    batches = table.batches(table.columns, _ROWS) if table.n_rows else [plain_batch(table.name, nothing)]
+    frame = pl.from_arrow(pa.Table.from_batches(batches))
+    assert isinstance(frame, pl.DataFrame)
+    return frame

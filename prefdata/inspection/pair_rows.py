@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.tables.cells import SHAREGPT, parse_score
+from prefdata.tables.cells import SHAREGPT, parse_score, parse_truth
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.reasoning import parts_of
 from prefdata.tables.shapes import ASKED, TALKS
+from prefdata.tables.written import check_turns, read_written
 
 __all__ = ["ROLES", "Answer", "PairRow", "PairShape", "shape_of"]
 
@@ -33,6 +34,8 @@ _COLUMNS = {
 """Role → the names under which the trade has its column, the usual one first. A dot leads into an object."""
 ROLES = tuple(_COLUMNS)
 """Names that `--columns ROLE=NAME` knows."""
+_GOOD = ("desirable", "good", "chosen")
+"""Labels of answers that are the better ones, where labels have names."""
 _LAST_SPEAKER = "\n\nAssistant:"
 _VALID = (
     "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
@@ -78,6 +81,8 @@ class _Turn(NamedTuple):
 class PairShape:
     """How a table is read."""
 
+    table: str
+    """What messages call it."""
     read_as: str
     """The layout, in words."""
     columns: Mapping[str, str]
@@ -103,12 +108,19 @@ class PairShape:
         return list(dict.fromkeys([*names, *self.beside, *(self.answers or ())]))
 
     def read(self, row: Mapping[str, Any]) -> PairRow:
-        """Reads a row."""
+        """Reads a row.
+
+        Raises:
+            InputError: a list is written by Python or NumPy, not as JSON.
+        """
+        for column in self.columns.values():
+            check_turns(_cell(row, column), column, self.table)
         prompt = self._prompt(row)
         if not self.paired:
             prompt = self._with_system(row, prompt)
             answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
-            good = _cell(row, self.columns["label"]) in (True, 1, "true", "True", "1")
+            label = _cell(row, self.columns["label"])
+            good = parse_truth(label) or str(label).strip().lower() in _GOOD
             return PairRow(
                 *(_key(prompt), answer if good else None, None if good else answer, None, None),
                 prompt_text=_plain(prompt),
@@ -150,7 +162,7 @@ class PairShape:
             cells = (_cell(row, self.columns.get(name, "")) for name in ("score_chosen", "score_rejected"))
             chosen, rejected = (parse_score(cell) for cell in cells)
             return chosen, rejected
-        answers, scores = (row.get(name) for name in self.answers)
+        answers, scores = (read_written(row.get(name), name, self.table) for name in self.answers)
         if not isinstance(answers, list) or not isinstance(scores, list) or len(answers) != len(scores):
             return None, None
         known = {text: score for text, score in reversed(list(zip(answers, scores, strict=True))) if _is_text(text)}
@@ -189,7 +201,7 @@ def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: M
     beside = tuple(name for name in parts if name in names and name not in columns.values())
     lists = ("all_generated_responses", "all_rm_scores")
     answers = lists if not unpaired and set(lists) <= set(names) else None
-    return PairShape(_words(columns, first, names), columns, beside, answers)
+    return PairShape(what, _words(columns, first, names), columns, beside, answers)
 
 
 def _named(usual: Iterable[str], names: Sequence[str], first: Mapping[str, Any]) -> str | None:

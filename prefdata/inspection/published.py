@@ -6,7 +6,6 @@ texts, or conversations whose last assistant turn is the answer.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +14,11 @@ from prefdata.errors import InputError, closest
 from prefdata.hub import DatasetTables
 from prefdata.records import prompt_id_of
 from prefdata.tables import files
-from prefdata.tables.cells import Unusable, parse_score, read_conversation
+from prefdata.tables.cells import Unusable, as_turn, json_turns, parse_score, read_conversation
+from prefdata.tables.row_answers import answer_text
 from prefdata.tables.scored_rows import ALIASES, ROLES
 from prefdata.tables.table import Table
+from prefdata.tables.written import check_turns, read_written
 
 __all__ = ["PUBLISHED_ROLES", "PublishedPair", "read_published"]
 
@@ -61,14 +62,16 @@ def read_published(tables: DatasetTables, *, columns: Mapping[str, str] | None =
         named = _columns(path, columns or {})
         for row in files.rows(path, only=list(named.values())):
             cells = {role: row[name] for role, name in named.items()}
-            answers, scores = _list(cells["response"]), _list(cells["score"])
+            where = f"{path.name if isinstance(path, Table) else repr(str(path))}, row {count + 1}"
+            answers, scores = (_list(cells[role], named[role], where) for role in ("response", "score"))
+            answers = [answer_text(answer) for answer in answers]
             yield PublishedPair(
                 row=count,
                 prompt_id=_prompt_id(cells, count),
                 answers=[text if isinstance(text, str) else None for text in answers],
                 scores=[parse_score(score) for score in scores],
-                chosen=_last_turn(cells["chosen"]),
-                rejected=_last_turn(cells["rejected"]),
+                chosen=_last_turn(cells["chosen"], named["chosen"], where),
+                rejected=_last_turn(cells["rejected"], named["rejected"], where),
                 misaligned=len(answers) != len(scores),
             )
             count += 1
@@ -93,12 +96,8 @@ def _columns(path: Path | Table, given: Mapping[str, str]) -> dict[str, str]:
     return {role: name for role, name in named.items() if name in have}
 
 
-def _list(cell: object) -> list[Any]:
-    if isinstance(cell, str) and cell.lstrip().startswith("["):
-        try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
-            return []
+def _list(cell: object, column: str, where: str) -> list[Any]:
+    cell = read_written(cell, column, where)
     return list(cell) if isinstance(cell, list | tuple) else []
 
 
@@ -109,10 +108,11 @@ def _prompt_id(cells: Mapping[str, object], row: int) -> str:
     return f"row {row}" if isinstance(found, Unusable) else prompt_id_of(found)
 
 
-def _last_turn(cell: object) -> str | None:
+def _last_turn(cell: object, column: str, where: str) -> str | None:
     """Returns the published text: a text, or the last assistant turn of a conversation."""
-    if isinstance(cell, str) and not cell.lstrip().startswith("[{"):
-        return cell
-    turns = [turn for turn in _list(cell) if isinstance(turn, dict) and turn.get("role") == "assistant"]
-    text = turns[-1].get("content") if turns else cell
+    check_turns(cell, column, where)
+    cell = (json_turns(cell) if isinstance(cell, str) else None) or cell
+    turns = [as_turn(turn) for turn in cell if isinstance(turn, dict)] if isinstance(cell, list) else []
+    said = [turn for turn in turns if turn.get("role") == "assistant"]
+    text = said[-1].get("content") if said else cell
     return text if isinstance(text, str) else None

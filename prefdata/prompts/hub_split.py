@@ -36,5 +36,5 @@ class HubPrompts(TablePrompts):
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
         name = f"{self.dataset}/{self.config}" if self.config else self.dataset
         unread = self._asked().unread()
-        rows = hub.dataset_rows(self.dataset, self.config, self.split, sha, only=self._columns(), optional=unread)
-        return f"{name}, {self.split}", rows
+        table = hub.dataset_table(self.dataset, self.config, self.split, sha)
+        return f"{name}, {self.split}", table.rows(only=self._columns(), optional=unread)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeAlias, TypeVar
+from typing import Annotated, Literal, Self, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
@@ -176,8 +176,8 @@ def _split_name(part: _Part) -> str:
 
 
 def _hub_ids(part: _Part, sha: str) -> list[str]:
-    rows: Iterator[dict[str, Any]] = hub.dataset_rows(_PUBLISHED, None, _split_name(part), sha, only=["prompt_id"])
-    return [str(row["prompt_id"]) for row in rows]
+    table = hub.dataset_table(_PUBLISHED, None, _split_name(part), sha)
+    return [str(row["prompt_id"]) for row in table.rows(only=["prompt_id"])]
 
 
 def _or_seeded(read: Callable[[], _T]) -> _T:

@@ -11,7 +11,7 @@ from prefdata.records import Candidate, Drop, prompt_id_of
 from prefdata.spec import JSON
 from prefdata.spec.quoting import closest_of, quoted
 from prefdata.tables.cells import PromptFormat, Unusable, parse_score, read_conversation
-from prefdata.tables.finish_reasons import finish_reason_of
+from prefdata.tables.finish_reasons import finish_reason_of, word_of
 from prefdata.tables.ids import id_text
 from prefdata.tables.kept import KeptValues
 from prefdata.tables.row_answers import answers_of_row, whole_number
@@ -163,7 +163,7 @@ def _add(
         return drop("missing_response", index=index)
     if not isinstance(response, str):
         return drop("bad_response", f"a text is expected, found {type(response).__name__}", index)
-    model = answer.get("model")
+    model, ending = answer.get("model"), columns.named.get("finish_reason", "")
     prompt.candidates.append(
         Candidate(
             prompt_id=prompt_id,
@@ -171,7 +171,7 @@ def _add(
             index=index,
             response=response,
             model=None if model is None else str(model),
-            finish_reason=finish_reason_of(answer.get("finish_reason")),
+            finish_reason=finish_reason_of(word_of(answer.get("finish_reason"), ending)),
             n_tokens=whole_number(answer.get("n_tokens")),
             given_score=parse_score(answer.get("score")),
         )

@@ -23,6 +23,7 @@ from prefdata.tables import files
 from prefdata.tables.cells import PromptFormat
 from prefdata.tables.prompt_columns import PromptColumns
 from prefdata.tables.reasoning import Thinking, set_apart
+from prefdata.tables.table import Table
 
 __all__ = ["TableAnswers", "joined", "set_answer_apart"]
 
@@ -88,14 +89,15 @@ class TableAnswers(Sampler):
         return {}
 
     def _cells(self, only: list[str], optional: list[str], context: Context) -> Iterator[dict[str, Any]]:
+        ids = [self.prompt_id_column] if self.prompt_id_column in only else []
+        return self._table(context).narrowed(self._keys()).rows(only=only, optional=optional, ids=ids)
+
+    def _table(self, context: Context) -> Table:
         if self.path is not None:
-            path = files.pinned(self.path, context.pins)
-            ids = [self.prompt_id_column] if self.prompt_id_column in only else []
-            return files.open_table(path).narrowed(self._keys()).rows(only=only, optional=optional, ids=ids)
+            return files.open_table(files.pinned(self.path, context.pins))
         assert self.dataset is not None
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
-        split = self.split or "train"
-        return hub.dataset_rows(self.dataset, self.config, split, sha, only=only, optional=optional)
+        return hub.dataset_table(self.dataset, self.config, self.split or "train", sha)
 
 
 def joined(

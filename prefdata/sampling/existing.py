@@ -46,7 +46,8 @@ class ExistingCompletions(TableAnswers):
     """Column of the answer's score: a number, its text, or a list of one. Only the scorer `given` uses it; None reads
     no score."""
     finish_reason_column: Annotated[str | None, Harmless] = None
-    """Column of the finish reason: `stop` or `length`, or a provider's word for these; None leaves it `unknown`."""
+    """Column of the finish reason: `stop` or `length`, or a provider's word for these, or truth values in a column such
+    as `truncated` or `is_complete`; None leaves it `unknown`."""
     n_tokens_column: Annotated[str | None, Harmless] = None
     """Column of the answer's number of tokens; None leaves it unknown."""
     index_column: Annotated[str | None, Harmless] = None

@@ -13,6 +13,7 @@ from typing import Any
 from prefdata.errors import InputError
 from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
+from prefdata.tables.labels import labels_of, named_batch, named_schema, named_value
 from prefdata.tables.parquet import leaves_of_keys, open_parquet, rows_at_once
 from prefdata.tables.plain_arrow import plain_batch
 from prefdata.tables.table import Table, check_columns
@@ -28,12 +29,14 @@ class _ArrowTable(Table):
 
     def __init__(self, name: str, schema: pa.Schema, n_rows: int) -> None:
         super().__init__(name)
-        self._schema, self.n_rows = schema, n_rows
+        self._labels = labels_of(schema)
+        self._schema = named_schema(schema, self._labels)
+        self.n_rows = self._n_rows = n_rows
         self._row_bytes: dict[str, float] = {}
 
     @property
     def schema(self) -> pa.Schema:
-        """The types of the columns."""
+        """The types of the columns; labels are texts."""
         return self._schema
 
     @abstractmethod
@@ -68,15 +71,17 @@ class _ArrowTable(Table):
             raise InputError(f"{self.name} has no rows")
 
     def _dicts(self, names: list[str], start: int) -> Iterator[dict[str, Any]]:
+        labels = {name: self._labels[name] for name in names if name in self._labels}
         for batch in self._read(names, _BATCH, start):
-            yield from batch.to_pylist()
+            for row in batch.to_pylist():
+                yield row | {name: named_value(row[name], of_name) for name, of_name in labels.items()}
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads Arrow data; see `Table`."""
         self._check(names)
         for batch in self._read(names, rows):
             if batch.num_rows:
-                yield plain_batch(self.name, batch)
+                yield named_batch(plain_batch(self.name, batch), self._labels)
 
     def row_bytes(self, names: Sequence[str]) -> float:
         """Estimates a row; see `Table`."""
@@ -87,7 +92,7 @@ class _ArrowTable(Table):
 
     def n_bytes(self, names: Sequence[str]) -> float:
         """Estimates columns; see `Table`."""
-        return self.n_rows * self.row_bytes(names)
+        return self._n_rows * self.row_bytes(names)
 
 
 class ParquetFile(_ArrowTable):

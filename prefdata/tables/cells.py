@@ -24,6 +24,7 @@ __all__ = [
     "as_turn",
     "json_turns",
     "parse_score",
+    "parse_truth",
     "read_conversation",
     "read_turns",
 ]
@@ -32,13 +33,23 @@ PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
 of objects that all have `role` and `content`, or `from` and `value` (ShareGPT)."""
 
+_TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), False),
+}
 _NUMBER = re.compile(r"\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?\s*", re.ASCII)
 
 BLANK = r"\A[\s\x1c-\x1f]*\z"
 """Texts of white space as Python defines it; Rust's `\\s` alone leaves out U+001C to U+001F."""
 ROLES_OF_TURNS = ("system", "user", "assistant", "tool")
 ANSWERABLE = ("user", "tool")
-SHAREGPT = {"human": "user", "gpt": "assistant", "user": "user", "assistant": "assistant", "system": "system"}
+SHAREGPT = {
+    "human": "user",
+    **dict.fromkeys(("gpt", "chatgpt", "bing", "bard"), "assistant"),
+    "user": "user",
+    "assistant": "assistant",
+    "system": "system",
+}
 """Who speaks in turns of `from` and `value`."""
 
 
@@ -52,7 +63,7 @@ class Unusable:
 
 
 def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message, ...] | Unusable:
-    """The messages of a prompt cell: a text, a list of messages, or the JSON text of such a list.
+    """The messages of a prompt cell: a text, a message, a list of messages, or the JSON text of such a list.
 
     Messages keep exactly `role` and `content`. One that holds more (tool calls, names, images) is refused, since the
     rest would be lost in silence; keys without a value, with which Arrow pads rows, are nothing.
@@ -68,6 +79,8 @@ def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message
                 return Unusable("bad_messages", "not the JSON text of a list of messages")
             return _storable(as_messages(cell))
         cell = parsed
+    if isinstance(cell, dict):
+        cell = [cell]
     if not isinstance(cell, list | tuple):
         return Unusable("bad_messages", f"a prompt is a text or a list of messages, not {type(cell).__name__}")
     if how == "text":
@@ -95,10 +108,10 @@ def read_turns(cell: object) -> tuple[Message, ...] | Unusable:
 
 
 def json_turns(text: str) -> list[Any] | None:
-    """Reads the JSON text of a list of turns; None for any other text."""
-    if not text.lstrip().startswith("["):
+    """Reads the JSON text of a list of turns, or of one turn; None for any other text."""
+    if not text.lstrip().startswith(("[", "{")):
         return None
-    value = read_list(text)
+    value = read_list(text) or read_list(f"[{text}]")
     turns = value and all(
         isinstance(turn, dict) and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
         for turn in value
@@ -191,3 +204,8 @@ def parse_score(value: object) -> float | None:
         # An integer above 1.8e308, or a signalling NaN of `Decimal`.
         return None
     return number if is_score(number) else None
+
+
+def parse_truth(value: object) -> bool | None:
+    """Reads a truth value, also as 0 or 1 or as text (`True`, `no`); None for anything else."""
+    return _TRUTHS.get(str(value).strip().lower()) if isinstance(value, bool | int | float | str) else None

@@ -54,7 +54,7 @@ def open_table(where: TableLike, split: str | None = None) -> Table:
         return as_table(where)
     if str(where) == "-":
         return standard_input(open_file)
-    paths = shards.files_of(Path(where), split)
+    paths = shards.files_of(Path(where).expanduser(), split)
     tables = [open_file(path) for path in paths]
     return tables[0] if len(tables) == 1 else JoinedTable(repr(str(where)), tables)
 

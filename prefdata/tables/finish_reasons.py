@@ -8,8 +8,9 @@ from typing import Any, Literal, TypeAlias
 
 from prefdata.errors import printable
 from prefdata.records import FinishReason
+from prefdata.tables.cells import parse_truth
 
-__all__ = ["Ending", "ending_of", "finish_reason_of"]
+__all__ = ["Ending", "ending_of", "finish_reason_of", "is_flag", "names_reasons", "word_of"]
 
 Ending: TypeAlias = Literal["whole", "cut_off", "failed", "unknown"]
 """`whole`: it ended by itself; `cut_off`: at a limit of length; `failed`: whoever wrote it broke it off; `unknown`: a
@@ -37,6 +38,15 @@ _ENDING_OF: dict[str, Ending | None] = {
     **dict.fromkeys(_NOT_STATED.split()),
     **{word: ending for ending, words in _WORDS.items() for word in words.split()},
 }
+_COLUMNS = ("finishreason", "finishreasons", "stopreason", "stopreasons", "donereason", "donereasons")
+_OF_ANSWERS = ("is", "was", "has", "response", "completion", "answer", "output", "generation")
+"""What the name of a flag may begin with."""
+_FLAGS = {
+    **dict.fromkeys(("finished", "complete", "completed", "ended", "endedwitheos", "eos", "finishedwitheos"), True),
+    **dict.fromkeys(("truncated", "cutoff", "clipped", "incomplete", "unfinished", "hitlimit", "stoppedlimit"), False),
+    **dict.fromkeys(("hitmaxtokens", "reachedmaxtokens", "maxtokensreached", "hitlengthlimit", "hitmaxlength"), False),
+}
+"""Name of a column of truth values → whether true says that the answer is whole."""
 _PREFIXES = ("finishreason", "stopreason", "reason")
 _KEYS = ("type", "reason", "finish_reason", "stop_reason")
 """Keys under which an object, such as SGLang's, says the word."""
@@ -53,10 +63,49 @@ def ending_of(word: object) -> Ending | None:
         None where the source does not say.
     """
     text = _text(word)
-    folded = "".join(letter for letter in text.casefold() if letter.isalnum())
+    folded = _folded(text)
     for prefix in _PREFIXES:
         folded = folded.removeprefix(prefix)
     return _ENDING_OF.get(folded, "unknown") if text else None
+
+
+def names_reasons(name: str) -> bool:
+    """Checks whether a column of this name holds finish reasons, in any spelling: `stop_reason`, `finishReason`."""
+    return _folded(name) in _COLUMNS
+
+
+def is_flag(name: str) -> bool:
+    """Checks whether truth values in a column of this name say which answers are whole: `truncated`, `is_complete`."""
+    return _whole_if_true(name) is not None
+
+
+def word_of(value: object, name: str) -> object:
+    """Gives a cell of a column of finish reasons as a word: `truncated` is `length` where it is true, else `stop`.
+
+    Args:
+        value: the cell; a list of them is read one by one.
+        name: the column, or a path that ends in it.
+
+    Returns:
+        The value itself where it is not a truth value, or the name does not say what is true.
+    """
+    if isinstance(value, list):
+        return [word_of(item, name) for item in value]
+    whole, truth = _whole_if_true(name), parse_truth(value)
+    if whole is None or truth is None:
+        return value
+    return "stop" if truth == whole else "length"
+
+
+def _whole_if_true(name: str) -> bool | None:
+    folded = _folded(name.rpartition(".")[2])
+    while folded not in _FLAGS and (begin := next((each for each in _OF_ANSWERS if folded.startswith(each)), "")):
+        folded = folded.removeprefix(begin)
+    return _FLAGS.get(folded)
+
+
+def _folded(text: str) -> str:
+    return "".join(letter for letter in text.casefold() if letter.isalnum())
 
 
 def finish_reason_of(word: object) -> FinishReason:

@@ -39,7 +39,9 @@ def _arrow(frame: Any, package: str) -> pa.Table:
     if package == "datasets" and kind == "Dataset":
         # Rows that were picked, shuffled or filtered are picked through indices, which the Arrow data lacks.
         plain = frame.with_format("arrow")
-        return plain[:] if frame._indices is not None else plain.data.table
+        data = plain[:] if frame._indices is not None else plain.data.table
+        # Columns that were renamed or cast have their labels here alone.
+        return data.replace_schema_metadata(frame.features.arrow_schema.metadata)
     if package == "datasets":
         raise InputError(
             f"a `datasets.{kind}` is not one table",

@@ -11,8 +11,8 @@ __all__ = ["plain_batch"]
 def plain_batch(table: str, batch: pa.RecordBatch) -> pa.RecordBatch:
     """Gives the columns as texts, numbers, lists and structs that every reader knows.
 
-    List views become lists, dictionaries and runs the values that they stand for, extension types what they are stored
-    as, and decimals of 256 bits those of 128 bits where they fit, and texts otherwise.
+    List views and lists of one length become lists, dictionaries and runs the values that they stand for, extension
+    types what they are stored as, and decimals of 256 bits those of 128 bits where they fit, and texts otherwise.
 
     Args:
         table: how messages call the table.
@@ -75,12 +75,10 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
         return _plain_type(kind.storage_type)
     if types.is_run_end_encoded(kind) or types.is_dictionary(kind):
         return _plain_type(kind.value_type)
-    if types.is_list(kind) or types.is_list_view(kind):
+    if types.is_list(kind) or types.is_list_view(kind) or types.is_fixed_size_list(kind):
         return pa.list_(_plain_field(kind.value_field))
     if types.is_large_list(kind) or types.is_large_list_view(kind):
         return pa.large_list(_plain_field(kind.value_field))
-    if types.is_fixed_size_list(kind):
-        return pa.list_(_plain_field(kind.value_field), kind.list_size)
     if types.is_struct(kind):
         return pa.struct([_plain_field(kind.field(at)) for at in range(kind.num_fields)])
     if types.is_decimal256(kind):

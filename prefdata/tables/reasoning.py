@@ -33,20 +33,15 @@ __all__ = [
 
 Marks: TypeAlias = tuple[str, str]
 """What stands before and after reasoning."""
+_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "scratchpad", "longcat_think")
 MARKS: tuple[Marks, ...] = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
+    *((f"<{name}>", f"</{name}>") for tag in _TAGS for name in (tag, tag.upper(), tag.capitalize())),
     ("[THINK]", "[/THINK]"),
     ("<seed:think>", "</seed:think>"),
     ("<|begin_of_thought|>", "<|end_of_thought|>"),
     ("◁think▷", "◁/think▷"),
     ("<|START_THINKING|>", "<|END_THINKING|>"),
-    ("<thoughts>", "</thoughts>"),
-    ("<scratchpad>", "</scratchpad>"),
-    ("<THINK>", "</THINK>"),
-    ("<Think>", "</Think>"),
+    ("<unused94>", "<unused95>"),
 )
 """The pairs of the usual models: DeepSeek-R1, Qwen3 and QwQ, Magistral, Seed-OSS, Sky-T1, Kimi, Command A, ..."""
 

@@ -11,13 +11,14 @@ from typing import Any
 from prefdata.lazy import pa, pc
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
+from prefdata.tables.finish_reasons import is_flag, word_of
 from prefdata.tables.prompt_columns import PromptColumns
-from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, is_talk
+from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, check_said, is_talk
 from prefdata.tables.scored_rows import wrong_type
 from prefdata.tables.shapes import PROMPT_PARTS, path_of, value_at
 from prefdata.tables.table import Table
 from prefdata.tables.table_prompts import prompt_text
-from prefdata.tables.written import TURNS_OF_PYTHON, check_turns, has_written_answers, read_written
+from prefdata.tables.written import MAY_BE_WRITTEN, TURNS_OF_PYTHON, check_turns, has_written_answers, read_written
 
 __all__ = ["RoleReader"]
 
@@ -76,8 +77,14 @@ class RoleReader:
         cells = {role: self._value(row, role, where) for role in roles if role in self._paths}
         if "prompt" in cells:
             cells["prompt"] = self._prompt(row, cells["prompt"], where)
-        if "response" not in cells:
-            return cells
+        if "response" in cells:
+            self._read_answers(cells, where)
+        if "finish_reason" in cells:
+            cells["finish_reason"] = word_of(cells["finish_reason"], self.named["finish_reason"])
+        return cells
+
+    def _read_answers(self, cells: dict[str, Any], where: str) -> None:
+        """Reads the answers of a row, and the lists beside them."""
         response = cells["response"]
         if self._written or self._turns:
             check_turns(response, self.named["response"], where)
@@ -87,8 +94,8 @@ class RoleReader:
             response = [answer_text(text) for text in response]
             for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
                 cells[role] = read_written(cells[role], self.named[role], where)
-        cells["response"] = answer_text(response)
-        return cells
+        cells["response"] = answer = answer_text(response)
+        check_said(answer, self.named["response"], where)
 
     def arrays(self, batch: pa.RecordBatch, first: int, roles: Sequence[str]) -> dict[str, pa.Array]:
         """Reads columns of Arrow data, by role.
@@ -111,6 +118,9 @@ class RoleReader:
             names = [role for role in arrays if role in ANSWER_ROLES or (role == "prompt" and self._is_joined)]
             rows = [self.cells(row, first + at, names) for at, row in enumerate(batch.to_pylist())]
             arrays |= {role: self._array(role, [row[role] for row in rows], arrays[role].type) for role in names}
+        if "finish_reason" in arrays and is_flag(self.named["finish_reason"]):
+            words = [word_of(cell, self.named["finish_reason"]) for cell in arrays["finish_reason"].to_pylist()]
+            arrays["finish_reason"] = self._array("finish_reason", words, arrays["finish_reason"].type)
         if "prompt" in arrays and _is_text(arrays["prompt"].type) and not self._is_joined:
             self._check_turns(arrays["prompt"], first)
         return arrays
@@ -149,7 +159,7 @@ class RoleReader:
         if self._written or self._turns or not _holds_texts(kind) or any(map(_is_text, within)):
             return True
         return _is_list(kind) and any(
-            _is_text(arrays[role].type) and pc.any(pc.match_substring_regex(arrays[role], r"^\s*\[")).as_py()
+            _is_text(arrays[role].type) and pc.any(pc.match_substring_regex(arrays[role], MAY_BE_WRITTEN)).as_py()
             for role in {*ANSWER_ROLES} & {*arrays} - {"response"}
         )
 
@@ -183,7 +193,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _is_list(kind: pa.DataType) -> bool:
     types = pa.types
-    return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
+    return bool(types.is_list(kind) or types.is_large_list(kind))
 
 
 def _holds_texts(kind: pa.DataType) -> bool:
@@ -196,9 +206,6 @@ def _at(array: pa.Array, keys: Sequence[str]) -> pa.Array:
     if not keys:
         return array
     kind = array.type
-    if pa.types.is_fixed_size_list(kind):
-        array = array.cast(pa.list_(kind.value_type))
-        kind = array.type
     if _is_list(kind):
         of_lists = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
         return of_lists.from_arrays(array.offsets, _at(array.values, keys), mask=array.is_null())

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from prefdata.errors import InputError
+from prefdata.spec.quoting import quoted
 from prefdata.tables.cells import as_turn, parse_score
 from prefdata.tables.written import read_written
 
-__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "is_talk", "whole_number"]
+__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "check_said", "is_talk", "whole_number"]
 
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
@@ -82,6 +84,30 @@ def answer_text(cell: object) -> object:
         return cell
     turn = as_turn(last)
     return turn["content"] if turn.get("role") == "assistant" and isinstance(turn.get("content"), str) else cell
+
+
+def check_said(answer: object, column: str, where: str) -> None:
+    """Refuses a conversation that has no answer as its last turn, alone or in a list of them.
+
+    Args:
+        answer: what `answer_text` gives, or a list of these.
+        column: its column, for messages.
+        where: the table and the row, for messages.
+
+    Raises:
+        InputError: somebody else than the assistant says the last turn, or it is not a text.
+    """
+    turn = answer
+    while isinstance(turn, list) and turn and isinstance(turn[-1], list | dict):
+        turn = next((item for item in turn if isinstance(item, list)), turn[-1])
+    if isinstance(turn, dict):
+        who = as_turn(turn).get("role")
+        raise InputError(
+            f"{where}: the column {column!r} holds a conversation whose last turn is not an answer: "
+            + ("its content is not a text" if who == "assistant" else f"its role is {quoted(who)}"),
+            valid="conversations that end in a text of the role assistant (ShareGPT: gpt)",
+            hint="leave such rows out, or name the column of the answers: --columns response=NAME",
+        )
 
 
 def whole_number(value: object) -> int | None:

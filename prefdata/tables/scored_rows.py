@@ -48,11 +48,6 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     Raises:
         InputError: a column holds something else than it should.
     """
-    frame = frame.with_columns(
-        pl.col(name).arr.to_list()
-        for name in ("response", "score")
-        if name in frame.columns and isinstance(frame[name].dtype, pl.Array)
-    )
     kind = frame["response"].dtype
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
         frame = _exploded(frame)

@@ -12,9 +12,12 @@ from itertools import islice
 from typing import Any
 
 from prefdata.errors import InputError, closest
+from prefdata.tables.cells import parse_truth
 from prefdata.tables.documents import parse_json
+from prefdata.tables.finish_reasons import is_flag, names_reasons
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.table import Table
+from prefdata.tables.written import is_written
 
 __all__ = [
     "ASKED",
@@ -48,13 +51,6 @@ ASKED = (
 )
 """Columns of prompts under other names; `input` alone is one, beside `instruction` it is a part of it."""
 _LIKE_PROMPTS = ("prompt", *ASKED, *SYSTEM_NAMES, *TALKS, "history", "context")
-_NAMES = {
-    "finish_reason": (
-        *("finish_reason", "finish_reasons", "stop_reason", "stop_reasons"),
-        *("done_reason", "finishReason", "stopReason"),
-    )
-}
-"""Role → the names of its column in tables of any shape, where there are several."""
 _PEEKED = 64
 """Rows that are looked at for the keys of objects."""
 _HINT = "--columns ROLE=NAME"
@@ -171,8 +167,10 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
     shape = _shape(have, named)
     for role, paths in shape.paths.items():
         _take(have, role, paths, named, given)
-    for role in ("source", "model", "index", "finish_reason", "n_tokens", "prompt_id"):
-        _take(have, role, _NAMES.get(role, (role,)), named, given)
+    for role in ("source", "model", "index", "n_tokens", "prompt_id"):
+        _take(have, role, (role,), named, given)
+    _take(have, "finish_reason", _endings(have, named), named, given)
+    _check_flag(have, named.get("finish_reason"))
     _find_prompt(have, named, given)
     for role in ("response", "score"):
         if role not in named:
@@ -208,6 +206,14 @@ class _Columns:
         cells = (row[column] for row in islice(self.table.rows(only=[column]), _PEEKED))
         return next((_parsed(cell) for cell in cells if cell), None)
 
+    def has_truths(self, path: str) -> bool:
+        """Checks whether a path leads to truth values, as far as the first rows show them, and to nothing else."""
+        column, keys = path_of(path, self.names)
+        rows = islice(self.table.rows(only=[column]), _PEEKED)
+        values = [value for row in rows for value in _leaves(value_at(_parsed(row[column]), keys))]
+        # A list that Python wrote is refused when it is read.
+        return bool(values) and all(parse_truth(value) is not None or is_written(value) for value in values)
+
     def check(self, role: str, path: str) -> None:
         if self.has(path):
             return
@@ -223,6 +229,15 @@ class _Columns:
             valid=closest(path, self.names),
             hint="name the column as the table has it",
         )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """Yields the values of a cell, or of the lists in it, that are there."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    elif value is not None and value != "":
+        yield value
 
 
 def _parsed(cell: Any) -> Any:
@@ -270,6 +285,29 @@ def _take(have: _Columns, role: str, paths: Sequence[str], named: dict[str, str]
         )
     if found:
         named[role] = found[0]
+
+
+def _endings(have: _Columns, named: Mapping[str, str]) -> list[str]:
+    """Lists the columns that say how answers ended, then those that say by truth values whether they are whole."""
+    column, keys = path_of(named.get("response", ""), have.names)
+    paths = [*have.names, *(f"{column}.{key}" for key in (sorted(have.keys(column)) if keys else ()))]
+    last = {path: path.rpartition(".")[2] for path in paths if path not in named.values()}
+    flags = [path for path, name in last.items() if is_flag(name) and have.has_truths(path)]
+    return ["finish_reason", *(path for path, name in last.items() if names_reasons(name)), *flags]
+
+
+def _check_flag(have: _Columns, path: str | None) -> None:
+    """Refuses truth values as finish reasons where nothing says what they mean.
+
+    Raises:
+        InputError: they do not.
+    """
+    if path is not None and not is_flag(path) and have.has_truths(path):
+        raise InputError(
+            f"{have.table.name}: the column {path!r} holds truth values, which are not finish reasons",
+            valid="words, such as stop and length; or truth values in a column called truncated, or finished",
+            hint="rename the column, or leave it out: --columns finish_reason=-",
+        )
 
 
 def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]) -> None:
@@ -335,6 +373,8 @@ def _said(have: _Columns, shape: Shape, named: Mapping[str, str], given: Mapping
         parts.append(f"{named['input']} follows {named.get('prompt')} after a blank line")
     if "system" in named:
         parts.append(f"{named['system']} is the system turn")
+    if is_flag(ending := named.get("finish_reason", "")) and "finish_reason" not in given:
+        parts.append(f"{ending} says which answers were cut off")
     if named.get("prompt") == named.get("response"):
         parts.append("the last turn is the answer, those before it are the prompt")
     if lacks_prompt:

@@ -125,7 +125,7 @@ def _of_folder(folder: Path, split: str | None) -> list[Path]:
     raise InputError(
         f"{str(folder)!r} is a folder without a table",
         valid=f"a folder of `save_to_disk`, or of files {_VALID}",
-        hint="name one file",
+        hint=f"name one file; of files in folders within it, a pattern in quotes: '{folder}/**/*.parquet'",
     )
 
 

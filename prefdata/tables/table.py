@@ -39,6 +39,8 @@ class Table(ABC):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.n_rows: int | None = None
+        """The number of rows, where it is known without reading them."""
         self.float_ids: dict[str, bool] = {}
         """Column of ids → whether its whole numbers became floats, once that is known."""
 

@@ -18,9 +18,9 @@ __all__ = ["STRUCTURE", "described_prompts", "prompt_hashes", "prompt_text"]
 
 STRUCTURE = "\0"
 """Starts the JSON of a prompt that is not a text, so that a list is never taken for the text that shows it."""
-_DOUBTFUL = r"\A(?:[\s\x1c-\x1f]*\[|\x00)"
+_DOUBTFUL = r"\A(?:[\s\x1c-\x1f]*[\[{]|\x00)"
 """Texts that may be the JSON of messages; any other text is one user turn."""
-_PLAIN_START = r"[^\s\x1c-\x1f\[\0]"
+_PLAIN_START = r"[^\s\x1c-\x1f\[{\0]"
 _SHIFT = 0x9E3779B97F4A7C15
 _DESCRIPTION = ("prompt_id", "messages", "reason", "detail")
 

@@ -15,16 +15,32 @@ from typing import Any
 from prefdata.errors import InputError
 from prefdata.spec.quoting import quoted
 
-__all__ = ["TURNS_OF_PYTHON", "check_turns", "has_written_answers", "is_written", "read_list", "read_written"]
+__all__ = [
+    "MAY_BE_WRITTEN",
+    "TURNS_OF_PYTHON",
+    "check_turns",
+    "has_written_answers",
+    "is_written",
+    "read_list",
+    "read_written",
+]
 
-_LIST = re.compile(r"\s*\[.*\]\s*", re.DOTALL)
-_OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[{\]]|None\b|null\b|array\(|list\()""")
+_CALL = r"(?:\w+\.)*(?:array|list|tuple|set|frozenset|deque|tensor|Series|Index)\(\s*"
+"""What stands before the brackets: `array(` of NumPy, `torch.tensor(`, ..."""
+_ITEM = r"""(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[-+]?[\d.]+(?:e[-+]?\d+)?|(?:None|nan|null)\b)\s*"""
+_BEGIN = re.compile(rf"\s*(?:\[|{_CALL}[\[({{]|\(\s*(?:{_ITEM},|(?:\w+\.)*\w+\()|\{{\s*{_ITEM}[,}}])")
+"""How a list begins that is a text: JSON's, Python's lists, tuples and sets, and those of NumPy and PyTorch."""
+_SHOWN = re.compile(r"\s*(?:\d+\s+\S|<\w+Array>\n)(?s:.*)\bdtype: \w+\s*\Z")
+"""A column as pandas shows it."""
+MAY_BE_WRITTEN = r"\A\s*(?:[\[({<]|(?:\w+\.)*\w+\(|\d+\s)"
+"""Texts that may show a list (a pattern of RE2)."""
+_OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[({<\]]|None\b|null\b|(?:\w+\.)*\w+\()""")
 """How a list of texts, or of messages, begins, whoever wrote it."""
-_TURN = re.compile(r"""\s*(?:array\(|list\()?\[\s*\{\s*['"](?:role|content|from|value)['"]\s*:""")
+_TURN = re.compile(rf"""\s*(?:{_CALL})?[\[(]\s*\{{\s*['"](?:role|content|from|value)['"]\s*:""")
 """How a list of messages begins."""
 TURNS_OF_PYTHON = (
-    r"""\A\s*(?:array\(|list\()?\[\s*(?:dict\(|\{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
-    r"""(?s:.*)\]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
+    rf"""\A\s*(?:{_CALL})?[\[(]?\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
+    r"""(?s:.*)[\])}]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
 )
 """A list of messages as Python and NumPy write it (a pattern of RE2)."""
 _TURNS = re.compile(TURNS_OF_PYTHON.replace(r"\z", r"\Z"))
@@ -35,8 +51,10 @@ _HINT = (
 
 
 def is_written(cell: object) -> bool:
-    """Checks whether a cell is a text in square brackets."""
-    return isinstance(cell, str) and _LIST.fullmatch(cell) is not None
+    """Checks whether a cell is a text that shows a list."""
+    if not isinstance(cell, str):
+        return False
+    return (cell.rstrip()[-1:] in ("]", ")", "}") and _BEGIN.match(cell) is not None) or _SHOWN.match(cell) is not None
 
 
 def read_list(text: str) -> list[Any] | None:
@@ -94,7 +112,7 @@ def has_written_answers(cells: Iterable[tuple[object, object]]) -> bool:
     some = False
     for answer, score in cells:
         blank = answer is None or (isinstance(answer, str) and not answer.strip())
-        if not blank and not (isinstance(answer, str) and is_written(answer) and _OF_TEXTS.match(answer)):
+        if not blank and not (isinstance(answer, str) and _shows_texts(answer)):
             return False
         is_talk = isinstance(answer, str) and _TURN.match(answer) is not None
         if not is_talk and not (score is None or score == "" or isinstance(score, list | tuple) or is_written(score)):
@@ -106,6 +124,10 @@ def has_written_answers(cells: Iterable[tuple[object, object]]) -> bool:
                 return False
             some = True
     return some
+
+
+def _shows_texts(answer: str) -> bool:
+    return is_written(answer) and (_OF_TEXTS.match(answer) is not None or not answer.lstrip().startswith("["))
 
 
 def _not_json(column: str, where: str, cell: str) -> InputError:

@@ -79,7 +79,7 @@ def test_each_wrong_name_is_one_message_that_lists_the_right_ones(hub, client):
     hub.put("dataset", "alice/broken", {"train.parquet": b"not Parquet at all"})
     code = f"""
 def rows(repo, config=None, split="train", sha=None, **more):
-    return lambda: list(hub.dataset_rows(repo, config, split, sha or hub.resolve_dataset(repo), **more))
+    return lambda: list(hub.dataset_table(repo, config, split, sha or hub.resolve_dataset(repo)).rows(**more))
 result = {{
     "unknown": refused(lambda: hub.resolve_dataset("alice/perfs")),
     "private": refused(lambda: hub.resolve_dataset("alice/private")),
@@ -123,7 +123,7 @@ def test_a_passing_failure_is_outlasted_and_a_lasting_one_names_its_status(hub, 
     sha = published(hub)
     hub.fail(status=503, path=r"/api/datasets/alice/prefs", times=1)
     hub.fail(status=503, method="GET", path=r"/resolve/.*parquet", times=1)
-    read = f"len(list(hub.dataset_rows('alice/prefs', None, 'train_prefs', {sha!r})))"
+    read = f"len(list(hub.dataset_table('alice/prefs', None, 'train_prefs', {sha!r}).rows()))"
     assert client.run(f"result = [hub.resolve_dataset('alice/prefs'), {read}]") == [sha, 300]
     assert [status for _, _, status, _ in hub.log].count(503) == 2
     hub.fail(status=500, path=r"/api/datasets/alice/prefs", times=99)
@@ -134,7 +134,7 @@ def test_a_passing_failure_is_outlasted_and_a_lasting_one_names_its_status(hub, 
 
 def test_without_a_network_the_cached_commit_is_read_and_no_other(hub, client):
     first = published(hub)
-    read = "list(hub.dataset_rows('alice/prefs', None, 'test_prefs', {!r}, only=['prompt']))"
+    read = "list(hub.dataset_table('alice/prefs', None, 'test_prefs', {!r}).rows(only=['prompt']))"
     assert client.run(f"result = {read.format(first)}") == [{"prompt": "held out"}]
     second = hub.put("dataset", "alice/prefs", {"data/test_prefs.parquet": parquet("changed")})
     result = client.run(
@@ -178,7 +178,7 @@ def test_a_folder_of_the_same_name_is_never_taken_for_the_dataset(hub, client):
     shadow.mkdir(parents=True)
     (shadow / "train.jsonl").write_text('{"prompt": "from the folder"}\n')
     kind, message = client.run(
-        f"result = refused(lambda: list(hub.dataset_rows('alice/prefs', None, 'train_prefs', {sha!r})))"
+        f"result = refused(lambda: list(hub.dataset_table('alice/prefs', None, 'train_prefs', {sha!r})))"
     )
     assert kind == "InputError"
     assert "the current folder holds a folder of this name" in message

@@ -86,7 +86,7 @@ class EvalSet(Part):
         assert self.dataset is not None
         sha = context.pins.get("sha") or hub.resolve_dataset(self.dataset, self.revision)
         if self.split is not None:
-            return hub.dataset_rows(self.dataset, self.config, self.split, sha, only=[self.column])
+            return hub.dataset_table(self.dataset, self.config, self.split, sha).rows(only=[self.column])
         folder, _ = hub.download_dataset(self.dataset, sha, only=hub.one_file(str(self.file)))
         return _file_rows(folder / str(self.file), self.column)
 
