@@ -61,6 +61,8 @@ def command(
 
 def _next(where: str, rule: str | Path, columns: str | None, length: LengthUnit) -> str:
     """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
+    if (Path(where) / "stages").is_dir() and not (Path(where) / "dataset").is_dir():
+        return shlex.join(["prefdata", "inspect", where, "--html", "page.html"])
     if not Path(where).is_file():
         return shlex.join(["prefdata", "inspect", where, "--sort", "margin"])
     file = isinstance(rule, Path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from prefdata.errors import InputError, MissingExtraError
 from prefdata.inspection import questions
 from prefdata.inspection._dataset_frames import DatasetFrames
 from prefdata.inspection._files import Ledger, read_json
 from prefdata.lazy import pl
+from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +56,17 @@ class Plots:
         figures = _figures()
         pairs = questions.measured(self._tables)
         sides = {side: pairs[f"length_{side}"].drop_nulls().to_numpy() for side in ("chosen", "rejected")}
-        figure: Figure = figures.histogram(sides, "length")
+        figure: Figure = figures.histogram(sides, self._length_label())
         return figure
+
+    def _length_label(self) -> str:
+        """Says what is measured; the unit of lengths that a table of others brings is not known."""
+        unit: Any = "characters"
+        if "length_chosen" in self._tables.pairs.columns:
+            folder = self._tables.folder
+            rule = {} if folder is None else read_json(folder / "recipe.json", folder).get("pairs")
+            unit = rule.get("length") if isinstance(rule, dict) else None
+        return f"length of the answer, in {unit}" if unit in get_args(LengthUnit) else "length of the answer"
 
     def sources(self) -> Figure:
         """Draws how many chosen and how many rejected answers each source has.

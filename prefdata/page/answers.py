@@ -68,10 +68,11 @@ class PromptRows:
 
     Args:
         waiting: the outcome of a prompt with neither a pair nor a drop.
+        flags: the id of a prompt → further flags of its pairs.
     """
 
-    def __init__(self, waiting: str) -> None:
-        self._waiting = waiting
+    def __init__(self, waiting: str, flags: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._waiting, self._flags = waiting, flags or {}
         self.sources: Counter[tuple[str, str]] = Counter()
         """Source and what became of an answer → answers."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -129,4 +130,5 @@ class PromptRows:
         row.values = {**of_rule(pair, LIST_COLUMNS), **{name: cell for name, cell in given.items() if cell is not None}}
         row.why = of_rule(pair, WHY_COLUMNS)
         pair_values(row)
+        row.flags += self._flags.get(prompt_id, ())
         return row

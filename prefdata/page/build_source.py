@@ -13,10 +13,12 @@ from prefdata.lazy import pa
 from prefdata.page.answers import PromptRows
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset, document, models_of, rule_in_words
+from prefdata.page.flags import DISAGREEMENT, duplicates_of, members_disagree
 from prefdata.page.flows import answer_flow, prompt_flow
 from prefdata.page.rows import Answer, Match, PageRow
 from prefdata.page.sources import Overview, turns_of
 from prefdata.page.streams import Rows, file_rows
+from prefdata.scoring import Ensemble
 from prefdata.tables.reasoning import answer_length
 from prefdata.tables.schemas import DROPS
 
@@ -57,9 +59,10 @@ class BuildSource:
 
     def rows(self) -> Iterator[PageRow]:
         """Yields every pair and prompt of the build, by id; prompts that the first stage dropped come first."""
-        self._made = PromptRows(_WAITING)
+        drops = self._build.all_drops("drops", DROPS).to_pylist()
+        self._made = PromptRows(_WAITING, duplicates_of(drops))
         splits = _splits_of(self._dataset)
-        for drop in self._build.all_drops("drops", DROPS).to_pylist():
+        for drop in drops:
             if drop["stage"] == "prompts":
                 yield from self._made.make(drop["prompt_id"], [], [], [], [drop])
         for shard in self._shards:
@@ -71,6 +74,7 @@ class BuildSource:
         pairs = _grouped(tables.pair_folder, shard)
         drops = _grouped(build.stage("pairs"), shard, "drops")
         matches = _grouped(build.stage("scores"), shard, "comparisons")
+        panels = self._panels(shard)
         default = splits.get("", "")
         for prompt in build.prompts(shard).to_pylist():
             key = prompt["prompt_id"]
@@ -78,7 +82,17 @@ class BuildSource:
             made = self._made.make(key, turns_of(prompt["messages"]), answers.get(key, ()), paired, drops.get(key, ()))
             for row in made:
                 row.matches = _matches(matches.get(key, ()), places.get(key, {}))
+                row.flags += [DISAGREEMENT] if any(members_disagree(row, panel) for panel in panels) else []
                 yield row
+
+    def _panels(self, shard: int) -> list[list[dict[tuple[str, str, int], dict[str, Any]]]]:
+        """Reads the scores of each member of each ensemble."""
+        folders = self._build.tables.score_tables
+        return [
+            [_keyed(folders[f"{stage.name}-{name}"].folder, shard) for name in stage.part.members()]
+            for stage in self._build.graph.stages
+            if isinstance(stage.part, Ensemble)
+        ]
 
     def _answers(self, shard: int) -> tuple[dict[str, list[Answer]], dict[str, dict[tuple[str, int], int]]]:
         """Gives the answers of each prompt, and the place of each."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prefdata.page.answers import ANSWER_COLUMNS, TRACE_COLUMNS, PromptRows, answers_of_rows
 from prefdata.page.described import described_dataset
+from prefdata.page.flags import duplicates_of
 from prefdata.page.rows import PageRow
 from prefdata.page.sources import Overview, turns_of
 from prefdata.page.streams import Group, aligned, by_prompt, text_bytes
@@ -48,12 +49,13 @@ class DatasetSource:
 
     def rows(self) -> Iterator[PageRow]:
         """Yields every pair and dropped prompt, by id."""
-        self._made = PromptRows("no pair")
+        dropped = (row for _, rows in self._side_table("drops.parquet") for row in rows)
+        self._made = PromptRows("no pair", duplicates_of(dropped))
         drops, lost = (self._side_table(name) for name in ("drops.parquet", "drops_candidates.parquet"))
         answers = by_prompt(self._answers, self.folder, ANSWER_COLUMNS)
-        for prompt_id, (answer_rows, pairs, dropped, ineligible) in aligned(answers, self._pairs(), drops, lost):
+        for prompt_id, (answer_rows, pairs, of_drops, ineligible) in aligned(answers, self._pairs(), drops, lost):
             turns = turns_of(answer_rows[0].get("prompt")) if answer_rows else []
-            yield from self._made.make(prompt_id, turns, answers_of_rows(answer_rows, ineligible), pairs, dropped)
+            yield from self._made.make(prompt_id, turns, answers_of_rows(answer_rows, ineligible), pairs, of_drops)
 
     def _pairs(self) -> Iterator[Group]:
         table = "trace" if (self.folder / "trace").is_dir() else "data"

@@ -21,8 +21,8 @@ MARK = "<!-- a page of prefdata -->"
 """Stands near the beginning of every page, which is replaced by another page only where it has it."""
 _ASSETS = Path(__file__).parent / "assets"
 _PROGRAM = (
-    *("dom.js", "data.js", "state.js", "search.js", "diff.js", "table.js", "plots.js", "sankey.js"),
-    *("overview.js", "list.js", "detail.js", "keys.js", "main.js"),
+    *("dom.js", "data.js", "state.js", "worker.js", "search.js", "diff.js", "table.js", "plots.js", "sankey.js"),
+    *("overview.js", "columnfilters.js", "list.js", "detail.js", "keys.js", "main.js"),
 )
 """Files of the program, in this order in one function."""
 
@@ -58,7 +58,8 @@ def page_start(parts: PageParts, *, beside: bool) -> str:
             "script-src "
             + " ".join(f"'sha256-{digest}'" for _, digest in scripts)
             + (" 'self' file:" if beside else ""),
-            *("style-src 'unsafe-inline'", "img-src data:", "font-src data:", "base-uri 'none'", "form-action 'none'"),
+            *("worker-src blob:", "style-src 'unsafe-inline'", "img-src data:", "font-src data:"),
+            *("base-uri 'none'", "form-action 'none'"),
         ]
     )
     markup = (_ASSETS / "page.html").read_text("utf-8")

@@ -16,6 +16,7 @@ from prefdata.inspection.pair_rows import PairRow
 from prefdata.page.answers import LIST_COLUMNS, TRACE_COLUMNS, WHY_COLUMNS, PromptRows, of_rule
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset
+from prefdata.page.flags import duplicates_of
 from prefdata.page.rows import Answer, PageRow, pair_values
 from prefdata.page.sources import Overview
 from prefdata.page.streams import file_rows, text_bytes
@@ -45,6 +46,7 @@ class TableSource:
         self.title, self._folder = title, folder
         self._table = AuditedTable(where, config=config, more=(*_IDS, *LIST_COLUMNS, *WHY_COLUMNS))
         self._made = PromptRows("no pair")
+        self._flags: Mapping[str, list[str]] = {}
 
     def text_bytes(self) -> int:
         """Says about how many bytes of text there are."""
@@ -52,7 +54,7 @@ class TableSource:
 
     def rows(self) -> Iterator[PageRow]:
         """Yields every row of every split, then the dropped prompts."""
-        self._made = PromptRows("no pair")
+        self._made, self._flags = PromptRows("no pair"), duplicates_of(self._drops())
         trace: dict[str, Iterator[dict[str, Any]] | None] = {}
         for split, number, row, pair in self._table.rows():
             if split not in trace:
@@ -65,9 +67,12 @@ class TableSource:
                     hint="prefdata verify lists the differences",
                 )
             yield self._row(split, number, row, pair, of_rule)
+        for drop in self._drops():
+            yield from self._made.make(drop["prompt_id"], [], [], [], [drop])
+
+    def _drops(self) -> Iterator[dict[str, Any]]:
         if self._folder is not None and (path := self._folder / "drops.parquet").exists():
-            for drop in file_rows([path], self._folder, ("prompt_id", "stage", "reason", "detail")):
-                yield from self._made.make(drop["prompt_id"], [], [], [], [drop])
+            yield from file_rows([path], self._folder, ("prompt_id", "stage", "reason", "detail"))
 
     def _traces(self, split: str) -> Iterator[dict[str, Any]] | None:
         found = split_files(self._folder, "trace").get(split) if self._folder is not None else None
@@ -89,6 +94,7 @@ class TableSource:
         made.values = {**of_rule(trace, LIST_COLUMNS), "split": split}
         made.why = of_rule(trace, WHY_COLUMNS)
         pair_values(made)
+        made.flags += self._flags.get(made.prompt_id, ())
         if pair.prompts_differ:
             made.flags.append("different prompts")
         self._made.outcomes["pairs", made.outcome] += 1

@@ -16,7 +16,13 @@ from prefdata.tables.kept import Kept
 from prefdata.tables.kept_table import kept_of_table
 from prefdata.tables.scored_table import ScoredTable, ScoredTableFile, read_whole
 from prefdata.verification._contents import Contents
-from prefdata.verification._folder import check_manifest, check_names, inventory, read_document
+from prefdata.verification._folder import (
+    check_manifest,
+    check_names,
+    inventory,
+    read_document,
+    set_own_pictures_aside,
+)
 from prefdata.verification._origin import Origin, read_origin
 from prefdata.verification._tables import DamagedError
 from prefdata.verification.report import Report
@@ -54,11 +60,13 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
     folder, links_into, commit = _locate(where)
     report = Report(str(where) if commit else str(folder), keep, commit)
     files = inventory(folder, links_into, report)
+    manifest = read_document(files, MANIFEST, report)
+    set_own_pictures_aside(files, manifest, report)
     with report.checking("names of the files"):
         check_names(files, report)
     with report.checking("hash and size of every file"):
         if MANIFEST in files:
-            check_manifest(files, read_document(files, MANIFEST, report), report)
+            check_manifest(files, manifest, report)
     origin = read_origin(files, report)
     if origin is None:
         report.not_checked.append("pairs, drops, splits, ledger, card: the recipe can't be read")

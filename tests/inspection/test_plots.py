@@ -37,6 +37,20 @@ def test_margins_and_lengths_are_those_of_the_pairs(made):
     assert labels == ["chosen", "rejected"]
 
 
+def test_the_axis_of_lengths_names_the_unit_that_is_known(made, tmp_path):
+    def label(data):
+        return data.plot.lengths().axes[0].get_xlabel()
+
+    assert label(made) == "length of the answer, in characters"
+    rows = [{"prompt": "q", "response": text, "score": len(text)} for text in ("a b", "c")]
+    pair(pd.DataFrame(rows), "best_vs_worst", tmp_path / "words", length="words")
+    assert label(load(tmp_path / "words")) == "length of the answer, in words"
+    theirs = {"prompt": "p", "chosen": "a b", "rejected": "b"}
+    assert label(load(pd.DataFrame([theirs]))) == "length of the answer, in characters"
+    measured = {**theirs, "length_chosen": 9, "length_rejected": 7}
+    assert label(load(pd.DataFrame([measured]))) == "length of the answer"
+
+
 def test_the_flow_has_every_row(made):
     axes = made.plot.flow().axes[0]
     ledger = json.loads((made.path / "ledger.json").read_text())

@@ -163,6 +163,72 @@ def test_a_header_sorts_and_the_address_shows_the_same_elsewhere(shown, browser,
     other.page.context.close()
 
 
+@pytest.fixture
+def wide(shown):
+    """The same page with room for every column."""
+    shown.page.set_viewport_size({"width": 3000, "height": 800})
+    start(shown)
+    shown.press("l")
+    yield shown
+    shown.page.set_viewport_size({"width": 1280, "height": 800})
+
+
+def cells(shown, column, lines=range(8)):
+    return [
+        shown.page.locator(f"#grid .ag-row[row-index='{line}'] [col-id={column}]").inner_text().strip()
+        for line in lines
+    ]
+
+
+@pytest.mark.parametrize(("column", "read"), [("margin", float), ("prompt", str), ("source_chosen", str)])
+def test_every_kind_of_column_sorts_in_both_directions(wide, column, read):
+    shown = wide
+    header = shown.page.locator(f"#grid .ag-header-cell[col-id={column}] .ag-header-cell-label")
+    for direction in ("asc", "desc"):
+        header.click()
+        shown.page.wait_for_function("words => location.hash.includes(words)", arg=f"s={column}%3A{direction}")
+        values = [read(cell) for cell in cells(shown, column)]
+        assert values == sorted(values, reverse=direction == "desc")
+        assert shown.count == "1,999 pairs"
+    header.click()
+    shown.page.wait_for_function("() => !location.hash.includes('s=')")
+
+
+@pytest.mark.parametrize(("column", "typed", "found"), [("margin", "3", "3"), ("source_chosen", "ALPH", "alpha")])
+def test_the_filter_of_a_header_and_its_chip(wide, column, typed, found):
+    shown = wide
+    header = shown.page.locator(f"#grid .ag-header-cell[col-id={column}]")
+    header.hover()
+    header.locator(".ag-header-cell-filter-button").click()
+    shown.page.locator("#grid .ag-filter input:visible").first.fill(typed)
+    shown.page.wait_for_selector("#chips .chip")
+    assert " of 1,999 pairs" in shown.count
+    assert cells(shown, column) == [found] * 8
+    shown.press("Escape")
+    shown.page.locator("#chips .chip").click()
+    shown.page.wait_for_function("() => document.getElementById('count').textContent === '1,999 pairs'")
+
+
+def test_the_list_names_its_lines_to_a_reader_and_says_how_often_the_search_found_its_words(shown):
+    start(shown)
+    shown.press("l")
+    shown.search("river")
+    rows = int(shown.count.split()[0].replace(",", ""))
+    assert shown.page.get_attribute("#grid [role=grid]", "aria-rowcount") == str(rows + 1)
+    shown.page.wait_for_function(
+        "() => /chosen \\d/.test(document.querySelector('#grid .ag-row[row-index=\"0\"] [col-id=hits]').textContent)"
+    )
+    shown.press("Escape", "j")
+    name = shown.wait_pair()
+    said = cells(shown, "hits", [0])[0]
+    answers = shown.page.locator("#detail .side.chosen .text mark").count()
+    assert f"chosen {answers}" in said
+    assert shown.page.locator("#grid .ag-row[aria-selected=true]").count() == 1
+    shown.search("river st")
+    assert int(shown.count.split()[0].replace(",", "")) < rows
+    assert name
+
+
 def test_search_finds_any_text_in_any_case_and_language(shown):
     start(shown)
     shown.search("日本 1234")

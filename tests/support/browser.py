@@ -78,7 +78,8 @@ def opened(browser: Browser, path: Path, hash: str = "", **options: object) -> O
     found = Opened(page)
     page.on("console", lambda message: found.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: found.errors.append(str(error)))
-    page.on("request", lambda request: found.requests.append(request.url))
+    # Threads of the page are made from a text of its own, which is no request.
+    page.on("request", lambda request: request.url.startswith("blob:") or found.requests.append(request.url))
     page.add_init_script(_WATCH)
     page.goto(f"{path.as_uri()}{hash}")
     page.wait_for_selector("html[data-state=ready]")

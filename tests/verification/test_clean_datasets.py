@@ -14,6 +14,7 @@ from forgery import recipe, rewrite, rows, with_hashes_made_again, write_tables
 
 from prefdata.errors import InputError
 from prefdata.flow.build import build
+from prefdata.publish.card.pictures import PICTURES
 from prefdata.tables.schemas import ANSWERS
 from prefdata.verification import _tables, verify
 
@@ -33,6 +34,28 @@ def test_the_fixture_has_something_of_everything(dataset):
     details = [row["detail"] for row in rows(dataset / "drops.parquet")]
     assert "0 of 0 candidates eligible" in details
     assert len(rows(dataset / "data/test-00000-of-00001.parquet")) > 5
+
+
+def test_a_picture_of_a_person_under_the_name_of_ours_is_not_a_difference(tmp_path, dataset):
+    import shutil
+
+    copy = shutil.copytree(dataset, tmp_path / "copy")
+    card = (copy / "README.md").read_text()
+    for name in PICTURES:
+        if f"]({name})" in card:
+            card = "".join(line for line in card.splitlines(keepends=True) if f"]({name})" not in line)
+        (copy / name).write_text("<svg>mine</svg>")
+    (copy / "README.md").write_text(card)
+    with_hashes_made_again(copy)
+    manifest = json.loads((copy / "prefdata.manifest.json").read_text())
+    for name in PICTURES:
+        manifest["files"].pop(name, None)
+    (copy / "prefdata.manifest.json").write_text(json.dumps(manifest))
+    report = verify(copy)
+    assert report.not_checked == [f"{name}: not a file of prefdata" for name in PICTURES]
+    assert report.mismatches == []
+    (copy / "README.md").write_text(f"{card}\n![streams](flow.svg)\n")
+    assert "picture" in verify(copy).counts
 
 
 @pytest.mark.parametrize(("batch", "chunk"), [(1, 1), (3, 4), (7, 50)])

@@ -18,10 +18,28 @@ function unpackBase64(text) {
   return bytes;
 }
 
-/** @param {Uint8Array} bytes @returns {Promise<Uint8Array>} */
+/**
+ * Unpacks bytes without leaving the turn of the event loop: a page that is still read would take the next one.
+ * @param {Uint8Array} bytes @returns {Promise<Uint8Array>}
+ */
 async function inflate(bytes) {
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
+  const { readable, writable } = new DecompressionStream("deflate");
+  const writer = writable.getWriter();
+  const written = Promise.all([writer.write(bytes), writer.close()]);
+  const pieces = [];
+  let size = 0;
+  for await (const piece of readable) {
+    pieces.push(piece);
+    size += piece.length;
+  }
+  await written;
+  const all = new Uint8Array(size);
+  let at = 0;
+  for (const piece of pieces) {
+    all.set(piece, at);
+    at += piece.length;
+  }
+  return all;
 }
 
 /** Reads every column of the list. */
@@ -64,6 +82,8 @@ function partOf(row) {
 
 /** @type {Map<number, (data: string) => void>} Parts that were asked for as scripts. */
 const awaited = new Map();
+/** @type {Map<number, Promise<string>>} */
+const scripts = new Map();
 globalThis.prefdataChunk = (number, data) => awaited.get(number)?.(data);
 
 /** Reads the packed text of a part. @param {number} number @returns {Promise<string>} */
@@ -78,28 +98,29 @@ async function packedPart(number) {
   return element.textContent || "";
 }
 
-/** Reads a part from the script beside the page. @param {number} number @returns {Promise<string>} */
+/** Reads a part from the script beside the page, once for all who ask at the same time. @param {number} number @returns {Promise<string>} */
 function scriptPart(number) {
-  return new Promise((done, failed) => {
-    const script = h("script", { src: `data/c${number}.js` });
-    const end = () => {
-      awaited.delete(number);
-      script.remove();
-    };
-    awaited.set(number, (data) => { end(); done(data); });
-    script.addEventListener("error", () => {
-      end();
-      failed(new Error(`The file data/c${number}.js is not beside this page: keep the folder together.`));
-    });
+  const asked = scripts.get(number);
+  if (asked) return asked;
+  const script = h("script", { src: `data/c${number}.js` });
+  const loaded = new Promise((done, failed) => {
+    awaited.set(number, done);
+    script.addEventListener("error", () => failed(new Error(`The file data/c${number}.js is not beside this page: keep the folder together.`)));
     document.head.append(script);
+  }).finally(() => {
+    awaited.delete(number);
+    scripts.delete(number);
+    script.remove();
   });
+  scripts.set(number, loaded);
+  return loaded;
 }
 
 /** @typedef {{heads: any[], starts: number[], bytes: Uint8Array}} Part */
 
-/** Unpacks a part. @param {number} number @returns {Promise<Part>} */
-async function readPart(number) {
-  const bytes = await inflate(unpackBase64(await packedPart(number)));
+/** Opens a part. @param {Uint8Array} packed @returns {Promise<Part>} */
+async function openPart(packed) {
+  const bytes = await inflate(packed);
   const end = bytes.indexOf(10);
   const heads = JSON.parse(new TextDecoder().decode(bytes.subarray(0, end)));
   const starts = [];
@@ -111,12 +132,17 @@ async function readPart(number) {
   return { heads, starts, bytes };
 }
 
+/** Reads the packed bytes of a part. @param {number} number */
+async function partBytes(number) {
+  return unpackBase64(await packedPart(number));
+}
+
 /** @type {Map<number, Promise<Part>>} The parts that were used last. */
 const kept = new Map();
 
 /** Gives a part, from memory where it was used lately. @param {number} number */
 function part(number) {
-  const found = kept.get(number) || readPart(number);
+  const found = kept.get(number) || partBytes(number).then(openPart);
   kept.delete(number);
   kept.set(number, found);
   found.catch(() => kept.delete(number));
@@ -124,12 +150,10 @@ function part(number) {
   return found;
 }
 
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
-
 /** Gives all texts of a row in one, each followed by a zero. @param {Part} from @param {number} place */
 function rowTexts(from, place) {
   const start = from.starts[place];
-  return decoder.decode(from.bytes.subarray(start, start + from.heads[place].b));
+  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(from.bytes.subarray(start, start + from.heads[place].b));
 }
 
 /** Reads one row with all its texts. @param {number} row */

@@ -58,7 +58,7 @@ function detailParts(pair, before) {
   return [
     h("div", { class: "detail-head" }, backButton(),
       h("h2", {}, h("span", { class: "soft", text: pair.outcome === "pair" || META.kind === "evaluation" ? "Pair " : "Prompt " }), h("code", { text: short(pair.id, 24), title: pair.id })),
-      h("span", { class: "soft grow", text: line < 0 ? "not in the filtered list" : `${shown(line + 1)} of ${shown(grid.getDisplayedRowCount())}` }),
+      h("span", { class: "soft grow", text: line < 0 ? "not in the filtered list" : `${shown(line + 1)} of ${shown(lines.length)}` }),
       chosen && rejected ? diffButton() : null,
       h("button", { type: "button", class: "quiet", "aria-label": "Previous pair (k)", onclick: () => move(-1), text: "↑ k" }),
       h("button", { type: "button", class: "quiet", "aria-label": "Next pair (j)", onclick: () => move(1), text: "↓ j" })),

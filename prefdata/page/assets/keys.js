@@ -24,14 +24,13 @@ function step(by) {
 
 function focusGrid() {
   const line = Math.max(0, openLine());
-  // A row that is not drawn yet can't take the focus.
   grid.ensureIndexVisible(line);
   grid.setFocusedCell(line, grid.getAllDisplayedColumns()[0]);
 }
 
 function clearFilters() {
   byId("search").value = "";
-  grid.setFilterModel(null);
+  grid?.setFilterModel(null);
   update({ filters: new Map(), query: "" });
 }
 

@@ -1,4 +1,5 @@
-// The list: AG Grid over the columns, with the filters of plots, streams and the search.
+// The list. Which rows it has, and in which order, is decided here, in arrays: the grid asks for each cell by its line,
+// so it needs no object a row, and nothing of it has to be waited for.
 
 const HIDDEN = new Set(["length_difference", "decided_rejected", "n_tied_chosen", "n_tied_rejected", "n_candidates"]);
 const NARROW = new Set(["prompt", "margin", "outcome", "preference", "change", "hits"]);
@@ -6,49 +7,66 @@ const NUMBER_WIDTH = 122;
 
 /** @type {any} */
 let grid = null;
-/** @type {Uint8Array} Rows of the view that pass the filters. */
-let mask = new Uint8Array(0);
 /** @type {Uint8Array | null} Rows that the search found. */
 let hits = null;
+/** Whether more hits may come. */
+let searching = false;
+/** @type {Uint32Array} Rows of the view. */
+let viewRows = new Uint32Array(0);
+/** @type {Uint32Array} Rows that pass the filters, in the order of the list. */
+let lines = new Uint32Array(0);
+/** @type {Int32Array} Row → its line, or -1. */
+let lineOf = new Int32Array(0);
 
 /** Gives the rows of a view. @param {string} view */
 function rowsOfView(view) {
-  const rows = [];
   const isBefore = described.change ? described.change.values.indexOf("before") + 1 : 0;
-  const dropped = described.outcome ? described.outcome.values.map(isDropped) : [];
+  const dropped = [false, ...(described.outcome ? described.outcome.values.map(isDropped) : [])];
+  const rows = new Uint32Array(META.rows);
+  let size = 0;
   for (let row = 0; row < META.rows; row++) {
     if (isBefore && columns.change[row] === isBefore) continue;
-    const code = columns.outcome ? columns.outcome[row] : 0;
-    if ((view === "dropped") === Boolean(code && dropped[code - 1])) rows.push(row);
+    if (dropped[columns.outcome ? columns.outcome[row] : 0] === (view === "dropped")) rows[size++] = row;
   }
-  return Uint32Array.from(rows);
+  return rows.subarray(0, size);
+}
+
+/** Makes a reader of a line's cell; the grid may ask for a line that is not there any more. */
+function valueAt(read) {
+  return ({ node }) => (node.rowIndex in lines ? read(lines[node.rowIndex]) : null);
 }
 
 function gridColumns() {
-  const narrow = window.innerWidth < 700;
+  const sorts = state.sort.split(":");
   const found = META.columns.map((column) => ({
     colId: column.name, headerName: column.title, headerTooltip: column.about,
-    valueGetter: (cell) => gridValue(column, cell.data.r),
+    valueGetter: valueAt((row) => gridValue(column, row)),
     ...(column.kind === "number"
       ? { filter: "agNumberColumnFilter", width: NUMBER_WIDTH, type: "rightAligned", valueFormatter: (cell) => (cell.value === null ? "" : shown(cell.value)) }
       : { filter: "agTextColumnFilter", width: column.name === "prompt" ? 340 : 140 }),
-    ...(column.name === "prompt" ? { flex: 1, minWidth: narrow ? 150 : 260 } : {}),
+    ...(column.name === "prompt" ? { flex: 1, minWidth: isNarrow() ? 150 : 260 } : {}),
     ...(column.name === "id" ? { width: 130 } : {}),
-    hide: (narrow && !NARROW.has(column.name)) || hideColumn(column),
+    hide: isHidden(column), sort: column.name === sorts[0] ? sorts[1] : null,
   }));
   // The id is what a link holds, and the last thing to read.
   found.push(found.shift());
   found.splice(1, 0, {
-    colId: "hits", headerName: "hits", headerTooltip: "Where the search found its words, and how often.", width: 210, sortable: false, hide: true,
-    valueGetter: (cell) => hitsOf(cell.data.r, state.query),
+    colId: "hits", headerName: "hits", headerTooltip: "Where the search found its words, and how often.", width: 210, sortable: false, hide: !state.query,
+    valueGetter: valueAt(hitsOf),
   });
   return found;
 }
 
-/** Says whether a column starts hidden: one that is the same in every row, or that few ask for. */
-function hideColumn(column) {
-  if (column.name === "outcome") return META.kind !== "evaluation";
-  return HIDDEN.has(column.name) || (column.kind === "category" && column.values.length < 2 && column.name !== "change");
+function isNarrow() {
+  return window.innerWidth < 700;
+}
+
+/** Says whether a view has no use for a column: it is the same in every row, or few ask for it. */
+function isHidden({ name, kind, values }) {
+  const dropped = state.view === "dropped";
+  if (name === "outcome") return META.kind !== "evaluation" && !dropped;
+  if (isNarrow() ? !NARROW.has(name) : dropped && /margin|_chosen$|_rejected$|split|flags/.test(name)) return true;
+  return HIDDEN.has(name) || (kind === "category" && values.length < 2 && name !== "change");
 }
 
 function gridValue(column, row) {
@@ -71,19 +89,27 @@ function makeGrid() {
     theme: gridTheme(),
     columnDefs: gridColumns(),
     defaultColDef: { sortable: true, resizable: true, suppressHeaderMenuButton: true },
-    rowData: [],
-    getRowId: (row) => String(row.data.r),
-    rowSelection: { mode: "singleRow", checkboxes: false, enableClickSelection: true },
-    rowHeight: 30, headerHeight: 34, animateRows: false, suppressColumnMoveAnimation: true, suppressMovableColumns: window.innerWidth < 700,
-    isExternalFilterPresent: () => true,
-    doesExternalFilterPass: (node) => mask[node.data.r] === 1,
-    onFilterChanged: () => afterFilter(),
+    rowModelType: "infinite", maxBlocksInCache: 4,
+    datasource: { getRows: () => {} },
+    rowHeight: 30, headerHeight: 34, animateRows: false, suppressColumnMoveAnimation: true, suppressMovableColumns: isNarrow(),
+    suppressAnimationFrame: true,
+    onFilterChanged: () => showRows(),
     onSortChanged: () => update({ sort: sortWords() }),
-    onRowClicked: (event) => openRow(event.data.r),
-    onCellKeyDown: (event) => { if (event.event.key === "Enter") openRow(event.data.r, true); },
-    onCellFocused: (event) => { if (event.rowIndex !== null && byId("grid").contains(document.activeElement)) openDisplayed(event.rowIndex); },
+    processRowPostCreate: (row) => markLine(row.eRow, row.rowIndex),
     overlayNoRowsTemplate: "<span>Nothing passes these filters.</span>",
     ariaLabel: "List of pairs",
+  });
+  listenToGrid();
+}
+
+/** Opens the pair of a line that is clicked or takes the focus; Enter goes on to the pair. The grid's own events come a turn later. */
+function listenToGrid() {
+  const lineAt = (event) => Number(event.target.closest(".ag-row")?.getAttribute("row-index") ?? -1);
+  for (const name of ["click", "focusin"]) byId("grid").addEventListener(name, (event) => openDisplayed(lineAt(event)));
+  byId("grid").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || lineAt(event) < 0) return;
+    openDisplayed(lineAt(event));
+    byId("detail").focus();
   });
 }
 
@@ -95,11 +121,30 @@ function sortWords() {
 
 function applySort() {
   const [colId, sort] = state.sort.split(":");
-  if (sortWords() === state.sort) return;
-  grid.applyColumnState({ state: colId ? [{ colId, sort }] : [], defaultState: { sort: null } });
+  if (sortWords() !== state.sort) grid.applyColumnState({ state: colId ? [{ colId, sort }] : [], defaultState: { sort: null } });
 }
 
-let viewRows = new Uint32Array(0);
+/** @type {Map<string, Float64Array>} Column → a number a row that sorts like its values; NaN where there is none. */
+const ranks = new Map();
+
+function ranksOf(column) {
+  if (column.kind === "number") return columns[column.name];
+  if (!ranks.has(column.name)) {
+    const names = Array.from({ length: META.rows }, (_, row) => gridValue(column, row) || "");
+    const places = new Map([...new Set(names)].sort().map((name, place) => [name, name ? place : NaN]));
+    ranks.set(column.name, Float64Array.from(names, (name) => places.get(name)));
+  }
+  return ranks.get(column.name);
+}
+
+/** Sorts rows by the column of the state; equal rows keep their order, those without a value are last. @param {Uint32Array} rows */
+function sorted(rows) {
+  const [name, direction] = state.sort.split(":");
+  if (!described[name]) return rows;
+  const sign = direction === "desc" ? -1 : 1;
+  const keys = ranksOf(described[name]).map((rank) => (Number.isNaN(rank) ? Infinity : sign * rank));
+  return rows.sort((one, other) => keys[one] - keys[other] || one - other);
+}
 
 /** Shows the rows of a view. */
 function showView() {
@@ -107,39 +152,43 @@ function showView() {
   const name = state.view === "dropped" ? "Dropped prompts" : "Pairs";
   byId("list-title").textContent = name;
   byId("list").setAttribute("aria-label", name);
-  const dropped = state.view === "dropped";
-  grid.setColumnsVisible(["outcome"].filter((column) => described[column]), dropped || META.kind === "evaluation");
-  if (window.innerWidth >= 700) {
-    const ofPairs = META.columns.map((column) => column.name).filter((column) => /margin|_chosen$|_rejected$|split|flags/.test(column));
-    grid.setColumnsVisible(ofPairs.filter((column) => dropped || !hideColumn(described[column])), !dropped);
-  }
-  computeMask();
-  grid.setGridOption("rowData", Array.from(viewRows, (r) => ({ r })));
+  if (grid) grid.applyColumnState({ state: META.columns.map((column) => ({ colId: column.name, hide: isHidden(column) })) });
+  showRows();
 }
 
-function computeMask() {
-  const test = filterTest();
-  mask = new Uint8Array(META.rows);
-  for (const row of viewRows) if ((!hits || hits[row]) && test(row)) mask[row] = 1;
+/** Lets the list follow filters, hits and order. */
+function showRows() {
+  if (state.view === "overview") return;
+  const tests = [...filterTests(), ...Object.entries(grid?.getFilterModel() || {}).map(([name, model]) => columnTest(described[name], model))];
+  if (hits) tests.unshift((row) => hits[row] === 1);
+  lines = sorted(tests.reduce((rows, test) => rows.filter(test), viewRows.slice()));
+  lineOf = new Int32Array(META.rows).fill(-1);
+  for (let line = 0; line < lines.length; line++) lineOf[lines[line]] = line;
+  if (!grid) makeGrid();
+  drawRows();
+  showCounts();
 }
 
-/** Lets the list follow filters and hits. */
-function applyFilters() {
-  computeMask();
-  grid.onFilterChanged();
+/** Lets the grid ask for every cell again; the focus stays at the pair that is open. */
+function drawRows() {
+  const focused = byId("grid").querySelector(".ag-row:focus-within");
+  if (focused) grid.clearFocusedCell();
+  grid.setGridOption("infiniteInitialRowCount", lines.length);
+  grid.setRowCount(lines.length, true);
+  grid.setColumnsVisible(["hits"], Boolean(state.query));
+  if (focused && lines.length) focusGrid();
 }
 
 let redrawTimer = 0;
 
 /** Counts what the list shows, and draws the plots anew. */
-function afterFilter() {
-  const rows = [];
-  grid.forEachNodeAfterFilter((node) => rows.push(node.data.r));
+function showCounts() {
   const unit = state.view === "dropped" ? "dropped prompts" : META.kind === "evaluation" ? "instructions" : "pairs";
-  byId("count").textContent = rows.length === viewRows.length ? `${shown(rows.length)} ${unit}` : `${shown(rows.length)} of ${shown(viewRows.length)} ${unit}`;
+  byId("count").textContent = lines.length === viewRows.length ? `${shown(lines.length)} ${unit}` : `${shown(lines.length)} of ${shown(viewRows.length)} ${unit}`;
   drawChips();
   clearTimeout(redrawTimer);
-  redrawTimer = setTimeout(() => showPlots(viewRows, Uint32Array.from(rows)), 60);
+  // A search that goes on has the processor for itself.
+  if (!searching) redrawTimer = setTimeout(() => showPlots(viewRows, lines), 60);
 }
 
 function drawChips() {
@@ -163,34 +212,29 @@ function filterWords(filter) {
 
 /** Opens the pair of a line of the list. @param {number} line */
 function openDisplayed(line) {
-  const node = grid.getDisplayedRowAtIndex(line);
-  if (node && keyOf(node.data.r) !== state.pair) openRow(node.data.r);
-}
-
-/** Opens a pair. @param {number} row @param {boolean} [focus] moves the focus to it */
-function openRow(row, focus = false) {
-  update({ pair: keyOf(row) });
-  if (focus) byId("detail").focus();
+  if (line in lines && keyOf(lines[line]) !== state.pair) update({ pair: keyOf(lines[line]) });
 }
 
 /** Gives the line of the pair that is open, or -1. */
 function openLine() {
   const row = state.pair === null ? undefined : keys().rows.get(state.pair);
-  const node = row === undefined ? null : grid.getRowNode(String(row));
-  return node && node.displayed && node.rowIndex !== null ? node.rowIndex : -1;
+  return row === undefined ? -1 : lineOf[row] ?? -1;
 }
 
 /** Opens the next pair of the list. @param {number} step */
 function move(step) {
-  const line = Math.min(grid.getDisplayedRowCount() - 1, Math.max(0, openLine() < 0 ? 0 : openLine() + step));
-  openDisplayed(line);
+  openDisplayed(Math.min(lines.length - 1, Math.max(0, openLine() < 0 ? 0 : openLine() + step)));
 }
 
 /** Shows which line is open. */
 function markOpen() {
   const line = openLine();
-  grid.deselectAll();
-  if (line < 0) return;
-  grid.getDisplayedRowAtIndex(line).setSelected(true);
-  grid.ensureIndexVisible(line);
+  if (line >= 0) grid.ensureIndexVisible(line);
+  for (const each of byId("grid").querySelectorAll(".ag-row")) markLine(each, Number(each.getAttribute("row-index")));
+}
+
+function markLine(element, line) {
+  const open = line === openLine();
+  element.classList.toggle("ag-row-selected", open);
+  element.setAttribute("aria-selected", String(open));
 }

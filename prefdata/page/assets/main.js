@@ -8,22 +8,23 @@ async function runSearch() {
   const status = byId("search-state");
   document.documentElement.dataset.search = "";
   stopSearch();
-  grid.setColumnsVisible(["hits"], Boolean(query));
+  searching = Boolean(query);
   if (!query) {
     hits = null;
     status.textContent = "";
-    return applyFilters();
+    return showRows();
   }
   try {
     const ended = await searchTexts(query, (found, count, done) => {
-      hits = found.slice();
+      hits = found;
+      searching = done < 1;
       status.textContent = done < 1 ? `${shown(count)} so far, ${Math.floor(100 * done)} %` : `${shown(count)} found`;
-      applyFilters();
+      showRows();
     });
     if (!ended) return;
-    grid.refreshCells({ columns: ["hits"], force: true });
     document.documentElement.dataset.search = query;
   } catch (error) {
+    searching = false;
     status.textContent = String(error.message || error);
   }
 }
@@ -32,8 +33,8 @@ async function runSearch() {
 function follow(changed) {
   if (changed.has("view")) drawView();
   if (changed.has("query")) runSearch();
-  else if (changed.has("filters") && !changed.has("view")) applyFilters();
-  if (changed.has("sort")) applySort();
+  else if ((changed.has("filters") || changed.has("sort")) && !changed.has("view")) showRows();
+  if (changed.has("sort") && grid) applySort();
   if (changed.has("pair") || changed.has("diff") || (changed.has("query") && state.pair !== null)) {
     markOpen();
     drawDetail();
@@ -50,7 +51,6 @@ function drawView() {
     return;
   }
   showView();
-  afterFilter();
   if (byId("detail").childElementCount === 0) drawDetail();
   markOpen();
 }
@@ -88,13 +88,10 @@ async function start() {
   byId("tab-dropped").hidden = META.kind === "evaluation" || rowsOfView("dropped").length === 0;
   Object.assign(state, addressState());
   byId("search").value = state.query;
-  makeGrid();
   listeners.push(follow);
   listen();
   drawView();
-  if (state.sort) applySort();
   if (state.query) runSearch();
-  if (state.pair !== null) { markOpen(); drawDetail(); }
   document.documentElement.dataset.state = "ready";
   performance.mark("ready");
 }

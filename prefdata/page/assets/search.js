@@ -1,53 +1,43 @@
-// Searches all texts. The first search unpacks them part by part; their lower-case forms stay in memory for the next.
+// Searches all texts in threads of their own. The first search hands them the parts; the next ones find them there.
 
 const FIELDS = ["prompt", META.sides[0], META.sides[1], "other answers", "judge and reasoning"];
+const MOST_THREADS = 4;
 
-/** @typedef {{texts: string[][], fields: Uint8Array[]}} Searched The texts of each row, and the field of each text. */
-/** @type {Array<Searched | undefined>} */
-const searched = [];
+/** @typedef {Worker & {waiting: Array<(reply: {found?: any, error?: string}) => void>}} Thread */
+/** @type {Thread[]} */
+let threads = [];
+/** @type {Set<number>} Parts that a thread has. */
+const handed = new Set();
 let searchRun = 0;
+/** The last search that came to its end. */
+let ended = { wanted: "", hits: new Uint8Array(0) };
 
-/** Puts a text into lower case without a change of positions. @param {string} text */
-function lower(text) {
-  const all = text.toLowerCase();
-  if (all.length === text.length) return all;
-  return Array.from(text, (letter) => (letter.toLowerCase().length === letter.length ? letter.toLowerCase() : letter)).join("");
-}
-
-/** Unpacks a part for searching. @param {number} number @returns {Promise<Searched>} */
-async function searchable(number) {
-  const found = searched[number];
-  if (found) return found;
-  const from = await readPart(number);
-  const texts = from.heads.map((head, place) => textsOf(from, place).map(lower));
-  return (searched[number] = { texts, fields: from.heads.map(fieldsOf) });
-}
-
-/** Reads the texts of a row one by one: a text without rare letters then takes one byte a letter in memory. */
-function textsOf(from, place) {
-  const texts = [];
-  const end = from.starts[place] + from.heads[place].b;
-  for (let at = from.starts[place]; at < end;) {
-    const zero = from.bytes.indexOf(0, at);
-    texts.push(decoder.decode(from.bytes.subarray(at, zero)));
-    at = zero + 1;
-  }
-  return texts;
-}
-
-/** Says which field each text of a row belongs to. */
-function fieldsOf(head) {
-  const fields = Array((head.u || []).length).fill(0);
-  (head.a || []).forEach((answer, place) => {
-    fields.push(place === head.c ? 1 : place === head.j ? 2 : 3);
-    if (answer.w) fields.push(4);
-    if (answer.r) fields.push(4);
+function startThreads() {
+  const code = [inflate, openPart, rowTexts, lower, fieldsOf, countIn, searchWorker].map(String).join("\n");
+  const address = URL.createObjectURL(new Blob([`"use strict";\n${code}\nsearchWorker();`]));
+  threads = Array.from({ length: Math.min(MOST_THREADS, navigator.hardwareConcurrency) }, () => {
+    const thread = /** @type {Thread} */ (Object.assign(new Worker(address), { waiting: [] }));
+    thread.addEventListener("message", ({ data }) => thread.waiting.shift()?.(data));
+    return thread;
   });
-  return Uint8Array.from(fields);
+}
+
+/** Asks the thread of a part, which answers in the order of the questions. @param {number} number @param {object} what */
+async function ask(number, what) {
+  if (!threads.length) startThreads();
+  const bytes = handed.has(number) ? null : await partBytes(number);
+  handed.add(number);
+  const thread = threads[number % threads.length];
+  const reply = await new Promise((done) => {
+    thread.waiting.push(done);
+    thread.postMessage({ number, bytes, ...what }, bytes ? [bytes.buffer] : []);
+  });
+  if (reply.error) throw new Error(reply.error);
+  return reply.found;
 }
 
 /**
- * Finds the rows whose texts hold a query.
+ * Finds the rows whose texts hold a query; one that makes the last one longer is looked for where that was found.
  * @param {string} query
  * @param {(hits: Uint8Array, count: number, done: number) => void} report called while it goes on
  * @returns {Promise<boolean>} false where a later search took over
@@ -56,29 +46,27 @@ async function searchTexts(query, report) {
   const run = ++searchRun;
   const wanted = lower(query);
   const hits = new Uint8Array(META.rows);
-  let count = 0;
-  let last = performance.now();
-  /** @type {Promise<Searched>[]} */
-  const ahead = [];
-  const parts = META.chunks.length;
-  for (let number = 0; number < parts; number++) {
-    while (ahead.length < 3 && number + ahead.length < parts) ahead.push(searchable(number + ahead.length));
-    const found = searched[number] ? (ahead.shift(), searched[number]) : await ahead.shift();
-    if (run !== searchRun) return false;
-    const start = META.chunks[number];
-    for (let place = 0; place < found.texts.length; place++) {
-      if (found.texts[place].some((text) => text.includes(wanted))) {
-        hits[start + place] = 1;
-        count++;
+  const narrows = ended.wanted && wanted.includes(ended.wanted);
+  const mayHold = (number) => !narrows || ended.hits.subarray(META.chunks[number], META.chunks[number + 1]).includes(1);
+  const parts = [...META.chunks.keys()].filter(mayHold);
+  let [next, count, last] = [0, 0, performance.now()];
+  counted.clear();
+  const searchNext = async () => {
+    while (next < parts.length) {
+      const number = parts[next++];
+      const places = await ask(number, { wanted });
+      if (run !== searchRun) return;
+      for (const place of places) hits[META.chunks[number] + place] = 1;
+      count += places.length;
+      if (performance.now() - last > 250) {
+        report(hits, count, next / parts.length);
+        last = performance.now();
       }
     }
-    if (performance.now() - last > 250) {
-      report(hits, count, (number + 1) / parts);
-      await new Promise((done) => setTimeout(done));
-      if (run !== searchRun) return false;
-      last = performance.now();
-    }
-  }
+  };
+  await Promise.all(Array.from({ length: 2 * MOST_THREADS }, searchNext));
+  if (run !== searchRun) return false;
+  ended = { wanted, hits };
   report(hits, count, 1);
   return true;
 }
@@ -88,22 +76,23 @@ function stopSearch() {
   searchRun++;
 }
 
-/** Counts the hits of a row in each field. @param {number} row @param {string} query */
-function hitsOf(row, query) {
-  const number = partOf(row);
-  const found = searched[number];
-  if (!found || !query) return "";
-  const place = row - META.chunks[number];
-  const counts = [0, 0, 0, 0, 0];
-  const wanted = lower(query);
-  found.texts[place].forEach((text, at) => {
-    counts[found.fields[place][at] ?? 4] += countIn(text, wanted);
-  });
-  return FIELDS.map((field, at) => (counts[at] ? `${field} ${counts[at]}` : "")).filter(Boolean).join(" · ");
+/** @type {Map<number, string>} Row → what was found in it, for the rows that were on the screen. */
+const counted = new Map();
+let counting = 0;
+
+/** Says how often a row has the words of the search in each field, once its thread has counted them. @param {number} row */
+function hitsOf(row) {
+  if (state.query && !counted.has(row)) countHits(row);
+  return counted.get(row) ?? "";
 }
 
-function countIn(text, wanted) {
-  let count = 0;
-  for (let at = text.indexOf(wanted); at >= 0; at = text.indexOf(wanted, at + wanted.length)) count++;
-  return count;
+async function countHits(row) {
+  const [run, number] = [searchRun, partOf(row)];
+  counted.set(row, "");
+  counting++;
+  const counts = await ask(number, { wanted: lower(state.query), count: row - META.chunks[number] });
+  counting--;
+  if (run !== searchRun) return;
+  counted.set(row, FIELDS.map((field, at) => (counts[at] ? `${field} ${counts[at]}` : "")).filter(Boolean).join(" · "));
+  if (!counting) grid.refreshCells({ columns: ["hits"] });
 }

@@ -90,8 +90,8 @@ function addressState() {
   return found;
 }
 
-/** Says whether a row passes the filters of plots and streams. @returns {(row: number) => boolean} */
-function filterTest() {
+/** Makes the tests of the filters of plots and streams. @returns {Array<(row: number) => boolean>} */
+function filterTests() {
   const tests = [];
   for (const [name, filter] of state.filters) {
     const values = columns[name];
@@ -107,5 +107,5 @@ function filterTest() {
       tests.push((row) => wanted.has(values[row]));
     }
   }
-  return (row) => tests.every((test) => test(row));
+  return tests;
 }
