@@ -45,7 +45,7 @@ __all__ = ["command"]
     help="Names of the columns: prompt=…,system=…,input=…,response=…,score=…,source=…,index=… where they differ from "
     "the roles; COLUMN.KEY in lists of objects; - for a role that is not to be read.",
 )
-@click.option("--config", metavar="NAME", help="The configuration of a dataset of the Hub.")
+@click.option("--config", metavar="NAME", help="The configuration of a dataset of the Hub, or of a folder like one.")
 @click.option("--split", metavar="NAME", help="The split of a dataset of the Hub, or of a folder.")
 @click.option("--dry-run", is_flag=True, help="Show the first prompts as they are understood, and write nothing.")
 @length_option

@@ -65,7 +65,7 @@ def pair(
         rule: how chosen and rejected are picked; a rule, its name, or a JSON file: see `prefdata.recipe.as_rule`.
         out: the dataset folder; one that is there is replaced.
         columns: role → name of the column, or `column.key`; `-` leaves a role out. Without it, shapes are recognised.
-        config: the configuration of a dataset of the Hub.
+        config: the configuration of a dataset of the Hub, or of a folder like one.
         split: the split of a dataset of the Hub, or of a folder.
         length: the unit of length of a rule that is named; without it, characters.
         with_candidates: write every answer with its score too.

@@ -24,10 +24,11 @@ from prefdata.hub.reading import (
 )
 from prefdata.hub.tables import FoundTable, find_table
 from prefdata.hub.upload import HubRepo
-from prefdata.hub.where import Found, find_dataset, repo_and_revision
+from prefdata.hub.where import MARKS, Found, at_commit, find_dataset, is_ours, repo_and_revision
 
 __all__ = [
     "CARDS",
+    "MARKS",
     "REPO_ID",
     "DatasetTables",
     "Found",
@@ -39,6 +40,7 @@ __all__ = [
     "ShownFiles",
     "UndecidedError",
     "Wanted",
+    "at_commit",
     "commits_behind",
     "dataset_table",
     "download_dataset",
@@ -47,6 +49,7 @@ __all__ = [
     "find_dataset",
     "find_table",
     "find_tables",
+    "is_ours",
     "is_path",
     "name_of",
     "git_digest",

@@ -20,6 +20,7 @@ from prefdata.hub.reading import download_dataset
 from prefdata.hub.where import Found, find_dataset, repo_and_revision
 from prefdata.tables import files as tables_here
 from prefdata.tables.documents import check_regular, read_text
+from prefdata.tables.shards import saved_files, saved_splits
 from prefdata.tables.table import Table
 
 __all__ = ["DatasetTables", "find_tables", "is_path", "name_of"]
@@ -48,13 +49,13 @@ class DatasetTables:
 
 
 def is_path(where: object) -> TypeGuard[str | PathLike[str]]:
-    """Checks whether something is a path or a name, and not a frame."""
-    return isinstance(where, str | PathLike)
+    """Checks whether something is a path or a name, and not a table: a frame, a pattern of files, or standard input."""
+    return isinstance(where, str | PathLike) and not tables_here.is_pattern(where) and os.fspath(where) != "-"
 
 
 def name_of(where: tables_here.TableLike) -> str:
     """Returns how messages and reports call a dataset: its path or name, and frames by what they are."""
-    if is_path(where):
+    if isinstance(where, str | PathLike) and os.fspath(where) != "-":
         return os.fspath(where)
     return f"a {type(where).__name__} of tables" if isinstance(where, Mapping) else tables_here.label_of(where)
 
@@ -65,8 +66,9 @@ def find_tables(
     """Finds a file, or the tables of a folder or a dataset of the Hub; of the latter only these files are downloaded.
 
     Args:
-        where: a file, a folder, a build, or `owner/name[@revision]` of the Hub: see `prefdata.hub.where`; or a frame
-            of pandas, Polars or Arrow, a `datasets.Dataset`, or split → frame (a `DatasetDict`).
+        where: a file, a folder (also one of `save_to_disk`), a build, or `owner/name[@revision]` of the Hub: see
+            `prefdata.hub.where`; or split → table (a `DatasetDict`), or one table: see
+            `prefdata.tables.files.open_table`.
         config: name of the configuration; None takes the default one.
         split: name of the split; None takes all.
         one_split: take one split; without a name `train`, or the only one.
@@ -82,6 +84,8 @@ def find_tables(
     what = repr(str(where))
     if found.commit is None and not found.path.is_dir():
         return _one_file(found.path, config, split)
+    if found.commit is None and (saved := saved_splits(found.path)) is not None:
+        return _of_saved(found.path, saved, config, split, one_split)
     cards = _cards(found, what)
     chosen: list[tuple[ShownFiles, str, dict[str, tuple[str, ...]]]] = []
 
@@ -125,6 +129,16 @@ def _of_frames(where: tables_here.TableLike, config: str | None, split: str | No
         raise InputError(f"{what} holds no table", valid="split → frame")
     tables = {str(name): (tables_here.open_table(frame),) for name, frame in frames.items()}
     return DatasetTables(None, None, None, _splits(tables, split, one_split, what), tuple(tables), ())
+
+
+def _of_saved(
+    folder: Path, saved: Mapping[str, Path], config: str | None, split: str | None, one_split: bool
+) -> DatasetTables:
+    what = repr(str(folder))
+    if config is not None:
+        raise InputError(f"{what} has no configuration {config!r}", hint="leave --config out")
+    parts = {name: tuple(saved_files(each)) for name, each in saved.items()}
+    return DatasetTables(folder, None, None, _splits(parts, split, one_split, what), tuple(parts), ())
 
 
 def _one_file(path: Path, config: str | None, split: str | None) -> DatasetTables:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import NamedTuple
 
 from prefdata.errors import InputError
+from prefdata.hub.cards import CARDS
+from prefdata.hub.dataset_tables import find_tables, is_path
 from prefdata.hub.reading import dataset_table, resolve_dataset
 from prefdata.hub.where import repo_and_revision
-from prefdata.tables import files
+from prefdata.tables import files, shards
+from prefdata.tables.documents import read_text
 from prefdata.tables.table import Table
 
 __all__ = ["FoundTable", "find_table"]
 
 _HUB = "hf:"
+_CONFIGS = re.compile(r"^configs:", re.MULTILINE)
 
 
 class FoundTable(NamedTuple):
@@ -23,12 +29,21 @@ class FoundTable(NamedTuple):
     """Its name on a card; holds no path of this machine."""
 
 
+def _is_dataset(folder: Path, config: str | None) -> bool:
+    """Checks whether a folder is one as the Hub has it: its tables are named by a card, or in further folders."""
+    if not folder.is_dir() or shards.saved_splits(folder) is not None:
+        return False
+    cards = (folder / name for name in CARDS)
+    texts = (read_text(card, folder) for card in cards if card.is_file())
+    return config is not None or not shards.is_flat(folder) or any(_CONFIGS.search(text) for text in texts)
+
+
 def find_table(where: files.TableLike, config: str | None = None, split: str | None = None) -> FoundTable:
     """Opens a table.
 
     Args:
         where: `hf:owner/name` or `hf:owner/name@revision` of the Hub, or see `prefdata.tables.files.open_table`.
-        config: the configuration of a dataset of the Hub; None takes its default.
+        config: the configuration of a dataset, of the Hub or as the Hub has it; None takes its default.
         split: the split of a dataset of the Hub, or of a folder; None takes `train`.
 
     Raises:
@@ -37,8 +52,12 @@ def find_table(where: files.TableLike, config: str | None = None, split: str | N
     """
     if not isinstance(where, str) or not where.startswith(_HUB):
         label = files.label_of(where)
+        if is_path(where) and _is_dataset(Path(where).expanduser(), config):
+            found = find_tables(Path(where), config=config, split=split, one_split=True)
+            paths = [path for paths in found.splits.values() for path in paths if isinstance(path, Path)]
+            return FoundTable(files.open_files(repr(str(where)), paths), label)
         if config is not None:
-            raise InputError(f"{label!r} has no configuration {config!r}", valid="--config with hf:owner/name")
+            raise InputError(f"{label!r} has no configuration {config!r}", valid="--config with a dataset")
         return FoundTable(files.open_table(where, split), label)
     named = repo_and_revision(where)
     if named is None:

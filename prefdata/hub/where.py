@@ -12,13 +12,22 @@ from prefdata.errors import InputError
 from prefdata.hub.named_files import Wanted
 from prefdata.hub.reading import download_dataset
 
-__all__ = ["Found", "find_dataset", "repo_and_revision"]
+__all__ = ["MARKS", "Found", "at_commit", "find_dataset", "is_ours", "repo_and_revision"]
 
 _HUB = "hf:"
 _NAME = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(@(?P<revision>[^@]+))?")
 _ENDINGS = {".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".arrow", ".gz", ".zst", ".py", ".md", ".txt"}
 _MODEL = ("config.json", "adapter_config.json")
 _VALID = "a file, a dataset folder, a build folder, or a dataset of the Hub: owner/name or owner/name@revision"
+
+
+MARKS = ("ledger.json", "prefdata.manifest.json")
+"""Files of a dataset folder of prefdata, by which it is known."""
+
+
+def is_ours(folder: Path) -> bool:
+    """Checks whether a folder is a dataset of prefdata."""
+    return any((folder / name).is_file() for name in MARKS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +49,12 @@ def repo_and_revision(name: str) -> tuple[str, str | None] | None:
     """Reads `owner/name` or `owner/name@revision`, with or without `hf:` before it; None where it is neither."""
     named = _NAME.fullmatch(name.removeprefix(_HUB))
     return (named["repo"], named["revision"]) if named else None
+
+
+def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:
+    """Names the same commit of a dataset of the Hub again; what is here has its own name."""
+    named = repo_and_revision(str(where)) if found.commit is not None else None
+    return where if named is None else f"hf:{named[0]}@{found.commit}"
 
 
 def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:

@@ -118,8 +118,10 @@ def _frame(part: Path | Table) -> pl.DataFrame:
     table = files.open_table(part)
     if table.schema is None:
         return pl.DataFrame(list(table.rows()), infer_schema_length=None)
+    # A split of a dataset may be empty; a frame that is has been given by mistake.
+    empty = isinstance(part, Path) and not table.n_rows
     nothing = pa.RecordBatch.from_pylist([], schema=table.schema)
-    batches = table.batches(table.columns, _ROWS) if table.n_rows else [plain_batch(table.name, nothing)]
+    batches = [plain_batch(table.name, nothing)] if empty else table.batches(table.columns, _ROWS)
     frame = pl.from_arrow(pa.Table.from_batches(batches))
     assert isinstance(frame, pl.DataFrame)
     return frame

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
 from prefdata.errors import InputError
-from prefdata.hub import CARDS, DatasetTables, Found, find_dataset, find_tables, is_path, repo_and_revision
+from prefdata.hub import CARDS, DatasetTables, Found, at_commit, find_dataset, find_tables, is_ours, is_path
 from prefdata.lazy import pa, pl
 from prefdata.publish.folder import splits_of
 from prefdata.tables.documents import check_regular, read_object
@@ -51,15 +50,6 @@ class AuditFile(BaseModel):
 
     measures: dict[str, float | None] = {}
     limits: list[_Limit] = []
-
-
-MARKS = ("ledger.json", "prefdata.manifest.json")
-"""Files of a dataset folder of prefdata, by which it is known."""
-
-
-def is_ours(folder: Path) -> bool:
-    """Checks whether a folder is a dataset of prefdata."""
-    return any((folder / name).is_file() for name in MARKS)
 
 
 def refuse_unfinished(where: object, found: Found) -> None:
@@ -108,12 +98,6 @@ def _own_tables(folder: Path) -> DatasetTables:
     for file in [file for files in splits.values() for file in files]:
         check_regular(file, folder)
     return DatasetTables(folder, None, None, splits, tuple(splits), ())
-
-
-def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:
-    """Names the same commit of a dataset of the Hub again; what is here has its own name."""
-    named = repo_and_revision(str(where)) if found.commit is not None else None
-    return where if named is None else f"hf:{named[0]}@{found.commit}"
 
 
 def read_table(path: Path, folder: Path | None = None) -> pl.DataFrame:

@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from prefdata.hub import CARDS, find_dataset, find_tables, is_path, name_of
+from prefdata.hub import CARDS, MARKS, at_commit, find_dataset, find_tables, is_ours, is_path, name_of
 from prefdata.inspection import questions
 from prefdata.inspection._as_frames import FrameKind, as_frame, check_kind
 from prefdata.inspection._dataset_frames import DatasetFrames
-from prefdata.inspection._files import MARKS, at_commit, is_ours, refuse_unfinished
+from prefdata.inspection._files import refuse_unfinished
 from prefdata.inspection.plots import Plots
 from prefdata.spec.pages import page
 from prefdata.tables.files import TableLike

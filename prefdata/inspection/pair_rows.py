@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.tables.cells import SHAREGPT, parse_score, parse_truth
+from prefdata.tables.cells import SHAREGPT, as_turn, json_turns, parse_score, parse_truth
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.reasoning import parts_of
 from prefdata.tables.shapes import ASKED, TALKS
@@ -255,15 +255,10 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
 
 def _parsed(cell: Any) -> Any:
     """Returns the messages that a text holds as JSON; any other cell as it is."""
-    if isinstance(cell, str) and cell.lstrip()[:2] in ("[{", '{"'):
-        try:
-            value = json.loads(cell)
-        except (ValueError, RecursionError):
-            return cell
-        turns = value if isinstance(value, list) else [value]
-        if all(isinstance(turn, dict) and ({"role", "content"} <= turn.keys() or "from" in turn) for turn in turns):
-            return value
-    return cell
+    turns = json_turns(cell) if isinstance(cell, str) else None
+    if turns is None:
+        return cell
+    return turns[0] if cell.lstrip().startswith("{") else turns
 
 
 def _turns(cell: Any) -> list[_Turn] | None:
@@ -283,8 +278,8 @@ def _turn(item: Any) -> _Turn | None:
         return _Turn("", item, False)
     if not isinstance(item, Mapping):
         return None
-    role = str(item.get("role") or item.get("from") or "")
-    content = item.get("content") if item.get("content") is not None else item.get("value")
+    item = as_turn(dict(item))
+    role, content = str(item.get("role") or ""), item.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
     thought = any(item.get(name) for name in ("reasoning_content", "thinking", "reasoning"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.hub import CARDS, find_dataset, is_path, name_of
-from prefdata.inspection._files import MARKS, AuditFile, Ledger, at_commit, check_types, read_json, table_errors
+from prefdata.hub import CARDS, MARKS, at_commit, find_dataset, is_path, name_of
+from prefdata.inspection._files import AuditFile, Ledger, check_types, read_json, table_errors
 from prefdata.inspection.audit import TableAudit, audit
 from prefdata.inspection.meanings import percent, spread_rows
 from prefdata.inspection.pairs import pair_frames

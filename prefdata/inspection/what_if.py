@@ -11,8 +11,8 @@ from pathlib import Path
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
-from prefdata.hub import find_dataset
-from prefdata.inspection._files import is_ours, read_json, read_table, table_errors
+from prefdata.hub import find_dataset, is_ours
+from prefdata.inspection._files import read_json, read_table, table_errors
 from prefdata.lazy import pa, pc, pl
 from prefdata.pairing import Paired, PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule

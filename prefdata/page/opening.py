@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from prefdata.errors import InputError, UserError
-from prefdata.hub import CARDS, Found, find_dataset, repo_and_revision
+from prefdata.hub import CARDS, MARKS, Found, at_commit, find_dataset, is_ours, repo_and_revision
 from prefdata.page.build_source import BuildSource
 from prefdata.page.comparing import ComparedSource
 from prefdata.page.dataset_source import DatasetSource
@@ -18,7 +18,6 @@ from prefdata.page.table_source import TableSource
 
 __all__ = ["open_source"]
 
-_MARKS = ("ledger.json", "prefdata.manifest.json")
 _FILES = (
     *("README.md", "*.json", "drops.parquet", "drops_candidates.parquet"),
     *("data/*.parquet", "trace/*.parquet", "candidates/*.parquet"),
@@ -60,13 +59,13 @@ def _dataset(where: str | PathLike[str], config: str | None) -> Source:
             return BuildSource(path)
         except UserError:
             # A finished build has a dataset, which says enough where its stages can't be read.
-            if not _is_ours(path / "dataset"):
+            if not is_ours(path / "dataset"):
                 raise
-    found = find_dataset(where, only=(*_MARKS, *CARDS))
-    if config is None and found.dataset.is_dir() and _is_ours(found.dataset):
-        found = find_dataset(_same(where, found), only=_FILES)
+    found = find_dataset(where, only=(*MARKS, *CARDS))
+    if config is None and found.dataset.is_dir() and is_ours(found.dataset):
+        found = find_dataset(at_commit(where, found), only=_FILES)
         return _ours(where, found)
-    return TableSource(_same(where, found), _title(where, found), config)
+    return TableSource(at_commit(where, found), _title(where, found), config)
 
 
 def _ours(where: str | PathLike[str], found: Found) -> Source:
@@ -74,21 +73,11 @@ def _ours(where: str | PathLike[str], found: Found) -> Source:
     title = str(document(folder, "recipe.json").get("name") or _title(where, found))
     if any(folder.glob("candidates/*.parquet")):
         return DatasetSource(folder, title, found.commit)
-    return TableSource(_same(where, found), title, folder=folder)
+    return TableSource(at_commit(where, found), title, folder=folder)
 
 
 def _is_build(path: Path) -> bool:
     return path.is_dir() and (path / "prefdata.lock.json").is_file() and (path / "stages").is_dir()
-
-
-def _is_ours(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _MARKS)
-
-
-def _same(where: str | PathLike[str], found: Found) -> str | PathLike[str]:
-    """Names the same commit of a dataset of the Hub again; what is here has its own name."""
-    named = repo_and_revision(str(where)) if found.commit is not None else None
-    return where if named is None else f"hf:{named[0]}@{found.commit}"
 
 
 def _title(where: str | PathLike[str], found: Found) -> str:

@@ -140,11 +140,22 @@ class ArrowRows(_ArrowTable):
     Args:
         name: how messages call it.
         data: the table.
+        unreadable: column → why its values are not in the table.
     """
 
-    def __init__(self, name: str, data: pa.Table) -> None:
+    def __init__(self, name: str, data: pa.Table, unreadable: Mapping[str, str] | None = None) -> None:
         super().__init__(name, data.schema, data.num_rows)
-        self._data = data
+        self._data, self._unreadable = data, unreadable or {}
+
+    def _check(self, names: Sequence[str]) -> None:
+        super()._check(names)
+        for name in names:
+            if name in self._unreadable:
+                raise InputError(
+                    f"{self.name}: the column {name!r} can't be read: {self._unreadable[name]}",
+                    valid="texts, numbers, lists and objects; values of one type",
+                    hint="change the column, or name another one",
+                )
 
     def _read(self, names: Sequence[str], rows: int, start: int = 0) -> Iterator[pa.RecordBatch]:
         yield from self._data.select(list(names)).slice(start).to_batches(rows)

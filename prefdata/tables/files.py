@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,7 +27,9 @@ __all__ = [
     "bundled_sample",
     "columns",
     "label_of",
+    "is_pattern",
     "open_file",
+    "open_files",
     "open_table",
     "pin",
     "pinned",
@@ -54,9 +57,26 @@ def open_table(where: TableLike, split: str | None = None) -> Table:
         return as_table(where)
     if str(where) == "-":
         return standard_input(open_file)
-    paths = shards.files_of(Path(where).expanduser(), split)
+    return open_files(repr(str(where)), shards.files_of(Path(where).expanduser(), split))
+
+
+def is_pattern(where: str | PathLike[str]) -> bool:
+    """Checks whether a path is a pattern of files."""
+    return shards.is_pattern(Path(where).expanduser())
+
+
+def open_files(name: str, paths: Sequence[Path]) -> Table:
+    """Opens files one after the other as one table.
+
+    Args:
+        name: how messages call it, where there are several.
+        paths: at least one.
+
+    Raises:
+        InputError: see `open_file`.
+    """
     tables = [open_file(path) for path in paths]
-    return tables[0] if len(tables) == 1 else JoinedTable(repr(str(where)), tables)
+    return tables[0] if len(tables) == 1 else JoinedTable(name, tables)
 
 
 def open_file(path: Path) -> Table:
@@ -120,7 +140,7 @@ def sha256(path: str | Path) -> str:
     Raises:
         InputError: there is no such file.
     """
-    paths = shards.files_of(Path(path))
+    paths = shards.files_of(Path(path).expanduser())
     try:
         hashes = [sha256_of_file(shards.existing(each)) for each in paths]
     except OSError as error:

@@ -12,7 +12,17 @@ from prefdata.errors import InputError
 from prefdata.spec.quoting import closest_of
 from prefdata.tables.documents import check_regular, read_object
 
-__all__ = ["Layout", "existing", "files_of", "layout_of", "split_of"]
+__all__ = [
+    "Layout",
+    "existing",
+    "files_of",
+    "is_flat",
+    "is_pattern",
+    "layout_of",
+    "saved_files",
+    "saved_splits",
+    "split_of",
+]
 
 _CODECS = {".gz": "gzip", ".zst": "zstd"}
 _TEXTS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "tsv"}
@@ -84,13 +94,18 @@ def files_of(path: Path, split: str | None = None) -> list[Path]:
     """
     if path.is_dir():
         return _of_folder(path, split)
-    if path.exists() or not glob.has_magic(str(path)):
+    if not is_pattern(path):
         return [path]
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - a pattern may begin at the root
     found = [each for each in found if each.is_file()]
     if not found:
         raise InputError(f"no file matches {str(path)!r}", hint="check the pattern; a relative one starts here")
     return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Checks whether a path is a pattern of files, and not the name of one that is there."""
+    return glob.has_magic(str(path)) and not path.exists()
 
 
 def split_of(name: str) -> str:
@@ -112,16 +127,10 @@ def _ending(path: Path) -> Layout | None:
 
 
 def _of_folder(folder: Path, split: str | None) -> list[Path]:
-    if (folder / "dataset_dict.json").is_file():
-        splits = read_object(folder / "dataset_dict.json", folder).get("splits")
-        names = [str(name) for name in splits] if isinstance(splits, list) else []
-        return _of_folder(folder / _taken(folder, {name: [] for name in names}, split), None)
-    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
-        return _saved(folder)
-    for place in (folder, folder / "data"):
-        tables = _tables(folder, place.iterdir() if place.is_dir() else ())
-        if tables:
-            return _shards(folder, tables, split)
+    if (saved := saved_splits(folder)) is not None:
+        return saved_files(saved[_taken(folder, saved, split)])
+    if tables := _tables_of(folder):
+        return _shards(folder, tables, split)
     raise InputError(
         f"{str(folder)!r} is a folder without a table",
         valid=f"a folder of `save_to_disk`, or of files {_VALID}",
@@ -129,8 +138,31 @@ def _of_folder(folder: Path, split: str | None) -> list[Path]:
     )
 
 
-def _saved(folder: Path) -> list[Path]:
-    """Returns the Arrow files of one split that `save_to_disk` wrote, in its order."""
+def saved_splits(folder: Path) -> dict[str, Path] | None:
+    """Returns split → its folder of what `save_to_disk` wrote; None for another folder.
+
+    Raises:
+        InputError: the splits are not folders in it.
+    """
+    if (folder / "dataset_dict.json").is_file():
+        splits = read_object(folder / "dataset_dict.json", folder).get("splits")
+        names = [name for name in splits if isinstance(name, str)] if isinstance(splits, list) else []
+        if not names or any(Path(name).name != name or name == ".." for name in names):
+            raise InputError(
+                f"{str(folder)!r} does not list its splits as `save_to_disk` does", hint="save the dataset again"
+            )
+        return {name: folder / name for name in names}
+    if (folder / "state.json").is_file() and (folder / "dataset_info.json").is_file():
+        return {"train": folder}
+    return None
+
+
+def saved_files(folder: Path) -> list[Path]:
+    """Returns the Arrow files of one split that `save_to_disk` wrote, in its order.
+
+    Raises:
+        InputError: it has none, or one leads out of the folder.
+    """
     listed = read_object(folder / "state.json", folder).get("_data_files")
     names = [each.get("filename") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     paths = [folder / Path(str(name)).name for name in names]
@@ -139,6 +171,16 @@ def _saved(folder: Path) -> list[Path]:
     if not paths:
         raise InputError(f"{str(folder)!r} has no rows", hint="save the dataset again")
     return paths
+
+
+def is_flat(folder: Path) -> bool:
+    """Checks whether a folder has its tables directly in it, or in `data`, as those of one dataset."""
+    return saved_splits(folder) is not None or bool(_tables_of(folder))
+
+
+def _tables_of(folder: Path) -> list[Path]:
+    places = (place for place in (folder, folder / "data") if place.is_dir())
+    return next((tables for place in places if (tables := _tables(folder, place.iterdir()))), [])
 
 
 def _tables(folder: Path, paths: Iterable[Path]) -> list[Path]:

@@ -137,13 +137,48 @@ def test_anything_else_is_not_a_table(thing):
         files.open_table(datasets.DatasetDict(train=datasets.Dataset.from_list(ROWS)))
 
 
-@pytest.mark.parametrize("form", ["parquet", "jsonl", "json", "csv", "tsv", "arrow"])
-def test_standard_input_is_known_by_its_first_bytes(tmp_path, monkeypatch, form):
-    data = table_of(form, ROWS, tmp_path).read_bytes()
+def from_standard_input(monkeypatch, data):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+
+TEXTS = ("jsonl", "json", "csv", "tsv")
+INPUTS = [*((form, codec) for form in TEXTS for codec in (None, "gzip", "zstd")), ("parquet", None), ("arrow", None)]
+
+
+@pytest.mark.parametrize(("form", "codec"), INPUTS)
+def test_standard_input_is_known_by_its_first_bytes(tmp_path, monkeypatch, form, codec):
+    data = table_of(form, ROWS, tmp_path).read_bytes()
+    if codec is not None:
+        sink = pa.BufferOutputStream()
+        with pa.CompressedOutputStream(sink, codec) as stream:
+            stream.write(data)
+        data = sink.getvalue().to_pybytes()
+    from_standard_input(monkeypatch, data)
     table = files.open_table("-")
     assert prompts_in(table) == prompts_in(table) == PROMPTS
     assert table.name == "standard input"
+
+
+def test_rows_of_standard_input_need_no_table_that_is_held(tmp_path, monkeypatch):
+    for form in ("jsonl", "csv"):
+        from_standard_input(monkeypatch, table_of(form, ROWS, tmp_path).read_bytes())
+        assert [row["prompt"] for row in files.rows("-", only=["prompt"])] == PROMPTS
+
+
+def test_what_is_no_table_on_standard_input_is_one_message(monkeypatch):
+    for data, says in ((b"", "standard input is empty"), (b"\x1f\x8b\x08", "not a whole gzip file")):
+        from_standard_input(monkeypatch, data)
+        with pytest.raises(InputError, match=says):
+            list(files.rows("-"))
+
+
+def test_a_stream_of_arrow_is_read_from_standard_input(monkeypatch):
+    sink = io.BytesIO()
+    table = pa.table({"prompt": PROMPTS})
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    from_standard_input(monkeypatch, sink.getvalue())
+    assert prompts_in(files.open_table("-")) == PROMPTS
 
 
 def test_the_rows_of_a_frame_are_those_of_its_file(tmp_path):

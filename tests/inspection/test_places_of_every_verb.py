@@ -1,0 +1,158 @@
+"""Every verb that takes a table takes it from every place that a table may come from."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import prefdata
+from prefdata.errors import InputError
+
+datasets.disable_progress_bars()
+ROW = {"chosen": "b", "rejected": "a", "all_generated_responses": ["a", "b"], "all_rm_scores": [1.0, 2.0]}
+ROWS = [{"prompt": f"q{at}", **ROW} for at in range(3)]
+HELD_OUT = [{"prompt": "held out", **ROW}]
+CARD = """---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/one.parquet
+  - split: test
+    path: data/other.parquet
+---
+"""
+
+
+def write(path, rows=ROWS):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def saved(folder):
+    datasets.Dataset.from_list(ROWS).save_to_disk(folder)
+    return folder
+
+
+def saved_splits(folder):
+    parts = {"train": ROWS, "test": HELD_OUT}
+    datasets.DatasetDict({name: datasets.Dataset.from_list(rows) for name, rows in parts.items()}).save_to_disk(folder)
+    return folder
+
+
+def shards(folder):
+    write(folder / "part-0.parquet", ROWS[:2])
+    write(folder / "part-1.parquet", ROWS[2:])
+    return folder
+
+
+def converted(folder):
+    write(folder / "default" / "train" / "0000.parquet")
+    write(folder / "default" / "test" / "0000.parquet", HELD_OUT)
+    return folder
+
+
+def with_card(folder):
+    write(folder / "data" / "one.parquet")
+    write(folder / "data" / "other.parquet", HELD_OUT)
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+def lines(folder):
+    folder.mkdir()
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return folder / "t.jsonl"
+
+
+def zipped(folder):
+    path = lines(folder)
+    path.with_suffix(".jsonl.gz").write_bytes(gzip.compress(path.read_bytes()))
+    return path.with_suffix(".jsonl.gz")
+
+
+PLACES = {
+    "saved": saved,
+    "saved splits": saved_splits,
+    "shards": shards,
+    "pattern": lambda folder: f"{shards(folder)}/part-*.parquet",
+    "deep pattern": lambda folder: f"{converted(folder)}/**/train/*.parquet",
+    "converted": converted,
+    "card": with_card,
+    "zipped": zipped,
+    "standard input": lambda folder: lines(folder) and "-",
+    "frame": lambda folder: datasets.Dataset.from_list(ROWS),
+}
+SPLITS = ("saved splits", "converted", "card")
+"""Places that have a test split too."""
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_table_is_the_same_for_every_verb(tmp_path, monkeypatch, capsys, place):
+    where = PLACES[place](tmp_path / "place")
+
+    def read(verb, *arguments, **options):
+        if where == "-":
+            text = (tmp_path / "place" / "t.jsonl").read_bytes()
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        return verb(where if isinstance(where, datasets.Dataset) else str(where), *arguments, **options)
+
+    several = place in SPLITS
+    replayed = read(prefdata.replay, "best_vs_worst")
+    assert (replayed.pairs, replayed.reproduced) == (3, 3)
+    assert read(prefdata.audit).splits == {"train": 3, **({"test": 1} if several else {})}
+    assert len(read(prefdata.load).pairs) == (4 if several else 3)
+    assert read(prefdata.inspect).pairs == (4 if several else 3)
+    ledger = read(prefdata.pair, "best_vs_worst", tmp_path / "out")
+    assert (ledger["prompts"], ledger["pairs"]) == (3, 3)
+    if several:
+        assert read(prefdata.replay, "best_vs_worst", split="test").pairs == 1
+        ledger = read(prefdata.pair, "best_vs_worst", tmp_path / "out", split="test", replace=True)
+        assert ledger["prompts"] == 1
+
+
+def test_several_configurations_are_a_choice_for_every_verb(tmp_path):
+    for config, rows in (("en", ROWS), ("fr", HELD_OUT)):
+        write(tmp_path / "two" / config / "train" / "0000.parquet", rows)
+    where = tmp_path / "two"
+
+    def pair(table, **options):
+        return prefdata.pair(table, "best_vs_worst", tmp_path / "out", **options)
+
+    def replay(table, **options):
+        return prefdata.replay(table, "best_vs_worst", **options)
+
+    for verb in (prefdata.audit, prefdata.load, prefdata.inspect, replay, pair):
+        with pytest.raises(InputError, match="several configurations and no default one"):
+            verb(where)
+    assert pair(where, config="fr")["prompts"] == replay(where, config="fr").pairs == 1
+
+
+@pytest.mark.parametrize("names", [["../other"], ["/"], [".."], [7], "train", []])
+def test_the_splits_of_a_saved_folder_are_folders_in_it(tmp_path, names):
+    saved(tmp_path / "other")
+    (tmp_path / "place").mkdir()
+    (tmp_path / "place" / "dataset_dict.json").write_text(json.dumps({"splits": names}))
+    for verb in (prefdata.audit, lambda where: prefdata.pair(where, "best_vs_worst", tmp_path / "out")):
+        with pytest.raises(InputError, match="does not list its splits as `save_to_disk` does"):
+            verb(tmp_path / "place")
+
+
+@pytest.mark.parametrize("where", ["none*.csv", "[x].parquet"])
+def test_a_pattern_of_no_file_is_one_message_for_every_verb(tmp_path, monkeypatch, where):
+    monkeypatch.chdir(tmp_path)
+    for verb in (
+        prefdata.audit,
+        prefdata.load,
+        prefdata.inspect,
+        lambda table: prefdata.replay(table, "best_vs_worst"),
+    ):
+        with pytest.raises(InputError, match="no file matches"):
+            verb(where)
