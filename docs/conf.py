@@ -24,6 +24,8 @@ autodoc_typehints_format = "short"
 html_theme = "furo"
 html_title = "prefdata"
 html_copy_source = False
+# Excerpts of what is found are fetched, which a page that was opened from its file may not do.
+html_show_search_summary = False
 html_show_sphinx = False
 html_show_copyright = False
 

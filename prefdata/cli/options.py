@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
-from prefdata.cli.terminal import coloured, fitted, uses_colour, width_of
+from prefdata.cli.terminal import coloured, uses_colour
 from prefdata.errors import InputError, UserError, printable
+from prefdata.flow.fitting import on_terminal
 from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
@@ -115,9 +117,7 @@ def _finite(value: JSON) -> JSON:
 
 def display(text: str) -> None:
     """Prints lines on stdout, each made safe; on a terminal broken between words, with marks in colour."""
-    width, lines = width_of(), [printable(line, _LINE) for line in text.split("\n")]
-    if width is not None:
-        lines = [piece for line in lines for piece in fitted(line, width)]
+    lines = [piece for line in text.split("\n") for piece in on_terminal(printable(line, _LINE), sys.stdout)]
     click.echo("\n".join(map(coloured, lines) if uses_colour() else lines))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -111,6 +112,8 @@ def command(
         print_json(ledger)
     elif dry_run:
         display(_page(ledger))
+        if table != "-":
+            display(f"\nNext:    {_pairing_command(table, columns, config, split)}")
     if not dry_run:
         _show(Path(out or ""), table, place, ledger, as_json)
 
@@ -144,6 +147,14 @@ def _show(folder: Path, table: str, place: Mapping[str, Any], ledger: JSON, as_j
         from prefdata.inspection.summary import inspect
 
         display(render(inspect(folder)))
+        display(f"\nDataset: {folder}\nNext:    prefdata inspect {shlex.quote(str(folder))} --sort margin")
+
+
+def _pairing_command(table: str, columns: str | None, config: str | None, split: str | None) -> str:
+    """Writes the command that makes pairs of a table as it was shown."""
+    given = (("--columns", columns), ("--config", config), ("--split", split))
+    options = [part for name, value in given if value is not None for part in (name, value)]
+    return shlex.join(["prefdata", "pair", table, "--rule", "best_vs_worst", "--out", "pairs", *options])
 
 
 def _page(shown: JSON) -> str:

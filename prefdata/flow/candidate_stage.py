@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar
 
 from prefdata.flow.balance import balanced, count_reasons, count_rows
+from prefdata.flow.graph import task_unit
 from prefdata.flow.jobs import TaskJob
 from prefdata.flow.results import check_sample_result, load_sample_result
 from prefdata.flow.rows import write_kept, write_rows
@@ -22,8 +22,12 @@ __all__ = ["SampleJob"]
 class SampleJob(TaskJob[SampleTask, SampleResult]):
     """Asks a sampler for its candidates of every prompt. The methods are described in `TaskJob`."""
 
-    unit: ClassVar[str] = "answers"
     sampler: Sampler
+
+    @property
+    def unit(self) -> str:
+        """Names what a task is: an answer, or all that a table has for a prompt."""
+        return task_unit(self.sampler.tasks_per_prompt)
 
     @property
     def total(self) -> int:

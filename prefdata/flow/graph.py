@@ -10,7 +10,7 @@ from prefdata.recipe import Recipe
 from prefdata.scoring import CompositeScorer, Scorer
 from prefdata.spec import JSON, Part, fingerprint
 
-__all__ = ["FORMAT", "Stage", "StageGraph", "StageKind", "graph_of", "score_parts"]
+__all__ = ["FORMAT", "Stage", "StageGraph", "StageKind", "graph_of", "score_parts", "task_unit"]
 
 FORMAT = 2
 """Raised when the meaning of stage tables changes, so that old ones are not taken for new ones."""
@@ -51,7 +51,7 @@ class Stage:
     @property
     def unit(self) -> str:
         """Names what the stage's tasks are: `rows`, `answers` or `prompts`."""
-        return {"prompts": "rows", "candidates": "answers", "backfill": "answers"}.get(self.kind, "prompts")
+        return "rows" if self.kind == "prompts" else task_unit(self.per_prompt)
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,11 @@ class StageGraph:
         """
         kept = [replace(stage, pins=parts[stage.name]["pins"], key=parts[stage.name]["key"]) for stage in self.parts]
         return StageGraph(tuple(kept))
+
+
+def task_unit(per_prompt: int) -> str:
+    """Names the tasks of a sampler: an answer each, or all that a table has for a prompt."""
+    return "answers" if per_prompt > 1 else "prompts"
 
 
 def graph_of(recipe: Recipe) -> StageGraph:

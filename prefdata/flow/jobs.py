@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from prefdata.flow.stage_tables import StageTables
 from prefdata.flow.store import StageFolder
@@ -87,8 +87,11 @@ class TaskJob(StageJob, Generic[Task, Result]):
 
     tables: StageTables
     """The stage's inputs."""
-    unit: ClassVar[str]
-    """What the progress counts."""
+
+    @property
+    def unit(self) -> str:
+        """Names what the progress counts."""
+        return "prompts"
 
     @property
     def shards(self) -> Sequence[int]:

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from prefdata.errors import printable
+from prefdata.flow.fitting import on_terminal
 from prefdata.spec import JSON
 
 __all__ = ["Progress", "reporting_to", "say"]
@@ -46,7 +47,7 @@ def say(line: str) -> None:
         return
     from tqdm import tqdm
 
-    tqdm.write(printable(line, _LINE), file=sys.stderr)
+    tqdm.write("\n".join(on_terminal(printable(line, _LINE), sys.stderr)), file=sys.stderr)
 
 
 class Progress:
@@ -179,8 +180,10 @@ class Progress:
         common: dict[str, Any] = {"file": sys.stderr, "mininterval": 0.2 if watched else 10.0, "dynamic_ncols": True}
         with ExitStack() as stack:
             bar = stack.enter_context(tqdm(total=total, desc=printable(what, 80), unit=f" {unit}", **common))
-            below = tqdm(total=0, bar_format="{desc}", position=1, leave=False, **common) if watched else None
-            progress = cls(what, total, unit, bar, below and stack.enter_context(below), spent)
+            below = None
+            if watched:
+                below = stack.enter_context(tqdm(total=0, bar_format="{desc}", position=1, leave=False, **common))
+            progress = cls(what, total, unit, bar, below, spent)
             yield progress
             progress._show(last=True)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain, groupby
-from typing import ClassVar
 
 from prefdata.errors import ConservationError
 from prefdata.flow.jobs import TaskJob
@@ -42,7 +41,6 @@ class GroupPart:
 class GroupScoreJob(TaskJob[GroupPart, tuple[Scored, ...]]):
     """Lets a scorer score group by group. The methods are described in `TaskJob`."""
 
-    unit: ClassVar[str] = "prompts"
     scorer: GroupScorer
     shard_size: int
     """Prompts of a shard; the last shard may have fewer."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from prefdata.errors import ConservationError
 from prefdata.flow.balance import balanced, count_reasons, count_rows
@@ -30,7 +30,6 @@ __all__ = ["CombineJob", "ScoreJob", "score_report", "write_scores"]
 class ScoreJob(TaskJob[Answers, Scored]):
     """Lets a scorer score prompt by prompt. The methods are described in `TaskJob`."""
 
-    unit: ClassVar[str] = "prompts"
     scorer: Scorer
 
     def tasks(self, shard: int) -> Sequence[Answers]:

@@ -62,7 +62,9 @@ def test_a_dry_run_shows_the_first_prompts_and_writes_nothing(prefdata, table, t
     page = prefdata("pair", table, "--dry-run")
     assert page.code == 0
     assert "  user      Question 0?\n  answer    [8, a 0] Good.\n  answer    [2, b 1] Bad.\n" in page.out
-    assert page.out.endswith("nothing was written\n")
+    last = page.out.partition("nothing was written\n\n")[2]
+    assert last.startswith("Next:    prefdata pair ")
+    assert last.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
 
 

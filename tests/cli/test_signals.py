@@ -75,7 +75,7 @@ def test_a_stopped_build_says_so_and_goes_on_to_the_same_bytes(work, records, si
     assert code == (-signal.SIGTERM if signals[-1] == signal.SIGTERM else 130)
     assert "Traceback" not in errors
     if signals == [signal.SIGINT]:
-        kept = {0: "0 of 12 answers", 15: "3 of 12 prompts"}[records]
+        kept = {0: "0 of 12 prompts", 15: "3 of 12 prompts"}[records]
         assert errors.splitlines()[-1] == f"prefdata: stopped; {kept} kept; run the same command again"
     whole = build(recipe(), "whole")
     assert tree(build(recipe(), "out").folder) == tree(whole.folder)

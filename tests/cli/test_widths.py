@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import shlex
 import subprocess
 import sys
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.cli.terminal import coloured, fitted
+from prefdata.cli.terminal import coloured
+from prefdata.flow.fitting import fitted
 
 WORDS = st.lists(st.text(st.sampled_from("abcé,.:-"), min_size=1, max_size=30), min_size=1, max_size=40)
 
@@ -32,6 +34,7 @@ def test_lines_are_broken_between_words_only(words, indent, width):
         ("dropped        " + "no_contrast 1, " * 20, 15),
         ("candidates-policy              1,000     1,000  " + "cut_off 1, " * 20, 48 - 8),
         ("  chosen   [5, a] a text  with  gaps " + "word " * 30, 11),
+        ("  rejected [5, a] a text  with  gaps " + "word " * 30, 11),
         ("one sentence " * 20, 2),
     ],
 )
@@ -40,6 +43,17 @@ def test_what_follows_begins_below_what_the_label_introduces(line, second):
     assert len(pieces) > 1
     indents = {len(piece) - len(piece.lstrip()) for piece in pieces[1:]}
     assert indents == {second} or (second == 40 and indents == {31})
+
+
+def test_a_command_that_is_broken_can_be_copied():
+    where = 'margin < 1 and prompt contains "it\'s   so"'
+    arguments = ["inspect", "builds/a folder", "--where", where, "--sort", "margin", "--config", "default", "--json"]
+    pieces = list(fitted(f"Next:    prefdata {shlex.join(arguments)}", 70))
+    assert len(pieces) > 2
+    assert max(map(len, pieces)) <= 70
+    copied = "\n".join(pieces).removeprefix("Next:").replace("prefdata", "printf '%s\\n'")
+    ran = subprocess.run(["sh", "-c", copied], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines() == arguments
 
 
 def test_letters_of_two_columns_are_counted_as_two_and_need_no_spaces():
@@ -53,12 +67,14 @@ def test_a_mark_is_there_without_colour():
     assert coloured("plain") == "plain"
 
 
-def on_a_terminal(arguments: list[str], cwd: object, columns: int, **environment: str) -> str:
-    """Runs the command line with a terminal as its stdout, and returns what it wrote there."""
+def on_a_terminal(
+    arguments: list[str], cwd: object, columns: int, *, codes: tuple[int, ...] = (0, 1), **environment: str
+) -> str:
+    """Runs the command line with a terminal as its stdout and stderr, and returns what it wrote there."""
     ours, theirs = pty.openpty()
     env = {**os.environ, "COLUMNS": str(columns), "LINES": "50", "TERM": "xterm", **environment}
     process = subprocess.Popen(
-        [sys.executable, "-m", "prefdata", *arguments], stdout=theirs, stderr=subprocess.PIPE, cwd=str(cwd), env=env
+        [sys.executable, "-m", "prefdata", *arguments], stdout=theirs, stderr=theirs, cwd=str(cwd), env=env
     )
     os.close(theirs)
     text = b""
@@ -71,9 +87,14 @@ def on_a_terminal(arguments: list[str], cwd: object, columns: int, **environment
             break
         text += piece
     os.close(ours)
-    _, problems = process.communicate(timeout=300)
-    assert process.returncode in (0, 1), problems
-    return text.decode().replace("\r\n", "\n")
+    shown = text.decode().replace("\r\n", "\n")
+    assert process.wait(timeout=300) in codes, shown
+    return shown
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text, whole commands too."""
+    return text.replace(" \\\n", "\n").split()
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +127,8 @@ COMMANDS = {
     "diff": ["diff", "best_vs_worst", "wpo_hybrid_v1"],
     "what-if": ["what-if", "t.parquet", "--rules", "best_vs_worst,wpo_hybrid_v2,snorkel_pairrm"],
     "check": ["check", "wpo_hybrid_v2", "--profile", "cpu", "--limit", "4"],
+    "pair": ["pair", "t.parquet", "--rule", "best_vs_worst", "--out", "again", "--replace"],
+    "dry run": ["pair", "t.parquet", "--dry-run"],
 }
 
 
@@ -116,12 +139,54 @@ def test_every_command_fits_the_terminal_and_says_the_same_in_a_pipe(made, fresh
     assert "\x1b" not in piped.out
     narrow = on_a_terminal(COMMANDS[name], made, 80, NO_COLOR="1")
     assert "\x1b" not in narrow
-    assert narrow.split() == piped.out.split()
+    assert sorted(words(narrow)) == sorted([*piped.out.split(), *piped.err.split()])
     long = [line for line in narrow.splitlines() if len(line) > 80]
     assert [line for line in long if " " in line.strip()] == []
     wide = on_a_terminal(COMMANDS[name], made, 200)
-    assert re.sub(r"\x1b\[[\d;]*m", "", wide).split() == piped.out.split()
+    assert sorted(words(re.sub(r"\x1b\[[\d;]*m", "", wide))) == sorted([*piped.out.split(), *piped.err.split()])
     assert not re.search(r"\b0\.\d{4,}\b", piped.out.partition("pair 1")[0].partition("--- before/README.md")[0])
     if name != "audit":  # others' datasets have no next command of their own
         last = piped.out.rstrip().splitlines()[-1]
         assert last.startswith("Next:    prefdata ")
+
+
+MISTAKES = {
+    "a long list": ["pair", "t.parquet", "--rule", "best", "--out", "x"],
+    "a wrong column": ["pair", "t.parquet", "--rule", "best_vs_worst", "--out", "x", "--columns", "scores=score"],
+    "a folder of another kind": ["replay", "best_vs_worst", "--rule", "best_vs_worst"],
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_message_is_broken_between_words_too(made, fresh, name):
+    piped = fresh(*MISTAKES[name], cwd=made)
+    narrow = on_a_terminal(MISTAKES[name], made, 80, codes=(2,))
+    assert narrow.split() == piped.err.split()
+    assert max(map(len, piped.err.splitlines())) > 80
+    assert [line for line in narrow.splitlines() if len(line) > 80 and " " in line.strip()] == []
+
+
+def screen(text: str) -> list[str]:
+    """Returns the lines that a terminal shows: `\\r` goes to the first column, `ESC[A` a line up."""
+    lines, row, column = [""], 0, 0
+    for part in re.findall(r"\x1b\[A|\x1b\[[\d;]*m|\r|\n|[^\x1b\r\n]+", text):
+        if part == "\x1b[A":
+            row -= 1
+        elif part == "\r":
+            column = 0
+        elif part == "\n":
+            row, column = row + 1, 0
+            lines += [""] * (row + 1 - len(lines))
+        elif not part.startswith("\x1b"):
+            lines[row] = lines[row].ljust(column)[:column] + part + lines[row][column + len(part) :]
+            column += len(part)
+    return [line.rstrip() for line in lines]
+
+
+def test_a_bar_and_the_line_below_it_leave_the_screen_as_they_found_it(tmp_path):
+    lines = screen(on_a_terminal(["build", "ultrafeedback_binarized", "--profile", "cpu"], tmp_path, 80, NO_COLOR="1"))
+    after = [line for line in lines if re.match(r"\s*(prompts|candidates-\S+|scores|pairs|dataset): \d", line)]
+    assert len(after) >= 4
+    assert [line for line in after if line.startswith(" ")] == []
+    assert not any(re.fullmatch(r"\s+missing 1", line) for line in lines)
+    assert lines[-2].startswith("Next:    prefdata inspect ")

@@ -258,7 +258,7 @@ class TestPlan:
         assert planned.drops == {"blank": 1, "duplicate": 1}
         assert [(found.stage, found.state, found.asks, found.unit) for found in planned.stages] == [
             ("prompts", "to do", 14, "rows"),
-            ("candidates-replayed", "to do", 12, "answers"),
+            ("candidates-replayed", "to do", 12, "prompts"),
             ("scores", "to do", 12, "prompts"),
             ("pairs", "to do", 12, "prompts"),
         ]
@@ -268,6 +268,7 @@ class TestPlan:
         sampler = {"kind": "samples", "name": "policy", "generator": generator, "n": 7}
         planned = plan(recipe(candidates=[sampler], limit=5), "out")
         assert [found.asks for found in planned.stages] == [7, 35, 5, 5]
+        assert [found.unit for found in planned.stages] == ["rows", "answers", "prompts", "prompts"]
 
     def test_it_tells_what_is_done_and_what_is_begun(self, work, monkeypatch):
         seen = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import cast
 
 from prefdata.flow.disk import write_json
 from prefdata.flow.jobs import TaskJob
@@ -21,7 +21,6 @@ NO_TABLES = StageTables("letters", NOWHERE, (), None, {}, NOWHERE)
 class LetterJob(TaskJob[str, str]):
     """Lets a function answer the tasks of given shards; shards are JSON files."""
 
-    unit: ClassVar[str] = "letters"
     name: str = "letters"
     seed: int = 0
     tables: StageTables = NO_TABLES
@@ -31,6 +30,10 @@ class LetterJob(TaskJob[str, str]):
     """The worker."""
     write_shard: Callable[[int, Sequence[str]], None] | None = None
     """Writes a shard in place of the job."""
+
+    @property
+    def unit(self) -> str:
+        return "letters"
 
     @property
     def shards(self) -> Sequence[int]:
