@@ -22,7 +22,7 @@ MARK = "<!-- a page of prefdata -->"
 _ASSETS = Path(__file__).parent / "assets"
 _PROGRAM = (
     *("dom.js", "data.js", "state.js", "worker.js", "search.js", "diff.js", "table.js", "plots.js", "sankey.js"),
-    *("overview.js", "columnfilters.js", "list.js", "detail.js", "keys.js", "main.js"),
+    *("overview.js", "columnfilters.js", "list.js", "markdown.js", "detail.js", "keys.js", "main.js"),
 )
 """Files of the program, in this order in one function."""
 

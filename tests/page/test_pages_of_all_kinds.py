@@ -65,7 +65,7 @@ def test_hostile_texts_stay_texts_everywhere(see, tmp_path):
         for _ in range(steps):
             page.press("j")
             page.wait_pair()
-            page.press("d", "d")
+            page.press("d", "d", "m")
     assert "window.PWNED" in page.page.inner_text("#grid")
     page.search("<img src=x")
     assert page.page.locator("#chips .chip").count() == 1
@@ -76,6 +76,65 @@ def test_hostile_texts_stay_texts_everywhere(see, tmp_path):
         == 0
     )
     assert page.do("document.scripts.length") == scripts
+
+
+MARKDOWN = """# A *title*
+
+Some **bold**, `code <b>`, ~~gone~~ and [words](javascript:window.PWNED=1) ![a cat](https://example.org/cat.png)
+
+1. first
+2. second <img src=x onerror=window.PWNED=1>
+
+| a | b |
+|---|---|
+| 1 | <svg/onload=window.PWNED=1> |
+
+> said
+
+```html
+<script>window.PWNED=1</script>
+```
+
+<iframe srcdoc="<script>parent.PWNED=1</script>"></iframe>
+"""
+
+
+def test_markdown_is_a_switch_and_makes_no_markup_of_texts(see, tmp_path):
+    deep = "> " * 9000
+    rows = [
+        {"prompt": f"{MARKDOWN} {n}", "chosen": MARKDOWN, "rejected": [deep + "end", "x" * 30_000][n]} for n in (0, 1)
+    ]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = see(tmp_path / "t.jsonl", hash="#v=list")
+    page.press("j")
+    page.wait_pair()
+    chosen = page.page.locator("#detail .side.chosen")
+    assert chosen.locator(".text").evaluate("part => part.textContent") == MARKDOWN
+    assert page.page.locator("#detail .markdown").count() == 0
+    page.press("m")
+    page.page.wait_for_selector("#detail .side.chosen .markdown")
+    for tag, text in {
+        "strong": "bold",
+        ".heading em": "title",
+        "p code": "code <b>",
+        "s": "gone",
+        "td >> nth=0": "1",
+    }.items():
+        assert chosen.locator(tag).inner_text() == text
+    assert chosen.locator("ol li").count() == 2
+    assert chosen.locator("pre").inner_text() == "<script>window.PWNED=1</script>"
+    assert "words [picture: a cat]" in chosen.inner_text()
+    assert "<iframe srcdoc=" in chosen.inner_text()
+    assert page.page.locator("#detail").locator("a, img, svg, iframe, script, style").count() == 0
+    assert "m=1" in page.do("location.hash")
+    for _ in range(2):
+        rejected = page.page.locator("#detail .side.rejected .text")
+        assert "markdown" not in rejected.get_attribute("class")
+        page.press("j")
+        page.wait_pair()
+    page.press("m")
+    page.page.wait_for_function("() => !document.querySelector('#detail .markdown')")
+    assert page.do("window.PWNED") is None
 
 
 def test_texts_beside_the_page_are_read_when_they_are_needed(see, tmp_path):

@@ -54,14 +54,14 @@ function closePair() {
 
 function detailParts(pair, before) {
   const [chosen, rejected] = [pair.answers[pair.chosen], pair.answers[pair.rejected]];
-  const line = openLine();
   return [
     h("div", { class: "detail-head" }, backButton(),
-      h("h2", {}, h("span", { class: "soft", text: pair.outcome === "pair" || META.kind === "evaluation" ? "Pair " : "Prompt " }), h("code", { text: short(pair.id, 24), title: pair.id })),
-      h("span", { class: "soft grow", text: line < 0 ? "not in the filtered list" : `${shown(line + 1)} of ${shown(lines.length)}` }),
-      chosen && rejected ? diffButton() : null,
-      h("button", { type: "button", class: "quiet", "aria-label": "Previous pair (k)", onclick: () => move(-1), text: "↑ k" }),
-      h("button", { type: "button", class: "quiet", "aria-label": "Next pair (j)", onclick: () => move(1), text: "↓ j" })),
+      h("h2", {}, h("span", { class: "soft", text: pair.outcome === "pair" || META.kind === "evaluation" ? "Pair " : "Prompt " }), h("code", { text: short(pair.id, 16), title: pair.id })),
+      h("span", { class: "soft grow", id: "place", text: placeWords() }),
+      keyButton("Markdown", "m", "Texts as Markdown", () => update({ markdown: !state.markdown }), state.markdown),
+      chosen && rejected ? keyButton("Diff", "d", "Word by word", () => update({ diff: !state.diff }), state.diff) : null,
+      keyButton("↑", "k", "Previous pair", () => move(-1)),
+      keyButton("↓", "j", "Next pair", () => move(1))),
     whyParts(pair, chosen, rejected),
     pair.turns.length ? h("section", { "aria-label": "Conversation" }, h("h3", { text: "Conversation" }), pair.turns.map(turnPart)) : null,
     ...sidesParts(pair, chosen, rejected),
@@ -71,12 +71,20 @@ function detailParts(pair, before) {
   ];
 }
 
-function diffButton() {
-  return h("button", { type: "button", class: "quiet", id: "diff-toggle", "aria-pressed": String(state.diff), "aria-label": "Word by word (d)", onclick: () => update({ diff: !state.diff }), text: "Diff d" });
+/** Says which of the list's lines is open. */
+function placeWords() {
+  const line = openLine();
+  return line < 0 ? "not listed" : `${shown(line + 1)} of ${shown(lines.length)}`;
+}
+
+/** Makes a button with the key that does the same; one that switches something says whether it is on. */
+function keyButton(text, key, label, onclick, pressed) {
+  return h("button", { type: "button", class: "quiet", "aria-label": `${label} (${key})`, "aria-pressed": pressed === undefined ? null : String(pressed), onclick },
+    text, h("kbd", { "aria-hidden": "true", text: key }));
 }
 
 /** Writes a text with the hits of the search marked. @param {string} text */
-function marked(text) {
+function withHits(text) {
   const wanted = lower(state.query);
   if (!wanted) return [text];
   const found = [];
@@ -91,10 +99,10 @@ function marked(text) {
 
 function turnPart(turn) {
   const long = turn.text.length > LONG_TURN && !lower(turn.text).includes(lower(state.query) || "\0");
-  const body = h("div", { class: "text" }, marked(long ? turn.text.slice(0, LONG_TURN) : turn.text));
+  const body = textPart(long ? turn.text.slice(0, LONG_TURN) : turn.text);
   const more = long && h("button", {
     type: "button", class: "link", text: `Show all ${shown(turn.text.length)} characters`,
-    onclick: () => { fill(body, marked(turn.text)); more.remove(); },
+    onclick: () => { body.replaceWith(textPart(turn.text)); more.remove(); },
   });
   return h("div", { class: `turn ${["user", "assistant", "system"].includes(turn.role) ? turn.role : ""}` }, h("span", { class: "role", text: turn.role || "text" }), body, more);
 }
@@ -154,13 +162,13 @@ function answerFacts(answer) {
 function answerPart(answer, name, kind) {
   if (!answer) return null;
   return h("section", { class: `side ${kind}`, "aria-label": name }, h("h3", { text: name }), h("p", { class: "soft", text: answerFacts(answer) }),
-    h("div", { class: "text" }, answer.missing ? h("em", { text: "no text" }) : marked(answer.text)), extraParts(answer));
+    answer.missing ? h("div", { class: "text" }, h("em", { text: "no text" })) : textPart(answer.text), extraParts(answer));
 }
 
 function extraParts(answer) {
   return [
-    answer.words && h("div", { class: "judge" }, h("strong", { text: "The judge " }), h("span", { class: "text" }, marked(answer.words))),
-    answer.reasoning && h("details", {}, h("summary", { text: "Reasoning before the answer" }), h("div", { class: "text" }, marked(answer.reasoning))),
+    answer.words && h("div", { class: "judge" }, h("strong", { text: "The judge " }), h("span", { class: "text" }, withHits(answer.words))),
+    answer.reasoning && h("details", {}, h("summary", { text: "Reasoning before the answer" }), h("div", { class: "text" }, withHits(answer.reasoning))),
   ];
 }
 
@@ -191,7 +199,7 @@ function candidatesPart(pair) {
       return h("details", { class: `candidate ${side}` },
         h("summary", {}, h("span", { class: "rank", text: answer.score === undefined ? "–" : String(rank + 1) }), side && h("span", { class: `badge ${side}`, text: side }), " ",
           h("span", { text: answerFacts(answer) }), h("span", { class: "soft peek", text: short(answer.text.replace(/\s+/g, " ").slice(0, 200), 90) })),
-        h("div", { class: "text" }, answer.missing ? h("em", { text: "no text" }) : marked(answer.text)), extraParts(answer), pinsPart(answer));
+        answer.missing ? h("div", { class: "text" }, h("em", { text: "no text" })) : textPart(answer.text), extraParts(answer), pinsPart(answer));
     }));
 }
 

@@ -1,14 +1,14 @@
 // Everything by keyboard.
 
 const KEYS = [
-  ["j, k", "next and previous pair"], ["/", "search in all texts"], ["d", "both sides, or their differences word by word"],
+  ["j, k", "next and previous pair"], ["/", "search in all texts"], ["d", "both sides, or their differences word by word"], ["m", "texts as they are, or as Markdown"],
   ["o", "overview"], ["l", "list of pairs"], ["x", "dropped prompts"], ["g", "into the list: arrows move, Enter opens"],
   ["p", "show or hide the plots"], ["c", "remove all filters"], ["t", "light or dark"], ["Esc", "close; leave the search"], ["?", "this help"],
 ];
 
 const ACTIONS = {
   j: () => step(1), k: () => step(-1), "/": () => { goToList(); byId("search").focus(); byId("search").select(); },
-  d: () => update({ diff: !state.diff }), "?": openHelp, o: () => update({ view: "overview" }), l: () => update({ view: "list" }),
+  d: () => update({ diff: !state.diff }), m: () => update({ markdown: !state.markdown }), "?": openHelp, o: () => update({ view: "overview" }), l: () => update({ view: "list" }),
   x: () => { if (!byId("tab-dropped").hidden) update({ view: "dropped" }); }, g: () => { goToList(); focusGrid(); },
   p: togglePlots, c: clearFilters, t: toggleTheme, Escape: leave,
 };

@@ -92,7 +92,7 @@ function makeGrid() {
     rowModelType: "infinite", maxBlocksInCache: 4,
     datasource: { getRows: () => {} },
     rowHeight: 30, headerHeight: 34, animateRows: false, suppressColumnMoveAnimation: true, suppressMovableColumns: isNarrow(),
-    suppressAnimationFrame: true,
+    suppressAnimationFrame: true, alwaysShowVerticalScroll: true,
     onFilterChanged: () => showRows(),
     onSortChanged: () => update({ sort: sortWords() }),
     processRowPostCreate: (row) => markLine(row.eRow, row.rowIndex),
@@ -185,6 +185,8 @@ let redrawTimer = 0;
 function showCounts() {
   const unit = state.view === "dropped" ? "dropped prompts" : META.kind === "evaluation" ? "instructions" : "pairs";
   byId("count").textContent = lines.length === viewRows.length ? `${shown(lines.length)} ${unit}` : `${shown(lines.length)} of ${shown(viewRows.length)} ${unit}`;
+  const place = document.getElementById("place");
+  if (place) place.textContent = placeWords();
   drawChips();
   clearTimeout(redrawTimer);
   // A search that goes on has the processor for itself.

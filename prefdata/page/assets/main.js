@@ -35,7 +35,7 @@ function follow(changed) {
   if (changed.has("query")) runSearch();
   else if ((changed.has("filters") || changed.has("sort")) && !changed.has("view")) showRows();
   if (changed.has("sort") && grid) applySort();
-  if (changed.has("pair") || changed.has("diff") || (changed.has("query") && state.pair !== null)) {
+  if (changed.has("pair") || changed.has("diff") || changed.has("markdown") || (changed.has("query") && state.pair !== null)) {
     markOpen();
     drawDetail();
   }

@@ -7,6 +7,7 @@ const state = {
   pair: null,
   query: "",
   diff: false,
+  markdown: false,
   /** @type {Map<string, {low: number, high: number} | {values: string[]}>} Column → what is kept. */
   filters: new Map(),
   sort: "",
@@ -57,6 +58,7 @@ function writeAddress() {
   for (const filter of state.filters) parts.push(`f=${encodeURIComponent(filterText(filter))}`);
   if (state.sort) parts.push(`s=${encodeURIComponent(state.sort)}`);
   if (state.diff) parts.push("d=1");
+  if (state.markdown) parts.push("m=1");
   const hash = parts.length ? `#${parts.join("&")}` : "";
   if (location.hash !== hash) history.replaceState(null, "", hash || location.pathname + location.search);
 }
@@ -70,7 +72,7 @@ function readFilter(text) {
 
 /** Reads the state that an address holds; what it does not name is as at the start. */
 function addressState() {
-  const found = { view: "overview", pair: null, query: "", diff: false, filters: new Map(), sort: "" };
+  const found = { view: "overview", pair: null, query: "", diff: false, markdown: false, filters: new Map(), sort: "" };
   try {
     for (const [name, value] of new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"))) {
       if (name === "v" && ["list", "dropped"].includes(value)) found.view = value;
@@ -78,6 +80,7 @@ function addressState() {
       else if (name === "q") found.query = value;
       else if (name === "s") found.sort = value;
       else if (name === "d") found.diff = value === "1";
+      else if (name === "m") found.markdown = value === "1";
       else if (name === "f") {
         const [column, filter] = readFilter(value);
         if (described[column]) found.filters.set(column, filter);
