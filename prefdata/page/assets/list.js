@@ -175,7 +175,7 @@ function drawRows() {
   if (focused) grid.clearFocusedCell();
   grid.setGridOption("infiniteInitialRowCount", lines.length);
   grid.setRowCount(lines.length, true);
-  grid.setColumnsVisible(["hits"], Boolean(state.query));
+  if (grid.getColumn("hits").isVisible() !== Boolean(state.query)) grid.setColumnsVisible(["hits"], Boolean(state.query));
   if (focused && lines.length) focusGrid();
 }
 

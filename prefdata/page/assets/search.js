@@ -15,7 +15,7 @@ let ended = { wanted: "", hits: new Uint8Array(0) };
 function startThreads() {
   const code = [inflate, openPart, rowTexts, lower, fieldsOf, countIn, searchWorker].map(String).join("\n");
   const address = URL.createObjectURL(new Blob([`"use strict";\n${code}\nsearchWorker();`]));
-  threads = Array.from({ length: Math.min(MOST_THREADS, navigator.hardwareConcurrency) }, () => {
+  threads = Array.from({ length: Math.min(MOST_THREADS, navigator.hardwareConcurrency || 2) }, () => {
     const thread = /** @type {Thread} */ (Object.assign(new Worker(address), { waiting: [] }));
     thread.addEventListener("message", ({ data }) => thread.waiting.shift()?.(data));
     return thread;
