@@ -35,7 +35,8 @@ def _is_dataset(folder: Path, config: str | None) -> bool:
         return False
     cards = (folder / name for name in CARDS)
     texts = (read_text(card, folder) for card in cards if card.is_file())
-    return config is not None or not shards.is_flat(folder) or any(_CONFIGS.search(text) for text in texts)
+    is_deep = not shards.is_flat(folder) and any(child.is_dir() for child in folder.iterdir())
+    return config is not None or is_deep or any(_CONFIGS.search(text) for text in texts)
 
 
 def find_table(where: files.TableLike, config: str | None = None, split: str | None = None) -> FoundTable:

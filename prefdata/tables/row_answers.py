@@ -100,8 +100,7 @@ def check_said(answer: object, column: str, where: str) -> None:
     turn = answer
     while isinstance(turn, list) and turn and isinstance(turn[-1], list | dict):
         turn = next((item for item in turn if isinstance(item, list)), turn[-1])
-    if isinstance(turn, dict):
-        who = as_turn(turn).get("role")
+    if isinstance(turn, dict) and isinstance(who := as_turn(turn).get("role"), str):
         raise InputError(
             f"{where}: the column {column!r} holds a conversation whose last turn is not an answer: "
             + ("its content is not a text" if who == "assistant" else f"its role is {quoted(who)}"),
