@@ -29,7 +29,7 @@ class TablePrompts(PromptSource):
     prompt_id_column: Annotated[str | None, Harmless] = None
     """Column of the prompt id; None computes it from the prompt (SHA-256, see `records.prompt_id_of`)."""
     prompt_format: Annotated[PromptFormat, Harmless] = "auto"
-    """How a text is read: `text`, `messages` (JSON), or `auto`: as messages if it is a JSON list of messages."""
+    """How a text is read: `text`, `messages` (JSON), or `auto`: as messages if it is the JSON of one or of a list."""
     system_column: Annotated[str | None, Harmless, Field(exclude_if=lambda name: name is None)] = None
     """Column of a system turn, which is put in front of the prompt. None: there is none, and a table with a column
     `system` or `system_prompt` that holds texts is refused; an empty text leaves such a column out."""

@@ -31,7 +31,7 @@ __all__ = [
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
 """How a text cell is read: as one user turn, as JSON messages, or `auto`: as messages exactly when it is a JSON list
-of objects that all have `role` and `content`, or `from` and `value` (ShareGPT)."""
+of objects that all have `role` and `content`, or `from` and `value` (ShareGPT), or one such object."""
 
 _TRUTHS = {
     **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), True),
