@@ -32,4 +32,4 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_recipes(tmp_path):
     assert any(name.endswith("/licenses/LICENSE") for name in held)
     vendored = {name for name in held if name.startswith("prefdata/page/vendor/")}
     scripts = {name for name in vendored if name.endswith(".js")}
-    assert len(scripts) == len([name for name in vendored if name.endswith(".LICENSE")]) == 4
+    assert len(scripts) == len([name for name in vendored if name.endswith(".LICENSE")]) == 5

@@ -109,9 +109,12 @@ def read_turns(cell: object) -> tuple[Message, ...] | Unusable:
 
 def json_turns(text: str) -> list[Any] | None:
     """Reads the JSON text of a list of turns, or of one turn; None for any other text."""
-    if not text.lstrip().startswith(("[", "{")):
+    one = text.lstrip().startswith("{")
+    if not one and not text.lstrip().startswith("["):
         return None
-    value = read_list(text) or read_list(f"[{text}]")
+    value = read_list(f"[{text}]" if one else text)
+    if one and value is not None and len(value) != 1:
+        return None
     turns = value and all(
         isinstance(turn, dict) and ({"role", "content"} <= turn.keys() or {"from", "value"} <= turn.keys())
         for turn in value

@@ -206,13 +206,19 @@ class _Columns:
         cells = (row[column] for row in islice(self.table.rows(only=[column]), _PEEKED))
         return next((_parsed(cell) for cell in cells if cell), None)
 
-    def has_truths(self, path: str) -> bool:
-        """Checks whether a path leads to truth values, as far as the first rows show them, and to nothing else."""
+    def has_truths(self, path: str, *, or_written: bool = False) -> bool:
+        """Checks whether a path leads to truth values, as far as the first rows show them, and to nothing else.
+
+        Args:
+            path: of a column, or of a key in its objects.
+            or_written: take lists that Python wrote as well, which are refused when they are read.
+        """
         column, keys = path_of(path, self.names)
         rows = islice(self.table.rows(only=[column]), _PEEKED)
         values = [value for row in rows for value in _leaves(value_at(_parsed(row[column]), keys))]
-        # A list that Python wrote is refused when it is read.
-        return bool(values) and all(parse_truth(value) is not None or is_written(value) for value in values)
+        return bool(values) and all(
+            parse_truth(value) is not None or (or_written and is_written(value)) for value in values
+        )
 
     def check(self, role: str, path: str) -> None:
         if self.has(path):
@@ -292,7 +298,7 @@ def _endings(have: _Columns, named: Mapping[str, str]) -> list[str]:
     column, keys = path_of(named.get("response", ""), have.names)
     paths = [*have.names, *(f"{column}.{key}" for key in (sorted(have.keys(column)) if keys else ()))]
     last = {path: path.rpartition(".")[2] for path in paths if path not in named.values()}
-    flags = [path for path, name in last.items() if is_flag(name) and have.has_truths(path)]
+    flags = [path for path, name in last.items() if is_flag(name) and have.has_truths(path, or_written=True)]
     return ["finish_reason", *(path for path, name in last.items() if names_reasons(name)), *flags]
 
 

@@ -20,11 +20,6 @@ from prefdata.pairing import (
     PairRule,
     Selection,
     WPOHybridV2,
-    algebra,
-    filters,
-    labels,
-    python_rule,
-    repetition,
 )
 from prefdata.spec import Spec
 
@@ -225,20 +220,6 @@ def test_an_option_with_a_wrong_value_is_refused(options: dict[str, Any]) -> Non
 def test_rules_are_frozen(spec: Spec, option: str) -> None:
     with pytest.raises(ValidationError, match="frozen"):
         setattr(spec, option, getattr(spec, option))
-
-
-def test_every_option_says_what_it_is() -> None:
-    classes: list[type[Spec]] = [type(make()) for make in DEFAULTS.values()]
-    classes += [
-        value
-        for module in (algebra, filters, labels, python_rule, repetition)
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Spec)
-    ]
-    for spec in classes:
-        assert spec.__doc__
-        for name, info in spec.model_fields.items():
-            assert name == "kind" or info.description, f"{spec.__name__}.{name}"
 
 
 def test_rules_are_loaded_without_any_heavy_package() -> None:

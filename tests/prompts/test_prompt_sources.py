@@ -87,7 +87,8 @@ def test_the_id_of_several_turns_is_that_of_their_canonical_json(tmp_path):
         ([{"role": "user", "content": "  "}], "blank", "the turn to be answered"),
         ("[]", None, ""),
         (7, "bad_messages", "not int"),
-        ({"role": "user", "content": "a"}, "bad_messages", "not dict"),
+        ({"role": "user", "content": "a"}, None, ""),
+        ({"role": "user", "content": 1}, "bad_messages", "content is int"),
         (["a"], "bad_messages", "message 1: an object is expected, found str"),
         ([{"from": "function_call", "value": "a"}], "bad_messages", "message 1: the role is 'function_call'"),
         ([{"role": "human", "content": "a"}], "bad_messages", "the role is 'human', valid: system, user"),
@@ -119,10 +120,17 @@ def test_each_row_that_is_no_prompt_is_dropped_with_its_reason_and_number(tmp_pa
 
 
 def test_a_text_that_only_looks_like_messages_stays_a_text(tmp_path):
-    for text in ("[1, 2]", '[{"role": "user"}]', "[not JSON", json.dumps(USER)):
+    for text in (
+        "[1, 2]",
+        '[{"role": "user"}]',
+        "[not JSON",
+        '{"role": "user"}',
+        f"{json.dumps(USER)}, {json.dumps(USER)}",
+    ):
         assert only(tmp_path, text).messages == ({"role": "user", "content": text},)
-    exact = json.dumps([USER])
-    assert only(tmp_path, exact, prompt_format="text").messages == ({"role": "user", "content": exact},)
+    for exact in (json.dumps([USER]), json.dumps(USER)):
+        assert only(tmp_path, exact).messages == (USER,)
+        assert only(tmp_path, exact, prompt_format="text").messages == ({"role": "user", "content": exact},)
     assert only(tmp_path, "plain", prompt_format="messages").reason == "bad_messages"
     assert only(tmp_path, [USER], prompt_format="text").reason == "bad_messages"
 
