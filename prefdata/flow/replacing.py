@@ -60,16 +60,27 @@ def refuse_other_size(dataset: Path, made_with: dict[str, JSON], prompts: int) -
     except StoreError:
         # What can't be read is not a finished dataset; making it again is what repairs it.
         return
-    before = [stage["in"] for stage in ledger.get("stages", ()) if stage["stage"] == "pairs"]
+    before = _paired_prompts(ledger)
     differing = [name for name, value in made_with.items() if recipe.get(name) != value]
-    if not differing or before in ([], [prompts]):
+    if not differing or before in (None, prompts):
         return
     then, now = (
         ", ".join(f"{name} {values.get(name) or 'none'}" for name in differing) for values in (recipe, made_with)
     )
     raise StoreError(
-        f"{str(dataset)!r} holds a finished dataset of {before[0]:,} prompts ({then}), and this one would have "
+        f"{str(dataset)!r} holds a finished dataset of {before:,} prompts ({then}), and this one would have "
         f"{prompts:,} ({now})",
         valid="another folder, or --replace (in Python: replace=True)",
         hint="choose another folder with --out, or run the same command with --replace: answers and scores are kept",
     )
+
+
+def _paired_prompts(ledger: dict[str, JSON]) -> int | None:
+    """Reads how many prompts were to be paired; None where a damaged ledger does not say it."""
+    stages = ledger.get("stages")
+    counts = [
+        stage.get("in")
+        for stage in (stages if isinstance(stages, list) else ())
+        if isinstance(stage, dict) and stage.get("stage") == "pairs"
+    ]
+    return counts[0] if counts and isinstance(counts[0], int) else None

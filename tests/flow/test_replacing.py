@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -47,6 +48,22 @@ def test_what_has_the_same_size_or_the_same_limit_is_replaced_as_ever(work):
 
 
 TABLE = [{"prompt": f"Q{n}?", "response": f"{n} {score}", "score": score} for n in range(4) for score in (1, 2)]
+
+
+DAMAGED = [[], {"stages": 3}, {"stages": [3]}, {"stages": [{"stagf": "pairs", "in": 4}]}]
+DAMAGED += [
+    {"stages": [{"stage": "pairs", **rest}]} for rest in ({}, {"in": "4"}, {"in": None}, {"in": [4]}, {"in": 4.5})
+]
+
+
+@pytest.mark.parametrize("ledger", DAMAGED)
+def test_a_dataset_whose_counts_are_damaged_is_made_again(work, ledger):
+    build(recipe(), "builds/one")
+    whole = tree(work / "builds" / "one" / "dataset")
+    (work / "builds" / "one" / "dataset" / "ledger.json").write_text(json.dumps(ledger))
+    build(recipe(limit=2), "builds/one")
+    build(recipe(), "builds/one", replace=True)
+    assert tree(work / "builds" / "one" / "dataset") == whole
 
 
 def paired(folder, **options):
