@@ -218,8 +218,9 @@ def main(say: Callable[[str], None] = print) -> None:
         try:
             report = Report()
             for report, done in tries(Path(folder), write_recipe(Path(folder)), given.tries, given.seed):
-                if len(report.broken) and done in report.broken[-1]:
-                    say(report.broken[-1])
+                for broken in report.broken:
+                    if broken.startswith(f"{done}: "):
+                        say(broken)
         finally:
             os.chdir(before)
     say(report.line())

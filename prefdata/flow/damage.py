@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.errors import StoreError
-from prefdata.flow.disk import make_folder, move, write_json
+from prefdata.flow.disk import lost_files, make_folder, move, write_json
 from prefdata.flow.documents import read_document, read_object
 from prefdata.flow.graph import Stage
 from prefdata.flow.progress import say
@@ -175,7 +175,8 @@ def _needs_all(build: BuildReader, stage: Stage) -> bool:
 def repair_documents(folder: BuildFolder) -> None:
     """Sets a damaged lock aside, and takes that of the dataset in its place, where there is a whole one.
 
-    A recipe that is not a file is set aside, too: every build writes it anew.
+    A recipe that is not a file is set aside, too, and so is a dataset that lacks what its manifest lists: every build
+    writes them anew.
 
     Raises:
         StoreError: it can't be moved or written.
@@ -190,6 +191,8 @@ def repair_documents(folder: BuildFolder) -> None:
         say(f"{error.problem}; {'that of the dataset takes its place' if lock else 'branches are resolved anew'}")
     if not folder.recipe_file.is_file():
         _set_aside(folder, [folder.recipe_file])
+    if lost_files(folder.dataset):
+        _set_aside(folder, [folder.dataset])
 
 
 def _published_lock(dataset: Path) -> dict[str, object] | None:

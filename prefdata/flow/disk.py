@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ __all__ = [
     "check_replaceable",
     "clear_leftovers",
     "delete",
+    "lost_files",
     "make_folder",
     "move",
     "replace_folder",
@@ -198,9 +199,13 @@ def check_replaceable(folder: Path) -> None:
         if folder.is_dir() and any(folder.iterdir()) and not (folder / "ledger.json").exists():
             raise _foreign(folder, next(folder.iterdir()).name)
         listed = _listed(folder)
-        if listed:
-            for name in sorted(_files_of(folder) - listed - {_MANIFEST}):
-                raise _foreign(folder, name)
+        if listed and (unlisted := _files_of(folder) - listed - {_MANIFEST}):
+            raise _foreign(folder, min(unlisted), lost_files(folder))
+
+
+def lost_files(folder: Path) -> set[str]:
+    """Lists what the manifest of a dataset folder names, and the folder does not have."""
+    return _listed(folder) - _files_of(folder)
 
 
 def replace_folder(
@@ -327,9 +332,12 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _foreign(folder: Path, name: str) -> StoreError:
-    return StoreError(
-        f"{str(folder)!r} holds other files ({name!r}), which writing a dataset there would delete",
-        valid="a new or empty folder, or one that holds a dataset of prefdata and nothing else",
-        hint="choose another folder with --out",
-    )
+def _foreign(folder: Path, name: str, lost: Collection[str] = ()) -> StoreError:
+    problem = f"{str(folder)!r} holds other files ({name!r}), which writing a dataset there would delete"
+    if not lost:
+        valid, hint = "a new or empty folder, or one that holds a dataset of prefdata and nothing else", _OTHER_OUT
+    else:
+        problem += f"; its {_MANIFEST} lists {min(lost)!r}, which is not there"
+        valid = "the folder as prefdata has written it"
+        hint = f"{_OTHER_OUT}, or move this one away, as prefdata build does with --repair"
+    return StoreError(problem, valid=valid, hint=hint)

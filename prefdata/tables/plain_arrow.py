@@ -41,6 +41,7 @@ def _plain(table: str, name: str, column: pa.Array) -> pa.Array:
             # Arrow 26 casts a list view to a list whose offsets are too short.
             return pa.array(column.to_pylist(), kind)
         return _cast(column, kind)
+    # Arrow's bindings raise Python's own errors, too, for types that they don't know.
     except (pa.ArrowException, NotImplementedError, TypeError) as error:
         raise InputError(
             f"{table}: the column {name!r} is of the Arrow type {column.type}, which can't be read",

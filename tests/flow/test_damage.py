@@ -38,6 +38,22 @@ def out(work) -> Path:
     return build(recipe(), "out", shard_size=5).folder
 
 
+@pytest.mark.parametrize("name", ["ledger.json", "data/train-00000-of-00001.parquet"])
+def test_a_manifest_that_lists_another_file_is_named_and_the_dataset_set_aside(out, name):
+    whole, manifest = tree(out / "dataset"), out / "dataset" / "prefdata.manifest.json"
+    assert name in whole
+    manifest.write_text(manifest.read_text().replace(f'"{name}"', f'"x{name}"'))
+    damaged = tree(out / "dataset")
+    with pytest.raises(StoreError) as refused:
+        build(recipe(), "out", shard_size=5)
+    assert f"{name!r}" in str(refused.value)
+    assert f"prefdata.manifest.json lists 'x{name}', which is not there" in str(refused.value)
+    assert tree(out / "dataset") == damaged
+    build(recipe(), "out", shard_size=5, repair=True)
+    assert tree(out / "dataset") == whole
+    assert tree(out / "damaged" / "dataset.0") == damaged
+
+
 def stage(out: Path, name: str) -> Path:
     (folder,) = (out / "stages").glob(f"{name}-*")
     return folder
