@@ -137,8 +137,9 @@ def _of_saved(
     what = repr(str(folder))
     if config is not None:
         raise InputError(f"{what} has no configuration {config!r}", hint="leave --config out")
-    parts = {name: tuple(saved_files(each)) for name, each in saved.items()}
-    return DatasetTables(folder, None, None, _splits(parts, split, one_split, what), tuple(parts), ())
+    chosen = _splits({name: (each,) for name, each in saved.items()}, split, one_split, what)
+    parts = {name: tuple(saved_files(each)) for name, (each,) in chosen.items()}
+    return DatasetTables(folder, None, None, parts, tuple(saved), ())
 
 
 def _one_file(path: Path, config: str | None, split: str | None) -> DatasetTables:

@@ -31,12 +31,12 @@ class FoundTable(NamedTuple):
 
 def _is_dataset(folder: Path, config: str | None) -> bool:
     """Checks whether a folder is one as the Hub has it: its tables are named by a card, or in further folders."""
-    if not folder.is_dir() or shards.saved_splits(folder) is not None:
-        return False
+    if config is not None or not folder.is_dir():
+        return folder.is_dir()
     cards = (folder / name for name in CARDS)
-    texts = (read_text(card, folder) for card in cards if card.is_file())
-    is_deep = not shards.is_flat(folder) and any(child.is_dir() for child in folder.iterdir())
-    return config is not None or is_deep or any(_CONFIGS.search(text) for text in texts)
+    if any(_CONFIGS.search(read_text(card, folder)) for card in cards if card.is_file()):
+        return True
+    return not shards.is_flat(folder) and any(child.is_dir() for child in folder.iterdir())
 
 
 def find_table(where: files.TableLike, config: str | None = None, split: str | None = None) -> FoundTable:

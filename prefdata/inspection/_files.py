@@ -87,16 +87,18 @@ def tables_of(where: TableLike, config: str | None = None) -> DatasetTables:
 
 def _own_tables(folder: Path) -> DatasetTables:
     """Finds the pairs in a folder that prefdata has written; no rules of `datasets` are needed for that."""
-    splits = {
-        split: tuple(sorted((folder / "data").glob(f"{split}-*.parquet"))) for split in splits_of(folder / "data")
-    }
-    if not splits:
+    files = sorted((folder / "data").glob("*.parquet"))
+    if not files:
         raise InputError(
             f"{str(folder)!r} has lost its pairs: there is no Parquet file in its folder data",
             hint="make it again, or fetch it again",
         )
-    for file in [file for files in splits.values() for file in files]:
+    for file in files:
         check_regular(file, folder)
+    splits = {
+        split: tuple(file for file in files if file.name.partition("-")[0] == split)
+        for split in splits_of(folder / "data")
+    }
     return DatasetTables(folder, None, None, splits, tuple(splits), ())
 
 

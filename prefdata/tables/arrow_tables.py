@@ -27,11 +27,13 @@ _HEAD = 64
 class _ArrowTable(Table):
     """A table of Arrow data: a subclass says where its batches come from."""
 
+    n_rows: int
+
     def __init__(self, name: str, schema: pa.Schema, n_rows: int) -> None:
         super().__init__(name)
         self._labels = labels_of(schema)
         self._schema = named_schema(schema, self._labels)
-        self.n_rows = self._n_rows = n_rows
+        self.n_rows = n_rows
         self._row_bytes: dict[str, float] = {}
 
     @property
@@ -74,7 +76,9 @@ class _ArrowTable(Table):
         labels = {name: self._labels[name] for name in names if name in self._labels}
         for batch in self._read(names, _BATCH, start):
             for row in batch.to_pylist():
-                yield row | {name: named_value(row[name], of_name) for name, of_name in labels.items()}
+                for name, of_name in labels.items():
+                    row[name] = named_value(row[name], of_name)
+                yield row
 
     def batches(self, names: Sequence[str], rows: int) -> Iterator[pa.RecordBatch]:
         """Reads Arrow data; see `Table`."""
@@ -92,7 +96,7 @@ class _ArrowTable(Table):
 
     def n_bytes(self, names: Sequence[str]) -> float:
         """Estimates columns; see `Table`."""
-        return self._n_rows * self.row_bytes(names)
+        return self.n_rows * self.row_bytes(names)
 
 
 class ParquetFile(_ArrowTable):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from prefdata.errors import printable
@@ -97,6 +98,7 @@ def word_of(value: object, name: str) -> object:
     return "stop" if truth == whole else "length"
 
 
+@lru_cache
 def _whole_if_true(name: str) -> bool | None:
     folded = _folded(name.rpartition(".")[2])
     while folded not in _FLAGS and (begin := next((each for each in _OF_ANSWERS if folded.startswith(each)), "")):

@@ -118,7 +118,7 @@ class RoleReader:
             names = [role for role in arrays if role in ANSWER_ROLES or (role == "prompt" and self._is_joined)]
             rows = [self.cells(row, first + at, names) for at, row in enumerate(batch.to_pylist())]
             arrays |= {role: self._array(role, [row[role] for row in rows], arrays[role].type) for role in names}
-        if "finish_reason" in arrays and is_flag(self.named["finish_reason"]):
+        elif "finish_reason" in arrays and is_flag(self.named["finish_reason"]):
             words = [word_of(cell, self.named["finish_reason"]) for cell in arrays["finish_reason"].to_pylist()]
             arrays["finish_reason"] = self._array("finish_reason", words, arrays["finish_reason"].type)
         if "prompt" in arrays and _is_text(arrays["prompt"].type) and not self._is_joined:

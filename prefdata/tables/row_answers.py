@@ -97,16 +97,15 @@ def check_said(answer: object, column: str, where: str) -> None:
     Raises:
         InputError: somebody else than the assistant says the last turn, or it is not a text.
     """
-    turn = answer
-    while isinstance(turn, list) and turn and isinstance(turn[-1], list | dict):
-        turn = next((item for item in turn if isinstance(item, list)), turn[-1])
-    if isinstance(turn, dict) and isinstance(who := as_turn(turn).get("role"), str):
-        raise InputError(
-            f"{where}: the column {column!r} holds a conversation whose last turn is not an answer: "
-            + ("its content is not a text" if who == "assistant" else f"its role is {quoted(who)}"),
-            valid="conversations that end in a text of the role assistant (ShareGPT: gpt)",
-            hint="leave such rows out, or name the column of the answers: --columns response=NAME",
-        )
+    for each in answer if isinstance(answer, list) and not is_talk(answer) else [answer]:
+        turn = each[-1] if isinstance(each, list) and each else each
+        if isinstance(turn, dict) and isinstance(who := as_turn(turn).get("role"), str):
+            raise InputError(
+                f"{where}: the column {column!r} holds a conversation whose last turn is not an answer: "
+                + ("its content is not a text" if who == "assistant" else f"its role is {quoted(who)}"),
+                valid="conversations that end in a text of the role assistant (ShareGPT: gpt)",
+                hint="leave such rows out, or name the column of the answers: --columns response=NAME",
+            )
 
 
 def whole_number(value: object) -> int | None:

@@ -187,6 +187,7 @@ class _Columns:
 
     def __init__(self, table: Table) -> None:
         self.table, self.names = table, table.columns
+        self._peeked: dict[str, list[Any]] = {}
         self._keys: dict[str, set[str]] = {}
 
     def has(self, path: str) -> bool:
@@ -197,14 +198,12 @@ class _Columns:
     def keys(self, column: str) -> set[str]:
         """Returns the paths of the keys in the objects of a column, as far as its first rows show them."""
         if column not in self._keys:
-            cells = (row[column] for row in islice(self.table.rows(only=[column]), _PEEKED))
-            self._keys[column] = {path for cell in cells for path in _paths(_parsed(cell))}
+            self._keys[column] = {path for cell in self._peek(column) for path in _paths(cell)}
         return self._keys[column]
 
     def first(self, column: str) -> Any:
         """Returns the first cell that holds something, of the first rows."""
-        cells = (row[column] for row in islice(self.table.rows(only=[column]), _PEEKED))
-        return next((_parsed(cell) for cell in cells if cell), None)
+        return next((cell for cell in self._peek(column) if cell), None)
 
     def has_truths(self, path: str, *, or_written: bool = False) -> bool:
         """Checks whether a path leads to truth values, as far as the first rows show them, and to nothing else.
@@ -214,11 +213,17 @@ class _Columns:
             or_written: take lists that Python wrote as well, which are refused when they are read.
         """
         column, keys = path_of(path, self.names)
-        rows = islice(self.table.rows(only=[column]), _PEEKED)
-        values = [value for row in rows for value in _leaves(value_at(_parsed(row[column]), keys))]
+        values = [value for cell in self._peek(column) for value in _leaves(value_at(cell, keys))]
         return bool(values) and all(
             parse_truth(value) is not None or (or_written and is_written(value)) for value in values
         )
+
+    def _peek(self, column: str) -> list[Any]:
+        """Reads the first cells of a column, once."""
+        if column not in self._peeked:
+            rows = islice(self.table.rows(only=[column]), _PEEKED)
+            self._peeked[column] = [_parsed(row[column]) for row in rows]
+        return self._peeked[column]
 
     def check(self, role: str, path: str) -> None:
         if self.has(path):

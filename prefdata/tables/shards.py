@@ -175,7 +175,7 @@ def saved_files(folder: Path) -> list[Path]:
 
 def is_flat(folder: Path) -> bool:
     """Checks whether a folder has its tables directly in it, or in `data`, as those of one dataset."""
-    return saved_splits(folder) is not None or bool(_tables_of(folder))
+    return bool(_tables_of(folder))
 
 
 def _tables_of(folder: Path) -> list[Path]:

@@ -7,13 +7,9 @@ import shlex
 import shutil
 
 import pytest
+from sample_recipe import sample_recipe
 
 import prefdata as library
-from prefdata import Recipe
-from prefdata.pairing import BestVsWorst
-from prefdata.prompts import SamplePrompts
-from prefdata.sampling import SampleAnswers
-from prefdata.scoring import BaselineScorer
 
 
 def table(folder):
@@ -23,14 +19,7 @@ def table(folder):
 
 
 def finished(folder):
-    recipe = Recipe(
-        name="made",
-        prompts=SamplePrompts(scored=True),
-        candidates=(SampleAnswers(name="a", scored=True),),
-        scores=BaselineScorer(),
-        pairs=BestVsWorst(),
-    )
-    return library.build(recipe, folder / "made").folder
+    return library.build(sample_recipe("made"), folder / "made").folder
 
 
 def under_way(folder):

@@ -8,6 +8,7 @@ import tracemalloc
 import polars as pl
 import pytest
 from published import written
+from sample_recipe import sample_recipe
 
 import prefdata
 from prefdata import audit, inspect
@@ -266,22 +267,9 @@ def _tokenizer(folder):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    from prefdata import Recipe, build
-    from prefdata.pairing import BestVsWorst
-    from prefdata.prompts import SamplePrompts
-    from prefdata.sampling import SampleAnswers
-    from prefdata.scoring import BaselineScorer
-
-    recipe = Recipe(
-        name="audited",
-        prompts=SamplePrompts(scored=True),
-        candidates=(SampleAnswers(name="a", scored=True),),
-        scores=BaselineScorer(),
-        pairs=BestVsWorst(),
-        dataset=TRLPairs(test_size=5),
-        also=(SnorkelLayout(), KTO(), FullConversation(), LlamaFactory(), Axolotl()),
-    )
-    return build(recipe, tmp_path_factory.mktemp("builds") / "out")
+    layouts = (SnorkelLayout(), KTO(), FullConversation(), LlamaFactory(), Axolotl())
+    recipe = sample_recipe("audited", dataset=TRLPairs(test_size=5), also=layouts)
+    return prefdata.build(recipe, tmp_path_factory.mktemp("builds") / "out")
 
 
 @pytest.mark.parametrize("config", [None, "snorkel", "full_conversation", "llamafactory", "axolotl", "kto"])

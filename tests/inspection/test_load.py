@@ -10,27 +10,17 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from sample_recipe import sample_recipe
 
 import prefdata
-from prefdata import Recipe, build, load, pair
+from prefdata import build, load, pair
 from prefdata.dataset import SnorkelLayout
 from prefdata.errors import InputError, MissingExtraError
-from prefdata.pairing import BestVsWorst
-from prefdata.prompts import SamplePrompts
-from prefdata.sampling import SampleAnswers
-from prefdata.scoring import BaselineScorer
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> prefdata.Build:
-    recipe = Recipe(
-        name="loaded",
-        prompts=SamplePrompts(scored=True),
-        candidates=(SampleAnswers(name="a", scored=True),),
-        scores=BaselineScorer(comparisons=True),
-        pairs=BestVsWorst(),
-        dataset=SnorkelLayout(test_size=5),
-    )
+    recipe = sample_recipe("loaded", comparisons=True, dataset=SnorkelLayout(test_size=5))
     return build(recipe, tmp_path_factory.mktemp("builds") / "out")
 
 

@@ -145,6 +145,25 @@ def test_the_splits_of_a_saved_folder_are_folders_in_it(tmp_path, names):
             verb(tmp_path / "place")
 
 
+@pytest.mark.parametrize("name", ["train.parquet", "[ab]-0.parquet", "train-0-of-1.parquet"])
+def test_pairs_that_we_wrote_are_found_under_other_names(tmp_path, name):
+    prefdata.pair(saved(tmp_path / "table"), "best_vs_worst", tmp_path / "out")
+    [file] = (tmp_path / "out" / "data").iterdir()
+    file.rename(file.with_name(name))
+    assert sum(prefdata.audit(tmp_path / "out").splits.values()) == 3
+    assert len(prefdata.load(tmp_path / "out").pairs) == prefdata.inspect(tmp_path / "out").pairs == 3
+
+
+def test_of_a_saved_folder_only_the_split_that_is_asked_for_is_read(tmp_path):
+    where = saved_splits(tmp_path / "place")
+    for file in (where / "test").iterdir():
+        file.unlink()
+    assert prefdata.pair(where, "best_vs_worst", tmp_path / "out")["prompts"] == 3
+    assert prefdata.replay(where, "best_vs_worst", split="train").pairs == 3
+    with pytest.raises(InputError, match=r"state\.json"):
+        prefdata.audit(where)
+
+
 @pytest.mark.parametrize("where", ["none*.csv", "[x].parquet"])
 def test_a_pattern_of_no_file_is_one_message_for_every_verb(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)

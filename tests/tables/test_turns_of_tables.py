@@ -36,6 +36,15 @@ def test_a_last_turn_that_is_not_an_answer_is_named_in_every_shape(tmp_path, for
 
 
 @pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("at", range(3))
+def test_one_such_conversation_among_answers_is_named_wherever_it_is(tmp_path, form, at):
+    answers = [[ASKED] if number == at else [{"role": "assistant", "content": "So."}] for number in range(3)]
+    table = table_of(form, [{"prompt": "q", "responses": answers, "scores": [1.0, 2.0, 3.0]}], tmp_path)
+    with pytest.raises(InputError, match="whose last turn is not an answer: its role is 'user'"):
+        read_scored_table(table)
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_one_message_is_a_prompt(tmp_path, form):
     rows = [{"prompt": ASKED, "response": text, "score": score} for text, score in (("a", 1.0), ("b", 2.0))]
     assert read_scored_table(table_of(form, rows, tmp_path)).prompts["messages"].to_list() == [[ASKED]]
