@@ -14,8 +14,8 @@ async function drawDetail() {
   const pane = byId("detail");
   document.body.classList.toggle("pair-open", state.pair !== null);
   if (state.pair === null) return fill(pane, h("p", { class: "empty", text: "Pick a line of the list, or press j." }));
-  const row = keys().rows.get(state.pair);
-  if (row === undefined) return fill(pane, backButton(), h("p", { class: "empty", text: `This page has no ${state.pair}: it may show a sample.` }));
+  const row = openRow();
+  if (row < 0) return fill(pane, backButton(), h("p", { class: "empty", text: `This page has no ${state.pair}: it may show a sample.` }));
   try {
     const pair = await readRow(row);
     const before = await rowBefore(row, pair);

@@ -213,10 +213,14 @@ function openDisplayed(line) {
   if (line in lines && keyOf(lines[line]) !== state.pair) update({ pair: keyOf(lines[line]) });
 }
 
-/** Gives the line of the pair that is open, or -1. */
+/** Gives the row of the pair that is open, or -1. */
+function openRow() {
+  return state.pair === null ? -1 : keys().rows.get(state.pair) ?? -1;
+}
+
+/** Gives its line, or -1. */
 function openLine() {
-  const row = state.pair === null ? undefined : keys().rows.get(state.pair);
-  return row === undefined ? -1 : lines.indexOf(row);
+  return lines.indexOf(openRow());
 }
 
 /** Opens the next pair of the list. @param {number} step */
@@ -232,7 +236,7 @@ function markOpen() {
 }
 
 function markLine(element, line) {
-  const open = line === openLine();
+  const open = lines[line] === openRow();
   element.classList.toggle("ag-row-selected", open);
   element.setAttribute("aria-selected", String(open));
 }
