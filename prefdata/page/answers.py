@@ -72,7 +72,7 @@ class PromptRows:
     """
 
     def __init__(self, waiting: str, flags: Mapping[str, Sequence[str]] | None = None) -> None:
-        self._waiting, self._flags = waiting, flags or {}
+        self._waiting, self.flags = waiting, flags or {}
         self.sources: Counter[tuple[str, str]] = Counter()
         """Source and what became of an answer → answers."""
         self.outcomes: Counter[tuple[str, str]] = Counter()
@@ -130,5 +130,5 @@ class PromptRows:
         row.values = {**of_rule(pair, LIST_COLUMNS), **{name: cell for name, cell in given.items() if cell is not None}}
         row.why = of_rule(pair, WHY_COLUMNS)
         pair_values(row)
-        row.flags += self._flags.get(prompt_id, ())
+        row.flags += self.flags.get(prompt_id, ())
         return row

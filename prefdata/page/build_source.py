@@ -13,7 +13,7 @@ from prefdata.lazy import pa
 from prefdata.page.answers import PromptRows
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset, document, models_of, rule_in_words
-from prefdata.page.flags import DISAGREEMENT, duplicates_of, members_disagree
+from prefdata.page.flags import DISAGREEMENT, Scores, duplicates_of, members_disagree
 from prefdata.page.flows import answer_flow, prompt_flow
 from prefdata.page.rows import Answer, Match, PageRow
 from prefdata.page.sources import Overview, turns_of
@@ -85,11 +85,11 @@ class BuildSource:
                 row.flags += [DISAGREEMENT] if any(members_disagree(row, panel) for panel in panels) else []
                 yield row
 
-    def _panels(self, shard: int) -> list[list[dict[tuple[str, str, int], dict[str, Any]]]]:
+    def _panels(self, shard: int) -> list[list[Scores]]:
         """Reads the scores of each member of each ensemble."""
         folders = self._build.tables.score_tables
         return [
-            [_keyed(folders[f"{stage.name}-{name}"].folder, shard) for name in stage.part.members()]
+            [_scores(folders[f"{stage.name}-{name}"].folder, shard) for name in stage.part.members()]
             for stage in self._build.graph.stages
             if isinstance(stage.part, Ensemble)
         ]
@@ -167,6 +167,11 @@ def _keyed(folder: StageFolder, shard: int, side: str | None = None) -> dict[tup
     return {_key(row): row for row in _read(path)}
 
 
+def _scores(folder: StageFolder, shard: int) -> Scores:
+    rows = _read(folder.shard(shard), ("prompt_id", "source", "index", "score"))
+    return {(row["prompt_id"], row["source"], row["index"]): row["score"] for row in rows}
+
+
 def _grouped(folder: StageFolder, shard: int, side: str | None = None) -> dict[str, Rows]:
     path = folder.shard(shard) if side is None else folder.side_table(side, shard)
     groups: dict[str, Rows] = {}
@@ -175,10 +180,10 @@ def _grouped(folder: StageFolder, shard: int, side: str | None = None) -> dict[s
     return groups
 
 
-def _read(path: Path) -> Rows:
+def _read(path: Path, columns: Sequence[str] | None = None) -> Rows:
     if not path.exists():
         return []
-    table: pa.Table = read_table(path)
+    table: pa.Table = read_table(path, columns)
     # The texts of the winners are in the tables of the candidates too.
     rows: Rows = table.select([name for name in table.column_names if not name.startswith("response_")]).to_pylist()
     return rows

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from prefdata.page.rows import PageRow
 
-__all__ = ["DISAGREEMENT", "duplicates_of", "members_disagree"]
+__all__ = ["DISAGREEMENT", "Scores", "duplicates_of", "members_disagree"]
 
+Scores: TypeAlias = Mapping[tuple[str, str | None, int | None], float | None]
+"""Prompt, source and index of an answer → its score."""
 DISAGREEMENT = "members disagree"
 _EARLIER = {
     "near_duplicate": ("near-duplicates dropped", re.compile(r"similarity [\d.]+ to (.+)", re.DOTALL)),
@@ -29,20 +31,20 @@ def duplicates_of(drops: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     return flags
 
 
-def members_disagree(row: PageRow, members: Sequence[Mapping[tuple[str, str, int], Mapping[str, Any]]]) -> bool:
+def members_disagree(row: PageRow, members: Sequence[Scores]) -> bool:
     """Says whether one member of an ensemble prefers the chosen answer, and another one the rejected.
 
     Args:
         row: a pair.
-        members: of one ensemble; prompt, source and index of an answer → its row in the member's table.
+        members: of one ensemble.
     """
     sides = [row.side(place) for place in (row.chosen, row.rejected)]
-    keys = [(row.prompt_id, side.source or "", -1 if side.number is None else side.number) for side in sides if side]
+    keys = [(row.prompt_id, side.source, side.number) for side in sides if side]
     if len(keys) < 2:
         return False
     prefers: set[bool] = set()
     for member in members:
-        one, other = (member.get(key, {}).get("score") for key in keys)
+        one, other = map(member.get, keys)
         if one is not None and other is not None and one != other:
             prefers.add(one > other)
     return len(prefers) > 1

@@ -46,7 +46,6 @@ class TableSource:
         self.title, self._folder = title, folder
         self._table = AuditedTable(where, config=config, more=(*_IDS, *LIST_COLUMNS, *WHY_COLUMNS))
         self._made = PromptRows("no pair")
-        self._flags: Mapping[str, list[str]] = {}
 
     def text_bytes(self) -> int:
         """Says about how many bytes of text there are."""
@@ -54,7 +53,7 @@ class TableSource:
 
     def rows(self) -> Iterator[PageRow]:
         """Yields every row of every split, then the dropped prompts."""
-        self._made, self._flags = PromptRows("no pair"), duplicates_of(self._drops())
+        self._made = PromptRows("no pair", duplicates_of(self._drops()))
         trace: dict[str, Iterator[dict[str, Any]] | None] = {}
         for split, number, row, pair in self._table.rows():
             if split not in trace:
@@ -94,7 +93,7 @@ class TableSource:
         made.values = {**of_rule(trace, LIST_COLUMNS), "split": split}
         made.why = of_rule(trace, WHY_COLUMNS)
         pair_values(made)
-        made.flags += self._flags.get(made.prompt_id, ())
+        made.flags += self._made.flags.get(made.prompt_id, ())
         if pair.prompts_differ:
             made.flags.append("different prompts")
         self._made.outcomes["pairs", made.outcome] += 1

@@ -63,9 +63,10 @@ def _leads_into(path: Path, root: Path) -> bool:
 def set_own_pictures_aside(files: dict[str, Path], manifest: JSON, report: Report) -> None:
     """Takes out pictures that only share a name with ours: neither the manifest nor the card has them."""
     listed = manifest.get("files") if isinstance(manifest, dict) else None
-    card = read_text(files, "README.md", report) or ""
-    for name in PICTURES:
-        if name in files and not (isinstance(listed, dict) and name in listed) and f"]({name})" not in card:
+    unlisted = [name for name in PICTURES if name in files and not (isinstance(listed, dict) and name in listed)]
+    card = (read_text(files, "README.md", report) or "") if unlisted else ""
+    for name in unlisted:
+        if f"]({name})" not in card:
             report.not_checked.append(f"{name}: not a file of prefdata")
             del files[name]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -37,8 +38,6 @@ def test_the_fixture_has_something_of_everything(dataset):
 
 
 def test_a_picture_of_a_person_under_the_name_of_ours_is_not_a_difference(tmp_path, dataset):
-    import shutil
-
     copy = shutil.copytree(dataset, tmp_path / "copy")
     card = (copy / "README.md").read_text()
     for name in PICTURES:

@@ -14,8 +14,8 @@ async function drawDetail() {
   const pane = byId("detail");
   document.body.classList.toggle("pair-open", state.pair !== null);
   if (state.pair === null) return fill(pane, h("p", { class: "empty", text: "Pick a line of the list, or press j." }));
-  const row = keys().rows.get(state.pair);
-  if (row === undefined) return fill(pane, backButton(), h("p", { class: "empty", text: `This page has no ${state.pair}: it may show a sample.` }));
+  const row = openRow();
+  if (row < 0) return fill(pane, backButton(), h("p", { class: "empty", text: `This page has no ${state.pair}: it may show a sample.` }));
   try {
     const pair = await readRow(row);
     const before = await rowBefore(row, pair);
@@ -58,10 +58,10 @@ function detailParts(pair, before) {
     h("div", { class: "detail-head" }, backButton(),
       h("h2", {}, h("span", { class: "soft", text: pair.outcome === "pair" || META.kind === "evaluation" ? "Pair " : "Prompt " }), h("code", { text: short(pair.id, 16), title: pair.id })),
       h("span", { class: "soft grow", id: "place", text: placeWords() }),
-      keyButton("Markdown", "m", "Texts as Markdown", () => update({ markdown: !state.markdown }), state.markdown),
-      chosen && rejected ? keyButton("Diff", "d", "Word by word", () => update({ diff: !state.diff }), state.diff) : null,
-      keyButton("↑", "k", "Previous pair", () => move(-1)),
-      keyButton("↓", "j", "Next pair", () => move(1))),
+      keyButton("Markdown", "m", "Texts as Markdown", state.markdown),
+      chosen && rejected ? keyButton("Diff", "d", "Word by word", state.diff) : null,
+      keyButton("↑", "k", "Previous pair"),
+      keyButton("↓", "j", "Next pair")),
     whyParts(pair, chosen, rejected),
     pair.turns.length ? h("section", { "aria-label": "Conversation" }, h("h3", { text: "Conversation" }), pair.turns.map(turnPart)) : null,
     ...sidesParts(pair, chosen, rejected),
@@ -77,9 +77,9 @@ function placeWords() {
   return line < 0 ? "not listed" : `${shown(line + 1)} of ${shown(lines.length)}`;
 }
 
-/** Makes a button with the key that does the same; one that switches something says whether it is on. */
-function keyButton(text, key, label, onclick, pressed) {
-  return h("button", { type: "button", class: "quiet", "aria-label": `${label} (${key})`, "aria-pressed": pressed === undefined ? null : String(pressed), onclick },
+/** Makes a button that does what a key does; one that switches something says whether it is on. */
+function keyButton(text, key, label, pressed) {
+  return h("button", { type: "button", class: "quiet", "aria-label": `${label} (${key})`, "aria-pressed": pressed?.toString(), onclick: ACTIONS[key] },
     text, h("kbd", { "aria-hidden": "true", text: key }));
 }
 
@@ -162,7 +162,11 @@ function answerFacts(answer) {
 function answerPart(answer, name, kind) {
   if (!answer) return null;
   return h("section", { class: `side ${kind}`, "aria-label": name }, h("h3", { text: name }), h("p", { class: "soft", text: answerFacts(answer) }),
-    answer.missing ? h("div", { class: "text" }, h("em", { text: "no text" })) : textPart(answer.text), extraParts(answer));
+    answerText(answer), extraParts(answer));
+}
+
+function answerText(answer) {
+  return answer.missing ? h("div", { class: "text" }, h("em", { text: "no text" })) : textPart(answer.text);
 }
 
 function extraParts(answer) {
@@ -199,7 +203,7 @@ function candidatesPart(pair) {
       return h("details", { class: `candidate ${side}` },
         h("summary", {}, h("span", { class: "rank", text: answer.score === undefined ? "–" : String(rank + 1) }), side && h("span", { class: `badge ${side}`, text: side }), " ",
           h("span", { text: answerFacts(answer) }), h("span", { class: "soft peek", text: short(answer.text.replace(/\s+/g, " ").slice(0, 200), 90) })),
-        answer.missing ? h("div", { class: "text" }, h("em", { text: "no text" })) : textPart(answer.text), extraParts(answer), pinsPart(answer));
+        answerText(answer), extraParts(answer), pinsPart(answer));
     }));
 }
 

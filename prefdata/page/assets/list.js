@@ -2,7 +2,7 @@
 // so it needs no object a row, and nothing of it has to be waited for.
 
 const HIDDEN = new Set(["length_difference", "decided_rejected", "n_tied_chosen", "n_tied_rejected", "n_candidates"]);
-const NARROW = new Set(["prompt", "margin", "outcome", "preference", "change", "hits"]);
+const NARROW = new Set(["prompt", "margin", "outcome", "preference", "change"]);
 const NUMBER_WIDTH = 122;
 
 /** @type {any} */
@@ -15,8 +15,6 @@ let searching = false;
 let viewRows = new Uint32Array(0);
 /** @type {Uint32Array} Rows that pass the filters, in the order of the list. */
 let lines = new Uint32Array(0);
-/** @type {Int32Array} Row → its line, or -1. */
-let lineOf = new Int32Array(0);
 
 /** Gives the rows of a view. @param {string} view */
 function rowsOfView(view) {
@@ -162,8 +160,6 @@ function showRows() {
   const tests = [...filterTests(), ...Object.entries(grid?.getFilterModel() || {}).map(([name, model]) => columnTest(described[name], model))];
   if (hits) tests.unshift((row) => hits[row] === 1);
   lines = sorted(tests.reduce((rows, test) => rows.filter(test), viewRows.slice()));
-  lineOf = new Int32Array(META.rows).fill(-1);
-  for (let line = 0; line < lines.length; line++) lineOf[lines[line]] = line;
   if (!grid) makeGrid();
   drawRows();
   showCounts();
@@ -190,7 +186,7 @@ function showCounts() {
   drawChips();
   clearTimeout(redrawTimer);
   // A search that goes on has the processor for itself.
-  if (!searching) redrawTimer = setTimeout(() => showPlots(viewRows, lines), 60);
+  if (!searching) redrawTimer = setTimeout(showPlots, 60);
 }
 
 function drawChips() {
@@ -217,10 +213,14 @@ function openDisplayed(line) {
   if (line in lines && keyOf(lines[line]) !== state.pair) update({ pair: keyOf(lines[line]) });
 }
 
-/** Gives the line of the pair that is open, or -1. */
+/** Gives the row of the pair that is open, or -1. */
+function openRow() {
+  return state.pair === null ? -1 : keys().rows.get(state.pair) ?? -1;
+}
+
+/** Gives its line, or -1. */
 function openLine() {
-  const row = state.pair === null ? undefined : keys().rows.get(state.pair);
-  return row === undefined ? -1 : lineOf[row] ?? -1;
+  return lines.indexOf(openRow());
 }
 
 /** Opens the next pair of the list. @param {number} step */
@@ -236,7 +236,7 @@ function markOpen() {
 }
 
 function markLine(element, line) {
-  const open = line === openLine();
+  const open = lines[line] === openRow();
   element.classList.toggle("ag-row-selected", open);
   element.setAttribute("aria-selected", String(open));
 }

@@ -5,18 +5,14 @@ const BARS = 8;
 const FEW_VALUES = 12;
 /** @type {Array<() => void>} */
 let redraws = [];
-/** @type {Uint32Array} Rows that the list shows. */
-let shownRows = new Uint32Array(0);
-
 /** @type {Uint32Array} Rows of the view whose distributions are drawn. */
 let plottedRows = new Uint32Array(0);
 
-/** Draws the distributions of a view, or what is shown of it anew. */
-function showPlots(rows, now) {
-  shownRows = now;
-  if (rows === plottedRows) return redraws.forEach((redraw) => redraw());
-  plottedRows = rows;
-  drawPlots(rows);
+/** Draws the distributions of the view, or what the list shows of it anew. */
+function showPlots() {
+  if (viewRows === plottedRows) return redraws.forEach((redraw) => redraw());
+  plottedRows = viewRows;
+  drawPlots(viewRows);
 }
 
 /** Draws every distribution of the rows of a view. @param {Uint32Array} rows */
@@ -30,7 +26,7 @@ function drawPlots(rows) {
 function plotOf(column, rows) {
   const bins = column.kind === "number" ? numberBins(column, rows) : nameBins(column, rows);
   if (!bins || bins.all.length === 0) return null;
-  const counted = () => bins.count(shownRows);
+  const counted = () => bins.count(lines);
   const draw = bins.edges ? () => histogram(column, bins, counted()) : () => bars(column, bins, counted());
   return pictureWithTable(column.title, draw, () => binTable(column, bins, counted()));
 }

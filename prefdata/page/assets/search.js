@@ -90,8 +90,7 @@ async function countHits(row) {
   const [run, number] = [searchRun, partOf(row)];
   counted.set(row, "");
   counting++;
-  const counts = await ask(number, { wanted: lower(state.query), count: row - META.chunks[number] });
-  counting--;
+  const counts = await ask(number, { wanted: lower(state.query), count: row - META.chunks[number] }).finally(() => counting--);
   if (run !== searchRun) return;
   counted.set(row, FIELDS.map((field, at) => (counts[at] ? `${field} ${counts[at]}` : "")).filter(Boolean).join(" · "));
   if (!counting) grid.refreshCells({ columns: ["hits"] });

@@ -1,6 +1,6 @@
 // What the page shows now. It is in the address, so that a link shows the same.
 
-const state = {
+const startState = () => ({
   /** @type {"overview" | "list" | "dropped"} */
   view: "overview",
   /** @type {string | null} The pair that is open. */
@@ -11,7 +11,8 @@ const state = {
   /** @type {Map<string, {low: number, high: number} | {values: string[]}>} Column → what is kept. */
   filters: new Map(),
   sort: "",
-};
+});
+const state = startState();
 
 /** @type {Array<(changed: Set<string>) => void>} */
 const listeners = [];
@@ -72,7 +73,7 @@ function readFilter(text) {
 
 /** Reads the state that an address holds; what it does not name is as at the start. */
 function addressState() {
-  const found = { view: "overview", pair: null, query: "", diff: false, markdown: false, filters: new Map(), sort: "" };
+  const found = startState();
   try {
     for (const [name, value] of new URLSearchParams(location.hash.slice(1).replaceAll("+", "%2B"))) {
       if (name === "v" && ["list", "dropped"].includes(value)) found.view = value;
