@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from prefdata.cli.options import (
     reuse_of,
     reuse_option,
 )
+from prefdata.cli.terminal import next_command
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -132,4 +132,4 @@ def _show(built: Build, as_json: bool) -> None:
         from prefdata.cli.push import push_lines
 
         display("\n".join(push_lines(built.pushed)))
-    display(f"Next:    prefdata inspect {shlex.quote(str(built.folder))} --sort margin")
+    display(next_command("inspect", built.folder, sort="margin"))
