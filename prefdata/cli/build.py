@@ -78,7 +78,7 @@ def command(
     from prefdata.flow.verbs import build, check
 
     if events and (dry_run or as_json):
-        raise UserError("--json-lines cannot be combined with --json or --dry-run", valid="one of the three")
+        raise UserError("--json-lines cannot be combined with --json or --dry-run", valid="--json-lines alone")
     common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
     common |= {"allow": allow, "reuse": reuse_of(reuse, no_reuse)}
     if dry_run:
