@@ -49,7 +49,7 @@ demo-all: demo ## After the demo, carry out three iterations, evaluate all model
 	done
 	$(BIN)/prefdata compare $(DEMO_MODELS)
 
-test: .venv/ready browser lint types docs ## Run every check and every test, real models included.
+test: .venv/ready browser lint types ## Run every check and every test, real models included.
 	$(BIN)/pytest -n 2 --dist loadfile
 	$(BIN)/pip install --quiet --no-deps --target .venv/oldest $(OLDEST)
 	PYTHONPATH=.venv/oldest $(BIN)/pytest -n 2 tests/hub tests/publish

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 project = "prefdata"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]

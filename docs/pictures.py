@@ -161,9 +161,13 @@ def placed(
     for source, index, _, length, _ in points:
         score = value[source, index]
         share = -0.2 if score is None else (score - low) / (high - low)
-        x = _LEFT + 20 + (length - 30) / 170 * (_WIDTH - _LEFT - 110)
-        places[source, index] = (x, _TOP + 20 + (1 - share) * (_ROOM - 70), length, score)
+        places[source, index] = (across(length), _TOP + 20 + (1 - share) * (_ROOM - 70), length, score)
     return places
+
+
+def across(length: int) -> float:
+    """Returns where a length is on the horizontal axis."""
+    return _LEFT + 20 + (length - 30) / 170 * (_WIDTH - _LEFT - 110)
 
 
 def axes(places: Iterable[tuple[float, float, int, float | None]], name: str) -> list[str]:
@@ -176,10 +180,7 @@ def axes(places: Iterable[tuple[float, float, int, float | None]], name: str) ->
     for score, y in heights.items():
         parts.append(f'<path d="M{_LEFT - 4} {y:.1f}H{_LEFT}" stroke="#888"/>')
         parts.append(text(_LEFT - 8, y + 4, f"{score:.3g}", "end"))
-    for length in (50, 100, 150):
-        x = _LEFT + 20 + (length - 30) / 170 * (_WIDTH - _LEFT - 110)
-        parts.append(text(x, bottom + 16, str(length), "middle"))
-    return parts
+    return [*parts, *(text(across(length), bottom + 16, str(length), "middle") for length in (50, 100, 150))]
 
 
 def mark(name: tuple[str, int], x: float, y: float, unfit: str | None, sides: Sequence[str]) -> list[str]:

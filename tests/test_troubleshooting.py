@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import runpy
 from functools import cache
 from pathlib import Path
 
@@ -16,29 +17,19 @@ ROW = re.compile(r"^\| `([^`]+)` \|", re.M)
 FIRST = "| message | why | what to do |"
 
 
-def template(node: ast.AST) -> str:
-    """Writes a string literal; what is computed is a gap."""
-    if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, str) else ""
-    if isinstance(node, ast.JoinedStr):
-        return "".join(template(part) if isinstance(part, ast.Constant) else "\0" for part in node.values)
-    return "\0"
-
-
 @cache
 def templates() -> str:
     """All string literals of the package, but docstrings, one after the other."""
-    found = []
+    words, found = runpy.run_path(str(DOCS / "reference" / "messages.py"))["words"], []
     for path in sorted((ROOT / "prefdata").rglob("*.py")):
         tree = ast.parse(path.read_text("utf-8"))
-        words = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in words:
-                found.append(template(node))
+            if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in docstrings:
+                found += words(node)
             if isinstance(node, ast.Call) and not isinstance(node.func, ast.Attribute):
-                found.append(
-                    "\1".join(template(part) for part in (*node.args, *(each.value for each in node.keywords)))
-                )
+                parts = [*node.args, *(each.value for each in node.keywords)]
+                found.append("\1".join(text for part in parts for text in words(part)))
     return "\n\n".join(" ".join(text.split(" ")) for text in found)
 
 

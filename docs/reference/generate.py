@@ -220,7 +220,7 @@ def api_page(title: str, modules: Iterable[str], named: set[type[Spec]]) -> str:
 
 def api_entry(module: str, name: str, value: Any) -> str:
     """Writes the directive of Sphinx that documents a public name; of a part its fields, too, as a table."""
-    path = f"{module}.{name}"
+    path, fields = f"{module}.{name}", ""
     if inspect.isfunction(value):
         lines = [f".. autofunction:: {path}"]
     elif not inspect.isclass(value):
@@ -228,10 +228,10 @@ def api_entry(module: str, name: str, value: Any) -> str:
     elif issubclass(value, Spec):
         methods = [key for key, own in vars(value).items() if not key.startswith("_") and is_method(own)]
         lines = [f".. autoclass:: {path}()", *([f"   :members: {', '.join(methods)}"] if methods else [])]
+        fields = field_table(value)
     else:
         lines = [f".. autoclass:: {path}", "   :members:"]
     block = "```{eval-rst}\n" + "\n".join(lines) + "\n```"
-    fields = field_table(value) if inspect.isclass(value) and issubclass(value, Spec) else ""
     return f"{block}\n\n{fields}" if fields else block
 
 
@@ -259,9 +259,10 @@ def index_page(rooms: Mapping[str, Iterable[type[Spec]]]) -> str:
 
 def main() -> None:
     """Writes all pages."""
-    for name, text in pages().items():
+    made = pages()
+    for name, text in made.items():
         (FOLDER / name).write_text(text, encoding="utf-8")
-    sys.stdout.write(f"{len(pages())} pages in {FOLDER}\n")
+    sys.stdout.write(f"{len(made)} pages in {FOLDER}\n")
 
 
 if __name__ == "__main__":

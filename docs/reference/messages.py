@@ -49,22 +49,23 @@ class Message(NamedTuple):
 
 def page() -> str:
     """Writes the page."""
-    found = {room: sorted(set(messages(PACKAGE / room))) for room in ROOMS}
-    others = {path.name for path in PACKAGE.iterdir() if path.is_dir() and any(messages(path))} - set(ROOMS)
+    found = {path.name: sorted(set(messages(path))) for path in PACKAGE.iterdir() if path.is_dir()}
+    others = {room for room, listed in found.items() if listed} - set(ROOMS)
     assert not others, f"rooms without a title: {others}"
     header = "| message | valid | next |\n| --- | --- | --- |"
     sections = [
-        f"## {ROOMS[room]}\n\n" + "\n".join([header, *(row(each) for each in listed)])
-        for room, listed in found.items()
-        if listed
+        f"## {title}\n\n" + "\n".join([header, *(row(each) for each in found[room])])
+        for room, title in ROOMS.items()
+        if found[room]
     ]
     return "\n\n".join([_HEAD, *sections]) + "\n"
 
 
 def messages(folder: Path) -> Iterator[Message]:
     """Yields the messages of the files of a folder."""
-    kinds = {name: value for name, value in vars(errors).items() if isinstance(value, type)}
-    names = {name for name, value in kinds.items() if issubclass(value, errors.UserError)}
+    names = {
+        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, errors.UserError)
+    }
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name) and node.func.id in names:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from prefdata.cli.options import (
     reuse_of,
     reuse_option,
 )
+from prefdata.cli.terminal import next_command
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def command(
     from prefdata.flow.verbs import build, check
 
     if events and (dry_run or as_json):
-        raise UserError("--json-lines cannot be combined with --json or --dry-run", valid="one of the three")
+        raise UserError("--json-lines cannot be combined with --json or --dry-run", valid="--json-lines alone")
     common: dict[str, Any] = {"origin": origin, "profile": profile, "limit": limit, "allow_code": allow_code}
     common |= {"allow": allow, "reuse": reuse_of(reuse, no_reuse)}
     if dry_run:
@@ -132,4 +132,4 @@ def _show(built: Build, as_json: bool) -> None:
         from prefdata.cli.push import push_lines
 
         display("\n".join(push_lines(built.pushed)))
-    display(f"Next:    prefdata inspect {shlex.quote(str(built.folder))} --sort margin")
+    display(next_command("inspect", built.folder, sort="margin"))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
+from collections.abc import Iterator
 from textwrap import indent
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from prefdata.cli.options import (
     reuse_of,
     reuse_option,
 )
+from prefdata.cli.terminal import next_command
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -123,18 +124,17 @@ def show_plan(planned: Plan, as_json: bool, *, with_training: bool) -> None:
     display("\n" + "\n".join(licence_lines(licence)))
     if planned.problems:
         raise UserError("the build could not run here:\n" + indent("\n".join(planned.problems), "    "))
-    display(f"\nNext:    {_build_command()}")
+    display("\n" + next_command("build", *_build_words()))
 
 
-def _build_command() -> str:
-    """Gives the command that builds what was checked: the same one, without what only a plan takes."""
-    parts, words = ["prefdata", "build"], iter(sys.argv[2:])
+def _build_words() -> Iterator[str]:
+    """Gives the arguments that build what was checked: the same ones, without what only a plan takes."""
+    words = iter(sys.argv[2:])
     for word in words:
         if word == "--answer-tokens":
             next(words, None)
         elif word not in ("--dry-run", "--json") and not word.startswith("--answer-tokens="):
-            parts.append(word)
-    return shlex.join(parts)
+            yield word
 
 
 def _there_lines(estimated: Estimate) -> list[str]:

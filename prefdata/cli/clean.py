@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from prefdata.cli.options import display, print_json
+from prefdata.cli.terminal import next_command
 
 if TYPE_CHECKING:
     from prefdata.flow.clean import OldStage
@@ -38,7 +39,7 @@ def command(build: str, yes: bool, as_json: bool) -> None:
     if cleaned.stages:
         display(f"\n{_size(cleaned.bytes)} {'removed' if yes else 'in old stages'}")
         if not yes:
-            display(f"Next:    prefdata clean {build} --yes")
+            display(next_command("clean", build, "--yes"))
 
 
 def _line(stage: OldStage) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from prefdata.cli.options import display, print_json
+from prefdata.cli.terminal import next_command
 from prefdata.errors import printable
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def command(context: click.Context, before: str, after: str, ids: bool, as_json:
     else:
         display(_page(found, ids=ids))
         if found.examples and not ids:
-            display(f"\nNext:    prefdata diff {shlex.join((before, after))} --ids")
+            display("\n" + next_command("diff", before, after, "--ids"))
     context.exit(0 if found.equal else 1)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-from itertools import chain
 from typing import TYPE_CHECKING
 
 import click
 
 from prefdata.cli.options import display, print_json
+from prefdata.cli.terminal import next_command
 from prefdata.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,20 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 
-def _next(folder: str, config: str | None, **options: str | int | None) -> str:
-    """Writes the command that shows further pairs of the same dataset."""
-    asked = {"config": config, **options}
-    given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in asked.items() if value is not None]
-    return f"\nNext:    {shlex.join(['prefdata', 'inspect', folder, *chain(*given)])}"
-
-
 def _after(folder: str, config: str | None, listing: Listing) -> list[str]:
     """Says how to see the pairs that are left, or all answers of the first one's prompt."""
     if listing.matching > len(listing.rows):
         asked = {"where": listing.where, "sort": listing.sort, "prompt_id": listing.prompt_id}
-        return [_next(folder, config, **asked, pairs=listing.matching)]
+        return ["", next_command("inspect", folder, config=config, **asked, pairs=listing.matching)]
     if listing.rows and listing.prompt_id is None and "prompt_id" in listing.rows[0]:
-        return [_next(folder, config, prompt_id=listing.rows[0]["prompt_id"])]
+        return ["", next_command("inspect", folder, config=config, prompt_id=listing.rows[0]["prompt_id"])]
     return []
 
 
@@ -115,7 +107,8 @@ def command(
     else:
         display(render(summary))
         if summary.pairs:
-            display(_next(folder, config, sort="margin" if summary.margins else "length_difference"))
+            column = "margin" if summary.margins else "length_difference"
+            display("\n" + next_command("inspect", folder, config=config, sort=column))
 
 
 def _write_page(where: str, path: str, pairs: int | None, compare: str | None, config: str | None) -> None:

@@ -90,7 +90,9 @@ def main() -> None:
     try:
         _group(prog_name="prefdata")
     except UserError as error:
-        _print_error(error)
+        from prefdata.flow.fitting import on_terminal
+
+        sys.stderr.write("\n".join([*on_terminal(f"prefdata: {error}", sys.stderr), ""]))
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader of stdout (head, less) has gone; nothing can be printed any more.
@@ -99,13 +101,6 @@ def main() -> None:
     finally:
         if signal.getsignal(signal.SIGINT) is _stop:
             signal.signal(signal.SIGINT, before)
-
-
-def _print_error(error: UserError) -> None:
-    from prefdata.flow.fitting import on_terminal
-
-    lines = f"prefdata: {error}".split("\n")
-    sys.stderr.write("".join(f"{piece}\n" for line in lines for piece in on_terminal(line, sys.stderr)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from prefdata.cli.options import display
+from prefdata.cli.terminal import next_command
 
 __all__ = ["command"]
 
@@ -20,4 +21,4 @@ def command(name: str, origin: str, out: str | None) -> None:
     from prefdata.recipe.listing import new
 
     path = new(name, origin=origin, out=out)
-    display(f"Recipe: {path}\nNext:   prefdata check {path} --profile cpu")
+    display(f"Recipe:  {path}\n{next_command('check', path, profile='cpu')}")

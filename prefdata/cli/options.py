@@ -117,7 +117,7 @@ def _finite(value: JSON) -> JSON:
 
 def display(text: str) -> None:
     """Prints lines on stdout, each made safe; on a terminal broken between words, with marks in colour."""
-    lines = [piece for line in text.split("\n") for piece in on_terminal(printable(line, _LINE), sys.stdout)]
+    lines = on_terminal("\n".join(printable(line, _LINE) for line in text.split("\n")), sys.stdout)
     click.echo("\n".join(map(coloured, lines) if uses_colour() else lines))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +21,7 @@ from prefdata.cli.options import (
     replace_option,
     rule_json_option,
 )
+from prefdata.cli.terminal import next_command
 from prefdata.errors import printable
 from prefdata.records import LengthUnit
 
@@ -113,7 +113,8 @@ def command(
     elif dry_run:
         display(_page(ledger))
         if table != "-":
-            display(f"\nNext:    {_pairing_command(table, columns, config, split)}")
+            asked = {"columns": columns, "config": config, "split": split}
+            display("\n" + next_command("pair", table, rule="best_vs_worst", out="pairs", **asked))
     if not dry_run:
         _show(Path(out or ""), table, place, ledger, as_json)
 
@@ -147,14 +148,7 @@ def _show(folder: Path, table: str, place: Mapping[str, Any], ledger: JSON, as_j
         from prefdata.inspection.summary import inspect
 
         display(render(inspect(folder)))
-        display(f"\nDataset: {folder}\nNext:    prefdata inspect {shlex.quote(str(folder))} --sort margin")
-
-
-def _pairing_command(table: str, columns: str | None, config: str | None, split: str | None) -> str:
-    """Writes the command that makes pairs of a table as it was shown."""
-    given = (("--columns", columns), ("--config", config), ("--split", split))
-    options = [part for name, value in given if value is not None for part in (name, value)]
-    return shlex.join(["prefdata", "pair", table, "--rule", "best_vs_worst", "--out", "pairs", *options])
+        display(f"\nDataset: {folder}\n{next_command('inspect', folder, sort='margin')}")
 
 
 def _page(shown: JSON) -> str:

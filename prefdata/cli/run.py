@@ -18,6 +18,7 @@ from prefdata.cli.options import (
     reuse_of,
     reuse_option,
 )
+from prefdata.cli.terminal import next_command
 
 if TYPE_CHECKING:
     from prefdata.flow.iterate import Iterated
@@ -100,10 +101,8 @@ def _lines(done: Iterated) -> list[str]:
         number = entry["iteration"]
         prompts = done.ledger["prompts"][str(number)]["prompts"]
         lines.append(f"{number:>9}  {prompts:>7,}  {entry['pairs']:>7,}  {entry['steps']:>5,}  {model}")
-    return [
-        *lines,
-        f"Next:  prefdata inspect {done.builds[-1].folder}, or name {done.models[-1]} as `model` in a recipe",
-    ]
+    last = f"Model:   {done.models[-1]} (a recipe can name it as its `model`)"
+    return [*lines, last, next_command("inspect", done.builds[-1].folder)]
 
 
 def _plan_lines(planned: RunPlan) -> list[str]:

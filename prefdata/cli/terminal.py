@@ -1,13 +1,21 @@
-"""How lines look on a terminal: marks and headings in colour. A pipe gets them as they are."""
+"""How lines look on a terminal: marks and headings in colour, and the next command as one that can be copied."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from itertools import chain
 
 import click
 
-__all__ = ["coloured", "uses_colour"]
+__all__ = ["coloured", "next_command", "uses_colour"]
+
+
+def next_command(*words: object, **options: object) -> str:
+    """Writes the line of the command to run next, quoted for a shell; options that are None are left out."""
+    given = [(f"--{name.replace('_', '-')}", value) for name, value in options.items() if value is not None]
+    return f"Next:    {shlex.join(map(str, ('prefdata', *words, *chain(*given))))}"
 
 
 def uses_colour() -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefdata.cli.options import allow_code_option, allow_option, display, print_json, profile_option, settings_given
+from prefdata.cli.terminal import next_command
 
 if TYPE_CHECKING:
     from prefdata.training.launch import TrainedModel
@@ -112,7 +113,7 @@ def _result_lines(trained: TrainedModel) -> list[str]:
     lines += [f"loss   {losses[0]:.4f} in the first step, {losses[-1]:.4f} in the last"] if losses else []
     return [
         *lines,
-        f"Model: {trained.folder}",
-        f"Card:  {trained.folder / 'README.md'}",
-        f"Next:  prefdata push {trained.folder} OWNER/NAME, or name the folder as `model` in a recipe",
+        f"Model:   {trained.folder} (a recipe can name it as its `model`)",
+        f"Card:    {trained.folder / 'README.md'}",
+        next_command("push", trained.folder, "OWNER/NAME"),
     ]

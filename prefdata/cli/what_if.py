@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
 
 from prefdata.cli.options import allow_code_option, columns_given, display, print_json
+from prefdata.cli.terminal import next_command
 from prefdata.errors import printable
 from prefdata.records import LengthUnit
 
@@ -56,20 +56,19 @@ def command(
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
         display(_page(outcomes))
-        display(f"\nNext:    {_next(where, taken[0], columns, length)}")
+        display("\n" + _next(where, taken[0], columns, length))
 
 
 def _next(where: str, rule: str | Path, columns: str | None, length: LengthUnit) -> str:
     """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
     if (Path(where) / "stages").is_dir() and not (Path(where) / "dataset").is_dir():
-        return shlex.join(["prefdata", "inspect", where, "--html", "page.html"])
+        return next_command("inspect", where, html="page.html")
     if not Path(where).is_file():
-        return shlex.join(["prefdata", "inspect", where, "--sort", "margin"])
-    file = isinstance(rule, Path)
-    given = ["--rule-json" if file else "--rule", str(rule)]
-    given += ["--length", length] if not file and length != "characters" else []
-    given += ["--columns", columns] if columns else []
-    return shlex.join(["prefdata", "pair", where, *given, "--out", "DIR"])
+        return next_command("inspect", where, sort="margin")
+    if isinstance(rule, Path):
+        return next_command("pair", where, rule_json=rule, columns=columns, out="DIR")
+    unit = None if length == "characters" else length
+    return next_command("pair", where, rule=rule, length=unit, columns=columns, out="DIR")
 
 
 def _page(outcomes: list[Outcome]) -> str:

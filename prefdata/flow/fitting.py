@@ -22,16 +22,18 @@ _WORD = re.compile(r"\s*\S+(?: -?[\d.,]+(?: %)?[,;:)\]]*(?=\s|$))?")
 """A word, with the number that follows it: a count stays beside what it counts."""
 
 
-def on_terminal(line: str, stream: TextIO) -> list[str]:
-    """Breaks a line at the width of the terminal that a stream is; any other stream gets it whole.
+def on_terminal(text: str, stream: TextIO) -> list[str]:
+    """Breaks the lines of a text at the width of the terminal that a stream is; any other stream gets them whole.
 
     Args:
-        line: without control characters.
+        text: without control characters but ends of lines.
         stream: where it will be written.
     """
+    lines = text.split("\n")
     if not stream.isatty():
-        return [line]
-    return list(fitted(line, max(_NARROWEST, shutil.get_terminal_size().columns)))
+        return lines
+    width = max(_NARROWEST, shutil.get_terminal_size().columns)
+    return [piece for line in lines for piece in fitted(line, width)]
 
 
 def fitted(line: str, width: int) -> Iterator[str]:

@@ -8,12 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prefdata.cli.terminal import coloured
+import prefdata.cli
+from prefdata.cli.terminal import coloured, next_command
 from prefdata.flow.fitting import fitted
 
 WORDS = st.lists(st.text(st.sampled_from("abcé,.:-"), min_size=1, max_size=30), min_size=1, max_size=40)
@@ -190,3 +192,11 @@ def test_a_bar_and_the_line_below_it_leave_the_screen_as_they_found_it(tmp_path)
     assert [line for line in after if line.startswith(" ")] == []
     assert not any(re.fullmatch(r"\s+missing 1", line) for line in lines)
     assert lines[-2].startswith("Next:    prefdata inspect ")
+
+
+def test_every_next_command_is_quoted_for_a_shell_in_one_place():
+    assert shlex.split(next_command("inspect", "a folder", where="it's", config=None, prompt_id="0")) == [
+        *("Next:", "prefdata", "inspect", "a folder", "--where", "it's", "--prompt-id", "0")
+    ]
+    files = Path(prefdata.cli.__file__).parent.glob("*.py")
+    assert [path.name for path in files if "Next:" in path.read_text("utf-8")] == ["terminal.py"]

@@ -170,7 +170,10 @@ def test_the_embedded_model_is_trained_ten_steps_by_wpo_on_the_pairs_that_it_ans
     command = [sys.executable, "-m", "prefdata", "train", "wpo_hybrid_v2", *words]
     done = run(tmp_path, command, shared_cache=True)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert done.stdout.splitlines()[-3:-1] == ["Model: model", "Card:  model/README.md"]
+    assert done.stdout.splitlines()[-3:-1] == [
+        "Model:   model (a recipe can name it as its `model`)",
+        "Card:    model/README.md",
+    ]
     model = tmp_path / "model"
     found = losses(model)
     assert len(found) == 10
