@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from prefdata.evaluation.record import Evaluation
     from prefdata.flow.build import Build
     from prefdata.flow.clean import Cleaned, clean
+    from prefdata.flow.engines.ray import Ray
     from prefdata.flow.from_table import pair
     from prefdata.flow.iterate import Iterated, run
     from prefdata.flow.plan import Plan
@@ -59,6 +60,7 @@ __all__ = [
     "Plan",
     "Profile",
     "Pushed",
+    "Ray",
     "Recipe",
     "Replay",
     "Report",
@@ -96,6 +98,7 @@ _HOMES = {
     "evaluation.evaluate": ("evaluate",),
     "evaluation.record": ("Evaluation",),
     "flow.build": ("Build",),
+    "flow.engines.ray": ("Ray",),
     "flow.clean": ("Cleaned", "clean"),
     "flow.plan": ("Plan",),
     "flow.push": ("push",),

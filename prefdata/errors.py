@@ -33,6 +33,7 @@ __all__ = [
     "AuditError",
     "BudgetError",
     "ConservationError",
+    "EngineError",
     "InputError",
     "MissingExtraError",
     "ModelError",
@@ -147,6 +148,10 @@ class UnconfirmedError(PublishError):
 
 class BudgetError(UserError):
     """The next request could cost more than a recipe's budget allows."""
+
+
+class EngineError(UserError):
+    """A cluster that can't be reached, or that lacks what a build needs."""
 
 
 class StoreError(UserError):

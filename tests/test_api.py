@@ -23,6 +23,8 @@ OTHER_NAMES = {
     "rule-json": "rule",
     "answer-tokens": "answer_tokens",
     "set": "settings",
+    "address": "engine",
+    "actors": "engine",
 }
 ELSEWHERE = {
     *(("what-if", "rule-json"), ("train", "plan"), ("run", "plan")),

@@ -57,7 +57,7 @@ DOORS = {
     "tokenizers": ["models/embedded.py", "models/tokens.py", "scoring/rewards/_pair_rm_worker.py"],
     "pandas": ["evaluation/_alpaca_worker.py", "inspection/_as_frames.py"],
     "matplotlib": ["inspection/_figures.py", "inspection/plots.py"],
-    "ray": [],
+    "ray": ["flow/engines/ray.py", "flow/engines/_ray_pool.py"],
     "yaml": ["publish/card/text.py", "hub/cards.py", "evaluation/suites.py"],
     "alpaca_eval": ["evaluation/_alpaca_worker.py"],
     "lm_eval": ["evaluation/_harness_worker.py"],

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from prefdata.cli.options import (
+    actors_option,
+    address_option,
     allow_code_option,
     allow_option,
     display,
+    engine_of,
+    engine_option,
     from_option,
     limit_option,
     no_reuse_option,
@@ -43,6 +47,9 @@ __all__ = ["command"]
 @replace_option
 @reuse_option
 @no_reuse_option
+@engine_option
+@address_option
+@actors_option
 @click.option("--dry-run", is_flag=True, help="Only show what would be done, as `prefdata check` does.")
 @allow_code_option
 @allow_option
@@ -63,6 +70,9 @@ def command(
     replaces: bool,
     reuse: str | None,
     no_reuse: bool,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     dry_run: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -86,6 +96,7 @@ def command(
 
         show_plan(check(recipe, out, **common), as_json, with_training=common["profile"] != "cpu")
         return
+    common["engine"] = engine_of(engine, address, actors)
     common |= {"relock": relock, "check": checks, "repair": repair, "replace": replaces, "push": publishes}
     if not events:
         _show(build(recipe, out, **common), as_json)

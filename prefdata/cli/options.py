@@ -18,12 +18,17 @@ from prefdata.flow.fitting import on_terminal
 from prefdata.records import LengthUnit
 
 if TYPE_CHECKING:
+    from prefdata.flow.engines.local import Engine
     from prefdata.spec import JSON
 
 __all__ = [
+    "actors_option",
+    "address_option",
     "allow_code_option",
     "allow_option",
     "columns_given",
+    "engine_of",
+    "engine_option",
     "from_option",
     "length_option",
     "limit_option",
@@ -79,7 +84,31 @@ reuse_option = click.option(
     help="Look answers and scores of other builds up here, and keep those of this one; left out, .cache beside it.",
 )
 no_reuse_option = click.option("--no-reuse", is_flag=True, help="Ask everything anew, and keep nothing for others.")
+engine_option = click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", help="The machines: this one, or a Ray cluster."
+)
+address_option = click.option(
+    "--address", metavar="HOST:PORT", help="Of a running Ray cluster, or `auto`; left out, one starts on this machine."
+)
+actors_option = click.option(
+    "--actors", type=click.IntRange(min=1), metavar="N", help="Workers of each model on Ray; left out, all that fit."
+)
 out_option = click.option("--out", metavar="DIR", help="The build folder; left out, builds/NAME.")
+
+
+def engine_of(name: str, address: str | None, actors: int | None) -> Engine | None:
+    """Gives the `engine` of `build`.
+
+    Raises:
+        UserError: an option of Ray was given without it.
+    """
+    if name == "ray":
+        from prefdata.flow.engines.ray import Ray
+
+        return Ray(address=address, actors=actors)
+    if address is not None or actors is not None:
+        raise UserError("--address and --actors are of Ray", hint="add --engine ray, or leave them out")
+    return None
 
 
 def reuse_of(folder: str | None, nothing: bool) -> str | bool:

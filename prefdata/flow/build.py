@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from prefdata.dataset import Layout, held_out, rows_of
@@ -13,6 +14,7 @@ from prefdata.flow.damage import find_damage, refuse, repair_documents
 from prefdata.flow.damage import repair as repair_files
 from prefdata.flow.disk import check_replaceable, replace_folder, write_json
 from prefdata.flow.documents import read_object, write_document
+from prefdata.flow.engines.local import Engine, Local
 from prefdata.flow.lock import make_lock, read_lock, with_versions
 from prefdata.flow.plan import describe_steps
 from prefdata.flow.progress import say
@@ -82,6 +84,7 @@ def build(
     replace: bool = False,
     reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
+    engine: Engine | None = None,
 ) -> Build:
     """Builds the dataset of a recipe. What an earlier run of the same recipe finished is kept.
 
@@ -96,6 +99,7 @@ def build(
         reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
             kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
+        engine: the machines that carry it out; left out, this one. It never changes the dataset.
 
     Returns:
         The build, whose `dataset` folder `datasets.load_dataset` reads.
@@ -111,26 +115,38 @@ def build(
             repair_documents(folder)
         lock = make_lock(recipe, None if relock else read_lock(folder))
         reader = BuildReader(folder.root, BuildRecord(recipe, lock.graph, shard_size))
-        if damages := find_damage(reader, full=check or repair):
-            if not repair:
-                raise refuse(reader, damages)
-            repair_files(reader, damages)
+        _check_damage(reader, check, repair)
         for problem in problems_of(reader):
             raise problem
         check_replaceable(folder.dataset)
         undo = written_documents(folder)
         write_json(folder.recipe_file, recipe.dump())
         write_document(folder.lock_file, lock.content)
-        runner = BuildRunner(reader, store)
-        try:
-            runner.run(lambda: None if replace else check_same_size(reader, undo))
-            content = with_versions(lock.content, reader.made_with())
-            if content != lock.content:
-                write_document(folder.lock_file, content)
-            write_dataset(reader, content)
-        finally:
-            runner.report_spending()
+        # Nobody waits for a cluster that would have nothing to do.
+        done = all(reader.stage(stage.name).report is not None for stage in lock.graph.stages)
+        with (Local() if done or engine is None else engine).opened(folder.root) as machines:
+            before = (lambda: None) if replace else partial(check_same_size, reader, undo)
+            _carry_out(BuildRunner(reader, store, machines), lock.content, before)
     return Build(folder.root)
+
+
+def _carry_out(runner: BuildRunner, lock: JSON, after_prompts: Callable[[], None]) -> None:
+    """Carries out the stages, and writes the dataset of what they gave."""
+    try:
+        runner.run(after_prompts)
+        content = with_versions(lock, runner.build.made_with())
+        if content != lock:
+            write_document(runner.build.folder.lock_file, content)
+        write_dataset(runner.build, content)
+    finally:
+        runner.report_spending()
+
+
+def _check_damage(reader: BuildReader, check: bool, repair: bool) -> None:
+    if damages := find_damage(reader, full=check or repair):
+        if not repair:
+            raise refuse(reader, damages)
+        repair_files(reader, damages)
 
 
 def write_dataset(build: BuildReader, lock: JSON) -> None:

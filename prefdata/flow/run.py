@@ -10,7 +10,7 @@ from prefdata.errors import UserError
 from prefdata.flow.answer_store import AnswerStore
 from prefdata.flow.candidate_stage import SampleJob
 from prefdata.flow.damage import set_aside_dependants
-from prefdata.flow.engines.local import carry_out
+from prefdata.flow.engines.local import Machines, carry_out
 from prefdata.flow.graph import Stage
 from prefdata.flow.jobs import StageJob
 from prefdata.flow.pair_stage import PairJob
@@ -37,10 +37,11 @@ class BuildRunner:
     Args:
         build: the build, whose lock is made.
         store: where results of other builds are looked up, and those of this one kept.
+        machines: where models run and shards are made; None takes this one.
     """
 
-    def __init__(self, build: BuildReader, store: AnswerStore | None = None) -> None:
-        self.build, self.store = build, store
+    def __init__(self, build: BuildReader, store: AnswerStore | None = None, machines: Machines | None = None) -> None:
+        self.build, self.store, self.machines = build, store, machines or Machines()
         self.counters: dict[str, Counter[str]] = defaultdict(Counter)
         """Counters of each stage in this run only (retries, truncated texts); a run that went before had its own."""
         self._noted: Counter[str] = Counter()
@@ -53,14 +54,14 @@ class BuildRunner:
             after_prompts: called when the prompts are known and nothing is spent yet.
         """
         waiting = list(self.build.graph.stages)
-        engines = KeptWorkers()
+        engines = KeptWorkers(self.machines.start)
         try:
             while waiting:
                 stage = waiting.pop(0)
                 engine = self._engine_of(stage)
                 following = [other for other in waiting if engine is not None and self._engine_of(other) == engine]
                 waiting.sort(key=lambda other: other not in following)
-                self.run_stage(stage, engines if engine is not None else None)
+                self.run_stage(stage, engines)
                 if not following:
                     engines.close()
                 if stage.kind == "prompts":
@@ -81,7 +82,7 @@ class BuildRunner:
 
         Args:
             stage: one of the build's.
-            engines: where the engine of a sampler may be taken from, and is kept.
+            engines: starts the workers of its model, or gives those of a stage before; they are kept there.
         """
         folder = self.build.stage(stage.name)
         if folder.report is not None:
@@ -98,8 +99,9 @@ class BuildRunner:
                 set_aside_dependants(self.build, stage)
 
             store = None if self.store is None else self.store.of_stage(folder.path)
+            context = job.context(say, counted, self.build.spending, store, engines)
             try:
-                carry_out(job, job.context(say, counted, self.build.spending, store, engines), complete=complete)
+                carry_out(job, context, complete=complete, make_shards=self.machines.make_shards)
             finally:
                 self._note_reused(stage)
                 if store is not None:

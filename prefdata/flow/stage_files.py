@@ -24,6 +24,7 @@ __all__ = [
     "RECORD",
     "STAGE",
     "StageFiles",
+    "adopt",
     "fault_of",
     "finish_stage",
     "note_file",
@@ -78,6 +79,20 @@ def note_file(path: Path, partial: Path) -> None:
         partial: where it is, whole.
     """
     _note(path.parent, [{"file": path.name, **_entry(partial), "packages": packages()}])
+
+
+def adopt(path: Path, content: bytes) -> None:
+    """Writes a table that another process has made, and puts it on record; it appears whole.
+
+    Raises:
+        StoreError: the file can't be written.
+    """
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(content)
+        note_file(path, partial)
+
+    write_atomically(path, write)
 
 
 def note_versions(folder: Path, made_with: Mapping[str, str] | None = None) -> None:

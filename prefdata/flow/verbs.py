@@ -10,6 +10,7 @@ from typing import Any
 from prefdata.errors import UserError
 from prefdata.flow import build as building
 from prefdata.flow.build import Build
+from prefdata.flow.engines.local import Engine
 from prefdata.flow.from_hub import fetch_recipe, given_recipe
 from prefdata.flow.plan import Plan, plan
 from prefdata.flow.progress import say
@@ -39,6 +40,7 @@ def build(
     replace: bool = False,
     reuse: str | Path | bool = True,
     shard_size: int = SHARD_SIZE,
+    engine: Engine | None = None,
 ) -> Build:
     """Builds the dataset of a recipe; what an earlier run of the same recipe finished is kept.
 
@@ -59,6 +61,7 @@ def build(
         reuse: where answers and scores of other builds are looked up before anything is asked, and those of this one
             kept: True takes the folder `.cache` beside the build folder, False asks everything anew and keeps nothing.
         shard_size: prompts of a shard. Changing it reruns the stages; it never changes the dataset.
+        engine: the machines that carry it out, as `Ray(address="auto")`; left out, this one. It changes no byte.
 
     Raises:
         UserError: something that the user can fix; what was finished so far is kept.
@@ -71,7 +74,7 @@ def build(
             _check_target(variant, origin)
         folder = build_folder(variant.name, out, foreign=foreign).root
         options: dict[str, Any] = {"relock": relock, "check": check or push, "repair": repair, "replace": replace}
-        built = building.build(variant, folder, reuse=reuse, shard_size=shard_size, **options)
+        built = building.build(variant, folder, reuse=reuse, shard_size=shard_size, engine=engine, **options)
     if not push:
         return built
     publish = variant.publish

@@ -32,7 +32,6 @@ import ctypes
 import json
 import os
 import queue
-import select
 import signal
 import sys
 import threading
@@ -42,8 +41,9 @@ from typing import IO
 
 from prefdata import errors
 from prefdata.errors import UserError
-from prefdata.models.worker_process import PARENT, RESULTS, WorkerProcess
-from prefdata.spec import JSON, Engines, canonical_json
+from prefdata.models.pool import Pool, PoolSpec
+from prefdata.models.worker_process import PARENT, RESULTS
+from prefdata.spec import JSON, Engines, WorkerPool
 
 __all__ = ["KeptWorkers", "WorkerChannel", "open_channel", "stream"]
 
@@ -51,12 +51,17 @@ _PR_SET_PDEATHSIG = 1
 
 
 class KeptWorkers:
-    """Keeps the workers of one stream for a next one that wants the same."""
+    """Starts the workers of a stream, and keeps them for a next one that wants the same.
 
-    def __init__(self) -> None:
-        self._kept: tuple[str, _Pool] | None = None
+    Args:
+        start: makes a pool of workers for a stream with its first round: on this machine, or elsewhere.
+    """
 
-    def take(self, key: str) -> _Pool | None:
+    def __init__(self, start: Callable[[PoolSpec, Mapping[str, JSON] | None], WorkerPool] = Pool) -> None:
+        self.start = start
+        self._kept: tuple[str, WorkerPool] | None = None
+
+    def take(self, key: str) -> WorkerPool | None:
         """Gives the workers that were kept under a key, if there are any; others are ended."""
         if self._kept is None or self._kept[0] != key:
             self.close()
@@ -64,7 +69,7 @@ class KeptWorkers:
         (_, pool), self._kept = self._kept, None
         return pool
 
-    def keep(self, key: str, pool: _Pool) -> None:
+    def keep(self, key: str, pool: WorkerPool) -> None:
         """Keeps workers that have answered everything; others are ended."""
         self.close()
         self._kept = (key, pool)
@@ -89,6 +94,7 @@ def stream(
     round_options: Mapping[str, JSON] | None = None,
     kept: Engines | None = None,
     started: Callable[[], None] = lambda: None,
+    gpus: int = 1,
 ) -> Generator[dict[str, JSON], None, None]:
     """Sends `items` through worker processes and yields their results in the order in which they finish.
 
@@ -105,8 +111,10 @@ def stream(
             `env`. Each item goes to the worker with the fewest unanswered items.
         together: consecutive items for which this returns equal values go to the same worker while it has room.
         round_options: what a worker that reads rounds is told of this one: see `WorkerChannel.rounds`.
-        kept: workers of an earlier stream with the same arguments serve this one; in the end they are kept there.
+        kept: starts the workers, or gives those of an earlier stream with the same arguments; in the end they are kept
+            there. None starts them on this machine, and ends them with the last result.
         started: called when workers are started, and not taken from `kept`.
+        gpus: how many GPUs each worker uses, where there are any.
 
     Yields:
         The workers' results, one JSON object for each item.
@@ -115,28 +123,28 @@ def stream(
         UserError: a worker reported one (usually `ModelError`); it is raised here as the same class.
         ModelError: a worker died; the message has its exit status and its last lines.
     """
-    environments = [{**(env or {}), **own} for own in replicas]
-    key = canonical_json([module, dict(config), environments, name, in_flight])
-    pool = None if kept is None else kept.take(key)
+    environments = tuple({**(env or {}), **own} for own in replicas)
+    spec = PoolSpec(module, config, environments, name or module, in_flight, gpus)
+    pool = None if kept is None else kept.take(spec.key)
     if pool is not None and not pool.begin(round_options):
         pool.close()
         pool = None
     if pool is None:
         started()
-        pool = _Pool(module, config, environments, name or module, in_flight, round_options)
+        pool = (KeptWorkers() if kept is None else kept).start(spec, round_options)
     whole = False
     try:
         yield from _answered(pool, iter(items), together)
         whole = True
     finally:
         if kept is not None and whole and not pool.broken:
-            kept.keep(key, pool)
+            kept.keep(spec.key, pool)
         else:
             pool.close()
 
 
 def _answered(
-    pool: _Pool, source: Iterator[Mapping[str, JSON]], together: Callable[[Mapping[str, JSON]], object] | None
+    pool: WorkerPool, source: Iterator[Mapping[str, JSON]], together: Callable[[Mapping[str, JSON]], object] | None
 ) -> Iterator[dict[str, JSON]]:
     more, group = True, None
     # After a worker has died nothing is sent: the results that arrived are yielded, then its death is raised.
@@ -152,109 +160,6 @@ def _answered(
                 pool.send(item, to_last=together is not None and group == previous)
         if pool.waiting:
             yield pool.receive()
-
-
-class _Pool:
-    """The workers of one stream."""
-
-    def __init__(
-        self,
-        module: str,
-        config: Mapping[str, JSON],
-        environments: list[dict[str, str]],
-        name: str,
-        room: int,
-        round_options: Mapping[str, JSON] | None,
-    ) -> None:
-        self._module, self._config, self._name, self._room = module, config, name, room
-        self._unstarted = environments
-        """Environment variables of the workers that are not started yet."""
-        self._n_workers = len(environments)
-        self._workers: list[WorkerProcess] = []
-        self._last: WorkerProcess | None = None
-        self._round = round_options
-
-    @property
-    def waiting(self) -> int:
-        return sum(worker.waiting for worker in self._workers)
-
-    @property
-    def broken(self) -> bool:
-        return any(worker.broken for worker in self._workers)
-
-    def begin(self, options: Mapping[str, JSON] | None) -> bool:
-        """Begins a round of items; returns whether all workers that were started still run."""
-        self._round, self._last = options, None
-        for worker in self._workers:
-            self._send_round(worker)
-        return not any(worker.broken or worker.ended() for worker in self._workers)
-
-    def _send_round(self, worker: WorkerProcess) -> None:
-        if self._round is not None:
-            worker.send({"round": dict(self._round)})
-
-    def has_room(self) -> bool:
-        return bool(self._unstarted) or any(worker.waiting < self._room for worker in self._workers)
-
-    def send(self, item: Mapping[str, JSON], *, to_last: bool) -> None:
-        """Sends an item; with `to_last`, to the same worker as the last one if that has room."""
-        if self._last is None or not to_last or self._last.waiting >= self._room:
-            self._last = self._least_loaded()
-        self._last.waiting += 1
-        self._last.send({"item": dict(item)})
-
-    def _least_loaded(self) -> WorkerProcess:
-        if self._unstarted:
-            number = len(self._workers) + 1
-            name = self._name if self._n_workers == 1 else f"{self._name} (replica {number} of {self._n_workers})"
-            worker = WorkerProcess(self._module, self._unstarted.pop(0), name)
-            self._workers.append(worker)
-            worker.send({"config": dict(self._config)})
-            self._send_round(worker)
-            return worker
-        return min(self._workers, key=lambda worker: worker.waiting)
-
-    def end(self) -> None:
-        for worker in self._workers:
-            worker.send({"end": True})
-
-    def has_result(self) -> bool:
-        return any(worker.lines for worker in self._workers) or self._read(timeout=0)
-
-    def receive(self) -> dict[str, JSON]:
-        """Returns the next result of any worker that has unanswered items."""
-        while True:
-            for worker in self._workers:
-                if worker.answered:
-                    worker.waiting -= 1
-                    return worker.take()
-            for worker in self._workers:
-                if worker.lines:
-                    worker.take()
-                if worker.eof and worker.waiting:
-                    raise worker.death()
-            if not self._read(timeout=1000):
-                # A process forked by a worker can hold its end of the pipe open, so its death need not close the pipe.
-                dead = [worker for worker in self._workers if worker.waiting and (worker.broken or worker.ended())]
-                if dead and not self._read(timeout=0):
-                    raise dead[0].death()
-
-    def _read(self, timeout: int) -> bool:
-        """Reads the results that are there, waiting up to `timeout` ms; returns whether a worker sent anything."""
-        poll = select.poll()
-        listening = {worker.results: worker for worker in self._workers if not worker.eof}
-        for results in listening:
-            poll.register(results, select.POLLIN)
-        news = [listening[results].read() for results, _ in (poll.poll(timeout) if listening else ())]
-        return any(news)
-
-    def close(self) -> None:
-        """Ends the workers and all processes that they started, and waits until their memory is free."""
-        # All get the signal before the first is waited for.
-        for worker in self._workers:
-            worker.send_signal(signal.SIGTERM)
-        for worker in self._workers:
-            worker.close()
 
 
 class WorkerChannel:

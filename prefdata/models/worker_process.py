@@ -104,7 +104,7 @@ class WorkerProcess:
         """
         message = self.lines.popleft()
         if "error" in message:
-            raise _as_user_error(message["error"])
+            raise self.error_of(message["error"])
         result: dict[str, JSON] = message["result"]
         return result
 
@@ -135,6 +135,13 @@ class WorkerProcess:
             hint = "a kill from outside often means that the system ran out of memory: try a smaller model or batch"
         problem = f"{self.name} {how} before it had answered everything"
         return ModelError(f"{problem}; its last lines:\n    {lines}" if lines else problem, hint=hint)
+
+    @staticmethod
+    def error_of(report: Mapping[str, JSON]) -> UserError:
+        """Makes the error that a worker has reported."""
+        kind = getattr(errors, report["kind"], ModelError)
+        error: UserError = kind(report["problem"], valid=report["valid"], hint=report["hint"])
+        return error
 
     def send_signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process and all processes that it started."""
@@ -197,9 +204,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return f"signal {number}"
-
-
-def _as_user_error(report: Mapping[str, JSON]) -> UserError:
-    kind = getattr(errors, report["kind"], ModelError)
-    error: UserError = kind(report["problem"], valid=report["valid"], hint=report["hint"])
-    return error

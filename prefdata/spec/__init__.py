@@ -31,6 +31,7 @@ __all__ = [
     "Account",
     "Context",
     "Engines",
+    "WorkerPool",
     "Operational",
     "Part",
     "Shelf",
@@ -276,14 +277,50 @@ class Store(Protocol):
         """
 
 
-class Engines(Protocol):
-    """Keeps the engines of one stage for a next one that wants the same: `prefdata.models.worker.KeptWorkers`."""
+class WorkerPool(Protocol):
+    """The workers of one stream: `prefdata.models.pool.Pool`, or workers on other machines."""
 
-    def take(self, key: str) -> Any:
+    @property
+    def waiting(self) -> int:
+        """Number of items that are not answered."""
+
+    @property
+    def broken(self) -> bool:
+        """True once nothing is to be sent any more: what went wrong is raised when the results are received."""
+
+    def begin(self, options: Mapping[str, JSON] | None) -> bool:
+        """Begins a next round of items; returns False where the workers can't serve it."""
+
+    def has_room(self) -> bool:
+        """Returns whether any worker can take an item."""
+
+    def send(self, item: Mapping[str, JSON], *, to_last: bool) -> None:
+        """Sends an item; with `to_last`, to the same worker as the last one if that has room."""
+
+    def end(self) -> None:
+        """Says that the round has no more items."""
+
+    def has_result(self) -> bool:
+        """Returns whether a result can be received without waiting."""
+
+    def receive(self) -> dict[str, JSON]:
+        """Waits for the next result, or raises what went wrong."""
+
+    def close(self) -> None:
+        """Ends the workers, and waits until their memory is free."""
+
+
+class Engines(Protocol):
+    """Starts workers, and keeps those of one stage for a next one: `prefdata.models.worker.KeptWorkers`."""
+
+    start: Callable[[Any, Mapping[str, JSON] | None], WorkerPool]
+    """Starts the workers of a stream, a `prefdata.models.pool.PoolSpec`, with the options of its first round."""
+
+    def take(self, key: str) -> WorkerPool | None:
         """Gives what was kept under a key, if anything was; anything else is ended."""
 
-    def keep(self, key: str, pool: Any) -> None:
-        """Keeps engines that have answered everything."""
+    def keep(self, key: str, pool: WorkerPool) -> None:
+        """Keeps workers that have answered everything."""
 
 
 def _no_log(_line: str) -> None:

@@ -47,9 +47,9 @@ def main(file: str, *words: str) -> None:
             time.sleep(1)
         return subprocess.CompletedProcess(arguments, process.returncode)
 
-    import prefdata.models.worker
+    import prefdata.models.pool
 
-    prefdata.models.worker.WorkerProcess = Watched  # type: ignore[misc]
+    prefdata.models.pool.WorkerProcess = Watched  # type: ignore[misc]
     launch.subprocess = SimpleNamespace(run=train)  # type: ignore[assignment]
     sys.argv = ["prefdata", *words]
     try:

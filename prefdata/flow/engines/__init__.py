@@ -1,1 +1,1 @@
-"""Engines: how stage jobs are carried out. Each is one file with one function `carry_out(job, context)`."""
+"""Engines: which machines carry stage jobs out: `local` is this one, `ray` spreads models and shards on a cluster."""

@@ -1,4 +1,4 @@
-"""The local engine: carries a stage job out in this process.
+"""The local engine: carries a stage job out in this process, and says what another engine may do elsewhere.
 
 The tasks of all pending shards are streamed through one worker. The worker (a sampler or scorer) sees one endless
 stream, so a model stays busy across shard borders. Every result is journalled the moment it is known. A shard is
@@ -11,11 +11,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Generic, TypeVar
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
 
 from prefdata.errors import ConservationError, InputError
 from prefdata.flow.jobs import ShardJob, StageJob, TaskJob, WholeJob
@@ -23,9 +25,10 @@ from prefdata.flow.journal import Journal
 from prefdata.flow.progress import Progress
 from prefdata.flow.results import check_storable, failures_in, tokens_in
 from prefdata.models.endpoint.spending import Spending
-from prefdata.spec import JSON, Context
+from prefdata.models.pool import Pool, PoolSpec
+from prefdata.spec import JSON, Context, WorkerPool
 
-__all__ = ["carry_out", "run_tasks"]
+__all__ = ["Engine", "Local", "Machines", "carry_out", "make_here", "run_tasks"]
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -36,13 +39,52 @@ _SYNC_SECONDS = 1.0
 _BACKLOG = 8
 
 
-def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] = lambda: None) -> None:
+def make_here(job: ShardJob, shards: Sequence[int]) -> None:
+    """Makes shards one after the other, in this process."""
+    for shard in shards:
+        job.make(shard)
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where models run and shards are made. Everything else of a stage happens in the process of the build."""
+
+    start: Callable[[PoolSpec, Mapping[str, JSON] | None], WorkerPool] = Pool
+    """Starts the workers of a model; see `prefdata.spec.Engines`."""
+    make_shards: Callable[[ShardJob, Sequence[int]], None] = make_here
+    """Makes some shards of a job that is prepared; what is made is kept when it fails."""
+
+
+class Engine(Protocol):
+    """Carries the stages of a build out; it is never part of a recipe, and changes no byte."""
+
+    def opened(self, folder: Path) -> AbstractContextManager[Machines]:
+        """Gets the machines ready for the build in `folder`, and releases them in the end."""
+
+
+class Local:
+    """Carries everything out on this machine."""
+
+    @contextmanager
+    def opened(self, folder: Path) -> Iterator[Machines]:
+        """Gives this machine."""
+        yield Machines()
+
+
+def carry_out(
+    job: StageJob,
+    context: Context,
+    *,
+    complete: Callable[[], None] = lambda: None,
+    make_shards: Callable[[ShardJob, Sequence[int]], None] = make_here,
+) -> None:
     """Carries out what no earlier run has finished of a stage, and marks the stage as finished.
 
     Args:
         job: the stage's work.
         context: of the job's part: see `StageJob.context`.
         complete: called when all tables are there, before the stage is marked.
+        make_shards: see `Machines`.
 
     Raises:
         ConservationError: rows went missing, or a worker left a task unanswered or answered one twice.
@@ -53,7 +95,9 @@ def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] =
     if isinstance(job, WholeJob):
         report = job.run(context)
     elif isinstance(job, ShardJob):
-        report = _carry_out_shards(job)
+        prepared = job.prepared()
+        make_shards(prepared, [shard for shard in job.tables.shards if not job.folder.shard(shard).exists()])
+        report = prepared.report()
     elif isinstance(job, TaskJob):
         spent = context.spending.money if isinstance(context.spending, Spending) else dict
         with Progress.of(job.name, job.total, job.unit, spent) as progress:
@@ -66,14 +110,6 @@ def carry_out(job: StageJob, context: Context, *, complete: Callable[[], None] =
         raise TypeError(f"a {type(job).__name__} is not a job that this engine knows")
     complete()
     job.folder.finish(report)
-
-
-def _carry_out_shards(job: ShardJob) -> JSON:
-    job = job.prepared()
-    for shard in job.tables.shards:
-        if not job.folder.shard(shard).exists():
-            job.make(shard)
-    return job.report()
 
 
 def run_tasks(job: TaskJob[Task, Result], context: Context, progress: Progress) -> None:

@@ -82,6 +82,7 @@ class HostedModel(Generator, TemplateOptions):
         in_flight: int,
         replicas: Sequence[Mapping[str, str]] = ({},),
         answers_as: str | None = None,
+        gpus: int = 1,
     ) -> Iterator[Generation]:
         """Streams the requests through the worker `module`, which runs `engine`.
 
@@ -96,6 +97,7 @@ class HostedModel(Generator, TemplateOptions):
             in_flight: most requests that one worker has at once.
             replicas: one worker for each entry, which holds environment variables of that worker alone.
             answers_as: name of the model in the answers; None takes the model's own.
+            gpus: how many GPUs each worker uses, where there are any.
         """
         name = model_name(self.model)
         config = {**self._config(context), **options}
@@ -117,6 +119,7 @@ class HostedModel(Generator, TemplateOptions):
             round_options={"decoding": decoding.dump()},
             kept=context.engines,
             started=lambda: context.log(f"starting {times}{engine} with {name!r}"),
+            gpus=gpus,
         )
         with contextlib.closing(results):
             for result in results:

@@ -125,6 +125,12 @@ class VLLM(HostedModel):
                 problems.append(error)
         return problems
 
+    @property
+    def _gpus_each(self) -> int:
+        sizes = [self.engine.get(f"{how}_parallel_size") for how in ("tensor", "pipeline")]
+        # A size that is not a number is left to vLLM to refuse.
+        return math.prod(size for size in sizes if isinstance(size, int))
+
     def _replicas(self) -> list[dict[str, str]]:
         """Returns the environment of each replica.
 
@@ -133,9 +139,7 @@ class VLLM(HostedModel):
         """
         if self.replicas == 1 or _is_cpu_build():
             return [{}] * self.replicas
-        sizes = [self.engine.get(f"{how}_parallel_size") for how in ("tensor", "pipeline")]
-        # A size that is not a number is left to vLLM to refuse.
-        each = math.prod(size for size in sizes if isinstance(size, int))
+        each = self._gpus_each
         variable = self.env.get(_DEVICES, os.environ.get(_DEVICES))
         if variable is None:
             devices = [str(number) for number, _ in enumerate(_ALL_DEVICES.glob("*"))]
@@ -184,6 +188,7 @@ class VLLM(HostedModel):
             in_flight=2 * self.max_num_seqs,
             replicas=self._replicas(),
             answers_as=name,
+            gpus=self._gpus_each,
         )
 
 

@@ -88,7 +88,13 @@ class WorkerModel(GroupScorer):
 
         name = f"the {self.what} {model_name(self.model)!r}"
         results = stream(
-            self._worker(), self._config(context), items(), in_flight=2, env=self._environment(), name=name
+            self._worker(),
+            self._config(context),
+            items(),
+            in_flight=2,
+            env=self._environment(),
+            name=name,
+            kept=context.engines,
         )
         for result in results:
             yield self._scored_group(waiting.pop(result["key"]), result["results"], context)
