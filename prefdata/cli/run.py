@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from prefdata.cli.options import (
+    actors_option,
+    address_option,
     allow_code_option,
     allow_option,
     display,
+    engine_of,
+    engine_option,
     limit_option,
     no_reuse_option,
     print_json,
@@ -43,6 +47,9 @@ __all__ = ["command"]
 @replace_option
 @reuse_option
 @no_reuse_option
+@engine_option
+@address_option
+@actors_option
 @click.option("--plan", "only_plan", is_flag=True, help="Print requests, hours, money and disk; do nothing.")
 @allow_code_option
 @allow_option
@@ -57,6 +64,9 @@ def command(
     replaces: bool,
     reuse: str | None,
     no_reuse: bool,
+    engine: str,
+    address: str | None,
+    actors: int | None,
     only_plan: bool,
     allow_code: bool,
     allow: tuple[str, ...],
@@ -88,6 +98,7 @@ def command(
         reuse=reuse_of(reuse, no_reuse),
         allow_code=allow_code,
         allow=allow,
+        engine=engine_of(engine, address, actors),
     )
     if as_json:
         print_json({"folder": str(done.folder), **done.ledger})

@@ -23,6 +23,7 @@ from prefdata.errors import ConservationError, InputError, RecipeError, StoreErr
 from prefdata.flow.build import Build, build
 from prefdata.flow.disk import alone
 from prefdata.flow.documents import read_document, write_document
+from prefdata.flow.engines.local import Engine
 from prefdata.flow.from_hub import given_recipe
 from prefdata.flow.graph import graph_of
 from prefdata.flow.lock import read_lock
@@ -77,6 +78,7 @@ def run(
     allow: Iterable[str] = (),
     cache: Path | None = None,
     log: Callable[[str], None] = say,
+    engine: Engine | None = None,
 ) -> Iterated:
     """Carries out the iterations of a recipe, or goes on with a run that was stopped; the same call resumes.
 
@@ -99,6 +101,7 @@ def run(
         allow: what a recipe from elsewhere may do: see `prefdata.spec.trust.GRANTS`.
         cache: the folder of the reference log-probabilities.
         log: takes lines for the person who watches.
+        engine: the machines of the builds: see `prefdata.build`. Trainings run on this one.
 
     Raises:
         RecipeError: the recipe has no iterations.
@@ -115,7 +118,7 @@ def run(
             _check_target(whole)
         root = run_folder(whole, out, foreign=foreign)
         with alone(root):
-            options = {"replace": replace, "reuse": reuse, "check": bool(push)}
+            options = {"replace": replace, "reuse": reuse, "check": bool(push), "engine": engine}
             return _Run(whole, root, options, processes=processes, push=bool(push), cache=cache, log=log).carry_out()
 
 

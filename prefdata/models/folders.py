@@ -96,7 +96,7 @@ def check_chat_template(folder: Path) -> None:
 
 
 def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = None, *, code: bool = False) -> Path:
-    """Returns the Hugging Face folder of the pinned model; downloads or converts it first where needed.
+    """Returns the Hugging Face folder of the pinned model, absolute; downloads or converts it first where needed.
 
     Args:
         model: as a recipe names it.
@@ -116,7 +116,7 @@ def model_folder(model: str, pins: Mapping[str, JSON], revision: str | None = No
         return hub.download_model(model, sha, code=code)
     _check_pinned(model, folder, pins)
     _check_weights(model, folder)
-    return folder
+    return folder.absolute()
 
 
 def adapter_pins(adapter: str, revision: str | None = None) -> dict[str, JSON]:
@@ -148,7 +148,7 @@ def adapter_folder(adapter: str, pins: Mapping[str, JSON], revision: str | None 
         return hub.download_model(adapter, pins.get("sha") or hub.resolve_model(adapter, revision), config=_ADAPTER)
     _check_pinned(adapter, folder, pins)
     _check_weights(adapter, folder)
-    return folder
+    return folder.absolute()
 
 
 def model_name(model: str) -> str:

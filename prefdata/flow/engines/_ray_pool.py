@@ -184,19 +184,26 @@ class RayPool:
         return self._error is None and len(self._remotes) == self._wanted
 
     def has_room(self) -> bool:
-        """Returns whether any worker can take an item; waits for the first one to start."""
+        """Returns whether any worker can take an item; the first time, waits for the workers to start."""
         while len(self._remotes) < self._wanted and not self._ended:
             self._add()
         self._pump(0)
-        began, said = time.monotonic(), False
-        while not self.waiting and self._error is None and not any(remote.ready for remote in self._remotes):
-            self._pump(_POLL_SECONDS)
-            if not said and time.monotonic() - began > _PATIENCE_SECONDS:
-                said = True
-                say(f"Ray: {self._spec.name} waits until the cluster has room for it (`ray status` shows who has it)")
+        if not self.waiting:
+            self._await_workers(_PATIENCE_SECONDS if self._last is None else 0.0)
         if self._error is not None and not self.waiting:
             raise self._error
         return self._error is None and not self._again and bool(self._free())
+
+    def _await_workers(self, patience: float) -> None:
+        """Waits until all workers have started, or some have and the others take long: or the first takes all items."""
+        began, said = time.monotonic(), False
+        while self._error is None and not all(remote.ready for remote in self._remotes):
+            if any(remote.ready for remote in self._remotes) and time.monotonic() - began >= patience:
+                return
+            self._pump(_POLL_SECONDS)
+            if not said and time.monotonic() - began >= _PATIENCE_SECONDS:
+                said = True
+                say(f"Ray: {self._spec.name} waits until the cluster has room for it (`ray status` shows who has it)")
 
     def send(self, item: Mapping[str, JSON], *, to_last: bool) -> None:
         """Sends an item; with `to_last`, to the same worker as the last one if that has room."""

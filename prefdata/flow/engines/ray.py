@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import pickle
 import socket
+import sys
 import tempfile
 import time
 import warnings
@@ -31,7 +33,7 @@ from prefdata.flow.stage_files import adopt, read_files
 from prefdata.flow.store import StageFolder
 from prefdata.flow.versions import packages
 from prefdata.models.pool import PoolSpec
-from prefdata.spec import JSON, Part, canonical_json
+from prefdata.spec import JSON
 
 __all__ = ["Ray"]
 
@@ -185,11 +187,12 @@ class _Cluster:
 
     def make_shards(self, job: ShardJob, shards: Sequence[int]) -> None:
         """Makes shards by tasks, each of which is done again where its node is lost; see `Machines`."""
-        if not self._shared or _has_own_code(job):
+        pickled = _pickled(job) if self._shared else None
+        if pickled is None:
             make_here(job, shards)
             return
         make = self._ray.remote(_make_shard).options(num_cpus=1, max_retries=5)
-        whole = self._ray.put(pickle.dumps(_absolute(job)))
+        whole = self._ray.put(pickled)
         calls: list[Any] = []
         waiting = list(reversed(shards))
         room = 2 * int(max(1, sum(self._has(node, "CPU") for node in self._nodes)))
@@ -225,10 +228,28 @@ def _make_shard(pickled: bytes, shard: int) -> list[tuple[str, bytes]]:
         return [(file, (folder.path / file).read_bytes()) for file in read_files(folder.path).files]
 
 
-def _has_own_code(job: ShardJob) -> bool:
-    """Tells whether a part of the job is the user's own Python, whose module a node need not have."""
-    parts = [value for value in vars(job).values() if isinstance(value, Part)]
-    return any('"kind":"python"' in canonical_json(part.dump()) for part in parts)
+class _OwnCodeError(Exception):
+    """A job holds code that is not of an installed package."""
+
+
+class _Pickler(pickle.Pickler):
+    """Pickles a job whose code is on every node: that of prefdata, and of Python."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Refuses a class of the user's own, whose module a node need not have."""
+        if isinstance(value, type) and value.__module__.partition(".")[0] not in {"prefdata", *sys.stdlib_module_names}:
+            raise _OwnCodeError
+        return NotImplemented
+
+
+def _pickled(job: ShardJob) -> bytes | None:
+    """Pickles a job; None where it has code of the user's own."""
+    file = io.BytesIO()
+    try:
+        _Pickler(file).dump(_absolute(job))
+    except _OwnCodeError:
+        return None
+    return file.getvalue()
 
 
 def _absolute(value: Any) -> Any:
