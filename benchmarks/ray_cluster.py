@@ -50,8 +50,12 @@ class Run:
 
     @property
     def asked(self) -> dict[str, int]:
-        """Fresh answers of each stage, by its last event."""
-        return {event["stage"]: event.get("fresh", 0) for event in self.events if event.get("event") == "progress"}
+        """Answers of each stage that this run has asked: those at its last event, less those at its first."""
+        done: dict[str, list[int]] = {}
+        for event in self.events:
+            if event["event"] == "progress":
+                done.setdefault(event["stage"], []).append(event["done"])
+        return {stage: counts[-1] - counts[0] for stage, counts in done.items()}
 
     @property
     def lost(self) -> int:
