@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 from minihub import MiniHub, User
 
+from prefdata import diff
+
 PUSH = "import sys; from prefdata.publish.pushing import push; push(sys.argv[1], 'bench/pairs')"
 PAIR = "import sys; from prefdata import pair; pair(sys.argv[1], sys.argv[2], sys.argv[3], with_candidates=True)"
 RULES = ("wpo_hybrid_v2", "best_vs_worst")
