@@ -13,6 +13,7 @@ from prefdata.hub.data_files import ShownFiles, shown_files
 from prefdata.hub.dataset_tables import DatasetTables, find_tables, is_path, name_of
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
+from prefdata.hub.object_store import ObjectStore, is_remote
 from prefdata.hub.reading import (
     REPO_ID,
     dataset_table,
@@ -37,6 +38,7 @@ __all__ = [
     "HubRepo",
     "HubFile",
     "Kind",
+    "ObjectStore",
     "ShownFiles",
     "UndecidedError",
     "Wanted",
@@ -51,6 +53,7 @@ __all__ = [
     "find_tables",
     "is_ours",
     "is_path",
+    "is_remote",
     "name_of",
     "git_digest",
     "leads_outside",
