@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 _MANIFEST = "prefdata.manifest.json"
-_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.:-]+:")
 _stops: list[Callable[[], None]] = []
 _OTHER_OUT = "choose another folder with --out"
 _AGAIN = "run the same command again: it goes on where it stopped. If this comes back, choose another folder with --out"
@@ -225,6 +225,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
     """
+    _refuse_address(folder)
     with store_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")

@@ -112,14 +112,24 @@ class Mirror:
         except StoreError:
             known, changed = StageFiles(), True
         tables = [name for name in there if name.rpartition("/")[0] == folder and name.endswith(".parquet")]
-        return {name: there[name] for name in tables if not self._has(name, there[name], known if changed else None)}
+        return {name: there[name] for name in tables if not self._is_sound(name, there[name], known, changed)}
 
-    def _has(self, name: str, size: int, known: StageFiles | None) -> bool:
-        """Says whether this machine has a table of the store; by its hash where its stage's record has changed."""
+    def _is_sound(self, name: str, size: int, known: StageFiles, changed: bool) -> bool:
+        """Says whether this machine has a table as its stage's record has it, which need not be fetched.
+
+        Args:
+            name: of the table.
+            size: that it has on the store.
+            known: the stage's record.
+            changed: whether this machine had another record: its tables may be others, of the same sizes.
+        """
         path = self._root / name
-        if not path.is_file() or path.stat().st_size != size:
+        if not path.is_file():
             return False
-        return known is None or known.files.get(path.name, {}).get("sha256") == sha256_of_file(path)
+        entry = known.files.get(path.name)
+        if entry is None:
+            return not changed and path.stat().st_size == size
+        return path.stat().st_size == entry["size"] and (not changed or sha256_of_file(path) == entry["sha256"])
 
     def _fetch_journal(self, name: str, parts: list[str]) -> None:
         self._journals[name] = JournalParts(self._store, self._root / name, name, parts)

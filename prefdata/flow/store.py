@@ -159,7 +159,7 @@ def build_folder(name: str, out: str | Path | None, *, foreign: bool = False) ->
             `builds/from-elsewhere/<name>`.
     """
     if is_remote(out):
-        address = out.rstrip("/")
+        address = re.sub(r"(?<=[^:/])/+$", "", out)
         # Nothing of an address but letters and digits may become a part of a path.
         last = re.sub(r"[^\w-]+", "-", address.rpartition("/")[2])[:40]
         return BuildFolder(Path("builds") / f"{last}-{fingerprint(address)[:8]}", address)

@@ -16,7 +16,7 @@ from prefdata.errors import MissingExtraError, StoreError, closest, printable
 
 __all__ = ["ObjectStore", "is_remote"]
 
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://.*", re.DOTALL)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.:-]*?)://.*", re.DOTALL)
 _NOT_STORES = frozenset({"http", "https", "file", "local"})
 """Schemes of addresses that are not folders of an object store."""
 _CONDITIONAL = frozenset({"s3", "s3a", "gs", "gcs", "memory"})
@@ -53,7 +53,7 @@ class ObjectStore:
 
     def __init__(self, url: str, log: Callable[[str], None] = lambda _: None) -> None:
         self.url, self._log = url.rstrip("/"), log
-        self._fs, self._root = _opened(self.url)
+        self._fs, self._root = _opened(url)
         self.conditional = self.url.partition(":")[0] in _CONDITIONAL
         """Whether `create` refuses, in one step, what is there."""
 
