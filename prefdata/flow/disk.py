@@ -30,6 +30,7 @@ __all__ = [
     "lost_files",
     "make_folder",
     "move",
+    "refuse_address",
     "replace_folder",
     "stopped_by",
     "store_errors",
@@ -126,13 +127,17 @@ def make_folder(path: Path) -> None:
     Raises:
         StoreError: it can't be made, or is the address of another machine's.
     """
-    _refuse_address(path)
+    refuse_address(path)
     with store_errors(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
-def _refuse_address(path: Path) -> None:
-    """Refuses an address, which would be a folder of a name such as `s3:` here."""
+def refuse_address(path: Path) -> None:
+    """Refuses an address, which would be a folder of a name such as `s3:` here.
+
+    Raises:
+        StoreError: it is one.
+    """
     if path.parts and _ADDRESS.fullmatch(path.parts[0]) and not Path(path.parts[0]).exists():
         address = str(path).replace(":/", "://", 1)
         raise StoreError(
@@ -225,7 +230,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
     """
-    _refuse_address(folder)
+    refuse_address(folder)
     with store_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
@@ -255,7 +260,7 @@ def replace_folder(
         StoreError: the parent can't be written or is full, or another process is writing the folder. What was there
             before is untouched.
     """
-    _refuse_address(folder)
+    refuse_address(folder)
     folder = folder.absolute()
     with store_errors(folder):
         clear_leftovers(folder, folder=True)

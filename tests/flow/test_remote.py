@@ -22,6 +22,7 @@ from prefdata.flow.lease import Lease
 from prefdata.flow.mirror import Mirror
 from prefdata.flow.store import build_folder
 from prefdata.hub import ObjectStore, is_remote
+from prefdata.models.environment import worker_environment
 
 
 @pytest.fixture
@@ -264,6 +265,35 @@ def test_a_build_stops_after_the_write_that_finds_the_store_gone(tmp_path):
     assert list(Journal(tmp_path / "j.jsonl").read()) == ["kept"]
 
 
+def test_a_build_that_is_interrupted_puts_its_journals_first(work, where, monkeypatch):
+    append, left = Journal.append, 5
+
+    def interrupted(self, record):
+        nonlocal left
+        if self.path.name.startswith("journal-"):
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+        append(self, record)
+
+    monkeypatch.setattr(mirror, "_FLUSH_S", 3600.0)
+    monkeypatch.setattr(Journal, "append", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build(recipe(), where)
+    (part,) = (text for name, text in contents(where).items() if "/journal-00000.jsonl.parts/" in name)
+    assert len(part.splitlines()) == 5
+    monkeypatch.setattr(Journal, "append", append)
+    shutil.rmtree(work / "builds")
+    assert tree(build(recipe(), where).dataset) == tree(build(recipe(), "local").dataset)
+    assert not any(".parts/" in name for name in contents(where))
+
+
+def test_workers_get_no_key_of_a_store(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS"):
+        monkeypatch.setenv(name, "hidden-0123")
+    assert "hidden-0123" not in worker_environment({}).values()
+
+
 def test_a_store_without_conditional_puts_says_so_once_and_refuses_a_live_lease(store):
     said: list[str] = []
     store.conditional = False
@@ -321,11 +351,27 @@ def test_a_kind_of_store_whose_package_is_not_ours_to_bring_is_named(work, monke
         build(recipe(), "lacking://bucket/folder")
 
 
-def test_only_builds_are_written_to_an_address(work, prefdata):
-    said = prefdata("pair", "answers.jsonl", "--rule", "best_vs_worst", "--columns", "prompt=id", "--out", "s3://b/f")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["pair", "answers.jsonl", "--rule", "best_vs_worst", "--columns", "prompt=id", "--out"],
+        ["run", "gpo_gpm_llama3", "--profile", "cpu", "--out"],
+        ["train", "local", "--set", "beta=0.1", "--out"],
+        ["build", "recipe.json", "--reuse"],
+        ["clean"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_only_build_and_check_write_to_an_address(work, prefdata, command):
+    (work / "recipe.json").write_text(json.dumps(recipe().dump()))
+    build(recipe(training={"kind": "dpo", "model": "owner/model"}), "local")
+    said = prefdata(*command, "s3://bucket/folder")
     assert said.code == 2
-    assert "'s3://b/f' is the address of a folder elsewhere" in " ".join(said.err.split())
+    assert "'s3://bucket/folder' is the address of a folder elsewhere" in " ".join(said.err.split())
     assert not (work / "s3:").exists()
+
+
+def test_a_path_that_is_made_of_an_address_is_refused(work):
     with pytest.raises(StoreError, match="is the address of a folder elsewhere"):
         build(recipe(), Path("s3://bucket/folder"))
     assert not (work / "s3:").exists()
