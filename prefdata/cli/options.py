@@ -79,7 +79,9 @@ reuse_option = click.option(
     help="Look answers and scores of other builds up here, and keep those of this one; left out, .cache beside it.",
 )
 no_reuse_option = click.option("--no-reuse", is_flag=True, help="Ask everything anew, and keep nothing for others.")
-out_option = click.option("--out", metavar="DIR", help="The build folder; left out, builds/NAME.")
+out_option = click.option(
+    "--out", metavar="DIR", help="The build folder (or s3://BUCKET/FOLDER); left out, builds/NAME."
+)
 
 
 def reuse_of(folder: str | None, nothing: bool) -> str | bool:

@@ -7,6 +7,7 @@ shards before `stage.json`, the files of the dataset before its manifest. Journa
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import threading
@@ -186,11 +187,12 @@ class Mirror:
 
     def _new(self, wanted: re.Pattern[str]) -> dict[str, tuple[int, int]]:
         """Lists the files that are not on the store as they are, but journals and the dataset."""
-        root, found = self._root, {}
-        for path in [*map(root.joinpath, _DOCUMENTS), *_files(root / "stages"), *_files(root / _DAMAGED)]:
-            name = path.relative_to(root).as_posix()
-            if wanted.fullmatch(name) and (state := _state(path)) not in (None, self._there.get(name)):
-                found[name] = state
+        found = {}
+        for name in [*_DOCUMENTS, *_names(self._root, "stages"), *_names(self._root, _DAMAGED)]:
+            if wanted.fullmatch(name):
+                state = _state(self._root / name)
+                if state is not None and state != self._there.get(name):
+                    found[name] = state
         return found
 
     def _journals_here(self) -> list[str]:
@@ -221,10 +223,10 @@ class Mirror:
         return f"{folder}/{STAGE if name == RECORD else f'shard-{number}.parquet'}" in self._there
 
     def _put_dataset(self) -> None:
-        folder, manifest = self._root / _DATASET, _bytes(self._root / _DATASET / MANIFEST)
+        manifest = _bytes(self._root / _DATASET / MANIFEST)
         if manifest is None or manifest == self._manifest:
             return
-        files = {path.relative_to(self._root).as_posix(): path for path in _files(folder)}
+        files = {name: self._root / name for name in _names(self._root, _DATASET)}
         last = {f"{_DATASET}/{MANIFEST}": files.pop(f"{_DATASET}/{MANIFEST}")}
         self._check()
         self._store.put(files)
@@ -335,9 +337,13 @@ def _bytes(path: Path) -> bytes | None:
             return None
 
 
-def _files(folder: Path) -> list[Path]:
-    """Lists the files below a folder; what is not whole yet has a name that begins with a dot."""
-    return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+def _names(root: Path, folder: str) -> list[str]:
+    """Lists the files below a folder of the root; what is not whole yet has a name that begins with a dot."""
+    names: list[str] = []
+    for here, _, files in os.walk(root / folder):
+        prefix = Path(here).relative_to(root).as_posix()
+        names += [f"{prefix}/{name}" for name in files if not name.startswith(".")]
+    return sorted(names)
 
 
 def _state(path: Path) -> tuple[int, int] | None:
