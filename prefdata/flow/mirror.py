@@ -88,9 +88,13 @@ class Mirror:
             wanted |= self._fetch_records(folder, there, parts)
         for journal, names in parts.items():
             if journal not in self._journals:
-                self._fetch_journal(journal, names)
+                self._fetch_journal(journal, names, there)
         self._fetch(wanted)
         self._fetch_dataset()
+        for journal in self._journals_here():
+            # What a kill has left between the last two steps of a shard.
+            if _SHARD.fullmatch(replacement := _replacement(journal)) and (self._root / replacement).exists():
+                delete(self._root / journal)
         for name, size in there.items():
             state = _state(self._root / name) if name.startswith("stages/") else None
             if state is not None and state[0] == size:
@@ -106,7 +110,7 @@ class Mirror:
             # Reopened elsewhere, or finished here and not put yet: then it is finished again of the same tables.
             delete(here / STAGE)
         if notes in parts:
-            self._fetch_journal(notes, parts[notes])
+            self._fetch_journal(notes, parts[notes], there)
         changed = _records(here) != before
         try:
             known = read_files(here)
@@ -132,9 +136,10 @@ class Mirror:
             return not changed and path.stat().st_size == size
         return path.stat().st_size == entry["size"] and (not changed or sha256_of_file(path) == entry["sha256"])
 
-    def _fetch_journal(self, name: str, parts: list[str]) -> None:
+    def _fetch_journal(self, name: str, parts: list[str], there: dict[str, int]) -> None:
         self._journals[name] = JournalParts(self._store, self._root / name, name, parts)
-        self._journals[name].fetch()
+        if _replacement(name) not in there:
+            self._journals[name].fetch()
 
     def _fetch(self, names: Mapping[str, int]) -> None:
         partials = {name: self._root / Path(name).parent / f".{Path(name).name}.0.part" for name in names}
@@ -180,6 +185,8 @@ class Mirror:
             self._check()
             self._journals.setdefault(journal, JournalParts(self._store, self._root / journal, journal)).flush()
         self._put(shards)
+        # A finished stage has no journals, at no moment.
+        self._remove_needless()
         self._put(finished)
         self._remove_needless()
         if dataset:
@@ -210,17 +217,12 @@ class Mirror:
         begin = len(_DAMAGED) + 1
         aside = {name.rpartition(".")[0][begin:] for name in self._there if name.startswith(f"{_DAMAGED}/")}
         for name in list(self._journals):
-            if not (self._root / name).exists() and (self._replaced(name) or name in aside):
+            if not (self._root / name).exists() and (_replacement(name) in self._there or name in aside):
                 self._journals.pop(name).remove()
         gone = [name for name in self._there if name in aside and not (self._root / name).exists()]
         self._store.delete(gone)
         for name in gone:
             del self._there[name]
-
-    def _replaced(self, journal: str) -> bool:
-        folder, _, name = journal.rpartition("/")
-        number = name.removesuffix(".jsonl").rpartition("-")[2]
-        return f"{folder}/{STAGE if name == RECORD else f'shard-{number}.parquet'}" in self._there
 
     def _put_dataset(self) -> None:
         manifest = _bytes(self._root / _DATASET / MANIFEST)
@@ -319,6 +321,13 @@ def _owner(root: Path) -> str:
         write_atomically(path, partial(_write, secrets.token_hex(8)))
         known = _bytes(path) or b""
     return known.decode("ascii", "replace").strip()
+
+
+def _replacement(journal: str) -> str:
+    """Names the file that takes the place of a journal when it is finished."""
+    folder, _, name = journal.rpartition("/")
+    number = name.removesuffix(".jsonl").rpartition("-")[2]
+    return f"{folder}/{STAGE if name == RECORD else f'shard-{number}.parquet'}"
 
 
 def _write(text: str, path: Path) -> None:

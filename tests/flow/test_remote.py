@@ -265,6 +265,20 @@ def test_a_build_stops_after_the_write_that_finds_the_store_gone(tmp_path):
     assert list(Journal(tmp_path / "j.jsonl").read()) == ["kept"]
 
 
+def test_a_journal_that_a_kill_has_left_beside_its_shard_goes(work, where):
+    built = build(recipe(), where, shard_size=4)
+    before = contents(where)
+    folder = next(name for name in before if "/scores-" in name).rpartition("/")[0]
+    left = {f"{folder}/{name}.parts/000001-000000000000": b"" for name in ("journal-00000.jsonl", "files.jsonl")}
+    for lost in (False, True):
+        ObjectStore(where).put_bytes(left)
+        Journal(built.folder / folder / "journal-00001.jsonl").append("left here")
+        if lost:
+            shutil.rmtree(built.folder)
+        build(recipe(), where, shard_size=4)
+        assert contents(where) == files_of(built.folder) == before
+
+
 def test_a_build_that_is_interrupted_puts_its_journals_first(work, where, monkeypatch):
     append, left = Journal.append, 5
 
