@@ -32,7 +32,7 @@ from prefdata.flow.journal_parts import JournalParts, journal_of
 from prefdata.flow.lease import Lease, leased
 from prefdata.flow.progress import say
 from prefdata.flow.stage_files import RECORD, STAGE, StageFiles, read_files
-from prefdata.hub import ObjectStore
+from prefdata.hub import BEING_REPLACED, ObjectStore
 from prefdata.publish.manifest import MANIFEST
 from prefdata.spec import sha256_of_file
 
@@ -46,7 +46,7 @@ _DOCUMENTS = ("prefdata.recipe.json", "prefdata.lock.json")
 _LAST = re.compile(r"stages/[^/]+/stage\.json")
 _SHARD = re.compile(r"stages/[^/]+/shard-\d{5,}\.parquet")
 _OTHERS = re.compile(rf"(?!{_LAST.pattern}$|{_SHARD.pattern}$|stages/[^/]+/[^/]+\.jsonl$).*")
-_FLUSH_S = 5.0
+_FLUSH_S, _LONGEST_S = 5.0, 60.0
 _PART_OF_TIME = 20
 """A pass over the folder may take one part of this many of the time."""
 
@@ -82,7 +82,10 @@ class Mirror:
         for name in there:
             if (journal := journal_of(name)) is not None:
                 parts.setdefault(journal, []).append(name)
-        wanted = {name: size for name, size in there.items() if name in _DOCUMENTS}
+        wanted = {name: there[name] for name in _DOCUMENTS if name in there}
+        # The next file that is set aside must get another name.
+        aside = [name for name in there if name.startswith(f"{_DAMAGED}/") and not (self._root / name).exists()]
+        wanted |= {name: there[name] for name in aside}
         folders = sorted({name.rpartition("/")[0] for name in [*there, *parts] if name.startswith("stages/")})
         for folder in (folder for folder in folders if folder.count("/") == 1):
             wanted |= self._fetch_records(folder, there, parts)
@@ -90,13 +93,13 @@ class Mirror:
             if journal not in self._journals:
                 self._fetch_journal(journal, names, there)
         self._fetch(wanted)
-        self._fetch_dataset()
+        self._fetch_dataset(torn=BEING_REPLACED in there)
         for journal in self._journals_here():
             # What a kill has left between the last two steps of a shard.
             if _SHARD.fullmatch(replacement := _replacement(journal)) and (self._root / replacement).exists():
                 delete(self._root / journal)
         for name, size in there.items():
-            state = _state(self._root / name) if name.startswith("stages/") else None
+            state = _state(self._root / name) if name.startswith(("stages/", f"{_DAMAGED}/")) else None
             if state is not None and state[0] == size:
                 self._there[name] = state
 
@@ -154,9 +157,10 @@ class Mirror:
             sync(partial_file)
             move(partial_file, self._root / name)
 
-    def _fetch_dataset(self) -> None:
+    def _fetch_dataset(self, *, torn: bool) -> None:
+        """Fetches the dataset; one that a build was killed over has files of two, and is put again whole."""
         name, here = f"{_DATASET}/{MANIFEST}", self._root / _DATASET
-        self._manifest = self._store.read(name) if name in self._dataset else None
+        self._manifest = self._store.read(name) if name in self._dataset and not torn else None
         if self._manifest is None or _bytes(here / MANIFEST) == self._manifest:
             return
 
@@ -231,9 +235,11 @@ class Mirror:
         files = {name: self._root / name for name in _names(self._root, _DATASET)}
         last = {f"{_DATASET}/{MANIFEST}": files.pop(f"{_DATASET}/{MANIFEST}")}
         self._check()
+        self._store.put_bytes({BEING_REPLACED: b""})
         self._store.put(files)
         self._store.put(last)
         self._store.delete(self._dataset - {*files, *last})
+        self._store.delete([BEING_REPLACED])
         self._dataset, self._manifest = {*files, *last}, manifest
 
 
@@ -300,7 +306,7 @@ class _Flusher:
             except BaseException as error:  # noqa: BLE001 - raised where the build can see it
                 self.failure = error
                 return
-            pause = max(_FLUSH_S, _PART_OF_TIME * (time.monotonic() - began))
+            pause = max(_FLUSH_S, min(_LONGEST_S, _PART_OF_TIME * (time.monotonic() - began)))
 
     def check(self) -> None:
         """Raises what went wrong on the store, if anything did."""

@@ -14,8 +14,10 @@ from typing import Any, TypeGuard, TypeVar
 
 from prefdata.errors import MissingExtraError, StoreError, closest, printable
 
-__all__ = ["ObjectStore", "is_remote"]
+__all__ = ["BEING_REPLACED", "ObjectStore", "is_remote"]
 
+BEING_REPLACED = ".writing/dataset"
+"""Name of an object that is there while the dataset of a build folder has files of two datasets."""
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.:-]*?)://.*", re.DOTALL)
 _NOT_STORES = frozenset({"http", "https", "file", "local"})
 """Schemes of addresses that are not folders of an object store."""

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from prefdata.errors import InputError, StoreError, printable
-from prefdata.hub.object_store import ObjectStore
+from prefdata.hub.object_store import BEING_REPLACED, ObjectStore
 from prefdata.spec import JSON, fingerprint
 
 __all__ = ["fetch_folder"]
@@ -31,6 +31,11 @@ def fetch_folder(url: str) -> Path:
     """
     store = ObjectStore(url, _say)
     files = store.files()
+    if BEING_REPLACED in files:
+        raise StoreError(
+            f"the dataset in {url!r} is being replaced by a build, or one was killed over it",
+            hint=f"wait for the build to end, or finish it: prefdata build RECIPE --out {url}",
+        )
     if any(name in files for name in _BUILD) or any(name.startswith("stages/") for name in files):
         files = {name: info for name, info in files.items() if name.startswith("dataset/")}
         if "dataset/prefdata.manifest.json" not in files:

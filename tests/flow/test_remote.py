@@ -93,6 +93,45 @@ def others(where: str, folder: Path) -> dict[str, bytes]:
     return {name: text for name, text in contents(where).items() if (folder / name).exists()}
 
 
+def test_a_build_that_is_killed_over_its_dataset_leaves_none_that_can_be_read(work, where, memory, monkeypatch):
+    build(recipe(), where)
+    expected = dataset_of(where)
+    put = ObjectStore.put
+
+    def dying(self, files):
+        if any(name.startswith("dataset/") for name in files):
+            put(self, {name: path for name, path in files.items() if name.startswith("dataset/kto/")})
+            raise SystemExit
+        put(self, files)
+
+    monkeypatch.setattr(ObjectStore, "put", dying)
+    with pytest.raises(SystemExit):
+        build(recipe(also=[{"kind": "kto"}]), where)
+    monkeypatch.setattr(ObjectStore, "put", put)
+    with pytest.raises(StoreError, match="is being replaced by a build, or one was killed over it"):
+        verify(where)
+    # On another machine, which sees files that the manifest does not list.
+    shutil.rmtree(work / "builds")
+    build(recipe(), where)
+    assert dataset_of(where) == expected
+    assert verify(where).holds
+
+
+def dataset_of(where: str) -> dict[str, bytes]:
+    return {name: text for name, text in contents(where).items() if name.startswith("dataset/")}
+
+
+def test_what_two_machines_set_aside_has_two_names(work, where):
+    for number in (0, 1):
+        built = build(recipe(), where, shard_size=4)
+        (shard,) = built.folder.glob("stages/pairs-*/shard-00001.parquet")
+        shard.write_bytes(bytes([number]) * shard.stat().st_size)
+        build(recipe(), where, shard_size=4, repair=True)
+        shutil.rmtree(built.folder)
+    aside = [text for name, text in contents(where).items() if "/shard-00001.parquet." in name]
+    assert [text[0] for text in aside] == [0, 1]
+
+
 def test_a_damaged_shard_is_set_aside_on_the_store_too(work, where):
     built = build(recipe(), where, shard_size=4)
     (shard,) = built.folder.glob("stages/pairs-*/shard-00001.parquet")
