@@ -1,7 +1,7 @@
 # `make help` lists the targets. The environment is made once, in .venv.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := hub,api,transformers,embedded,prompts,train,evaluation,ray,dev
+EXTRAS := hub,api,transformers,embedded,prompts,train,evaluation,ray,remote,dev
 # The oldest clients of the Hub that pyproject.toml admits; what talks to the Hub is tested with these too.
 OLDEST := datasets==5.0.0 huggingface_hub==1.31.0
 export OMP_NUM_THREADS ?= 1

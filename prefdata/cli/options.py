@@ -93,7 +93,9 @@ address_option = click.option(
 actors_option = click.option(
     "--actors", type=click.IntRange(min=1), metavar="N", help="Workers of each model on Ray; left out, all that fit."
 )
-out_option = click.option("--out", metavar="DIR", help="The build folder; left out, builds/NAME.")
+out_option = click.option(
+    "--out", metavar="DIR", help="The build folder (or s3://BUCKET/FOLDER); left out, builds/NAME."
+)
 
 
 def engine_of(name: str, address: str | None, actors: int | None) -> Engine | None:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO
 
 from prefdata.errors import InputError
+from prefdata.flow.disk import refuse_address
 from prefdata.flow.journal import guarded_line, text_of_line
 from prefdata.flow.progress import say
 from prefdata.flow.stage_files import note_versions
@@ -101,12 +102,14 @@ def open_store(build: Path, reuse: str | Path | bool) -> AnswerStore | None:
 
     Raises:
         InputError: the folder is a file.
+        StoreError: it is an address.
     """
     if reuse is False:
         return None
     if reuse is True:
         return AnswerStore(build.absolute().parent / ".cache")
     root = Path(reuse)
+    refuse_address(root)
     if root.exists() and not root.is_dir():
         raise InputError(
             f"{str(root)!r} is a file",

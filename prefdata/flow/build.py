@@ -38,7 +38,7 @@ class Build:
     """A finished build."""
 
     folder: Path
-    """The build folder."""
+    """The build folder; of one on an object store, its working folder on this machine."""
     pushed: Pushed | None = None
     """What was published, where the build was to be."""
 
@@ -90,7 +90,8 @@ def build(
 
     Args:
         recipe: with its profile applied (`Recipe.with_profile`).
-        out: the build folder; left out, `builds/<name of the recipe>`.
+        out: the build folder, or one of an object store (`s3://bucket/folder`); left out,
+            `builds/<name of the recipe>`.
         relock: resolve branches and tags anew instead of keeping what the folder's lock pinned.
         check: compare the SHA-256 of every file of the stages; otherwise only of those whose size or time have changed.
         repair: set damaged files aside, and make their shards again; checks every file.

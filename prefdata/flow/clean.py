@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from prefdata.flow.disk import delete, store_errors
+from prefdata.flow.disk import delete, refuse_address, store_errors
 from prefdata.flow.reader import BuildReader
 from prefdata.flow.stage_files import RECORD, STAGE
 from prefdata.flow.store import BuildFolder
@@ -61,6 +61,7 @@ def clean(build: str | Path, *, yes: bool = False) -> Cleaned:
         InputError: the folder holds no build.
         StoreError: another build is at work there, or a file can't be removed.
     """
+    refuse_address(Path(build))
     folder = BuildFolder(Path(build))
     reader = BuildReader(folder.root)
     if not yes:

@@ -23,13 +23,16 @@ from prefdata.tables.own_files import REFUSED, append_only, create_new, held, pr
 __all__ = [
     "alone",
     "append",
+    "check_stops",
     "check_replaceable",
     "clear_leftovers",
     "delete",
     "lost_files",
     "make_folder",
     "move",
+    "refuse_address",
     "replace_folder",
+    "stopped_by",
     "store_errors",
     "sync",
     "sync_open",
@@ -38,6 +41,8 @@ __all__ = [
 ]
 
 _MANIFEST = "prefdata.manifest.json"
+_ADDRESS = re.compile(r"[a-z][a-z0-9+.:-]+:")
+_stops: list[Callable[[], None]] = []
 _OTHER_OUT = "choose another folder with --out"
 _AGAIN = "run the same command again: it goes on where it stopped. If this comes back, choose another folder with --out"
 _MEANING = {
@@ -69,6 +74,22 @@ def store_errors(path: Path) -> Iterator[None]:
         plain = f"the file system says {error.strerror or str(error).partition(chr(10))[0]!r}"
         why, hint = _MEANING.get(error.errno or 0, (plain, _AGAIN))
         raise StoreError(f"{str(path)!r} can't be written: {why}", hint=hint) from error
+
+
+@contextmanager
+def stopped_by(check: Callable[[], None]) -> Iterator[None]:
+    """Calls `check` after each write within the block, in any thread; what it raises stops the build."""
+    _stops.append(check)
+    try:
+        yield
+    finally:
+        _stops.remove(check)
+
+
+def check_stops() -> None:
+    """Raises what is to stop a build, after something of it was written."""
+    for check in _stops:
+        check()
 
 
 def sync(path: Path) -> None:
@@ -104,10 +125,25 @@ def make_folder(path: Path) -> None:
     """Makes a folder and its parents where they are missing.
 
     Raises:
-        StoreError: it can't be made.
+        StoreError: it can't be made, or is the address of another machine's.
     """
+    refuse_address(path)
     with store_errors(path):
         path.mkdir(parents=True, exist_ok=True)
+
+
+def refuse_address(path: Path) -> None:
+    """Refuses an address, which would be a folder of a name such as `s3:` here.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if path.parts and _ADDRESS.fullmatch(path.parts[0]) and not Path(path.parts[0]).exists():
+        address = str(path).replace(":/", "://", 1)
+        raise StoreError(
+            f"{address!r} is the address of a folder elsewhere, and this writes folders of this machine only",
+            valid="a path; an address of an object store (as a text) for `build` and `check`: s3://bucket/folder",
+        )
 
 
 def move(path: Path, target: Path) -> None:
@@ -175,6 +211,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         finally:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
+    check_stops()
 
 
 def write_json(path: Path, value: JSON) -> None:
@@ -193,6 +230,7 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         StoreError: it is a file, or holds anything but a dataset of prefdata, at any depth.
     """
+    refuse_address(folder)
     with store_errors(folder):
         if folder.exists() and not folder.is_dir():
             raise StoreError(f"{str(folder)!r} is a file, not a folder", hint="choose another folder with --out")
@@ -222,6 +260,7 @@ def replace_folder(
         StoreError: the parent can't be written or is full, or another process is writing the folder. What was there
             before is untouched.
     """
+    refuse_address(folder)
     folder = folder.absolute()
     with store_errors(folder):
         clear_leftovers(folder, folder=True)

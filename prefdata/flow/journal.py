@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from prefdata.flow.disk import append, delete, store_errors, sync_open
+from prefdata.flow.disk import append, check_stops, delete, store_errors, sync_open
 from prefdata.spec import JSON, canonical_json
 from prefdata.tables.own_files import read_and_write
 
@@ -83,6 +83,7 @@ class Journal:
         with store_errors(self.path):
             while line:
                 line = line[os.write(self._file, line) :]
+        check_stops()
 
     def sync(self) -> None:
         """Makes what was appended safe against a power cut."""

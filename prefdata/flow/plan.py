@@ -94,6 +94,7 @@ def plan(
         UserError: an input can't be found.
     """
     folder = build_folder(recipe.name, out)
+    folder.refresh()
     store = open_store(folder.root, reuse)
     build = BuildReader(folder.root, BuildRecord(recipe, make_lock(recipe, read_lock(folder)).graph, shard_size))
     job = prompt_job(build)

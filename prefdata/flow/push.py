@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from prefdata import hub
 from prefdata.errors import InputError, PublishError, UnconfirmedError
 from prefdata.flow.disk import alone
 from prefdata.flow.train import name_repositories
@@ -43,7 +44,8 @@ def push(
     The Hub's client supplies the token (`hf auth login`, `HF_TOKEN`).
 
     Args:
-        folder: a build folder, a dataset folder, the folder that a training has left, or the folder of a run.
+        folder: a build folder, a dataset folder (also on an object store: `s3://bucket/folder`), the folder that a
+            training has left, or the folder of a run.
         repo_id: `owner/name` of a dataset, or of a model; created where there is none.
         public: make the repository public; otherwise it is private, and a public one is refused.
         tag: a version that names the commit.
@@ -66,6 +68,8 @@ def push(
         allow_schema_change=allow_schema_change,
         log=log,
     )
+    if hub.is_remote(folder):
+        folder = hub.find_dataset(folder, only=()).dataset
     root = Path(folder)
     if not (root / RUN_FILE).is_file():
         return send(folder, repo_id)

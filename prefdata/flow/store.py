@@ -18,14 +18,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from prefdata.flow.disk import alone, clear_leftovers, make_folder, store_errors
 from prefdata.flow.journal import Journal
+from prefdata.flow.mirror import fetch_build, mirrored
 from prefdata.flow.stage_files import RECORD, STAGE, finish_stage, note_versions, read_report
-from prefdata.spec import JSON
+from prefdata.hub import is_remote
+from prefdata.spec import JSON, fingerprint
 
 __all__ = ["SHARD_SIZE", "BuildFolder", "StageFolder", "build_folder"]
 
@@ -75,10 +77,20 @@ class StageFolder:
 
 
 class BuildFolder:
-    """The folder that holds a run of a recipe."""
+    """The folder that holds a run of a recipe.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        root: the folder.
+        remote: the address of the folder on an object store whose working folder on this machine `root` is.
+    """
+
+    def __init__(self, root: Path, remote: str | None = None) -> None:
+        self.root, self.remote = root, remote
+
+    @property
+    def out(self) -> str | Path:
+        """The folder as a user names it: an address, or a path."""
+        return self.remote or self.root
 
     @property
     def dataset(self) -> Path:
@@ -113,15 +125,28 @@ class BuildFolder:
     def writing(self) -> Iterator[None]:
         """Holds the right to write; the system releases it when the process ends, however it ends.
 
+        A folder on an object store is fetched first, and has what the working folder has when the block is left.
+
         Raises:
-            StoreError: another build holds it, or the folder can't be made.
+            StoreError: another build holds it, the folder can't be made, or the object store not be read or written.
         """
         with alone(self.root):
             with store_errors(self.root):
                 clear_leftovers(self.dataset, folder=True, locked=True)
                 for path in (self.lock_file, self.recipe_file):
                     clear_leftovers(path, folder=False, locked=True)
-            yield
+            with nullcontext() if self.remote is None else mirrored(self.root, self.remote):
+                yield
+
+    def refresh(self) -> None:
+        """Fetches what an object store has of the build, into the working folder; does nothing for other folders.
+
+        Raises:
+            StoreError: the store can't be read, or a build is at work in the working folder.
+        """
+        if self.remote is not None:
+            with alone(self.root):
+                fetch_build(self.root, self.remote)
 
 
 def build_folder(name: str, out: str | Path | None, *, foreign: bool = False) -> BuildFolder:
@@ -129,9 +154,14 @@ def build_folder(name: str, out: str | Path | None, *, foreign: bool = False) ->
 
     Args:
         name: the recipe's name.
-        out: the folder; None takes `builds/<name>`.
+        out: the folder; None takes `builds/<name>`. A folder of an object store has a working folder in `builds`.
         foreign: the recipe is somebody else's, whose name for it must not choose a build of the user's: None takes
             `builds/from-elsewhere/<name>`.
     """
+    if is_remote(out):
+        address = re.sub(r"(?<=[^:/])/+$", "", out)
+        # Nothing of an address but letters and digits may become a part of a path.
+        last = re.sub(r"[^\w-]+", "-", address.rpartition("/")[2])[:40]
+        return BuildFolder(Path("builds") / f"{last}-{fingerprint(address)[:8]}", address)
     parent = Path("builds", "from-elsewhere") if foreign else Path("builds")
     return BuildFolder(Path(out) if out is not None else parent / name)

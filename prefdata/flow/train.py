@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from prefdata import hub
 from prefdata.errors import InputError, RecipeError, closest
+from prefdata.flow.disk import refuse_address
 from prefdata.flow.from_hub import check_named_commits, given_recipe
 from prefdata.flow.store import build_folder
 from prefdata.publish.card.curves import curves_svg
@@ -142,6 +143,7 @@ def _prepared(
         check_named_commits(judged)
     training = _changed(source, model, settings or {})
     folder = Path(out) if out is not None else Path("models") / source.name
+    refuse_address(folder)
     return prepare(training, source.dataset, folder, **options), source
 
 
@@ -151,6 +153,8 @@ def _source(
     if isinstance(what, Recipe) or _is_recipe(str(what)):
         recipe = with_profile(given_recipe(what, allow), profile)
         root = build_folder(recipe.name, dataset, foreign=is_foreign(what)).root
+        if hub.is_remote(dataset):
+            root = hub.find_dataset(dataset, only=_FILES).path
         if not root.is_dir():
             raise InputError(
                 f"the dataset of recipe {recipe.name!r} is not in {str(root)!r}",
@@ -195,7 +199,7 @@ def _is_recipe(what: str) -> bool:
 def _folder(what: str | Path) -> tuple[Path, dict[str, JSON]]:
     """The folder of a build or dataset, and the repository and commit of one that was downloaded."""
     repo = hub.repo_and_revision(str(what))
-    if repo is None and not Path(what).expanduser().is_dir():
+    if repo is None and not hub.is_remote(what) and not Path(what).expanduser().is_dir():
         raise InputError(
             f"there is no recipe, build or dataset {str(what)!r}",
             valid="a recipe (.py, .json or a shipped name), a folder, or OWNER/NAME[@REVISION]",

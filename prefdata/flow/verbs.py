@@ -46,8 +46,8 @@ def build(
 
     Args:
         recipe: a recipe, a `.py` or `.json` file, or the name of a shipped recipe.
-        out: the build folder; left out, `builds/<name of the recipe>`; for a recipe from elsewhere,
-            `builds/from-elsewhere/<name of the recipe>`.
+        out: the build folder, or one of an object store (`s3://bucket/folder`); left out,
+            `builds/<name of the recipe>`; for a recipe from elsewhere, `builds/from-elsewhere/<name of the recipe>`.
         origin: in place of a recipe: a published dataset (`owner/name`, or its folder), built with its lock.
         profile: a profile of the recipe.
         limit: at most this many different prompts, the first ones.
@@ -72,7 +72,7 @@ def build(
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
         if push:
             _check_target(variant, origin)
-        folder = build_folder(variant.name, out, foreign=foreign).root
+        folder = build_folder(variant.name, out, foreign=foreign).out
         options: dict[str, Any] = {"relock": relock, "check": check or push, "repair": repair, "replace": replace}
         built = building.build(variant, folder, reuse=reuse, shard_size=shard_size, engine=engine, **options)
     if not push:
@@ -136,7 +136,7 @@ def check(
     foreign = origin is not None or is_foreign(recipe)
     with allowing_code(allow_code, folder_of(recipe)), for_a_stranger(foreign):
         variant = _one_recipe(recipe, origin, out, allow).with_profile(profile).with_limit(limit)
-        folder = build_folder(variant.name, out, foreign=foreign).root
+        folder = build_folder(variant.name, out, foreign=foreign).out
         return plan(variant, folder, reuse=reuse, shard_size=shard_size, answer_tokens=answer_tokens)
 
 

@@ -13,6 +13,7 @@ from prefdata.hub.data_files import ShownFiles, shown_files
 from prefdata.hub.dataset_tables import DatasetTables, find_tables, is_path, name_of
 from prefdata.hub.history import commits_behind
 from prefdata.hub.named_files import Wanted, one_file
+from prefdata.hub.object_store import BEING_REPLACED, ObjectStore, is_remote
 from prefdata.hub.reading import (
     REPO_ID,
     dataset_table,
@@ -27,6 +28,7 @@ from prefdata.hub.upload import HubRepo
 from prefdata.hub.where import MARKS, Found, at_commit, find_dataset, is_ours, repo_and_revision
 
 __all__ = [
+    "BEING_REPLACED",
     "CARDS",
     "MARKS",
     "REPO_ID",
@@ -37,6 +39,7 @@ __all__ = [
     "HubRepo",
     "HubFile",
     "Kind",
+    "ObjectStore",
     "ShownFiles",
     "UndecidedError",
     "Wanted",
@@ -51,6 +54,7 @@ __all__ = [
     "find_tables",
     "is_ours",
     "is_path",
+    "is_remote",
     "name_of",
     "git_digest",
     "leads_outside",

@@ -1,4 +1,4 @@
-"""One reading of "a folder, a build, a file, or a dataset of the Hub": what is here comes first."""
+"""One reading of "a folder, a build, a file, a dataset of the Hub, or a folder of an object store"."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from pathlib import Path
 
 from prefdata.errors import InputError
 from prefdata.hub.named_files import Wanted
+from prefdata.hub.object_store import is_remote
 from prefdata.hub.reading import download_dataset
+from prefdata.hub.remote_folder import fetch_folder
 
 __all__ = ["MARKS", "Found", "at_commit", "find_dataset", "is_ours", "repo_and_revision"]
 
@@ -58,11 +60,12 @@ def at_commit(where: str | PathLike[str], found: Found) -> str | PathLike[str]:
 
 
 def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
-    """Finds a file or folder of this machine, or downloads a dataset of the Hub.
+    """Finds a file or folder of this machine, or downloads a dataset of the Hub or of an object store.
 
     A `Path` (or a build), a text with the ending of a file, and a text whose first part exists here are paths.
-    `hf:owner/name` is a dataset of the Hub. Any other `owner/name` is what is here under this path, or else a dataset
-    of the Hub.
+    `hf:owner/name` is a dataset of the Hub. `s3://bucket/folder`, or another address that fsspec knows, is a build or
+    dataset folder on an object store, whose dataset is fetched whole. Any other `owner/name` is what is here under this
+    path, or else a dataset of the Hub.
 
     Args:
         where: the path, or the name of the dataset.
@@ -70,9 +73,12 @@ def find_dataset(where: str | PathLike[str], *, only: Wanted) -> Found:
 
     Raises:
         InputError: there is no such path, and no such dataset either; or it is the folder of a trained model.
-        MissingExtraError: `huggingface_hub` is not installed.
+        MissingExtraError: `huggingface_hub`, or the package for a kind of store, is not installed.
+        StoreError: the store can't be read.
     """
     text = os.fspath(where)
+    if is_remote(where):
+        return Found(fetch_folder(where), None)
     named = repo_and_revision(text)
     if isinstance(where, str) and text.startswith(_HUB):
         if named is None:
