@@ -83,10 +83,10 @@ class Auditor:
             (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
             {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
-        if "response_chosen" in pairs.columns:
-            self._compare_texts([pairs[f"response_{side}"] for side in SIDES])
-        elif "at_chosen" in pairs.columns:
+        if "at_chosen" in pairs.columns:
             self._compare_facts(candidates, pairs)
+        elif "response_chosen" in pairs.columns:
+            self._compare_texts([pairs[f"response_{side}"] for side in SIDES])
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)

@@ -25,7 +25,7 @@ __all__ = [
     "key_buckets",
 ]
 
-PIECE_BYTES = 32 << 20
+PIECE_BYTES = 64 << 20
 """Decoded bytes read at a time."""
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that wait together on disk."""
@@ -47,7 +47,7 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
     rest: pl.DataFrame | None = None
     for frame in table.frames(PIECE_BYTES):
         rows = with_keys(frame, has_ids=table.has_ids)
-        rows = rows if rest is None else pl.concat([rest, rows])
+        rows = rows if rest is None else pl.concat([rest, rows], rechunk=True)
         keys = rows["key"].to_numpy()
         starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
         # As Arrow and back: a slice would keep the whole piece.
