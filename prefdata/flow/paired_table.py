@@ -2,8 +2,8 @@
 
 A piece holds all rows of its prompts. Its rows become facts, the rule decides on these, and the texts of the winners
 are taken from the piece in hand. Where the rows of a prompt are apart, the table is read twice: the facts of all rows
-first, then the texts of the winners. Decided rows wait on disk, in buckets of neighbouring ids, until they are written
-in order.
+first, then the texts of the winners. Answers that may differ in white space only are read in between. Decided rows wait
+on disk, in buckets of neighbouring ids, until they are written in order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from prefdata.dataset import Layout, TRLPairs, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.lazy import np, pa, pl
 from prefdata.pairing import PairRule
-from prefdata.pairing.facts import FACTS, facts_of
+from prefdata.pairing.facts import FACTS, SUMS, alike, bare_of_marks, facts_of
 from prefdata.spec import JSON
 from prefdata.tables.ahead import ahead
 from prefdata.tables.answers import ANSWER_ORDER
-from prefdata.tables.digest import NAMED_FROM, CandidateDigest
+from prefdata.tables.digest import NAMED_FROM, CandidateDigest, bare_digest_series
 from prefdata.tables.pieces import (
     PIECE_BYTES,
     ScatteredError,
@@ -32,6 +32,7 @@ from prefdata.tables.pieces import (
     gathered,
     key_buckets,
 )
+from prefdata.tables.reasoning import answers_of
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
 from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys, with_names
 from prefdata.tables.spill import Spill, edges_of, range_buckets
@@ -264,6 +265,7 @@ class _TwoReadings:
         self._table, self._work = table, work
         self._folder = folder
         n_rows = self._read_facts()
+        self._same_text = self._read_alike(n_rows)
         # The bucket of each row whose answer, or whose prompt, is wanted; 0 for the others.
         self._wanted = np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint8)
         for number in range(self._facts.count):
@@ -297,7 +299,8 @@ class _TwoReadings:
         table, rule = self._table, self._work.rule
         n_rows, seen = 0, _FirstRows()
         spills: tuple[Spill, Spill] | None = None
-        for rows in ahead(with_keys(frame, has_ids=table.has_ids) for frame in table.frames(PIECE_BYTES)):
+        frames = table.frames(PIECE_BYTES, sums=SUMS)
+        for rows in ahead(with_keys(frame, has_ids=table.has_ids) for frame in frames):
             n_rows += rows.height
             if spills is None:
                 n_bytes = table.n_bytes * rows.height / max(1, rows.estimated_size()) * _FACT_BYTES
@@ -316,6 +319,18 @@ class _TwoReadings:
         self._facts, self._described = spills
         return n_rows
 
+    def _read_alike(self, n_rows: int) -> pl.DataFrame:
+        """Hashes, without white space, the answers that may differ from others in it only; few tables have any."""
+        wanted = np.zeros(n_rows, bool)
+        for number in range(self._facts.count):
+            if (rows := self._facts.read(number)) is not None:
+                wanted[alike(rows)["at"].to_numpy()] = True
+        found = [pl.DataFrame(schema={"at": pl.UInt32, "bare": pl.UInt64})]
+        for frame in ahead(self._table.frames(PIECE_BYTES, ())) if wanted.any() else ():
+            rows = frame.filter(pl.Series(wanted[int(frame["at"][0]) : int(frame["at"][-1]) + 1]))
+            found.append(rows.select("at", bare=bare_digest_series(answers_of(rows["response"]))))
+        return pl.concat(found)
+
     def _decide(self, number: int) -> None:
         rows, described = self._facts.read(number), self._described.read(number)
         if rows is None or described is None:
@@ -323,6 +338,7 @@ class _TwoReadings:
         described = described.sort(pl.col("content").is_null(), "at").unique("key", keep="first", maintain_order=True)
         described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
+        rows = bare_of_marks(rows, self._same_text)
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
         for start, end in cuts(rows["key"].to_numpy(), _DECIDED_ROWS):
             part = rows[start:end]

@@ -8,14 +8,14 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
-from prefdata.tables.digest import MEASURES, bare_digest_series, digest_series, visible_bytes
+from prefdata.tables.digest import MEASURES, bare_digest_series, digest_series, visible_marks
 from prefdata.tables.finish_reasons import Ending, ending_of
 from prefdata.tables.reasoning import reasoned_answers_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
 
-__all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
+__all__ = ["ENDINGS", "FACTS", "SUMS", "alike", "bare_of_marks", "facts_of", "unsigned_zero"]
 
 FACTS = (
     *("prompt_id", "source", "index", "digest", "answer", "reasoned", "bare", "score", "unscored", "model"),
@@ -26,6 +26,8 @@ reasoning. Of the answer in it, which is the text without its reasoning, are `an
 candidates of a prompt that differ in white space only), `length` (in the rule's unit) and `characters` (code points).
 `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a
 number that says where the row is)."""
+SUMS = 4
+"""Sums of a mark that few answers of a prompt share by chance."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -37,7 +39,8 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
         rule: says in which unit answers are measured, and which flawed ones it admits.
         candidates: see `PairRule.pair`; further columns are kept. `MEASURES` are taken as they are, where the reader
             of a table has computed them.
-        whole: whether all candidates of a prompt are given.
+        whole: whether all candidates of a prompt are given. If not, `bare` is a mark (`visible_marks`, with `SUMS`)
+            until all of them are there: see `bare_of_marks`.
 
     Returns:
         The candidates with the columns `FACTS`, in the order given.
@@ -56,10 +59,10 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
         response=answers,
         digest=digest,
         answer=digest_series(answers) if apart else digest,
-        visible=visible_bytes(answers) if apart or not given else candidates["visible"],
+        visible=visible_marks(answers, 1 if whole else SUMS) if apart or not given else candidates["visible"],
         reasoned=reasoned,
     )
-    frame = rule.rescored(frame.with_columns(bare=_bare(frame) if whole else bare_digest_series(answers)))
+    frame = rule.rescored(frame.with_columns(bare=_bare(frame) if whole else frame["visible"].cast(pl.UInt64)))
     answer = pl.col("response")
     size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
     words = answer.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
@@ -74,10 +77,36 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
 
 def _bare(frame: pl.DataFrame) -> pl.Series:
     """Hashes answers without white space where others of the prompt may be equal to them; gives `answer` elsewhere."""
-    alike = frame.select((pl.col("prompt_id").hash() ^ pl.col("visible").hash()).is_duplicated()).to_series()
-    if not alike.any():
+    same = frame.select((pl.col("prompt_id").hash() ^ pl.col("visible").hash()).is_duplicated()).to_series()
+    if not same.any():
         return frame["answer"]
-    return _put(frame["answer"], alike, bare_digest_series(frame["response"].filter(alike)))
+    return _put(frame["answer"], same, bare_digest_series(frame["response"].filter(same)))
+
+
+def bare_of_marks(facts: pl.DataFrame, same_text: pl.DataFrame) -> pl.DataFrame:
+    """Gives facts whose `bare` is a mark what `bare` is to be.
+
+    Args:
+        facts: of all candidates of their prompts, with `at`.
+        same_text: `at` and `bare` of those that `alike` finds among them, hashed without white space.
+    """
+    return (
+        facts.drop("bare")
+        .join(same_text, on="at", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("bare", "answer"))
+        .select(facts.columns)
+    )
+
+
+def alike(facts: pl.DataFrame) -> pl.DataFrame:
+    """Finds the candidates that may differ from another one of their prompt in white space only.
+
+    Args:
+        facts: of all candidates of their prompts, with `key`, the same for those of a prompt; `bare` is a mark.
+    """
+    kinds = facts.select("key", "bare", "answer").drop_nulls().unique()
+    several = kinds.filter(pl.struct("key", "bare").is_duplicated())
+    return facts.join(several, on=("key", "bare"), how="semi")
 
 
 def _put(values: pl.Series, mask: pl.Series, others: pl.Series) -> pl.Series:

@@ -24,7 +24,7 @@ __all__ = [
     "same_but_white_space",
     "table_digest",
     "text_digests",
-    "visible_bytes",
+    "visible_marks",
 ]
 
 _Words: TypeAlias = "NDArray[np.uint64]"
@@ -35,8 +35,10 @@ _LANES = 4
 NAMED_FROM = 1 << 62
 """An `index` of this much or more is made of the answer's text, and is no place in a list."""
 MEASURES = ("digest", "visible")
-"""What readers of Arrow data say of each answer: see `text_digests` and `visible_bytes`."""
+"""What readers of Arrow data say of each answer: see `text_digests` and `visible_marks`."""
 _ASCII = 128
+_SUMMED = 200
+"""Texts whose bytes fit the cache of a processor."""
 _SPACE = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _WIDE_SPACE = (
     "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -71,25 +73,26 @@ def _content(texts: pa.Array) -> tuple[memoryview, list[int]]:
     return content, np.frombuffer(offsets, width)[texts.offset : texts.offset + len(texts) + 1].tolist()
 
 
-def measured(texts: pa.Array) -> dict[str, pa.Array]:
+def measured(texts: pa.Array, sums: int = 1) -> dict[str, pa.Array]:
     """Measures each text of a column, or of its lists, where it is; null for a null.
 
     Args:
         texts: texts, or lists of texts.
+        sums: of the marks: see `visible_marks`.
 
     Returns:
-        `MEASURES`, each `uint64` or `uint8`, or lists of them; none of a column of another type.
+        `MEASURES`, each `uint64` or `uint32`, or lists of them; none of a column of another type.
     """
     kind = texts.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         of_lists = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
         nulls = texts.is_null()
-        inner = measured(texts.values)
+        inner = measured(texts.values, sums)
         return {name: of_lists.from_arrays(texts.offsets, values, mask=nulls) for name, values in inner.items()}
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return {}
     nulls = texts.is_null().to_numpy(zero_copy_only=False) if texts.null_count else None
-    found = (text_digests(texts), _visible_bytes(texts))
+    found = (text_digests(texts), _visible_marks(texts, sums))
     return {name: pa.array(values, mask=nulls) for name, values in zip(MEASURES, found, strict=True)}
 
 
@@ -107,25 +110,40 @@ def bare_digest_series(texts: pl.Series) -> pl.Series:
     return _nulled(np.fromiter(words, np.uint64, len(texts)), texts)
 
 
-def visible_bytes(texts: pl.Series) -> pl.Series:
-    """Counts, modulo 256, the bytes of each text that are no white space and no control character of ASCII.
+def visible_marks(texts: pl.Series, sums: int = 1) -> pl.Series:
+    """Gives each text a number that texts share which differ in white space only; see `_visible_marks`.
 
-    Texts that differ in white space only have as many of them; a null has none. A count takes a thirtieth of the time
-    of a hash without white space.
+    Args:
+        texts: the texts; a null has the mark of an empty one.
+        sums: how many, at most 4.
     """
-    return pl.Series(_visible_bytes(_arrow(texts)))
+    return pl.Series(_visible_marks(_arrow(texts), sums))
 
 
-def _visible_bytes(texts: pa.Array) -> NDArray[np.uint8]:
-    content, ends = _content(_narrow_space(texts))
-    places = np.array(ends)
-    filled = np.flatnonzero(places[1:] > places[:-1])
-    counts = np.zeros(len(texts), np.uint8)
-    if len(filled):
-        marks = np.frombuffer(content, np.uint8)[ends[0] : ends[-1]] > ord(" ")
-        # In 8 bits, as sums of bytes are quick and those of longer numbers are not.
-        counts[filled] = np.add.reduceat(marks.view(np.uint8), places[filled] - ends[0], dtype=np.uint8)
-    return counts
+def _visible_marks(texts: pa.Array, sums: int) -> NDArray[np.uint32]:
+    """Sums up the bytes of each text that are no white space and no control character of ASCII, in 8 bits each.
+
+    The first sum is their number; texts without them have the mark 0. One sum, which two texts in 256 share by chance,
+    takes a thirtieth of the time of a hash without white space, and four take a quarter.
+    """
+    narrow = _narrow_space(texts)
+    content, ends = _content(narrow)
+    data, places = np.frombuffer(content, np.uint8), np.array(ends)
+    found = np.zeros((len(texts), 4), np.uint8)
+    for start in range(0, len(texts), _SUMMED):
+        at = places[start : start + _SUMMED + 1]
+        filled = np.flatnonzero(at[1:] > at[:-1])
+        if len(filled):
+            some = data[at[0] : at[-1]]
+            marks = (some > ord(" ")).view(np.uint8)
+            values = [marks]
+            if sums > 1:
+                shown = some * marks
+                values += [shown, shown * (shown >> np.uint8(2)), shown ^ (shown >> np.uint8(1))]
+            for number, each in enumerate(values[:sums]):
+                # In 8 bits, as sums of bytes are quick and those of longer numbers are not.
+                found[start + filled, number] = np.add.reduceat(each, at[filled] - at[0], dtype=np.uint8)
+    return found.view(np.uint32).ravel()
 
 
 def _arrow(texts: pl.Series) -> pa.Array:

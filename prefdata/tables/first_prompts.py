@@ -39,10 +39,10 @@ class FirstPrompts(ScoredTableFile):
             masks.append(keys.is_in(kept.implode()))
         self._kept = pl.concat(masks)
 
-    def frames(self, n_bytes: int, roles: Collection[str] = MEASURED) -> Iterator[pl.DataFrame]:
+    def frames(self, n_bytes: int, roles: Collection[str] = MEASURED, *, sums: int = 1) -> Iterator[pl.DataFrame]:
         """Reads the rows that are kept: see `ScoredTableFile.frames`."""
         at = read = 0
-        for frame in super().frames(n_bytes, roles):
+        for frame in super().frames(n_bytes, roles, sums=sums):
             rows = frame.filter(self._kept[read : read + frame.height])
             read += frame.height
             if rows.height:
