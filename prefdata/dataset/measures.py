@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from prefdata.lazy import np, pl
 from prefdata.records import SIDES
 from prefdata.spec import JSON
-from prefdata.tables.digest import NAMED_FROM, bare_digest_series, visible_bytes
+from prefdata.tables.digest import NAMED_FROM, bare_digest_series, visible_marks
 from prefdata.tables.reasoning import answers_of, reasoned_answers_of
 
 if TYPE_CHECKING:
@@ -83,10 +83,10 @@ class Auditor:
             (pairs["length_chosen"] - pairs["length_rejected"]).to_numpy(),
             {side: pairs[f"n_tied_{side}"].to_numpy() for side in SIDES},
         )
-        if "response_chosen" in pairs.columns:
-            self._compare_texts([pairs[f"response_{side}"] for side in SIDES])
-        elif "at_chosen" in pairs.columns:
+        if "at_chosen" in pairs.columns:
             self._compare_facts(candidates, pairs)
+        elif "response_chosen" in pairs.columns:
+            self._compare_texts([pairs[f"response_{side}"] for side in SIDES])
         for side in SIDES:
             sources = _Sources.of(pairs[f"source_{side}"])
             self._count_sources(side, sources.codes, sources.names)
@@ -228,7 +228,7 @@ class _Sources(NamedTuple):
 def _white_space_only(chosen: pl.Series, rejected: pl.Series) -> int:
     """Counts the answers that differ from those beside them in white space only, or in nothing."""
     sides = pl.DataFrame({"chosen": chosen, "rejected": rejected})
-    alike = sides.filter(visible_bytes(chosen) == visible_bytes(rejected))
+    alike = sides.filter(visible_marks(chosen) == visible_marks(rejected))
     return int((bare_digest_series(alike["chosen"]) == bare_digest_series(alike["rejected"])).sum())
 
 

@@ -2,8 +2,8 @@
 
 A piece holds all rows of its prompts. Its rows become facts, the rule decides on these, and the texts of the winners
 are taken from the piece in hand. Where the rows of a prompt are apart, the table is read twice: the facts of all rows
-first, then the texts of the winners. Decided rows wait on disk, in buckets of neighbouring ids, until they are written
-in order.
+first, then the texts of the winners. Answers that may differ in white space only are read in between. Decided rows wait
+on disk, in buckets of neighbouring ids, until they are written in order.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from prefdata.dataset import Layout, TRLPairs, rows_of
 from prefdata.dataset.measures import Auditor
 from prefdata.lazy import np, pa, pl
 from prefdata.pairing import PairRule
-from prefdata.pairing.facts import FACTS, facts_of
+from prefdata.pairing.facts import FACTS, SUMS, alike, bare_of_marks, facts_of
 from prefdata.spec import JSON
 from prefdata.tables.ahead import ahead
 from prefdata.tables.answers import ANSWER_ORDER
-from prefdata.tables.digest import NAMED_FROM, CandidateDigest
+from prefdata.tables.digest import NAMED_FROM, CandidateDigest, bare_digest_series
 from prefdata.tables.pieces import (
     PIECE_BYTES,
     ScatteredError,
@@ -32,6 +32,7 @@ from prefdata.tables.pieces import (
     gathered,
     key_buckets,
 )
+from prefdata.tables.reasoning import answers_of
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
 from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys, with_names
 from prefdata.tables.spill import Spill, edges_of, range_buckets
@@ -138,21 +139,21 @@ class _Work:
     def decide_pieces(self, pieces: Iterable[pl.DataFrame]) -> None:
         """Decides the prompts of pieces, whose texts are in hand."""
         for piece, prompts in ahead((piece, prompts_of(piece)) for piece in pieces):
-            facts, pairs = self.decide(piece, prompts, "response", "messages")
-            self._put(self.pairs, pairs)
+            facts, pairs = self.decide(piece, prompts, ("response", "at"), "messages")
+            self._put(self.pairs, pairs.drop("at_chosen", "at_rejected", "white_space_only", strict=False))
             if self._answers is not None and self._asked is not None:
                 self._put(self._answers, facts.select(*_ANSWER, "digest"))
                 self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
 
     def decide(
-        self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: str, of_prompt: str
+        self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: Sequence[str], of_prompt: str
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Decides prompts, and counts what became of them.
 
         Args:
             rows: all rows of the prompts, as they were read or as facts.
             prompts: see `prefdata.tables.scored_table.prompts_of`.
-            of_answer: the column of `rows` that pairs have for both answers.
+            of_answer: the columns of `rows` that pairs have for both answers; `at` is one of them.
             of_prompt: the column of `prompts` that pairs have.
 
         Returns:
@@ -161,14 +162,9 @@ class _Work:
         is_usable = pl.col("reason").is_null()
         usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
         answers = with_names(rows.drop("prompt", strict=False).filter("is_answer"))
-        # In the order of the ids, found by numbers: all that follows would sort long texts otherwise.
-        candidates = (
-            answers.drop("prompt_id")
-            .join(usable.select("key", "prompt_id").with_row_index("_rank"), on="key", how="inner")
-            .sort("_rank", "source", "index", maintain_order=True)
-        )
+        candidates = _in_order(answers, usable)
         facts = candidates if "unfit" in candidates.columns else facts_of(self.rule, candidates)
-        paired = self.rule.pair(facts.select(*FACTS, of_answer), usable["prompt_id"])
+        paired = self.rule.pair(facts.select(*FACTS, *of_answer), usable["prompt_id"])
         self._named |= bool((facts["index"] >= NAMED_FROM).any())
         if self.layouts[0].test_size:
             self._prompt_ids.append(usable["prompt_id"])
@@ -269,6 +265,7 @@ class _TwoReadings:
         self._table, self._work = table, work
         self._folder = folder
         n_rows = self._read_facts()
+        self._same_text = self._read_alike(n_rows)
         # The bucket of each row whose answer, or whose prompt, is wanted; 0 for the others.
         self._wanted = np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint8)
         for number in range(self._facts.count):
@@ -279,7 +276,7 @@ class _TwoReadings:
         count = self._work.pairs.count
         spills = [Spill(self._folder / name, count) for name in ("answers", "prompts")]
         names = [("at", "response"), ("at", "messages")]
-        for frame in self._table.frames(PIECE_BYTES, ("prompt",)):
+        for frame in ahead(self._table.frames(PIECE_BYTES, ("prompt",))):
             at = slice(int(frame["at"][0]), int(frame["at"][-1]) + 1)
             for wanted, spill, columns in zip(self._wanted, spills, names, strict=True):
                 mask = wanted[at] > 0
@@ -302,11 +299,11 @@ class _TwoReadings:
         table, rule = self._table, self._work.rule
         n_rows, seen = 0, _FirstRows()
         spills: tuple[Spill, Spill] | None = None
-        for frame in table.frames(PIECE_BYTES):
-            rows = with_keys(frame, has_ids=table.has_ids)
+        frames = table.frames(PIECE_BYTES, sums=SUMS)
+        for rows in ahead(with_keys(frame, has_ids=table.has_ids) for frame in frames):
             n_rows += rows.height
             if spills is None:
-                n_bytes = table.n_bytes * frame.height / max(1, frame.estimated_size()) * _FACT_BYTES
+                n_bytes = table.n_bytes * rows.height / max(1, rows.estimated_size()) * _FACT_BYTES
                 count = buckets_for(n_bytes, _FACTS_BYTES)
                 spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
             facts = facts_of(rule, rows.with_columns(pl.col("prompt_id").fill_null("")), whole=False)
@@ -322,6 +319,18 @@ class _TwoReadings:
         self._facts, self._described = spills
         return n_rows
 
+    def _read_alike(self, n_rows: int) -> pl.DataFrame:
+        """Hashes, without white space, the answers that may differ from others in it only; few tables have any."""
+        wanted = np.zeros(n_rows, bool)
+        for number in range(self._facts.count):
+            if (rows := self._facts.read(number)) is not None:
+                wanted[alike(rows)["at"].to_numpy()] = True
+        found = [pl.DataFrame(schema={"at": pl.UInt32, "bare": pl.UInt64})]
+        for frame in ahead(self._table.frames(PIECE_BYTES, ())) if wanted.any() else ():
+            rows = frame.filter(pl.Series(wanted[int(frame["at"][0]) : int(frame["at"][-1]) + 1]))
+            found.append(rows.select("at", bare=bare_digest_series(answers_of(rows["response"]))))
+        return pl.concat(found)
+
     def _decide(self, number: int) -> None:
         rows, described = self._facts.read(number), self._described.read(number)
         if rows is None or described is None:
@@ -329,10 +338,11 @@ class _TwoReadings:
         described = described.sort(pl.col("content").is_null(), "at").unique("key", keep="first", maintain_order=True)
         described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
+        rows = bare_of_marks(rows, self._same_text)
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
         for start, end in cuts(rows["key"].to_numpy(), _DECIDED_ROWS):
             part = rows[start:end]
-            _, pairs = self._work.decide(part, prompts_of(part, described), "at", "at")
+            _, pairs = self._work.decide(part, prompts_of(part, described), ["at"], "at")
             buckets = range_buckets(pairs["prompt_id"], self._work.edges)
             self._work.pairs.add(pairs, buckets)
             marks = buckets.to_numpy().astype(np.uint8) + 1
@@ -364,6 +374,15 @@ class _FirstRows:
         is_first = np.zeros(len(keys), bool)
         is_first[first] = True
         return is_first
+
+
+def _in_order(answers: pl.DataFrame, prompts: pl.DataFrame) -> pl.DataFrame:
+    """The answers to prompts (sorted by their ids), with these ids, sorted by prompt, source and index."""
+    # By numbers, and one column at a time: all that follows would sort long ids and carry texts otherwise.
+    ranks = prompts.select("key", "prompt_id").with_row_index("rank")
+    placed = answers.select("key", "source", "index").join(ranks, on="key", how="left", maintain_order="left")
+    order = placed.select(pl.arg_sort_by("rank", "source", "index", maintain_order=True)).to_series()
+    return answers.with_columns(placed["prompt_id"])[order[placed["rank"].null_count() :]]
 
 
 def _sorted(frames: list[pl.DataFrame], schema: pa.Schema) -> pa.Table:

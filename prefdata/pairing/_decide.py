@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from prefdata.errors import InputError
 from prefdata.lazy import pl
-from prefdata.pairing._select import Admission, Steps, select
+from prefdata.pairing._select import Admission, Steps, places, select
 from prefdata.pairing.algebra import PairLimits
 from prefdata.pairing.comparisons import checked_comparisons, preferences
 from prefdata.pairing.facts import ENDINGS, FACTS, unsigned_zero
@@ -38,9 +38,8 @@ def decide(
     eligible = frame.filter(pl.col("ineligible").is_null()).with_row_index("row")
     proposal = rule.proposal(eligible)
     prompts = _prompts(frame, prompt_ids)
-    pairs = proposal.pairs.join(prompts, on="unit", how="left", maintain_order="left").with_columns(
-        pair_index=pl.int_range(pl.len(), dtype=pl.Int64).over("unit")
-    )
+    pairs = proposal.pairs.join(prompts, on="unit", how="left", maintain_order="left")
+    pairs = pairs.with_columns(pair_index=places(pairs["unit"].to_numpy()))
     dropped = prompts.filter(~pl.col("unit").is_in(proposal.pairs["unit"].implode()).fill_null(value=False))
     return Paired(
         _pair_columns(rule, pairs, eligible, compared),

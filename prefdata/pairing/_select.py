@@ -11,7 +11,7 @@ from prefdata.lazy import np, pl
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Admission", "Ordering", "Steps", "select"]
+__all__ = ["Admission", "Ordering", "Steps", "places", "select"]
 
 _Ints: TypeAlias = "NDArray[np.int64]"
 
@@ -79,14 +79,18 @@ def select(pool: pl.DataFrame, group: str, steps: Steps, take: int | None) -> pl
     if take != 1:
         picks = np.argsort(order, kind="stable")
         pool, groups, n_tied, decided = pool[picks], groups[picks], n_tied[picks], decided[picks]
-    place = np.arange(pool.height) - _starts(groups)
     pool = pool.select(
         *dict.fromkeys(["unit", group, "row"]),
-        place=pl.Series(place, dtype=pl.Int64),
+        place=places(groups),
         n_tied=pl.Series(n_tied, dtype=pl.Int64),
         decided=pl.Series(names, dtype=pl.String).gather(decided),
     )
     return pool if take is None else pool.filter(pl.col("place") < take)
+
+
+def places(groups: _Ints) -> pl.Series:
+    """Numbers the rows of each run of equal numbers, from 0."""
+    return pl.Series(np.arange(len(groups)) - _starts(groups), dtype=pl.Int64)
 
 
 def _numbers(values: pl.Series) -> NDArray[np.float64] | _Ints:

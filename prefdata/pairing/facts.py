@@ -8,14 +8,14 @@ from prefdata.errors import InputError, closest
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.tables.cells import BLANK
-from prefdata.tables.digest import bare_digest_series, digest_series, visible_bytes
+from prefdata.tables.digest import MEASURES, bare_digest_series, digest_series, visible_marks
 from prefdata.tables.finish_reasons import Ending, ending_of
 from prefdata.tables.reasoning import reasoned_answers_of
 
 if TYPE_CHECKING:
     from prefdata.pairing._rule import Rule
 
-__all__ = ["ENDINGS", "FACTS", "facts_of", "unsigned_zero"]
+__all__ = ["ENDINGS", "FACTS", "SUMS", "alike", "bare_of_marks", "facts_of", "unsigned_zero"]
 
 FACTS = (
     *("prompt_id", "source", "index", "digest", "answer", "reasoned", "bare", "score", "unscored", "model"),
@@ -26,6 +26,8 @@ reasoning. Of the answer in it, which is the text without its reasoning, are `an
 candidates of a prompt that differ in white space only), `length` (in the rule's unit) and `characters` (code points).
 `unfit` says why the candidate can't be picked whatever its score. Facts may also have `response` (the text) and `at` (a
 number that says where the row is)."""
+SUMS = 4
+"""Sums of a mark that few answers of a prompt share by chance."""
 _GIVEN = ("prompt_id", "source", "index", "response", "score")
 _OPTIONAL = ("unscored", "model", "finish_reason")
 
@@ -35,9 +37,10 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
 
     Args:
         rule: says in which unit answers are measured, and which flawed ones it admits.
-        candidates: see `PairRule.pair`; further columns are kept. `digest` is taken as it is, where the reader of a
-            table has computed it.
-        whole: whether all candidates of a prompt are given.
+        candidates: see `PairRule.pair`; further columns are kept. `MEASURES` are taken as they are, where the reader
+            of a table has computed them.
+        whole: whether all candidates of a prompt are given. If not, `bare` is a mark (`visible_marks`, with `SUMS`)
+            until all of them are there: see `bare_of_marks`.
 
     Returns:
         The candidates with the columns `FACTS`, in the order given.
@@ -46,16 +49,20 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
         InputError: a column is missing, a `prompt_id` is null, or a score is not a number, or is NaN or infinite.
     """
     _check(candidates)
-    absent = [pl.lit(None, pl.String).alias(name) for name in _OPTIONAL if name not in candidates.columns]
-    frame = candidates.with_columns(*absent, score=unsigned_zero(pl.col("score").cast(pl.Float64)))
-    texts = frame["response"]
-    if "digest" not in frame.columns:
-        frame = frame.with_columns(digest=digest_series(texts))
+    texts = candidates["response"]
     answers, reasoned = reasoned_answers_of(texts)
-    answer_digests = frame["digest"] if answers is texts else digest_series(answers)
-    frame = frame.with_columns(answer=answer_digests, reasoned=reasoned)
-    frame = frame.with_columns(bare=_bare(frame, answers) if whole else bare_digest_series(answers))
-    frame = rule.rescored(frame.with_columns(response=answers))
+    given, apart = {*MEASURES} <= {*candidates.columns}, answers is not texts
+    digest = candidates["digest"] if given else digest_series(texts)
+    frame = candidates.with_columns(
+        *(pl.lit(None, pl.String).alias(name) for name in _OPTIONAL if name not in candidates.columns),
+        score=unsigned_zero(pl.col("score").cast(pl.Float64)),
+        response=answers,
+        digest=digest,
+        answer=digest_series(answers) if apart else digest,
+        visible=visible_marks(answers, 1 if whole else SUMS) if apart or not given else candidates["visible"],
+        reasoned=reasoned,
+    )
+    frame = rule.rescored(frame.with_columns(bare=_bare(frame) if whole else frame["visible"].cast(pl.UInt64)))
     answer = pl.col("response")
     size, characters = (kind.cast(pl.Int64) for kind in (answer.str.len_bytes(), answer.str.len_chars()))
     words = answer.str.count_matches(r"[^\s\x1c-\x1f]+").cast(pl.Int64)
@@ -63,18 +70,50 @@ def facts_of(rule: Rule, candidates: pl.DataFrame, *, whole: bool = True) -> pl.
         characters=characters,
         length={"characters": characters, "bytes": size, "words": words}[rule.length],
         n_bytes=texts.str.len_bytes().cast(pl.Int64),
-        unfit=_unfit(rule, frame["finish_reason"].cast(pl.String)),
-    ).with_columns(response=texts)
+        unfit=_unfit(rule, frame),
+        response=texts,
+    )
 
 
-def _bare(frame: pl.DataFrame, answers: pl.Series) -> pl.Series:
+def _bare(frame: pl.DataFrame) -> pl.Series:
     """Hashes answers without white space where others of the prompt may be equal to them; gives `answer` elsewhere."""
-    kinds = frame.select("prompt_id", "answer", visible=visible_bytes(answers))
-    alike = kinds.select(pl.col("answer").n_unique().over("prompt_id", "visible") > 1)["answer"]
-    if not alike.any():
+    same = frame.select((pl.col("prompt_id").hash() ^ pl.col("visible").hash()).is_duplicated()).to_series()
+    if not same.any():
         return frame["answer"]
-    others = pl.repeat(None, len(answers), dtype=pl.UInt64, eager=True)
-    return frame["answer"].zip_with(~alike, others.scatter(alike.arg_true(), bare_digest_series(answers.filter(alike))))
+    return _put(frame["answer"], same, bare_digest_series(frame["response"].filter(same)))
+
+
+def bare_of_marks(facts: pl.DataFrame, same_text: pl.DataFrame) -> pl.DataFrame:
+    """Gives facts whose `bare` is a mark what `bare` is to be.
+
+    Args:
+        facts: of all candidates of their prompts, with `at`.
+        same_text: `at` and `bare` of those that `alike` finds among them, hashed without white space.
+    """
+    return (
+        facts.drop("bare")
+        .join(same_text, on="at", how="left", maintain_order="left")
+        .with_columns(pl.coalesce("bare", "answer"))
+        .select(facts.columns)
+    )
+
+
+def alike(facts: pl.DataFrame) -> pl.DataFrame:
+    """Finds the candidates that may differ from another one of their prompt in white space only.
+
+    Args:
+        facts: of all candidates of their prompts, with `key`, the same for those of a prompt; `bare` is a mark.
+    """
+    kinds = facts.select("key", "bare", "answer").drop_nulls().unique()
+    several = kinds.filter(pl.struct("key", "bare").is_duplicated())
+    return facts.join(several, on=("key", "bare"), how="semi")
+
+
+def _put(values: pl.Series, mask: pl.Series, others: pl.Series) -> pl.Series:
+    """Gives the values, with others in place of those that the mask names."""
+    # Polars scatters in place, so never into the caller's column.
+    places = pl.repeat(None, len(values), dtype=values.dtype, eager=True)
+    return values.zip_with(~mask, places.scatter(mask.arg_true(), others))
 
 
 def unsigned_zero(score: pl.Expr) -> pl.Expr:
@@ -86,11 +125,10 @@ ENDINGS: dict[Ending, str] = {"cut_off": "cut_off", "failed": "failed", "unknown
 """How an answer ended → why it is not eligible, and what `admit` calls it."""
 
 
-def _unfit(rule: Rule, finish_reasons: pl.Series) -> pl.Expr:
-    text = pl.col("response")
-    marked, empty = pl.col("answer") != pl.col("digest"), text.str.contains(BLANK)
+def _unfit(rule: Rule, frame: pl.DataFrame) -> pl.Expr:
+    marked, empty = pl.col("answer") != pl.col("digest"), pl.lit(_blank(frame["response"], frame["visible"]))
     flaws = {"only_reasoning": marked & empty, "blank": ~marked & empty}
-    ended = {word: ending_of(word) for word in finish_reasons.unique().drop_nulls()}
+    ended = {word: ending_of(word) for word in frame["finish_reason"].cast(pl.String).unique().drop_nulls()}
     for ending, flaw in ENDINGS.items():
         if words := [word for word, found in ended.items() if found == ending]:
             flaws[flaw] = pl.col("finish_reason").is_in(words)
@@ -99,7 +137,14 @@ def _unfit(rule: Rule, finish_reasons: pl.Series) -> pl.Expr:
     for flaw, holds in reversed(flaws.items()):
         if flaw not in rule.admit:
             unfit = pl.when(holds).then(pl.lit(flaw)).otherwise(unfit)
-    return pl.when(text.is_null()).then(pl.lit("missing_response")).otherwise(unfit)
+    return pl.when(pl.col("response").is_null()).then(pl.lit("missing_response")).otherwise(unfit)
+
+
+def _blank(answers: pl.Series, visible: pl.Series) -> pl.Series:
+    """Finds answers that are nothing but white space."""
+    # Only those without a visible byte can be blank.
+    blank = visible.fill_null(0) == 0
+    return _put(blank, blank, answers.filter(blank).str.contains(BLANK)) if blank.any() else blank
 
 
 def _check(candidates: pl.DataFrame) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from prefdata.lazy import pl
 from prefdata.tables.files import TableLike
-from prefdata.tables.scored_rows import HASHED
+from prefdata.tables.scored_rows import MEASURED
 from prefdata.tables.scored_table import ScoredTableFile, with_keys
 
 __all__ = ["FirstPrompts"]
@@ -39,10 +39,10 @@ class FirstPrompts(ScoredTableFile):
             masks.append(keys.is_in(kept.implode()))
         self._kept = pl.concat(masks)
 
-    def frames(self, n_bytes: int, roles: Collection[str] = HASHED) -> Iterator[pl.DataFrame]:
+    def frames(self, n_bytes: int, roles: Collection[str] = MEASURED, *, sums: int = 1) -> Iterator[pl.DataFrame]:
         """Reads the rows that are kept: see `ScoredTableFile.frames`."""
         at = read = 0
-        for frame in super().frames(n_bytes, roles):
+        for frame in super().frames(n_bytes, roles, sums=sums):
             rows = frame.filter(self._kept[read : read + frame.height])
             read += frame.height
             if rows.height:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,10 @@ __all__ = [
     "key_buckets",
 ]
 
-PIECE_BYTES = 32 << 20
+PIECE_BYTES = 64 << 20
 """Decoded bytes read at a time."""
+_HEAD_BYTES = 4 << 20
+_KEYED = ("prompt_id", "prompt")
 BUCKET_BYTES = 512 << 20
 """Decoded bytes of rows that wait together on disk."""
 _BUCKETS = 128
@@ -43,13 +46,17 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
     Raises:
         ScatteredError: rows of one prompt are not adjacent.
     """
+    # Most tables whose rows are apart show it in their first rows, before a whole piece is read and measured.
+    for frame in islice(table.frames(_HEAD_BYTES, _KEYED), 1):
+        keys = with_keys(frame, has_ids=table.has_ids)["key"].to_numpy()
+        SeenKeys().add(keys[_starts(keys)])
     seen = SeenKeys()
     rest: pl.DataFrame | None = None
     for frame in table.frames(PIECE_BYTES):
         rows = with_keys(frame, has_ids=table.has_ids)
-        rows = rows if rest is None else pl.concat([rest, rows])
+        rows = rows if rest is None else pl.concat([rest, rows], rechunk=True)
         keys = rows["key"].to_numpy()
-        starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        starts = _starts(keys)
         # As Arrow and back: a slice would keep the whole piece.
         rest = pl.DataFrame(rows[int(starts[-1]) :].to_arrow())
         if starts[-1]:
@@ -59,6 +66,11 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
         seen.add(rest["key"].to_numpy()[:1])
         yield rest
     seen.check()
+
+
+def _starts(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
+    """Gives where each run of equal keys starts."""
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
 
 
 def gathered(table: ScoredTableFile, folder: Path) -> Iterator[pl.DataFrame]:

@@ -12,18 +12,19 @@ from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
+from prefdata.tables.digest import MEASURES
 from prefdata.tables.ids import id_series, id_text
 from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
 from prefdata.tables.shapes import PROMPT_PARTS
 from prefdata.tables.shapes import ROLES as COLUMN_ROLES
 from prefdata.tables.table_prompts import prompt_text
 
-__all__ = ["ALIASES", "HASHED", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
+__all__ = ["ALIASES", "MEASURED", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
 
 ROLES = tuple(role for role in COLUMN_ROLES if role not in PROMPT_PARTS)
-HASHED = (*ROLES, "digest")
-"""The roles, and a hash of each answer."""
 """The columns of rows in one form; the parts of a prompt are joined."""
+MEASURED = (*ROLES, *MEASURES)
+"""The roles, and what is measured of each answer."""
 ALIASES = {"response": "all_generated_responses", "score": "all_rm_scores"}
 """Second names under which a role is looked for."""
 
@@ -42,8 +43,8 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
 
     Returns:
         `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt),
-        `misaligned` (its lists of answers and scores differ in length), and `digest` where the frame has it. `prompt`
-        holds texts or lists of messages.
+        `misaligned` (its lists of answers and scores differ in length), and `MEASURES` where the frame has them.
+        `prompt` holds texts or lists of messages.
 
     Raises:
         InputError: a column holds something else than it should.
@@ -66,7 +67,7 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
     """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
-    names = (*ANSWER_ROLES, "digest")
+    names = (*ANSWER_ROLES, *MEASURES)
     lists = [name for name in names if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
     n_answers = pl.col("response").list.len().fill_null(0)
     apart = [
@@ -250,7 +251,7 @@ def _typed(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
                 valid="0, 1, 2, ..." if role in _READ else "texts or numbers",
                 hint=f"name another column: --columns {role}=NAME",
             ) from error
-    computed = ["digest"] if "digest" in frame.columns else []
+    computed = [name for name in MEASURES if name in frame.columns]
     return frame.select(*ROLES, "unscored", "is_answer", "misaligned", *computed).with_columns(
         source=pl.coalesce("source", "model")
     )

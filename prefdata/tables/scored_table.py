@@ -14,10 +14,9 @@ from typing import Any
 
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
-from prefdata.tables.ahead import ahead
-from prefdata.tables.digest import NAMED_FROM, digest_array, digest_series
+from prefdata.tables.digest import MEASURES, NAMED_FROM, digest_series, measured
 from prefdata.tables.roles import RoleReader
-from prefdata.tables.scored_rows import HASHED, ROLES, long_frame, long_frame_of_rows
+from prefdata.tables.scored_rows import MEASURED, ROLES, long_frame, long_frame_of_rows
 from prefdata.tables.shapes import reading_of
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
@@ -81,13 +80,14 @@ class ScoredTableFile:
         """Whether prompts have ids of their own."""
         return "prompt_id" in self.named
 
-    def frames(self, n_bytes: int, roles: Collection[str] = HASHED) -> Iterator[pl.DataFrame]:
+    def frames(self, n_bytes: int, roles: Collection[str] = MEASURED, *, sums: int = 1) -> Iterator[pl.DataFrame]:
         """Reads the rows in order, in frames of about `n_bytes` decoded bytes.
 
         Args:
             n_bytes: of the columns that are read.
-            roles: which columns are read; `response` and `score` always are. With `digest`, Arrow data have a hash of
+            roles: which columns are read; `response` and `score` always are. With `MEASURES`, Arrow data have these of
                 each answer.
+            sums: see `prefdata.tables.digest.visible_marks`.
 
         Yields:
             See `prefdata.tables.scored_rows.long_frame`; and `at`, the number of the row among all that are yielded.
@@ -98,8 +98,9 @@ class ScoredTableFile:
         read = [role for role in ROLES if role in self.named and role in {*roles, "response", "score"}]
         at = 0
         in_arrow = self.table.schema is not None
-        hashed = "digest" in roles
-        for frame in self._arrow_frames(read, n_bytes, hashed=hashed) if in_arrow else self._text_frames(read, n_bytes):
+        sums = sums if {*MEASURES} <= {*roles} else 0
+        found = self._arrow_frames(read, n_bytes, sums) if in_arrow else self._text_frames(read, n_bytes)
+        for frame in found:
             yield frame.with_row_index("at", at)
             at += frame.height
 
@@ -168,30 +169,29 @@ class ScoredTableFile:
     def _named(self, roles: Sequence[str]) -> dict[str, str]:
         return {role: self.named[role] for role in roles}
 
-    def _arrow_frames(self, roles: Sequence[str], n_bytes: int, *, hashed: bool) -> Iterator[pl.DataFrame]:
+    def _arrow_frames(self, roles: Sequence[str], n_bytes: int, sums: int) -> Iterator[pl.DataFrame]:
         row_bytes = max(1.0, self.table.row_bytes(self._reader.columns(roles)))
         rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
         step = int(min(rows, max(1, _BATCH_BYTES // row_bytes)))
-        for table in ahead(self._arrow_tables(roles, n_bytes, rows, step, hashed=hashed)):
+        for table in self._arrow_tables(roles, n_bytes, rows, step, sums):
             frame = pl.from_arrow(table)
             assert isinstance(frame, pl.DataFrame)
             yield long_frame(self.table.name, self._named(roles), frame)
 
-    def _arrow_tables(
-        self, roles: Sequence[str], n_bytes: int, rows: int, step: int, *, hashed: bool
-    ) -> Iterator[pa.Table]:
+    def _arrow_tables(self, roles: Sequence[str], n_bytes: int, rows: int, step: int, sums: int) -> Iterator[pa.Table]:
         """Reads tables of about `n_bytes` or `rows`, `step` rows at a time; their columns are called by their roles."""
         held: list[pa.Table] = []
-        first = 1
+        size, first = 0, 1
         for batch in self.table.batches(self._reader.columns(roles), step):
             columns = self._reader.arrays(batch, first, roles)
             first += batch.num_rows
-            if hashed and (digests := digest_array(columns["response"])) is not None:
-                columns["digest"] = digests
+            if sums:
+                columns |= measured(columns["response"], sums)
             held.append(pa.table(columns))
-            if sum(part.num_rows for part in held) + step > rows or sum(part.nbytes for part in held) >= n_bytes:
+            size += held[-1].nbytes
+            if sum(part.num_rows for part in held) + step > rows or size >= n_bytes:
                 table = _in_one(held)
-                held = []
+                held, size = [], 0
                 yield table
         if held:
             yield _in_one(held)

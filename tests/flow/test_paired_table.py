@@ -35,8 +35,8 @@ from prefdata.pairing import (
     WPOHybridV1,
     WPOHybridV2,
 )
-from prefdata.pairing.facts import facts_of
-from prefdata.tables.digest import bare_digest_series, digest_series, table_digest, visible_bytes
+from prefdata.pairing.facts import alike, bare_of_marks, facts_of
+from prefdata.tables.digest import bare_digest_series, digest_series, table_digest, visible_marks
 from prefdata.tables.schemas import MESSAGES
 from prefdata.tables.spill import Spill
 
@@ -266,10 +266,13 @@ def test_a_bare_digest_is_that_of_the_text_without_all_that_python_calls_white_s
     bare = digest_series(pl.Series(["".join(text.split()) for text in texts]))
     assert bare_digest_series(pl.Series([*texts, None])).to_list() == [*bare, None]
     assert bare_digest_series(pl.Series([" a\tb\x1c"])).to_list() == digest_series(pl.Series(["ab"])).to_list()
-    # A text counts as many visible bytes as any other that differs from it in white space only.
-    counts = visible_bytes(pl.Series([*texts, *("".join(text.split()) for text in texts), None]))
-    assert (counts[: len(texts)] == counts[len(texts) : -1]).all()
-    assert visible_bytes(pl.Series(["", " ", "a b", "é", "\t"])).to_list() == [0, 0, 2, 2, 0]
+    # A text has the mark of any other that differs from it in white space only.
+    for sums in (1, 4):
+        marks = visible_marks(pl.Series([*texts, *("".join(text.split()) for text in texts), None]), sums)
+        assert (marks[: len(texts)] == marks[len(texts) : -1]).all()
+        assert (visible_marks(pl.Series(["", " ", None, "\t"]), sums) == 0).all()
+        assert (visible_marks(pl.Series(["a b", "\u00e9", "abc"]), sums) != 0).all()
+    assert visible_marks(pl.Series(["a b", "\u00e9", "abc"])).to_list() == [2, 2, 3]
 
 
 @given(st.lists(st.tuples(st.sampled_from("pq"), st.text("a\u00e9\u3000 \n", max_size=5)), min_size=1, max_size=12))
@@ -285,8 +288,9 @@ def test_candidates_of_a_prompt_have_one_bare_digest_where_they_differ_in_white_
         },
         schema_overrides={"index": pl.Int64},
     )
-    for whole in (True, False):
-        bare = facts_of(BestVsWorst(), candidates, whole=whole)["bare"]
+    parts = facts_of(BestVsWorst(), candidates.with_row_index("at"), whole=False).with_columns(key="prompt_id")
+    same_text = alike(parts).select("at", bare=bare_digest_series(alike(parts)["response"]))
+    for bare in (facts_of(BestVsWorst(), candidates)["bare"], bare_of_marks(parts, same_text)["bare"]):
         for one, other in combinations(range(len(rows)), 2):
             if prompts[one] == prompts[other]:
                 same = "".join(texts[one].split()) == "".join(texts[other].split())
