@@ -36,8 +36,8 @@ demo: .venv/ready ## Build recipes/wpo_hybrid_v2.py on the embedded model, show 
 	OMP_NUM_THREADS=2 $(BIN)/prefdata train recipes/wpo_hybrid_v2.py --profile cpu --dataset builds/demo \
 		--limit 12 --out builds/demo-model
 
-DEMO_RUN := builds/demo-run/models/gpo_gpm_llama3-iteration
-DEMO_MODELS := builds/demo-model $(DEMO_RUN)-1 $(DEMO_RUN)-2 $(DEMO_RUN)-3
+# The shell lists the models of the run, in order.
+DEMO_MODELS := builds/demo-model builds/demo-run/models/*
 
 demo-all: demo ## After the demo, carry out three iterations, evaluate all models, and print one table.
 	OMP_NUM_THREADS=2 $(BIN)/prefdata run recipes/gpo_gpm_llama3.py --profile cpu --limit 24 --out builds/demo-run
