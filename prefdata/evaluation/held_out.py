@@ -16,7 +16,7 @@ from prefdata import hub
 from prefdata.errors import InputError
 from prefdata.evaluation.judges import mean_and_error
 from prefdata.evaluation.subject import Subject
-from prefdata.evaluation.weights import Weights, facts_of, is_folder_of_another_machine, pins_of
+from prefdata.evaluation.weights import Weights, facts_of, is_folder_of_another_machine, path_of, pins_of
 from prefdata.flow.disk import make_folder
 from prefdata.flow.versions import packages
 from prefdata.lazy import np, pq
@@ -98,6 +98,7 @@ def _reference(
     own, given = training.reference is not None, {**(facts.get("training") or {}), **options.settings}
     pins = pins_of(facts, "reference_pins" if own else "model_pins")
     named, revision = (training.reference, None) if own else (given.get("model"), training.revision)
+    named = path_of(str(named), pins, Path(subject.model)) if named else None
     if options.reference is not None:
         named, revision = options.reference, None
     elif not named or is_folder_of_another_machine(str(named), pins):

@@ -12,7 +12,7 @@ from prefdata.models.folders import model_folder, model_name, model_pins
 from prefdata.spec import JSON
 from prefdata.tables.documents import read_object
 
-__all__ = ["Weights", "facts_of", "is_folder_of_another_machine", "pins_of"]
+__all__ = ["Weights", "facts_of", "is_folder_of_another_machine", "path_of", "pins_of"]
 
 
 def facts_of(subject: Subject) -> Mapping[str, JSON]:
@@ -24,6 +24,22 @@ def facts_of(subject: Subject) -> Mapping[str, JSON]:
 def is_folder_of_another_machine(model: str, pins: Mapping[str, JSON]) -> bool:
     """Checks a name of `training.json`: the last part of a folder must not be taken for a model of the Hub."""
     return "sha256" in pins and not model.startswith("embedded:") and not Path(model).is_dir()
+
+
+def path_of(named: str, pins: Mapping[str, JSON], trained: Path) -> str:
+    """Gives the path of a model that `training.json` names, where that is a folder beside the trained model.
+
+    The models of a run lie beside each other, and their records name folders by their last part.
+
+    Args:
+        named: as the record names it.
+        pins: of the model; the folder must still have the same files.
+        trained: the folder of the trained model.
+    """
+    folder = trained.expanduser().resolve().parent / Path(named).name
+    if is_folder_of_another_machine(named, pins) and (folder / "config.json").is_file():
+        return str(folder) if model_pins(str(folder))["sha256"] == pins["sha256"] else named
+    return named
 
 
 def pins_of(facts: Mapping[str, JSON], kind: str) -> Mapping[str, JSON]:
@@ -80,6 +96,8 @@ class Weights:
         config = read_object(adapter / "adapter_config.json", adapter)
         named, pins = config.get("base_model_name_or_path"), pins_of(facts, "model_pins")
         base = None
+        if isinstance(named, str):
+            named = path_of(named, pins, adapter)
         if isinstance(named, str) and not is_folder_of_another_machine(named, pins):
             base = cls.of_model(named, pins.get("sha") or config.get("revision"))
         if base is None or pins.get("sha256", base.pins.get("sha256")) != base.pins.get("sha256"):

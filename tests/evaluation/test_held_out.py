@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -113,7 +114,7 @@ def chosen(shop, model, **options):
     return done.results["sets"]["bench.parquet"]["reward_chosen"], done.results["inputs"]["reference"]
 
 
-def test_the_reference_of_the_training_is_taken_and_no_path_of_it_is_published(others, monkeypatch):
+def test_the_reference_of_the_training_is_taken_and_no_path_of_it_is_published(others, monkeypatch, tmp_path):
     monkeypatch.chdir(others)
     monkeypatch.setenv("XDG_CACHE_HOME", str(others / "cache"))
     told = (others / "far" / "training.json").read_text()
@@ -129,10 +130,13 @@ def test_the_reference_of_the_training_is_taken_and_no_path_of_it_is_published(o
     from_model, facts = chosen(others, "far", reference="model")
     assert (facts["is_that_of_training"], facts["is_what_training_started_from"]) == (False, True)
     assert abs(from_model - reward) > 1e-3
-    # Elsewhere the name alone leads nowhere, and must not be looked for on the Hub.
+    # It lies beside the model, wherever the command runs; a model that was moved alone has a name that leads nowhere,
+    # and must not be looked for on the Hub.
     monkeypatch.chdir(others / "data")
+    assert chosen(others, "far")[0] == reward
+    shutil.copytree(others / "far", tmp_path / "far")
     with pytest.raises(InputError, match="where the reference is that its training had"):
-        chosen(others, "far")
+        evaluate(str(tmp_path / "far"), "held_out", dataset=[str(others / "bench.parquet")])
 
 
 def test_an_adapter_stays_on_its_base_whatever_the_reference_is(others, monkeypatch):
@@ -151,6 +155,20 @@ def test_an_adapter_stays_on_its_base_whatever_the_reference_is(others, monkeypa
         chosen(others, "adapter", reference="model")
 
 
+def test_a_model_beside_the_trained_one_is_its_reference_while_it_is_the_same(shop, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shop / "cache"))
+    for name in ("trained", "model"):
+        shutil.copytree(shop / name, tmp_path / "run" / name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    given = {"suite": "held_out", "dataset": [str(shop / "bench.parquet")], "out": tmp_path / "out"}
+    found = evaluate("../run/trained", **given).results["sets"]
+    assert evaluate("../run/trained", **given, reference="../run/model").results["sets"] == found
+    write_model(tmp_path / "run" / "model", seed=5)
+    with pytest.raises(InputError, match="does not say where the model is"):
+        evaluate("../run/trained", **{**given, "out": tmp_path / "again"})
+
+
 def test_mistakes_are_one_message(shop, monkeypatch, tmp_path):
     monkeypatch.chdir(shop)
     monkeypatch.setenv("XDG_CACHE_HOME", str(shop / "cache"))
@@ -166,6 +184,7 @@ def test_mistakes_are_one_message(shop, monkeypatch, tmp_path):
         "training's beta": {"reference": "model", "settings": {"beta": -1}},
     }
     with monkeypatch.context() as elsewhere:
+        shutil.copytree(shop / "trained", tmp_path / "alone" / "trained")
         for words, options in mistakes.items():
             where = {"out": tmp_path / "out", "dataset": [str(shop / "data")], **options}
             if not options:
@@ -173,5 +192,5 @@ def test_mistakes_are_one_message(shop, monkeypatch, tmp_path):
             else:
                 elsewhere.chdir(shop)
             with pytest.raises(InputError) as told:
-                evaluate(str(shop / "trained"), "held_out", **where)
+                evaluate(str((shop if options else tmp_path / "alone") / "trained"), "held_out", **where)
             assert words in str(told.value), words

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,27 +39,13 @@ def stopped_build(
 
 def main(out: str, records: int, shard_size: int) -> None:
     """The side that is killed."""
+    from stopping_build import stop_after
+
     from prefdata.flow import mirror
     from prefdata.flow.build import build
-    from prefdata.flow.journal import Journal
     from prefdata.recipe import load_recipe
-    from prefdata.spec import JSON
 
-    write, left, lock = Journal.append, records, threading.Lock()
-
-    def append(self: Journal, record: JSON) -> None:
-        nonlocal left
-        if self.path.name.startswith("journal-"):
-            with lock:
-                if left == 0:
-                    sys.stdout.write("stopped\n")
-                    sys.stdout.flush()
-                    while True:
-                        signal.pause()
-                left -= 1
-        write(self, record)
-
-    Journal.append = append  # type: ignore[method-assign]  # in a process of its own
+    stop_after(records, lambda path: path.name.startswith("journal-"))
     mirror._FLUSH_S = FLUSH_S
     build(load_recipe("recipe.json"), out, shard_size=shard_size, reuse=False)
 

@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 
@@ -39,28 +41,35 @@ def build_until(work: Path, out: str, shard_size: int, stage: str = "", records:
     return False
 
 
-def main(out: str, shard_size: int, stage: str, records: int) -> None:
-    """The side that is killed."""
-    from prefdata.flow.build import build
+def stop_after(records: int, counted: Callable[[Path], bool]) -> None:
+    """Stops this process, to be killed, when a number of records are in the journals that count; says "stopped"."""
     from prefdata.flow.journal import Journal
-    from prefdata.recipe import load_recipe
     from prefdata.spec import JSON
 
-    write, left = Journal.append, records
+    write, left, lock = Journal.append, records, threading.Lock()
 
     def append(self: Journal, record: JSON) -> None:
         nonlocal left
-        if stage and self.path.parent.name.startswith(stage):
-            if left == 0:
-                sys.stdout.write("stopped\n")
-                sys.stdout.flush()
-                while True:
-                    signal.pause()
-            left -= 1
+        if counted(self.path):
+            with lock:
+                if left == 0:
+                    sys.stdout.write("stopped\n")
+                    sys.stdout.flush()
+                    while True:
+                        signal.pause()
+                left -= 1
         write(self, record)
 
     # Stopping here is the one moment that is neither before nor after the scoring on a machine of any speed.
     Journal.append = append  # type: ignore[method-assign]  # in a process of its own
+
+
+def main(out: str, shard_size: int, stage: str, records: int) -> None:
+    """The side that is killed."""
+    from prefdata.flow.build import build
+    from prefdata.recipe import load_recipe
+
+    stop_after(records, lambda path: bool(stage) and path.parent.name.startswith(stage))
     # What another build has kept would hide what this one makes of its journals.
     build(load_recipe("recipe.json"), out, shard_size=shard_size, reuse=False)
     sys.stdout.write("finished\n")
