@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from prefdata.errors import InputError, closest, printable
 from prefdata.hub._client import with_retries
 
-__all__ = ["Wanted", "fetch_named", "one_file"]
+__all__ = ["Wanted", "fetch_named", "one_file", "say"]
 
 Wanted: TypeAlias = Sequence[str] | Callable[[Sequence[str]], Iterable[str]]
 """Patterns of names, in which `*` stays within a folder; or a function that picks among all names."""
@@ -55,8 +55,7 @@ def fetch_named(api: Any, repo: str, sha: str, wanted: Wanted) -> str:
     names = _chosen(list(sizes), wanted)
     size = sum(sizes[name] for name in names)
     if size > _LARGE:
-        line = f"fetching {len(names):,} files of {repo!r}, {size / 1e9:,.1f} GB"
-        sys.stderr.write(printable(line) + "\n")
+        say(f"fetching {len(names):,} files of {repo!r}, {size / 1e9:,.1f} GB")
     patterns = [glob.escape(name) for name in names]
     return str(
         with_retries(
@@ -75,3 +74,8 @@ def _chosen(names: Sequence[str], wanted: Wanted) -> list[str]:
 def _regex(pattern: str) -> str:
     """Translates a pattern, in which `*` is anything within a folder."""
     return "[^/]*".join(map(re.escape, pattern.split("*")))
+
+
+def say(line: str) -> None:
+    """Prints one line for the person who waits for files, on stderr."""
+    sys.stderr.write(printable(line, 1_000) + "\n")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
-from prefdata.errors import InputError, StoreError, printable
+from prefdata.errors import InputError, StoreError
+from prefdata.hub.named_files import say
 from prefdata.hub.object_store import BEING_REPLACED, ObjectStore
 from prefdata.spec import JSON, fingerprint
 
@@ -29,7 +29,7 @@ def fetch_folder(url: str) -> Path:
         InputError: there is nothing, or a build that is not finished.
         StoreError: the store can't be read, or the folder changed while it was read.
     """
-    store = ObjectStore(url, _say)
+    store = ObjectStore(url, say)
     files = store.files()
     if BEING_REPLACED in files:
         raise StoreError(
@@ -59,7 +59,7 @@ def fetch_folder(url: str) -> Path:
 def _fetch(store: ObjectStore, sizes: dict[str, int], target: Path) -> None:
     total = sum(sizes.values())
     if total > _LARGE:
-        _say(f"fetching {len(sizes):,} files of {store.url}, {total / 1e9:,.1f} GB")
+        say(f"fetching {len(sizes):,} files of {store.url}, {total / 1e9:,.1f} GB")
     partial = Path(tempfile.mkdtemp(prefix=".fetching-", dir=target.parent))
     try:
         files = {name: partial / name for name in sizes}
@@ -92,7 +92,3 @@ def _cache() -> Path:
 
 def _state(info: dict[str, JSON]) -> JSON:
     return {key: str(info[key]) for key in _CHANGES if key in info}
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(printable(line, 1_000) + "\n")

@@ -31,9 +31,12 @@ def test_all_rows_of_the_first_prompts_and_no_others(tmp_path, monkeypatch, endi
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     asked = []
     frames = ScoredTableFile.frames
-    monkeypatch.setattr(
-        ScoredTableFile, "frames", lambda table, n_bytes, *roles: asked.append(roles) or frames(table, n_bytes, *roles)
-    )
+
+    def watched(table, n_bytes, *roles, **options):
+        asked.append(roles)
+        return frames(table, n_bytes, *roles, **options)
+
+    monkeypatch.setattr(ScoredTableFile, "frames", watched)
     monkeypatch.setattr(first_prompts, "_BYTES", 300)
     first = FirstPrompts(path, None, limit)
     assert asked == [(("prompt_id", "prompt"),)]
