@@ -13,6 +13,7 @@ Prints a line for each build; the exit status is 1 if a promise is broken.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -26,13 +27,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sampling_side import cpu_seconds_of
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from process_tree import descendants  # noqa: E402
 from ray_nodes import Nodes, ray_nodes  # noqa: E402
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -90,11 +91,8 @@ class Clock(threading.Thread):
 
     def look(self) -> float:
         for pid in set(descendants(os.getpid())) - self._without:
-            try:
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            self._used[pid] = (int(fields[11]) + int(fields[12])) / TICKS
+            with contextlib.suppress(OSError):
+                self._used[pid] = cpu_seconds_of(pid)
         return sum(self._used.values())
 
     def stop(self) -> float:

@@ -45,6 +45,7 @@ __all__ = [
     "UnconfirmedError",
     "UserError",
     "closest",
+    "first_line",
     "printable",
 ]
 
@@ -170,6 +171,11 @@ def closest(word: str, choices: Iterable[str]) -> str:
     fit = sum(end <= _LISTED for end in itertools.accumulate(len(name) + 2 for name in names[:_NAMES]))
     listed = ", ".join(names[:fit]) + (f" and {len(names) - fit:,} more" if len(names) > fit else "")
     return f"{listed} (did you mean {near[0]!r}?)" if near else listed
+
+
+def first_line(error: BaseException) -> str:
+    """Gives the first line of what an error of another package says, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def printable(text: str, width: int = 300) -> str:

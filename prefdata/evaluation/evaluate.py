@@ -15,7 +15,7 @@ from prefdata.evaluation.judges import judges_of
 from prefdata.evaluation.record import FILE, Evaluation, write_record
 from prefdata.evaluation.subject import Backend, Subject, subject_of
 from prefdata.evaluation.suites import OPEN_LLM_SUITE, read_suite
-from prefdata.flow.disk import make_folder, write_atomically
+from prefdata.flow.disk import make_folder, write_bytes
 from prefdata.models import Generator
 from prefdata.publish.card.evaluation import with_evaluation
 from prefdata.publish.loadable import TRAINED
@@ -129,11 +129,7 @@ def _write_card(subject: Subject, suites: Mapping[str, JSON], log: Callable[[str
     if card is None:
         log(f"{str(path)!r} is not a card of prefdata, and stays as it is")
         return False
-
-    def write(partial: Path) -> None:
-        partial.write_text(card, encoding="utf-8")
-
-    write_atomically(path, write)
+    write_bytes(path, card.encode())
     return True
 
 

@@ -20,10 +20,10 @@ from prefdata.evaluation.weights import Weights, facts_of, is_folder_of_another_
 from prefdata.flow.disk import make_folder
 from prefdata.flow.versions import packages
 from prefdata.lazy import np, pq
-from prefdata.models.embedded import cache_folder
 from prefdata.models.worker import stream
 from prefdata.spec import JSON, sha256_of_file
 from prefdata.tables.documents import check_regular
+from prefdata.tables.own_files import cache_folder
 from prefdata.training import AnyTraining, DPOTraining, Training, checks
 from prefdata.training.batches import batches_by_length
 from prefdata.training.job import make_job, reference_keys

@@ -123,9 +123,7 @@ def build(
         undo = written_documents(folder)
         write_json(folder.recipe_file, recipe.dump())
         write_document(folder.lock_file, lock.content)
-        # Nobody waits for a cluster that would have nothing to do.
-        done = all(reader.stage(stage.name).report is not None for stage in lock.graph.stages)
-        with (Local() if done or engine is None else engine).opened(folder.root) as machines:
+        with _engine_of(reader, engine).opened(folder.root) as machines:
             before = (lambda: None) if replace else partial(check_same_size, reader, undo)
             _carry_out(BuildRunner(reader, store, machines), lock.content, before)
     return Build(folder.root)
@@ -141,6 +139,13 @@ def _carry_out(runner: BuildRunner, lock: JSON, after_prompts: Callable[[], None
         write_dataset(runner.build, content)
     finally:
         runner.report_spending()
+
+
+def _engine_of(reader: BuildReader, engine: Engine | None) -> Engine:
+    # Nobody waits for a cluster that would have nothing to do.
+    if engine is None or all(reader.stage(stage.name).report is not None for stage in reader.graph.stages):
+        return Local()
+    return engine
 
 
 def _check_damage(reader: BuildReader, check: bool, repair: bool) -> None:

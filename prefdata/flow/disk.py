@@ -37,6 +37,7 @@ __all__ = [
     "sync",
     "sync_open",
     "write_atomically",
+    "write_bytes",
     "write_json",
 ]
 
@@ -214,14 +215,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     check_stops()
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a small file, atomically."""
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(content)
+
+    write_atomically(path, write)
+
+
 def write_json(path: Path, value: JSON) -> None:
     """Writes a value as indented JSON with sorted keys, atomically."""
     text = json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True, allow_nan=False) + "\n"
-
-    def write(partial: Path) -> None:
-        partial.write_text(text, encoding="utf-8")
-
-    write_atomically(path, write)
+    write_bytes(path, text.encode())
 
 
 def check_replaceable(folder: Path) -> None:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from prefdata.flow.disk import make_folder, write_atomically
+from prefdata.flow.disk import make_folder, write_bytes
 from prefdata.hub import ObjectStore
 
 __all__ = ["JournalParts", "journal_of"]
@@ -59,7 +59,7 @@ class JournalParts:
         if not known <= {*ours}:
             local = b"".join([line for line in ours if line not in known] + theirs)
             make_folder(self._path.parent)
-            write_atomically(self._path, lambda partial: _write(partial, local))
+            write_bytes(self._path, local)
         if self._path.exists() and local.startswith(stored):
             self._flushed, self._inode = len(stored), self._path.stat().st_ino
 
@@ -113,7 +113,3 @@ def _place(part: str) -> tuple[int, int]:
 
 def _lines(text: bytes) -> list[bytes]:
     return [line + b"\n" for line in text.split(b"\n")[:-1]]
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

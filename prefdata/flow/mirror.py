@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 from prefdata.errors import StoreError
@@ -26,7 +25,7 @@ from prefdata.flow.disk import (
     stopped_by,
     store_errors,
     sync,
-    write_atomically,
+    write_bytes,
 )
 from prefdata.flow.journal_parts import JournalParts, journal_of
 from prefdata.flow.lease import Lease, leased
@@ -324,7 +323,7 @@ def _owner(root: Path) -> str:
     """Gives the working folder's name in leases."""
     path = root / _OWNER
     if (known := _bytes(path)) is None or not known.strip():
-        write_atomically(path, partial(_write, secrets.token_hex(8)))
+        write_bytes(path, secrets.token_hex(8).encode())
         known = _bytes(path) or b""
     return known.decode("ascii", "replace").strip()
 
@@ -334,10 +333,6 @@ def _replacement(journal: str) -> str:
     folder, _, name = journal.rpartition("/")
     number = name.removesuffix(".jsonl").rpartition("-")[2]
     return f"{folder}/{STAGE if name == RECORD else f'shard-{number}.parquet'}"
-
-
-def _write(text: str, path: Path) -> None:
-    path.write_text(text, encoding="ascii")
 
 
 def _records(folder: Path) -> tuple[bytes | None, bytes | None]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 from prefdata.errors import StoreError
-from prefdata.flow.disk import write_atomically
+from prefdata.flow.disk import write_bytes
 from prefdata.flow.documents import read_object
 from prefdata.flow.reader import BuildReader
 from prefdata.flow.store import BuildFolder
@@ -35,12 +34,8 @@ def check_same_size(build: BuildReader, documents: dict[Path, bytes]) -> None:
         refuse_other_size(build.folder.dataset, {"name": recipe.name, "limit": recipe.limit}, build.tables.n_prompts)
     except StoreError:
         for path, content in documents.items():
-            write_atomically(path, partial(_write, content))
+            write_bytes(path, content)
         raise
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
 
 
 def refuse_other_size(dataset: Path, made_with: dict[str, JSON], prompts: int) -> None:

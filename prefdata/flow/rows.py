@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefdata.flow.disk import write_atomically
-from prefdata.flow.stage_files import note_file
+from prefdata.flow.stage_files import write_noted
 from prefdata.lazy import pa
 from prefdata.spec import JSON, canonical_json
 from prefdata.tables.schemas import KEPT, checked, write_parquet
@@ -47,9 +46,4 @@ def write_table(path: Path, table: pa.Table, schema: pa.Schema, key: Sequence[st
         StoreError: the file can't be written.
     """
     sound = checked(table, schema, key, stage)
-
-    def write(partial: Path) -> None:
-        write_parquet(partial, sound, page_checksums=True)
-        note_file(path, partial)
-
-    write_atomically(path, write)
+    write_noted(path, lambda partial: write_parquet(partial, sound, page_checksums=True))

@@ -7,11 +7,11 @@ keeps answers in a journal. A finished stage has all of it in `stage.json`.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, first_line
 from prefdata.flow.disk import delete, write_atomically
 from prefdata.flow.documents import damaged, read_document, write_document
 from prefdata.flow.journal import Journal
@@ -24,7 +24,6 @@ __all__ = [
     "RECORD",
     "STAGE",
     "StageFiles",
-    "adopt",
     "fault_of",
     "finish_stage",
     "note_file",
@@ -36,6 +35,7 @@ __all__ = [
     "reopen_stage",
     "tidy_stage",
     "unfinished",
+    "write_noted",
 ]
 
 RECORD = "files.jsonl"
@@ -81,18 +81,18 @@ def note_file(path: Path, partial: Path) -> None:
     _note(path.parent, [{"file": path.name, **_entry(partial), "packages": packages()}])
 
 
-def adopt(path: Path, content: bytes) -> None:
-    """Writes a table that another process has made, and puts it on record; it appears whole.
+def write_noted(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a table of a stage, which appears whole and on record.
 
     Raises:
         StoreError: the file can't be written.
     """
 
-    def write(partial: Path) -> None:
-        partial.write_bytes(content)
+    def write_and_note(partial: Path) -> None:
+        write(partial)
         note_file(path, partial)
 
-    write_atomically(path, write)
+    write_atomically(path, write_and_note)
 
 
 def note_versions(folder: Path, made_with: Mapping[str, str] | None = None) -> None:
@@ -247,7 +247,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return read_parquet(path, columns)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        raise damaged(path, f"it is not a whole table ({_first_line(error)})", lost) from error
+        raise damaged(path, f"it is not a whole table ({first_line(error)})", lost) from error
 
 
 def unfinished(path: Path) -> InputError:
@@ -288,9 +288,5 @@ def _unreadable(path: Path) -> str | None:
     try:
         read_parquet(path)
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        return f"it is not a whole table ({_first_line(error)})"
+        return f"it is not a whole table ({first_line(error)})"
     return None
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

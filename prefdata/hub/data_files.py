@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from prefdata.errors import InputError, MissingExtraError
+from prefdata.errors import InputError, MissingExtraError, first_line
 from prefdata.hub._client import client
 from prefdata.hub.cards import CARDS, leads_outside, read_header
 
@@ -108,7 +108,7 @@ def _card_configs(rules: Any, header: Mapping[str, Any], what: str) -> Any:
     try:
         return rules.MetadataConfigs.from_dataset_card_data(header)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        first = first_line(error)
         raise InputError(
             f"{what}: the `configs` of its card are not valid: {first[:300]}",
             valid="a list of configurations, each with config_name and data_files",

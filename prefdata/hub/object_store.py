@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -99,7 +100,7 @@ class ObjectStore:
         for names in _groups(sorted(files)):
             remote, local = [self._path(name) for name in names], [str(files[name]) for name in names]
             try:
-                self._patiently(lambda remote=remote, local=local: self._fs.get(remote, local), "read")  # type: ignore[misc]
+                self._patiently(partial(self._fs.get, remote, local), "read")
             except FileNotFoundError as error:
                 raise self._error(error, "read", f"a file was removed while it was read: {error}") from error
 
@@ -113,7 +114,7 @@ class ObjectStore:
         for name, path in files.items():
             try:
                 if path.stat().st_size >= _LARGE:
-                    self._write(lambda path=path, name=name: self._fs.put_file(str(path), self._path(name)))  # type: ignore[misc]
+                    self._write(partial(self._fs.put_file, str(path), self._path(name)))
                     continue
                 contents[name] = path.read_bytes()
             except FileNotFoundError:
@@ -155,7 +156,7 @@ class ObjectStore:
         for group in _groups(sorted(names)):
             for name in group:
                 try:
-                    self._patiently(lambda name=name: self._fs.rm_file(self._path(name)), "written")  # type: ignore[misc]
+                    self._patiently(partial(self._fs.rm_file, self._path(name)), "written")
                 except FileNotFoundError:
                     continue
 
@@ -250,6 +251,7 @@ def _is_name(name: str) -> bool:
 def _is_final(error: Exception) -> bool:
     """Says whether trying again is of no use."""
     name = type(error).__name__
+    # The last is what fsspec raises for what a kind of store can't do.
     return isinstance(error, PermissionError | ValueError | TypeError | NotImplementedError) or any(
         word in name for word in ("Credential", "Validation")
     )

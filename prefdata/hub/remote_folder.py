@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -11,6 +10,7 @@ from prefdata.errors import InputError, StoreError
 from prefdata.hub.named_files import say
 from prefdata.hub.object_store import BEING_REPLACED, ObjectStore
 from prefdata.spec import JSON, fingerprint
+from prefdata.tables.own_files import cache_folder
 
 __all__ = ["fetch_folder"]
 
@@ -80,7 +80,7 @@ def _fetch(store: ObjectStore, sizes: dict[str, int], target: Path) -> None:
 
 
 def _cache() -> Path:
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prefdata" / "folders"
+    folder = cache_folder() / "folders"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:

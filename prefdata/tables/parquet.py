@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NoReturn
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, first_line
 from prefdata.lazy import pa, pq
 
 __all__ = ["check_parquet", "leaves_of_keys", "open_parquet", "rows_at_once"]
@@ -155,5 +155,5 @@ def _refuse(path: Path, column: str, size: int) -> NoReturn:
 
 
 def _not_whole(path: Path, error: Exception) -> InputError:
-    first = (str(error).splitlines() or [type(error).__name__])[0]
+    first = first_line(error)
     return InputError(f"{str(path)!r} is not a whole Parquet file: {first}", hint="copy or download the file again")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, first_line
 from prefdata.lazy import pa, pc
 
 __all__ = ["plain_batch"]
@@ -46,7 +46,7 @@ def _plain(table: str, name: str, column: pa.Array) -> pa.Array:
         raise InputError(
             f"{table}: the column {name!r} is of the Arrow type {column.type}, which can't be read",
             valid="texts, numbers, lists and structs",
-            hint=f"write the column as one of these, or name another one: --columns ROLE=NAME ({_first_line(error)})",
+            hint=f"write the column as one of these, or name another one: --columns ROLE=NAME ({first_line(error)})",
         ) from error
 
 
@@ -95,7 +95,3 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 def _plain_field(field: pa.Field) -> pa.Field:
     return field.with_type(_plain_type(field.type))
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,10 +10,10 @@ from typing import Any
 
 from prefdata.errors import InputError, StoreError
 from prefdata.lazy import np, pq
-from prefdata.models.embedded import cache_folder
 from prefdata.models.folders import model_folder, model_pins
 from prefdata.spec import JSON, fingerprint, sha256_of_file
 from prefdata.spec.own import pins_of
+from prefdata.tables.own_files import cache_folder
 from prefdata.training import checks
 from prefdata.training.base import Training
 from prefdata.training.batches import grouped_order, padding_ratio

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from prefdata.errors import MissingExtraError, ModelError
-from prefdata.models.embedded import EMBEDDED, cache_folder, embedded_folder
+from prefdata.models.embedded import EMBEDDED, embedded_folder
+from prefdata.tables.own_files import cache_folder
 
 ROOT = str(Path(__file__).resolve().parents[2])
 NAME = next(iter(EMBEDDED))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import EngineError, ModelError, UserError
+from prefdata.errors import EngineError, ModelError, UserError, first_line
 from prefdata.flow.progress import say
 from prefdata.models.pool import PoolSpec
 from prefdata.models.worker_process import WorkerProcess
@@ -220,8 +220,7 @@ class RayPool:
             self._close_round(remote)
 
     def has_result(self) -> bool:
-        """Returns whether a result can be received without waiting."""
-        self._pump(0)
+        """Returns whether a result can be received without waiting; `has_room` has looked a moment ago."""
         return bool(self._results)
 
     def receive(self) -> dict[str, JSON]:
@@ -319,7 +318,7 @@ class RayPool:
         self._remotes.remove(remote)
         self._last = None if self._last is remote else self._last
         self._losses += 1
-        why = (str(error).splitlines() or [type(error).__name__])[0]
+        why = first_line(error)
         if self._losses > _MOST_LOSSES:
             self._error = self._error or EngineError(
                 f"{remote.name} was lost on {self._losses} nodes, one after the other; the last time: {why}",

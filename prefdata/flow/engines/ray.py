@@ -21,15 +21,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import EngineError, MissingExtraError
+from prefdata.errors import EngineError, MissingExtraError, first_line
 from prefdata.flow.engines._ray_pool import Hand, RayPool
 from prefdata.flow.engines.local import Machines, make_here
 from prefdata.flow.jobs import ShardJob
 from prefdata.flow.progress import say
-from prefdata.flow.stage_files import adopt, read_files
+from prefdata.flow.stage_files import read_files, write_noted
 from prefdata.flow.store import StageFolder
 from prefdata.flow.versions import packages
 from prefdata.models.pool import PoolSpec
@@ -98,7 +99,7 @@ class Ray:
             ray.init(address=address, **quiet)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise EngineError(
-                f"the Ray cluster at {address!r} can't be joined: {_first_line(error)}",
+                f"the Ray cluster at {address!r} can't be joined: {first_line(error)}",
                 valid="the address of a running cluster, with Python and Ray as they are here",
                 hint="`ray status` on a node of the cluster tells whether it runs, and at which address",
             ) from error
@@ -131,12 +132,12 @@ class _Cluster:
                 theirs, sees_folder = self._ray.get(call, timeout=_LOOK_SECONDS)
             except (self._ray.exceptions.RayTaskError, ImportError) as error:
                 raise EngineError(
-                    f"the node {name} can't run prefdata: {_first_line(getattr(error, 'cause', None) or error)}",
+                    f"the node {name} can't run prefdata: {first_line(getattr(error, 'cause', None) or error)}",
                     valid="nodes with the same Python and packages",
                     hint="install on each node what is installed here, in the Python that started `ray`",
                 ) from error
             except self._ray.exceptions.RayError as error:
-                say(f"Ray: the node {name} is left out, for it doesn't answer: {_first_line(error)}")
+                say(f"Ray: the node {name} is left out, for it doesn't answer: {first_line(error)}")
                 continue
             if differ := [what for what in {**ours, **theirs} if ours.get(what) != theirs.get(what)]:
                 said = "; ".join(f"{what} {theirs.get(what)} in place of {ours.get(what)}" for what in differ)
@@ -202,7 +203,7 @@ class _Cluster:
                     calls.append(make.remote(whole, waiting.pop()))
                 (call, *_), calls = self._ray.wait(calls, num_returns=1)
                 for name, content in self._ray.get(call):
-                    adopt(job.folder.path / name, content)
+                    write_noted(job.folder.path / name, methodcaller("write_bytes", content))
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         finally:
@@ -296,7 +297,3 @@ def _ray() -> Any:
     # Ray prints what its nodes report on standard output, which is the result's; it has no public switch for that.
     ray._private.worker._worker_logs_enabled = False
     return ray
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
