@@ -2,8 +2,8 @@
 
 A piece holds all rows of its prompts. Its rows become facts, the rule decides on these, and the texts of the winners
 are taken from the piece in hand. Where the rows of a prompt are apart, the table is read twice: the facts of all rows
-first, then the texts of the winners. Answers that may differ in white space only are read in between. Decided rows wait
-on disk, in buckets of neighbouring ids, until they are written in order.
+and the prompts first, then the texts of the winners. Answers that may differ in white space only are read in between.
+Decided rows wait on disk, in buckets of neighbouring ids, until they are written in order.
 """
 
 from __future__ import annotations
@@ -139,14 +139,14 @@ class _Work:
     def decide_pieces(self, pieces: Iterable[pl.DataFrame]) -> None:
         """Decides the prompts of pieces, whose texts are in hand."""
         for piece, prompts in ahead((piece, prompts_of(piece)) for piece in pieces):
-            facts, pairs = self.decide(piece, prompts, ("response", "at"), "messages")
+            facts, pairs = self.decide(piece, prompts, ("response", "at"))
             self._put(self.pairs, pairs.drop("at_chosen", "at_rejected", "white_space_only", strict=False))
             if self._answers is not None and self._asked is not None:
                 self._put(self._answers, facts.select(*_ANSWER, "digest"))
                 self._put(self._asked, prompts.filter(pl.col("reason").is_null()).select("prompt_id", "messages"))
 
     def decide(
-        self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: Sequence[str], of_prompt: str
+        self, rows: pl.DataFrame, prompts: pl.DataFrame, of_answer: Sequence[str]
     ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Decides prompts, and counts what became of them.
 
@@ -154,10 +154,9 @@ class _Work:
             rows: all rows of the prompts, as they were read or as facts.
             prompts: see `prefdata.tables.scored_table.prompts_of`.
             of_answer: the columns of `rows` that pairs have for both answers; `at` is one of them.
-            of_prompt: the column of `prompts` that pairs have.
 
         Returns:
-            The facts of the candidates of all prompts that can be paired, and the pairs.
+            The facts of the candidates of all prompts that can be paired, and the pairs with `messages`.
         """
         is_usable = pl.col("reason").is_null()
         usable, refused = prompts.filter(is_usable).sort("prompt_id"), prompts.filter(~is_usable)
@@ -179,7 +178,7 @@ class _Work:
             pairs=paired.pairs.height,
             paired_prompts=paired.pairs["prompt_id"].n_unique(),
         )
-        asked = usable.select("prompt_id", of_prompt)
+        asked = usable.select("prompt_id", "messages")
         return facts, paired.pairs.join(asked, on="prompt_id", how="left", maintain_order="left")
 
     def _put(self, spill: Spill, rows: pl.DataFrame) -> None:
@@ -259,41 +258,36 @@ class _Work:
 
 
 class _TwoReadings:
-    """Pairs of a table in any order: facts of all rows from the first reading, texts of winners from the second."""
+    """Pairs of a table in any order: facts and prompts from the first reading, texts of winners from the second."""
 
     def __init__(self, table: ScoredTableFile, work: _Work, folder: Path) -> None:
         self._table, self._work = table, work
         self._folder = folder
         n_rows = self._read_facts()
         self._same_text = self._read_alike(n_rows)
-        # The bucket of each row whose answer, or whose prompt, is wanted; 0 for the others.
-        self._wanted = np.zeros(n_rows, np.uint8), np.zeros(n_rows, np.uint8)
+        # One more than the bucket of each row whose answer is wanted; 0 for the others.
+        self._wanted = np.zeros(n_rows, np.uint8)
         for number in range(self._facts.count):
             self._decide(number)
 
     def rows(self) -> Iterator[pl.DataFrame]:
         """Yields what `_Work.rows` does."""
         count = self._work.pairs.count
-        spills = [Spill(self._folder / name, count) for name in ("answers", "prompts")]
-        names = [("at", "response"), ("at", "messages")]
-        for frame in ahead(self._table.frames(PIECE_BYTES, ("prompt",))):
-            at = slice(int(frame["at"][0]), int(frame["at"][-1]) + 1)
-            for wanted, spill, columns in zip(self._wanted, spills, names, strict=True):
-                mask = wanted[at] > 0
-                rows = frame.filter(pl.Series(mask))
-                if columns[1] == "messages":
-                    rows = rows.with_columns(described_prompts(rows["prompt"], with_ids=False)["messages"])
-                if rows.height:
-                    spill.add(rows.select(columns), pl.Series(wanted[at][mask].astype(np.uint32) - 1))
+        spill = Spill(self._folder / "answers", count)
+        for frame in ahead(self._table.frames(PIECE_BYTES, ())):
+            buckets = self._wanted[int(frame["at"][0]) : int(frame["at"][-1]) + 1]
+            rows = frame.select("at", "response").filter(pl.Series(buckets > 0))
+            if rows.height:
+                spill.add(rows, pl.Series(buckets[buckets > 0].astype(np.uint32) - 1))
         for number in range(count):
-            pairs, (answers, prompts) = self._work.pairs.read(number), (spill.read(number) for spill in spills)
-            if pairs is None or answers is None or prompts is None:
+            pairs, answers = self._work.pairs.read(number), spill.read(number)
+            if pairs is None or answers is None:
                 continue
             pairs = pairs.sort(PAIR_KEY)
             for side in ("chosen", "rejected"):
                 texts = answers.rename({"at": f"at_{side}", "response": f"response_{side}"})
                 pairs = pairs.join(texts, on=f"at_{side}", how="left", maintain_order="left")
-            yield pairs.join(prompts, on="at", how="left", maintain_order="left")
+            yield pairs
 
     def _read_facts(self) -> int:
         table, rule = self._table, self._work.rule
@@ -302,18 +296,20 @@ class _TwoReadings:
         frames = table.frames(PIECE_BYTES, sums=SUMS)
         for rows in ahead(with_keys(frame, has_ids=table.has_ids) for frame in frames):
             n_rows += rows.height
-            if spills is None:
-                n_bytes = table.n_bytes * rows.height / max(1, rows.estimated_size()) * _FACT_BYTES
-                count = buckets_for(n_bytes, _FACTS_BYTES)
-                spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
             facts = facts_of(rule, rows.with_columns(pl.col("prompt_id").fill_null("")), whole=False)
             facts = facts.select(*(name for name in FACTS if name != "prompt_id"), *_KEYED)
-            spills[0].add(facts, key_buckets(facts["key"], spills[0].count))
             new = rows.filter(pl.Series(seen.of(rows["key"].to_numpy(), rows["content"].is_null().to_numpy())))
             described = described_prompts(new["prompt"], with_ids=bool(new["prompt_id"].null_count()))
-            described = described.drop("messages").rename({"prompt_id": "made"})
+            described = described.rename({"prompt_id": "made"})
             described = pl.concat([new.select("key", "at", "content", given="prompt_id"), described], how="horizontal")
             described = described.with_columns(prompt_id=pl.coalesce("given", "made")).drop("given", "made")
+            if spills is None:
+                # Of the first rows nearly each has a new prompt, so that the buckets of prompts will be smaller.
+                ahead_of_this = table.n_bytes / max(1, rows.estimated_size())
+                n_bytes = max(rows.height * _FACT_BYTES, described.estimated_size() / 2)
+                count = buckets_for(n_bytes * ahead_of_this, _FACTS_BYTES)
+                spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
+            spills[0].add(facts, key_buckets(facts["key"], spills[0].count))
             spills[1].add(described, key_buckets(described["key"], spills[1].count))
         assert spills is not None
         self._facts, self._described = spills
@@ -336,19 +332,16 @@ class _TwoReadings:
         if rows is None or described is None:
             return
         described = described.sort(pl.col("content").is_null(), "at").unique("key", keep="first", maintain_order=True)
-        described = described.with_columns(messages=pl.lit(None, pl.String))
         ids = described.select("key", "prompt_id")
         rows = bare_of_marks(rows, self._same_text)
         rows = rows.sort("key", "at").join(ids, on="key", how="left", maintain_order="left")
         for start, end in cuts(rows["key"].to_numpy(), _DECIDED_ROWS):
             part = rows[start:end]
-            _, pairs = self._work.decide(part, prompts_of(part, described), ["at"], "at")
+            _, pairs = self._work.decide(part, prompts_of(part, described), ["at"])
             buckets = range_buckets(pairs["prompt_id"], self._work.edges)
             self._work.pairs.add(pairs, buckets)
-            marks = buckets.to_numpy().astype(np.uint8) + 1
             for name in ("at_chosen", "at_rejected"):
-                self._wanted[0][pairs[name].to_numpy()] = marks
-            self._wanted[1][pairs["at"].to_numpy()] = marks
+                self._wanted[pairs[name].to_numpy()] = buckets.to_numpy().astype(np.uint8) + 1
 
 
 class _FirstRows:

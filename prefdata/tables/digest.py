@@ -37,8 +37,8 @@ NAMED_FROM = 1 << 62
 MEASURES = ("digest", "visible")
 """What readers of Arrow data say of each answer: see `text_digests` and `visible_marks`."""
 _ASCII = 128
-_SUMMED = 200
-"""Texts whose bytes fit the cache of a processor."""
+_SUMMED = 100
+"""Texts whose bytes fit the cache of a processor, and memory that the allocator does not map anew each time."""
 _SPACE = b" \t\n\r\x0b\x0c\x1c\x1d\x1e\x1f"
 _WIDE_SPACE = (
     "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"

@@ -26,7 +26,7 @@ __all__ = [
     "key_buckets",
 ]
 
-PIECE_BYTES = 64 << 20
+PIECE_BYTES = 48 << 20
 """Decoded bytes read at a time."""
 _HEAD_BYTES = 4 << 20
 _KEYED = ("prompt_id", "prompt")
