@@ -32,8 +32,8 @@ with open_channel() as channel:
                     raise MissingExtraError("the package 'x' is missing", valid="y", hint="pip install x")
                 time.sleep(item.get("seconds", 0))
                 raylet = os.popen(f"ps -o ppid= -p {os.getppid()}").read().strip()
-                token = os.environ.get("HF_TOKEN")
-                channel.send({"key": item["key"], "pid": os.getpid(), "raylet": raylet, "token": token, **options})
+                seen = {name: os.environ.get(name) for name in ("HF_TOKEN", "OMP_NUM_THREADS")}
+                channel.send({"key": item["key"], "pid": os.getpid(), "raylet": raylet, **seen, **options})
 """
 
 
@@ -68,7 +68,18 @@ def test_items_are_answered_once_by_workers_on_both_nodes_without_a_token(machin
     results = run(machines, [{"key": n} for n in range(60)])
     assert sorted(result["key"] for result in results) == list(range(60))
     assert len({result["raylet"] for result in results}) == 2
-    assert {(result["round"], result["token"]) for result in results} == {(1, None)}
+    assert {(result["round"], result["HF_TOKEN"]) for result in results} == {(1, None)}
+
+
+def test_a_worker_has_the_threads_of_its_node_and_not_those_that_ray_sets(nodes, tmp_path):
+    ours = os.environ.get("OMP_NUM_THREADS")
+    added = nodes.add({"OMP_NUM_THREADS": "3"})
+    try:
+        with Ray(address=nodes.address, actors=3).opened(tmp_path) as machines:
+            results = run(machines, [{"key": n} for n in range(60)])
+    finally:
+        nodes.kill(added)
+    assert {result["OMP_NUM_THREADS"] for result in results} == {ours, "3"}
 
 
 def test_consecutive_items_of_one_prompt_go_to_one_worker_that_has_room(machines):

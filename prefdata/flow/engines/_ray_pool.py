@@ -6,6 +6,7 @@ actor that is lost with its node costs the items that it had: they are sent to a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -55,6 +56,7 @@ class Hand:
                 valid="models at the same path on every node",
                 hint="put HF_HOME (or the model's folder) on a file system that all nodes share, or copy it to each",
             )
+        _drop_threads_of_ray()
         try:
             self._worker = WorkerProcess(module, env, name)
         except UserError as error:
@@ -100,6 +102,17 @@ class Hand:
         if self._worker is not None:
             self._worker.close()
             self._worker = None
+
+
+def _drop_threads_of_ray() -> None:
+    """Leaves a worker as many threads as it has on one machine, or as the node's own environment says.
+
+    Ray sets `OMP_NUM_THREADS` to the CPUs that it has set aside for the actor, where its node has no such variable.
+    """
+    with contextlib.suppress(OSError):
+        of_node = Path(f"/proc/{os.getppid()}/environ").read_bytes().split(b"\0")
+        if not any(variable.startswith(b"OMP_NUM_THREADS=") for variable in of_node):
+            os.environ.pop("OMP_NUM_THREADS", None)
 
 
 class _Remote:
