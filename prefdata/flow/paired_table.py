@@ -29,6 +29,7 @@ from prefdata.tables.pieces import (
     buckets_for,
     clustered,
     cuts,
+    detached,
     gathered,
     key_buckets,
 )
@@ -169,8 +170,9 @@ class _Work:
             self._prompt_ids.append(usable["prompt_id"])
         self._digest.add(facts)
         self._auditor.add(facts, paired.pairs)
-        self._drops += [refused.select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail"), paired.drops]
-        self._ineligible.append(paired.ineligible)
+        lost = refused.select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail")
+        self._drops += [detached(lost), detached(paired.drops)]
+        self._ineligible.append(detached(paired.ineligible))
         self._counts.update(
             prompts=prompts.height,
             candidates=answers.height,

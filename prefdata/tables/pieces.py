@@ -22,6 +22,7 @@ __all__ = [
     "buckets_for",
     "clustered",
     "cuts",
+    "detached",
     "gathered",
     "key_buckets",
 ]
@@ -57,8 +58,7 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
         rows = rows if rest is None else pl.concat([rest, rows], rechunk=True)
         keys = rows["key"].to_numpy()
         starts = _starts(keys)
-        # As Arrow and back: a slice would keep the whole piece.
-        rest = pl.DataFrame(rows[int(starts[-1]) :].to_arrow())
+        rest = detached(rows[int(starts[-1]) :])
         if starts[-1]:
             seen.add(keys[starts[:-1]])
             yield rows[: int(starts[-1])]
@@ -66,6 +66,11 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
         seen.add(rest["key"].to_numpy()[:1])
         yield rest
     seen.check()
+
+
+def detached(rows: pl.DataFrame) -> pl.DataFrame:
+    """Copies rows: a slice or a filtered frame would keep the texts of all of its piece in memory."""
+    return pl.DataFrame(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 
 def _starts(keys: NDArray[np.uint64]) -> NDArray[np.intp]:

@@ -16,6 +16,7 @@ from table_ways import both_ways
 
 from prefdata.errors import InputError
 from prefdata.flow.from_table import pair
+from prefdata.flow.paired_table import _Work, paired_table
 from prefdata.pairing import (
     DNO,
     BelowChosen,
@@ -38,6 +39,7 @@ from prefdata.pairing import (
 from prefdata.pairing.facts import alike, bare_of_marks, facts_of
 from prefdata.tables.digest import bare_digest_series, digest_series, table_digest, visible_marks
 from prefdata.tables.schemas import MESSAGES
+from prefdata.tables.scored_table import ScoredTableFile
 from prefdata.tables.spill import Spill
 
 TALK = json.dumps([{"role": "user", "content": "Why?"}])
@@ -396,3 +398,33 @@ def test_only_winners_and_their_prompts_are_put_on_disk_of_a_table_in_any_order(
     texts = sum(len(row["response"]) for row in rows)
     assert ledger["pairs"] == 300
     assert abs(sum(written) - texts / 2) < 0.01 * texts, "two of four answers of each prompt win"
+
+
+def held_bytes(frame: pl.DataFrame) -> int:
+    arrays = frame.to_arrow(compat_level=pl.CompatLevel.newest())
+    return sum(
+        buffer.size for column in arrays.columns for part in column.chunks for buffer in part.buffers() if buffer
+    )
+
+
+@pytest.mark.parametrize("order", ["clustered", "shuffled"])
+def test_what_is_kept_to_the_end_does_not_hold_the_pieces_that_it_comes_from(order, tmp_path, monkeypatch):
+    lost = 5
+    rows = [
+        {"prompt": f"{'a long prompt ' * 20}{number}", "response": f"answer {index}", "score": index * (number >= lost)}
+        for number in range(1_000)
+        for index in range(3)
+    ]
+    if order == "shuffled":
+        random.Random(1).shuffle(rows)
+    works, result = [], _Work.result
+    monkeypatch.setattr(
+        _Work, "result", lambda work, *given, **said: works.append(work) or result(work, *given, **said)
+    )
+    rows.append({"prompt": rows[0]["prompt"], "response": None, "score": 1})
+    table = ScoredTableFile(pl.DataFrame(rows))
+    paired_table(table, BestVsWorst(), tmp_path)
+    (work,) = works
+    kept = [frame for frame in (*work._drops, *work._ineligible) if frame.height]
+    assert sum(frame.height for frame in kept) == lost + 1
+    assert sum(map(held_bytes, kept)) < 5_000
