@@ -46,18 +46,14 @@ def page_start(parts: PageParts, *, beside: bool) -> str:
         parts: what it shows.
         beside: whether the texts are scripts in a folder next to it.
     """
-    scripts = [_script(library.code) for library in libraries()]
-    scripts.append(_script(_program()))
-    columns = "".join(
-        f'<script type="text/plain" id="column-{column.described["name"]}">{column.data}</script>\n'
-        for column in parts.columns
-    )
+    of_libraries = {library.name: _script(library.code) for library in libraries()}
+    program, of_program = _script(_program())
+    digests = [*(digest for _, digest in of_libraries.values()), of_program]
+    columns = "".join(_text(f"column-{column.described['name']}", column.data) for column in parts.columns)
     policy = "; ".join(
         [
             "default-src 'none'",
-            "script-src "
-            + " ".join(f"'sha256-{digest}'" for _, digest in scripts)
-            + (" 'self' file:" if beside else ""),
+            "script-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + (" 'self' file:" if beside else ""),
             *("worker-src blob:", "style-src 'unsafe-inline'", "img-src data:", "font-src data:"),
             *("base-uri 'none'", "form-action 'none'"),
         ]
@@ -71,7 +67,9 @@ def page_start(parts: PageParts, *, beside: bool) -> str:
     }.items():
         markup = markup.replace(f"<!--{name}-->", value, 1)
     data = f'<script type="application/json" id="meta">{_inert(_meta(parts, beside=beside))}</script>\n'
-    return markup + data + columns + "".join(f"<script>{code}</script>\n" for code, _ in scripts)
+    # The program runs a library when a view needs it.
+    texts = (_text(f"library-{name}", code) for name, (code, _) in of_libraries.items())
+    return f"{markup}{data}{columns}{''.join(texts)}<script>{program}</script>\n"
 
 
 def page_end() -> str:
@@ -109,6 +107,11 @@ def _inert(value: JSON) -> str:
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, separators=(",", ":"))
     text = text.encode("utf-8", "replace").decode()
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _text(name: str, content: str) -> str:
+    """Writes what the program reads, and the browser does not."""
+    return f'<script type="text/plain" id="{name}">{content}</script>\n'
 
 
 def _script(code: str) -> tuple[str, str]:

@@ -45,6 +45,19 @@ def test_it_opens_without_a_request_or_an_error(shown, file):
     assert "script-src 'sha256-" in policy
 
 
+def test_a_library_runs_when_a_view_needs_it(browser, file):
+    page = opened(browser, file)
+    assert page.do("[typeof d3, typeof agGrid, typeof marked]") == ["object", "undefined", "undefined"]
+    page.press("l")
+    page.page.wait_for_selector("#grid .ag-row")
+    assert page.do("[typeof agGrid, typeof marked]") == ["object", "undefined"]
+    page.press("j", "m")
+    page.page.wait_for_selector("#detail .markdown")
+    assert page.do("typeof marked") == "object"
+    assert page.do("document.querySelectorAll('[id^=library-]').length") == 0
+    assert (page.errors, page.do("window.POLICY")) == ([], [])
+
+
 def test_the_overview_says_what_became_of_every_row(shown):
     start(shown)
     text = shown.page.inner_text("#overview")

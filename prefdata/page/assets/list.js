@@ -83,6 +83,7 @@ function gridTheme() {
 }
 
 function makeGrid() {
+  need("ag-grid-community");
   grid = agGrid.createGrid(byId("grid"), {
     theme: gridTheme(),
     columnDefs: gridColumns(),

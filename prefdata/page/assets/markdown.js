@@ -37,6 +37,7 @@ function elementOf(token) {
 function textPart(text) {
   if (state.markdown && text.length <= MOST_MARKDOWN) {
     try {
+      need("marked");
       return h("div", { class: "text markdown" }, globalThis.marked.lexer(text).flatMap(elementOf));
     } catch (error) {
       // Nested too deeply.

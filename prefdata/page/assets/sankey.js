@@ -28,6 +28,7 @@ function layoutOf(flow, height) {
 }
 
 function sankeyOf(flow) {
+  need("d3", "d3-sankey");
   const ends = Math.max(...["from", "to"].map((side) => new Set(flow.links.map((link) => link[side])).size));
   const height = Math.min(460, Math.max(90, 30 * ends + 20));
   const graph = layoutOf(flow, height);
