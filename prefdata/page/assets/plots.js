@@ -3,6 +3,8 @@
 const PLOT = { width: 232, height: 108, marginLeft: 8, marginRight: 10, marginTop: 6, marginBottom: 22 };
 const BARS = 8;
 const FEW_VALUES = 12;
+/** Most bars whose names are all shown. */
+const MOST_NAMES = 9;
 /** @type {Array<() => void>} */
 let redraws = [];
 /** @type {Uint32Array} Rows of the view whose distributions are drawn. */
@@ -162,7 +164,9 @@ function bars(column, bins, counts) {
   const svg = Plot.plot({
     ...PLOT, marginLeft: bins.ordered ? 34 : 96, marginTop: 4, marginBottom: 4, style: plotStyle(),
     ariaLabel: `${column.title}: ${column.about} Its numbers are in the table.`,
-    x: { axis: null, domain: [0, Math.max(...bins.all, 1)] }, y: { label: null, domain: labels, tickSize: 0, tickPadding: 4 },
+    x: { axis: null, domain: [0, Math.max(...bins.all, 1)] },
+    // Of many bars every second one has room for its name.
+    y: { label: null, domain: labels, ticks: labels.filter((_, at) => labels.length <= MOST_NAMES || at % 2 === 0), tickSize: 0, tickPadding: 4 },
     marks: [
       Plot.barX(rows, { x: "all", y: "name", fill: "var(--bar-all)", insetTop: 1, insetBottom: 1 }),
       Plot.barX(rows, { x: "now", y: "name", fill: "var(--bar)", insetTop: 1, insetBottom: 1 }),

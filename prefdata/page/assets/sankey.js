@@ -4,7 +4,8 @@ const STREAMS = { width: 900, node: 12, gap: 14, left: 4, right: 220 };
 
 /** Draws one flow with its table. @param {any} flow */
 function flowFigure(flow) {
-  const { figure } = pictureWithTable(`${flow.title} (${flow.unit})`, () => sankeyOf(flow), () => flowTable(flow));
+  const title = flow.title.includes(flow.unit) ? flow.title : `${flow.title} (${flow.unit})`;
+  const { figure } = pictureWithTable(title, () => sankeyOf(flow), () => flowTable(flow));
   figure.classList.add("wide");
   return figure;
 }
