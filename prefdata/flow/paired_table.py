@@ -307,9 +307,9 @@ class _TwoReadings:
             described = described.with_columns(prompt_id=pl.coalesce("given", "made")).drop("given", "made")
             if spills is None:
                 # Of the first rows nearly each has a new prompt, so that the buckets of prompts will be smaller.
-                ahead_of_this = table.n_bytes / max(1, rows.estimated_size())
+                such_frames = table.n_bytes / max(1, rows.estimated_size())
                 n_bytes = max(rows.height * _FACT_BYTES, described.estimated_size() / 2)
-                count = buckets_for(n_bytes * ahead_of_this, _FACTS_BYTES)
+                count = buckets_for(n_bytes * such_frames, _FACTS_BYTES)
                 spills = Spill(self._folder / "facts", count), Spill(self._folder / "described", count)
             spills[0].add(facts, key_buckets(facts["key"], spills[0].count))
             spills[1].add(described, key_buckets(described["key"], spills[1].count))
