@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from ray_nodes import Nodes, ray_nodes
 
 from prefdata.errors import EngineError, MissingExtraError, ModelError
+from prefdata.flow.engines._ray_pool import _drop_threads_of_ray
 from prefdata.flow.engines.local import Machines
 from prefdata.flow.engines.ray import Ray
 from prefdata.models.worker import KeptWorkers, stream
@@ -69,17 +71,19 @@ def test_items_are_answered_once_by_workers_on_both_nodes_without_a_token(machin
     assert sorted(result["key"] for result in results) == list(range(60))
     assert len({result["raylet"] for result in results}) == 2
     assert {(result["round"], result["HF_TOKEN"]) for result in results} == {(1, None)}
+    # Nodes of this process have its environment; Ray would set the CPUs that it sets aside.
+    assert {result["OMP_NUM_THREADS"] for result in results} == {os.environ.get("OMP_NUM_THREADS")}
 
 
-def test_a_worker_has_the_threads_of_its_node_and_not_those_that_ray_sets(nodes, tmp_path):
-    ours = os.environ.get("OMP_NUM_THREADS")
-    added = nodes.add({"OMP_NUM_THREADS": "3"})
-    try:
-        with Ray(address=nodes.address, actors=3).opened(tmp_path) as machines:
-            results = run(machines, [{"key": n} for n in range(60)])
-    finally:
-        nodes.kill(added)
-    assert {result["OMP_NUM_THREADS"] for result in results} == {ours, "3"}
+@pytest.mark.parametrize(("of_node", "kept"), [({}, None), ({"OMP_NUM_THREADS": "3"}, "3")])
+def test_threads_that_a_node_sets_are_kept_and_those_that_ray_sets_are_not(of_node, kept, monkeypatch):
+    plain = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    with subprocess.Popen(["sleep", "60"], env={**plain, **of_node}) as raylet:
+        monkeypatch.setattr(os, "getppid", lambda: raylet.pid)
+        monkeypatch.setenv("OMP_NUM_THREADS", of_node.get("OMP_NUM_THREADS", "1"))
+        _drop_threads_of_ray()
+        assert os.environ.get("OMP_NUM_THREADS") == kept
+        raylet.kill()
 
 
 def test_consecutive_items_of_one_prompt_go_to_one_worker_that_has_room(machines):
