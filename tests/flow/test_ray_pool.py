@@ -18,6 +18,8 @@ from prefdata.flow.engines.local import Machines
 from prefdata.flow.engines.ray import Ray
 from prefdata.models.worker import KeptWorkers, stream
 
+PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+
 TOY = """
 import os, sys, time
 from prefdata.errors import MissingExtraError
@@ -78,12 +80,14 @@ def test_items_are_answered_once_by_workers_on_both_nodes_without_a_token(machin
 @pytest.mark.parametrize(("of_node", "kept"), [({}, None), ({"OMP_NUM_THREADS": "3"}, "3")])
 def test_threads_that_a_node_sets_are_kept_and_those_that_ray_sets_are_not(of_node, kept, monkeypatch):
     plain = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    with subprocess.Popen(["sleep", "60"], env={**plain, **of_node}) as raylet:
+    with subprocess.Popen(["cat"], env={**plain, **of_node}, bufsize=0, **PIPES) as raylet:
+        # A process that answers has its environment.
+        raylet.stdin.write(b"?")
+        assert raylet.stdout.read(1) == b"?"
         monkeypatch.setattr(os, "getppid", lambda: raylet.pid)
         monkeypatch.setenv("OMP_NUM_THREADS", of_node.get("OMP_NUM_THREADS", "1"))
         _drop_threads_of_ray()
         assert os.environ.get("OMP_NUM_THREADS") == kept
-        raylet.kill()
 
 
 def test_consecutive_items_of_one_prompt_go_to_one_worker_that_has_room(machines):
