@@ -27,9 +27,9 @@ from prefdata.publish.card.text import CardFacts
 from prefdata.publish.folder import DatasetFolder, OtherLayout, write_dataset_folder
 from prefdata.publish.pushing import Pushed
 from prefdata.recipe import Recipe
-from prefdata.scoring import Scorer
+from prefdata.scoring.places import with_places
 from prefdata.spec import JSON, Context
-from prefdata.tables.schemas import CANDIDATE_DROPS, CANDIDATE_KEY, DROPS, frame_of, trace_of
+from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, frame_of, trace_of
 
 __all__ = ["Build", "build", "write_dataset"]
 
@@ -218,19 +218,9 @@ def _audit(build: BuildReader) -> dict[str, JSON]:
     """Measures the biases of all pairs and of the scores behind them."""
     auditor, scorer = Auditor(), build.recipe.scores
     context = Context(build.recipe.seed, build.graph["scores"].pins)
-    # Few scorers see answers together, and a record of every answer takes longer than the rest of an audit.
-    sees_together = type(scorer).shown_order is not Scorer.shown_order
     for shard in build.shards:
-        frame = build.scored_candidates(shard)
-        tasks = build.tables.scorer_tasks(shard) if sees_together else []
-        positions = [
-            (answer.prompt_id, answer.source, answer.index, position)
-            for answers in tasks
-            for position, answer in enumerate(scorer.shown_order(answers, context) or ())
-        ]
-        if positions:
-            seen_at = pl.DataFrame(positions, [*CANDIDATE_KEY, "place"], orient="row")
-            frame = frame.join(seen_at, on=CANDIDATE_KEY, how="left")
+        prompts = partial(build.tables.scorer_tasks, shard)
+        frame = with_places(build.scored_candidates(shard), scorer, prompts, context)
         auditor.add(frame, frame_of(build.pairs(shard)))
     return auditor.result()
 

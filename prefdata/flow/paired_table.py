@@ -278,9 +278,10 @@ class _TwoReadings:
         spill = Spill(self._folder / "answers", count)
         for frame in ahead(self._table.frames(PIECE_BYTES, ())):
             buckets = self._wanted[int(frame["at"][0]) : int(frame["at"][-1]) + 1]
-            rows = frame.select("at", "response").filter(pl.Series(buckets > 0))
-            if rows.height:
-                spill.add(rows, pl.Series(buckets[buckets > 0].astype(np.uint32) - 1))
+            is_wanted = buckets > 0
+            if is_wanted.any():
+                rows = frame.select("at", "response").filter(pl.Series(is_wanted))
+                spill.add(rows, pl.Series(buckets[is_wanted].astype(np.uint32) - 1))
         for number in range(count):
             pairs, answers = self._work.pairs.read(number), spill.read(number)
             if pairs is None or answers is None:
@@ -342,8 +343,9 @@ class _TwoReadings:
             _, pairs = self._work.decide(part, prompts_of(part, described), ["at"])
             buckets = range_buckets(pairs["prompt_id"], self._work.edges)
             self._work.pairs.add(pairs, buckets)
+            marks = buckets.to_numpy().astype(np.uint8) + 1
             for name in ("at_chosen", "at_rejected"):
-                self._wanted[pairs[name].to_numpy()] = buckets.to_numpy().astype(np.uint8) + 1
+                self._wanted[pairs[name].to_numpy()] = marks
 
 
 class _FirstRows:

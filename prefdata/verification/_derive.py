@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -14,7 +14,9 @@ from prefdata.errors import InputError
 from prefdata.lazy import pa, pl
 from prefdata.pairing import PairRule, pair_with_backfill
 from prefdata.pairing.comparisons import comparisons_for_a_rule
+from prefdata.records import Answers
 from prefdata.scoring import Scorer
+from prefdata.scoring.places import with_places
 from prefdata.spec import Context
 from prefdata.tables.documents import ABSENT
 from prefdata.tables.schemas import (
@@ -249,16 +251,13 @@ class Derivation:
     def _with_places(self, frame: pl.DataFrame, prompts: pa.Table) -> pl.DataFrame:
         """Adds the position at which the scorer saw each answer, if it saw them together."""
         scorer = self._rules.scorer
-        if scorer is None or type(scorer).shown_order is Scorer.shown_order or not self.consistent:
+        if scorer is None or not self.consistent:
             return frame
-        shown = [
-            (each.prompt_id, each.source, each.index, position)
-            for answers, _ in scored_prompts(frame, prompts)
-            for position, each in enumerate(scorer.shown_order(answers, self._rules.context) or ())
-        ]
-        if not shown:
-            return frame
-        return frame.join(pl.DataFrame(shown, [*CANDIDATE_KEY, "place"], orient="row"), on=CANDIDATE_KEY, how="left")
+
+        def asked() -> Iterator[Answers]:
+            return (answers for answers, _ in scored_prompts(frame, prompts))
+
+        return with_places(frame, scorer, asked, self._rules.context)
 
     def _compare_pairs(
         self, expected: pa.Table, published: Mapping[str, pa.Table], folder: str, split_names: tuple[str, str]

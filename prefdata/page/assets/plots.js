@@ -19,6 +19,7 @@ function showPlots() {
 
 /** Draws every distribution of the rows of a view. @param {Uint32Array} rows */
 function drawPlots(rows) {
+  need("d3", "@observablehq/plot");
   const plots = META.columns.filter((column) => column.plotted && !(column.name === "outcome" && META.kind !== "evaluation"))
     .map((column) => plotOf(column, rows)).filter(Boolean);
   redraws = plots.map((plot) => plot.redraw);
@@ -45,7 +46,6 @@ function numberBins(column, rows) {
   }
   if (distinct.size <= FEW_VALUES) return valueBins(column, rows, [...distinct]);
   const [low, high] = [known[Math.floor(known.length * 0.002)], known[Math.ceil(known.length * 0.998) - 1]];
-  need("d3");
   const ticks = d3.ticks(low, high, 24);
   const step = ticks.length > 1 ? ticks[1] - ticks[0] : 1;
   const edges = d3.range(Math.floor(low / step), Math.ceil(high / step) + 1).map((at) => at * step);
@@ -118,7 +118,6 @@ function asPicture(svg) {
 
 /** Draws numbers as a histogram that can be dragged across. */
 function histogram(column, bins, counts) {
-  need("d3", "@observablehq/plot");
   const rows = bins.all.map((all, at) => ({ x1: bins.edges[at], x2: bins.edges[at + 1], all, now: counts[at] }));
   const svg = Plot.plot({
     ...PLOT, style: plotStyle(), ariaLabel: `${column.title}: ${column.about} Its numbers are in the table.`,
@@ -157,7 +156,6 @@ function addBrush(svg, column, bins) {
 
 /** Draws names as bars that can be clicked. */
 function bars(column, bins, counts) {
-  need("d3", "@observablehq/plot");
   const names = bins.names.map((name) => short(name, 17));
   const labels = names.map((name, at) => (names.indexOf(name) === at ? name : `${name} ${at}`));
   const rows = bins.all.map((all, at) => ({ name: labels[at], all, now: counts[at] }));
