@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray_nodes import Nodes, ray_nodes
 
 from prefdata.errors import EngineError, MissingExtraError, ModelError
-from prefdata.flow.engines._ray_pool import _drop_threads_of_ray
+from prefdata.flow.engines._ray_pool import RayPool, _drop_threads_of_ray
 from prefdata.flow.engines.local import Machines
-from prefdata.flow.engines.ray import Ray
+from prefdata.flow.engines.ray import Ray, _ray
+from prefdata.models.pool import PoolSpec
 from prefdata.models.worker import KeptWorkers, stream
 
 PIPES = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -32,12 +35,15 @@ with open_channel() as channel:
                 if item.get("act") == "die":
                     print("these are my last words", file=sys.stderr, flush=True)
                     os._exit(7)
+                if item.get("act") == "lose":
+                    os.kill(os.getppid(), 9)
                 if item.get("act") == "user":
                     raise MissingExtraError("the package 'x' is missing", valid="y", hint="pip install x")
                 time.sleep(item.get("seconds", 0))
                 raylet = os.popen(f"ps -o ppid= -p {os.getppid()}").read().strip()
                 seen = {name: os.environ.get(name) for name in ("HF_TOKEN", "OMP_NUM_THREADS")}
-                channel.send({"key": item["key"], "pid": os.getpid(), "raylet": raylet, **seen, **options})
+                pids = {"pid": os.getpid(), "actor": os.getppid(), "raylet": raylet}
+                channel.send({"key": item["key"], **pids, **seen, **options})
 """
 
 
@@ -133,10 +139,11 @@ def test_a_lost_node_costs_what_its_worker_had_and_nothing_else(nodes, machines,
         engines.close()
         nodes.add()
     assert sorted(results) == list(range(30))
-    (lost,) = re.findall(
+    # One that takes its place may be put on the lost node too, before the cluster misses that, and has no items.
+    lost = re.findall(
         r"was lost with its node or actor; (\d+) unanswered items are asked again", capsys.readouterr().err
     )
-    assert 1 <= int(lost) <= 3
+    assert 1 <= sum(map(int, lost)) <= 3
 
 
 def test_the_only_worker_is_lost_after_the_last_item_was_sent(nodes, tmp_path):
@@ -153,6 +160,59 @@ def test_the_only_worker_is_lost_after_the_last_item_was_sent(nodes, tmp_path):
         engines.close()
         assert sorted(results) == list(range(6))
         nodes.kill(again)
+
+
+def test_a_node_with_many_workers_is_lost_and_costs_their_items_only(nodes, tmp_path, capsys):
+    node = nodes.add(num_cpus=6)
+    try:
+        with Ray(address=nodes.address, actors=6, cpus=0.5).opened(tmp_path) as machines:
+            engines, actors, results = KeptWorkers(machines.start), set[int](), []
+            items = [{"key": n, "seconds": 0.2} for n in range(60)]
+            for result in stream("toy_worker", {}, items, in_flight=3, round_options={"round": 1}, kept=engines):
+                results.append(result["key"])
+                actors.add(result["actor"])
+                if len(actors) == 6:
+                    # Before the cluster sees the first loss, so that no result comes between two of them.
+                    for actor in actors:
+                        os.kill(actor, 9)
+                    actors.add(0)
+            engines.close()
+    finally:
+        nodes.kill(node)
+    assert sorted(results) == list(range(60))
+    assert capsys.readouterr().err.count("was lost with its node or actor") == 6
+
+
+def test_an_item_that_costs_every_actor_its_life_is_named_after_all_others_are_answered(machines):
+    items, results = [{"key": n, "act": "lose" if n == 3 else ""} for n in range(20)], []
+    engines = KeptWorkers(machines.start)
+    try:
+        with pytest.raises(
+            EngineError, match=r"4 actors of toy_worker were lost .* without any result with the item 3; "
+        ):
+            results.extend(
+                result["key"] for result in stream("toy_worker", {}, items, in_flight=2, round_options={}, kept=engines)
+            )
+    finally:
+        engines.close()
+    assert sorted(results) == [n for n in range(20) if n != 3]
+
+
+def test_actors_that_are_lost_before_they_start_end_the_stream(monkeypatch):
+    errors, made = _ray().exceptions, []
+
+    def lost(call):
+        raise errors.RayActorError
+
+    # A cluster on which each actor's node is lost before the actor runs.
+    cluster = SimpleNamespace(wait=lambda calls, **_: (calls, []), get=lost, kill=lambda actor: None, exceptions=errors)
+    monkeypatch.setitem(sys.modules, "ray", cluster)
+    start = SimpleNamespace(remote=lambda *_: object())
+    spec = PoolSpec("toy_worker", {}, ({},), "toy_worker", in_flight=4)
+    pool = RayPool(spec, None, 2, lambda: made.append(None) or SimpleNamespace(start=start))
+    with pytest.raises(EngineError, match=r"4 actors of toy_worker were lost one after the other without any result; "):
+        pool.has_room()
+    assert 4 <= len(made) <= 8
 
 
 def test_an_error_of_a_worker_is_raised_as_it_is(machines):

@@ -25,7 +25,7 @@ __all__ = ["Hand", "RayPool"]
 
 _POLL_SECONDS = 1.0
 _MOST_LOSSES = 3
-"""Actors that may be lost one after the other, without any result between."""
+"""Actors that may be lost in one place, one after the other, without any result between."""
 _CLOSE_SECONDS = 20.0
 _PATIENCE_SECONDS = 60.0
 """How long actors may take to start before that is said."""
@@ -118,8 +118,10 @@ def _drop_threads_of_ray() -> None:
 class _Remote:
     """An actor as the process of the build knows it."""
 
-    def __init__(self, actor: Any, spec: PoolSpec, name: str) -> None:
-        self.actor, self.name = actor, name
+    def __init__(self, actor: Any, spec: PoolSpec, number: int, name: str, losses: int) -> None:
+        self.actor, self.number, self.name = actor, number, name
+        self.losses = losses
+        """Actors that were lost in its place, one after the other, since the last result."""
         folder, env = spec.config.get("folder"), dict(spec.environments[0])
         self.starting: Any = actor.start.remote(spec.module, env, name, folder)
         self.polling: Any = None
@@ -168,7 +170,7 @@ class RayPool:
         import ray
 
         self._ray, self._spec, self._round, self._make = ray, spec, round_options, make
-        self._made, self._wanted = 0, actors
+        self._wanted = actors
         self._remotes: list[_Remote] = []
         self._again: deque[Mapping[str, JSON]] = deque()
         """Items of actors that were lost."""
@@ -176,7 +178,6 @@ class RayPool:
         self._error: UserError | None = None
         self._last: _Remote | None = None
         self._ended = False
-        self._losses = 0
 
     @property
     def waiting(self) -> int:
@@ -198,8 +199,9 @@ class RayPool:
 
     def has_room(self) -> bool:
         """Returns whether any worker can take an item; the first time, waits for the workers to start."""
-        while len(self._remotes) < self._wanted and not self._ended:
-            self._add()
+        if not self._ended:
+            for number in sorted({*range(1, self._wanted + 1)} - {remote.number for remote in self._remotes}):
+                self._add(number)
         self._pump(0)
         if not self.waiting:
             self._await_workers(_PATIENCE_SECONDS if self._last is None else 0.0)
@@ -263,9 +265,8 @@ class RayPool:
         room = self._spec.in_flight
         return [remote for remote in self._remotes if remote.ready and len(remote.unanswered) < room]
 
-    def _add(self) -> None:
-        self._made += 1
-        remote = _Remote(self._make(), self._spec, self._spec.name_of(self._made, self._wanted))
+    def _add(self, number: int, losses: int = 0) -> None:
+        remote = _Remote(self._make(), self._spec, number, self._spec.name_of(number, self._wanted), losses)
         remote.put({"config": dict(self._spec.config)})
         self._open_round(remote)
         self._remotes.append(remote)
@@ -323,18 +324,22 @@ class RayPool:
         for line in lines:
             if "result" in line and remote.unanswered.pop(line["result"]["key"], None) is not None:
                 self._results.append(line["result"])
-                self._losses = 0
+                remote.losses = 0
         self._error = self._error or _reported(lines)
 
     def _lose(self, remote: _Remote, error: Exception) -> None:
         """Gives the items of a lost actor back, and asks the cluster for another actor."""
         self._remotes.remove(remote)
+        # One that is out of reach for a while would keep its devices, for which the next one waits.
+        self._ray.kill(remote.actor)
         self._last = None if self._last is remote else self._last
-        self._losses += 1
-        why = first_line(error)
-        if self._losses > _MOST_LOSSES:
+        losses = remote.losses + 1
+        if losses > _MOST_LOSSES:
+            # One item that costs each of them its life is alone in the end, as all others are answered by then.
+            alone = f" with the item {next(iter(remote.unanswered))!r}" if len(remote.unanswered) == 1 else ""
             self._error = self._error or EngineError(
-                f"{remote.name} was lost on {self._losses} nodes, one after the other; the last time: {why}",
+                f"{losses} actors of {self._spec.name} were lost one after the other without any result{alone}; "
+                f"the last time: {first_line(error)}",
                 hint="see the cluster's logs (`ray logs`): a node that kills actors has often run out of memory",
             )
             return
@@ -342,7 +347,7 @@ class RayPool:
         say(f"Ray: {remote.name} was lost with its node or actor; {n_items} unanswered items are asked again")
         self._again.extend(remote.unanswered.values())
         if not self._ended or self._again:
-            self._add()
+            self._add(remote.number, losses)
 
     def _send_again(self) -> None:
         """Sends the items of lost actors to workers that still take any."""
