@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from ray_nodes import Nodes, ray_nodes
 
 from prefdata.errors import EngineError, MissingExtraError, ModelError
+from prefdata.flow.engines import ray as ray_engine
 from prefdata.flow.engines._ray_pool import RayPool, _drop_threads_of_ray
 from prefdata.flow.engines.local import Machines
 from prefdata.flow.engines.ray import Ray, _ray
@@ -213,6 +215,20 @@ def test_actors_that_are_lost_before_they_start_end_the_stream(monkeypatch):
     with pytest.raises(EngineError, match=r"4 actors of toy_worker were lost one after the other without any result; "):
         pool.has_room()
     assert 4 <= len(made) <= 8
+
+
+def test_a_shard_that_no_node_can_make_is_one_message(nodes, tmp_path, monkeypatch):
+    class Fatal:
+        def __reduce__(self):
+            return os._exit, (1,)
+
+    (tmp_path / "prefdata.lock.json").touch()
+    monkeypatch.setattr(ray_engine, "_pickled", lambda job: pickle.dumps(Fatal()))
+    with (
+        Ray(address=nodes.address).opened(tmp_path) as machines,
+        pytest.raises(EngineError, match="a shard of pairs could not be made on any node"),
+    ):
+        machines.make_shards(SimpleNamespace(), [0])
 
 
 def test_an_error_of_a_worker_is_raised_as_it_is(machines):

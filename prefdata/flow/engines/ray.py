@@ -187,7 +187,11 @@ class _Cluster:
         return RayPool(spec, round_options, actors, actor.remote)
 
     def make_shards(self, job: ShardJob, shards: Sequence[int]) -> None:
-        """Makes shards by tasks, each of which is done again where its node is lost; see `Machines`."""
+        """Makes shards by tasks, each of which is done again where its node is lost; see `Machines`.
+
+        Raises:
+            EngineError: the tasks of a shard were lost again and again.
+        """
         pickled = _pickled(job) if self._shared else None
         if pickled is None:
             make_here(job, shards)
@@ -206,6 +210,11 @@ class _Cluster:
                     write_noted(job.folder.path / name, methodcaller("write_bytes", content))
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except self._ray.exceptions.RayError as error:
+            raise EngineError(
+                f"a shard of pairs could not be made on any node: {first_line(error)}",
+                hint="see the cluster's logs (`ray logs`); a node that kills tasks has often run out of memory",
+            ) from error
         finally:
             for call in calls:
                 self._ray.cancel(call, force=True)
