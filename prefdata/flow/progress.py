@@ -18,6 +18,8 @@ __all__ = ["Progress", "reporting_to", "say"]
 
 _LINE = 10_000
 """Longest line that is printed."""
+_BAR = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_noinv_fmt}{postfix}]"
+"""As tqdm draws a bar, but slow work has a rate like all other, and not seconds for each item."""
 _FAILURES = 3
 """Most reasons of failures that a bar names."""
 _SECONDS = 1.0
@@ -179,7 +181,8 @@ class Progress:
         watched = sys.stderr.isatty()
         common: dict[str, Any] = {"file": sys.stderr, "mininterval": 0.2 if watched else 10.0, "dynamic_ncols": True}
         with ExitStack() as stack:
-            bar = stack.enter_context(tqdm(total=total, desc=printable(what, 80), unit=f" {unit}", **common))
+            look: dict[str, Any] = {"desc": printable(what, 80), "unit": f" {unit}", "bar_format": _BAR}
+            bar = stack.enter_context(tqdm(total=total, **look, **common))
             below = None
             if watched:
                 below = stack.enter_context(tqdm(total=0, bar_format="{desc}", position=1, leave=False, **common))

@@ -38,3 +38,10 @@ def test_the_time_left_ignores_the_start_of_an_engine_and_what_was_there_before(
     assert (facts["n"] - facts["initial"], facts["elapsed"]) == (9, 18.0)
     # 50 left at 2 seconds each.
     assert "01:40" in str(shown).partition("<")[2]
+
+
+def test_slow_work_has_a_rate_as_fast_work_has():
+    with Progress.of("answers", 10, "answers") as progress:
+        shown = progress._bar
+        line = shown.format_meter(**{**shown.format_dict, "n": 4, "elapsed": 8.0, "rate": 0.5})
+    assert "4/10 [00:08<00:12,  0.50 answers/s]" in line
