@@ -4,7 +4,8 @@
     python benchmarks/page.py --texts pairs.jsonl.gz       # texts of a real table, every copy altered
 
 Prints each number with its bar, and exits with 1 where one is missed. CPU seconds are those of a process of its own
-that writes the page. Times in the browser are those of one opening, from the file.
+that writes the page. The list's time is the least of five openings, from the file; the
+other times in the browser are those of the last one.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import pyarrow.parquet as pq
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
 
 WORDS = 20_000
+OPENINGS = 5
 LENGTHS = {"prompt": 670, "chosen": 1_270, "rejected": 1_110}
 
 
@@ -128,9 +130,15 @@ def measure_page(path: Path) -> dict[str, float]:
     from browser import opened, started
 
     with started() as browser:
-        page = opened(browser, path, "#v=list")
-        ready = page.do("performance.getEntriesByName('ready')[0].startTime")
-        page.page.wait_for_load_state()
+        opening = []
+        for _ in range(OPENINGS):
+            page = opened(browser, path, "#v=list")
+            page.page.wait_for_function("() => performance.getEntriesByName('whole').length")
+            opening.append(page.do("['ready', 'whole'].map((name) => performance.getEntriesByName(name)[0].startTime)"))
+            page.page.wait_for_load_state()
+            if len(opening) < OPENINGS:
+                page.page.context.close()
+        ready, whole = map(min, zip(*opening, strict=True))
         parsed = page.do("performance.timing.domContentLoadedEventEnd - performance.timing.navigationStart")
         pairs = []
         for _ in range(8):
@@ -147,6 +155,7 @@ def measure_page(path: Path) -> dict[str, float]:
         assert len(page.requests) == 1, page.requests
     return {
         "ready": ready / 1e3,
+        "whole": whole / 1e3,
         "parsed": parsed / 1e3,
         "pair": max(pairs) / 1e3,
         "first": searches[0],
@@ -182,6 +191,7 @@ def main() -> None:
     ]
     for what, value, bar in bars:
         print(f"{what:<32}{value:>10.2f}   bar {bar:g}{'' if value <= bar else '   MISSED'}")
+    print(f"{'texts of all lines there, s':<32}{seen['whole']:>10.2f}")
     print(f"{'whole file read, s':<32}{seen['parsed']:>10.2f}")
     sys.exit(any(value > bar for _, value, bar in bars))
 

@@ -21,6 +21,7 @@ __all__ = ["COLUMNS", "Column", "ColumnBytes", "Index", "packed"]
 
 _Kind: TypeAlias = Literal["number", "category", "flags", "text"]
 _BLOCK = 4096
+"""Rows of which values wait to be compressed; and those whose texts come first."""
 _LEVEL = 5
 """Of compression: the next one takes half as long again for a page that is smaller by 0.6 %."""
 _MOST_CATEGORIES = 60_000
@@ -68,7 +69,9 @@ class ColumnBytes(NamedTuple):
 
     described: dict[str, JSON]
     data: str
-    """Base64 of the compressed values."""
+    """Base64 of the compressed values; of texts, those of the first rows, with which the list can be shown."""
+    rest: str = ""
+    """Base64 of the compressed texts of all other rows; empty where there are none."""
 
 
 def packed(data: bytes) -> str:
@@ -126,13 +129,8 @@ class _Writer(ABC):
             numbers.byteswap()
         self._put(numbers.tobytes())
 
-    def _end(self) -> bytes:
-        """Gives what ends the column."""
-        return b""
-
     def finish(self, title: str | None) -> ColumnBytes:
         """Gives the whole column."""
-        self._put(self._end())
         data = base64.b64encode(b"".join([*self._parts, self._packer.flush()])).decode()
         column = self.column
         described = {"name": column.name, "title": title or column.title, "kind": column.kind, "about": column.about}
@@ -183,20 +181,28 @@ class _Flags(_Codes):
 
 
 class _Texts(_Writer):
-    """A JSON list of texts."""
+    """JSON lists of texts: of the first block, and of all others."""
 
-    _begun = False
+    _first: str | None = None
 
     def add(self, values: Sequence[Any]) -> None:
         self.has_any |= any(values)
-        if values:
-            texts = [value or "" for value in values]
-            listed = json.dumps(texts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-            self._put((("," if self._begun else "[") + listed[1:-1]).encode("utf-8", "replace"))
-            self._begun = True
+        if not values:
+            return
+        texts = [value or "" for value in values]
+        listed = json.dumps(texts, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if self._first is None:
+            self._first = packed(listed.encode("utf-8", "replace"))
+        else:
+            self._put((("," if self._parts else "[") + listed[1:-1]).encode("utf-8", "replace"))
 
-    def _end(self) -> bytes:
-        return b"]" if self._begun else b"[]"
+    def finish(self, title: str | None) -> ColumnBytes:
+        """Gives the whole column."""
+        has_rest = bool(self._parts)
+        if has_rest:
+            self._put(b"]")
+        rest = super().finish(title)
+        return ColumnBytes(rest.described, self._first or packed(b"[]"), rest.data if has_rest else "")
 
 
 _WRITERS: dict[_Kind, type[_Writer]] = {"number": _Numbers, "category": _Codes, "flags": _Flags, "text": _Texts}

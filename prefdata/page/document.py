@@ -25,6 +25,8 @@ _PROGRAM = (
     *("overview.js", "columnfilters.js", "list.js", "markdown.js", "detail.js", "keys.js", "main.js"),
 )
 """Files of the program, in this order in one function."""
+_TEXTS_READ = 'dispatchEvent(new Event("texts"));'
+"""Tells the program, which has shown the list by then, that the texts of all rows of the list are there."""
 
 
 class PageParts(NamedTuple):
@@ -47,9 +49,10 @@ def page_start(parts: PageParts, *, beside: bool) -> str:
         beside: whether the texts are scripts in a folder next to it.
     """
     of_libraries = {library.name: _script(library.code) for library in libraries()}
-    program, of_program = _script(_program())
-    digests = [*(digest for _, digest in of_libraries.values()), of_program]
+    (program, of_program), (ending, of_ending) = _script(_program()), _script(_TEXTS_READ)
+    digests = [*(digest for _, digest in of_libraries.values()), of_program, of_ending]
     columns = "".join(_text(f"column-{column.described['name']}", column.data) for column in parts.columns)
+    rest = "".join(_text(f"rest-{column.described['name']}", column.rest) for column in parts.columns if column.rest)
     policy = "; ".join(
         [
             "default-src 'none'",
@@ -69,7 +72,7 @@ def page_start(parts: PageParts, *, beside: bool) -> str:
     data = f'<script type="application/json" id="meta">{_inert(_meta(parts, beside=beside))}</script>\n'
     # The program runs a library when a view needs it.
     texts = (_text(f"library-{name}", code) for name, (code, _) in of_libraries.items())
-    return f"{markup}{data}{columns}{''.join(texts)}<script>{program}</script>\n"
+    return f"{markup}{data}{columns}{''.join(texts)}<script>{program}</script>\n{rest}<script>{ending}</script>\n"
 
 
 def page_end() -> str:

@@ -42,16 +42,48 @@ async function inflate(bytes) {
   return all;
 }
 
-/** Reads every column of the list. */
+/** Unpacks what an element holds, and removes it. @param {string} id @returns {Promise<Uint8Array>} */
+async function takeBytes(id) {
+  const element = byId(id);
+  element.remove();
+  return inflate(unpackBase64(element.textContent || ""));
+}
+
+async function takeTexts(id) {
+  return JSON.parse(new TextDecoder().decode(await takeBytes(id)));
+}
+
+/** Reads every column of the list; of texts, those of the first rows. */
 async function readColumns() {
-  await Promise.all(META.columns.map(async (column) => {
-    const element = byId(`column-${column.name}`);
-    const bytes = await inflate(unpackBase64(element.textContent || ""));
-    element.remove();
-    if (column.kind === "text") columns[column.name] = JSON.parse(new TextDecoder().decode(bytes));
-    else if (column.kind === "number") columns[column.name] = new Float64Array(bytes.buffer);
-    else columns[column.name] = new Uint16Array(bytes.buffer);
+  await Promise.all(META.columns.map(async ({ name, kind }) => {
+    if (kind === "text") columns[name] = await takeTexts(`column-${name}`);
+    else if (kind === "number") columns[name] = new Float64Array((await takeBytes(`column-${name}`)).buffer);
+    else columns[name] = new Uint16Array((await takeBytes(`column-${name}`)).buffer);
   }));
+  isWhole = META.columns.every(({ name }) => columns[name].length === META.rows);
+}
+
+/** Whether the list has the texts of all rows. */
+let isWhole = false;
+/** @type {Array<() => void>} What was asked for before it had. */
+const postponed = [];
+const textsRead = new Promise((done) => addEventListener("texts", done, { once: true }));
+
+/** Reads the texts of all other rows of the list, which stand behind the program, and does what waits for them. */
+async function readRest() {
+  if (isWhole) return;
+  await textsRead;
+  await Promise.all(META.columns.filter(({ kind }) => kind === "text").map(async ({ name }) => {
+    columns[name] = columns[name].concat(await takeTexts(`rest-${name}`));
+  }));
+  isWhole = true;
+  for (const action of postponed.splice(0)) action();
+}
+
+/** Does what needs the names or texts of all rows, as soon as they are there. @param {() => void} action */
+function whenWhole(action) {
+  if (isWhole) action();
+  else postponed.push(action);
 }
 
 /**

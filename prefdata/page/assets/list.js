@@ -155,9 +155,15 @@ function showView() {
   showRows();
 }
 
+/** Says whether order or filters of the list go by texts. */
+function asksTexts() {
+  return [state.sort.split(":")[0], ...Object.keys(grid?.getFilterModel() || {})].some((name) => described[name]?.kind === "text");
+}
+
 /** Lets the list follow filters, hits and order. */
 function showRows() {
   if (state.view === "overview") return;
+  if (!isWhole && asksTexts()) return whenWhole(showRows);
   const tests = [...filterTests(), ...Object.entries(grid?.getFilterModel() || {}).map(([name, model]) => columnTest(described[name], model))];
   if (hits) tests.unshift((row) => hits[row] === 1);
   lines = sorted(tests.reduce((rows, test) => rows.filter(test), viewRows.slice()));
@@ -211,7 +217,11 @@ function filterWords(filter) {
 
 /** Opens the pair of a line of the list. @param {number} line */
 function openDisplayed(line) {
-  if (line in lines && keyOf(lines[line]) !== state.pair) update({ pair: keyOf(lines[line]) });
+  if (!(line in lines)) return;
+  const row = lines[line];
+  whenWhole(() => {
+    if (keyOf(row) !== state.pair) update({ pair: keyOf(row) });
+  });
 }
 
 /** Gives the row of the pair that is open, or -1. */

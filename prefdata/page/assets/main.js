@@ -72,7 +72,7 @@ function listen() {
   byId("help-open").addEventListener("click", openHelp);
   byId("plots-toggle").addEventListener("click", togglePlots);
   document.addEventListener("keydown", onKey);
-  window.addEventListener("hashchange", () => update(addressState()));
+  window.addEventListener("hashchange", () => whenWhole(() => update(addressState())));
 }
 
 function submitSearch() {
@@ -87,6 +87,7 @@ async function start() {
   if (META.kind === "evaluation") byId("tab-list").textContent = "Answers";
   byId("tab-dropped").hidden = META.kind === "evaluation" || rowsOfView("dropped").length === 0;
   Object.assign(state, addressState());
+  if (state.pair !== null || asksTexts()) await readRest();
   byId("search").value = state.query;
   listeners.push(follow);
   listen();
@@ -94,6 +95,9 @@ async function start() {
   if (state.query) runSearch();
   document.documentElement.dataset.state = "ready";
   performance.mark("ready");
+  await readRest();
+  grid?.refreshCells({ force: true });
+  performance.mark("whole");
 }
 
 start().catch((error) => {

@@ -84,7 +84,7 @@ function addressState() {
       else if (name === "m") found.markdown = value === "1";
       else if (name === "f") {
         const [column, filter] = readFilter(value);
-        if (described[column]) found.filters.set(column, filter);
+        if (described[column] && described[column].kind !== "text") found.filters.set(column, filter);
       }
     }
   } catch (error) {
