@@ -71,8 +71,8 @@ class Opened:
         self.page.wait_for_function("words => document.documentElement.dataset.search === words", arg=words)
 
 
-def opened(browser: Browser, path: Path, hash: str = "", **options: object) -> Opened:
-    """Opens a page from its file and waits until it can be used."""
+def opened(browser: Browser, path: Path, hash: str = "", *, before: str = "", **options: object) -> Opened:
+    """Opens a page from its file, runs a script before those of the page, and waits until it can be used."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, **options)
     page = context.new_page()
     found = Opened(page)
@@ -80,7 +80,7 @@ def opened(browser: Browser, path: Path, hash: str = "", **options: object) -> O
     page.on("pageerror", lambda error: found.errors.append(str(error)))
     # Threads of the page are made from a text of its own, which is no request.
     page.on("request", lambda request: request.url.startswith("blob:") or found.requests.append(request.url))
-    page.add_init_script(_WATCH)
+    page.add_init_script(_WATCH + before)
     page.goto(f"{path.as_uri()}{hash}")
     page.wait_for_selector("html[data-state=ready]")
     return found

@@ -3,6 +3,7 @@
 const META = JSON.parse(byId("meta").textContent || "{}");
 const NOTHING = Object.freeze([]);
 const KEPT_PARTS = 6;
+const MISSING = "A part of this page is missing: save or download it again.";
 
 /** @type {Record<string, any>} Column → its values, one a row. */
 const columns = {};
@@ -44,7 +45,8 @@ async function inflate(bytes) {
 
 /** Unpacks what an element holds, and removes it. @param {string} id @returns {Promise<Uint8Array>} */
 async function takeBytes(id) {
-  const element = byId(id);
+  const element = document.getElementById(id);
+  if (!element) throw new Error(MISSING);
   element.remove();
   return inflate(unpackBase64(element.textContent || ""));
 }
@@ -67,7 +69,11 @@ async function readColumns() {
 let isWhole = false;
 /** @type {Array<() => void>} What was asked for before it had. */
 const postponed = [];
-const textsRead = new Promise((done) => addEventListener("texts", done, { once: true }));
+// Of a file that was cut off, the end may come without them.
+const textsRead = new Promise((done) => {
+  addEventListener("texts", done, { once: true });
+  document.addEventListener("DOMContentLoaded", done, { once: true });
+});
 
 /** Reads the texts of all other rows of the list, which stand behind the program, and does what waits for them. */
 async function readRest() {
@@ -126,7 +132,7 @@ async function packedPart(number) {
     await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
     element = document.getElementById(`c${number}`);
   }
-  if (!element) throw new Error("A part of this page is missing: save or download it again.");
+  if (!element) throw new Error(MISSING);
   return element.textContent || "";
 }
 
