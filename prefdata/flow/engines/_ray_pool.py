@@ -335,10 +335,8 @@ class RayPool:
         self._last = None if self._last is remote else self._last
         losses = remote.losses + 1
         if losses > _MOST_LOSSES:
-            # One item that costs each of them its life is alone in the end, as all others are answered by then.
-            alone = f" with the item {next(iter(remote.unanswered))!r}" if len(remote.unanswered) == 1 else ""
             self._error = self._error or EngineError(
-                f"{losses} actors of {self._spec.name} were lost one after the other without any result{alone}; "
+                f"{losses} actors of {self._spec.name} were lost one after the other without any result; "
                 f"the last time: {first_line(error)}",
                 hint="see the cluster's logs (`ray logs`): a node that kills actors has often run out of memory",
             )
