@@ -4,8 +4,8 @@
     python benchmarks/page.py --texts pairs.jsonl.gz       # texts of a real table, every copy altered
 
 Prints each number with its bar, and exits with 1 where one is missed. CPU seconds are those of a process of its own
-that writes the page. The list's time is the least of five openings, from the file; the
-other times in the browser are those of the last one.
+that writes the page. The list's time is the least of five openings, from the file; the other times in the browser are
+those of the last one.
 """
 
 from __future__ import annotations
