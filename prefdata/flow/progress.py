@@ -181,8 +181,8 @@ class Progress:
         watched = sys.stderr.isatty()
         common: dict[str, Any] = {"file": sys.stderr, "mininterval": 0.2 if watched else 10.0, "dynamic_ncols": True}
         with ExitStack() as stack:
-            look: dict[str, Any] = {"desc": printable(what, 80), "unit": f" {unit}", "bar_format": _BAR}
-            bar = stack.enter_context(tqdm(total=total, **look, **common))
+            bar = tqdm(total=total, desc=printable(what, 80), unit=f" {unit}", bar_format=_BAR, **common)
+            stack.enter_context(bar)
             below = None
             if watched:
                 below = stack.enter_context(tqdm(total=0, bar_format="{desc}", position=1, leave=False, **common))

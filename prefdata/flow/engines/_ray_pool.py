@@ -12,6 +12,7 @@ import select
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,9 @@ class RayPool:
 
     def has_room(self) -> bool:
         """Returns whether any worker can take an item; the first time, waits for the workers to start."""
-        if not self._ended:
-            for number in sorted({*range(1, self._wanted + 1)} - {remote.number for remote in self._remotes}):
-                self._add(number)
+        while len(self._remotes) < self._wanted and not self._ended:
+            taken = {remote.number for remote in self._remotes}
+            self._add(next(number for number in count(1) if number not in taken))
         self._pump(0)
         if not self.waiting:
             self._await_workers(_PATIENCE_SECONDS if self._last is None else 0.0)

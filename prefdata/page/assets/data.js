@@ -3,7 +3,6 @@
 const META = JSON.parse(byId("meta").textContent || "{}");
 const NOTHING = Object.freeze([]);
 const KEPT_PARTS = 6;
-const MISSING = "A part of this page is missing: save or download it again.";
 
 /** @type {Record<string, any>} Column → its values, one a row. */
 const columns = {};
@@ -43,10 +42,16 @@ async function inflate(bytes) {
   return all;
 }
 
+/** Gives an element of the data, which a page that was cut off lacks. @param {string} id @returns {HTMLElement} */
+function dataElement(id) {
+  const element = document.getElementById(id);
+  if (!element) throw new Error("A part of this page is missing: save or download it again.");
+  return element;
+}
+
 /** Unpacks what an element holds, and removes it. @param {string} id @returns {Promise<Uint8Array>} */
 async function takeBytes(id) {
-  const element = document.getElementById(id);
-  if (!element) throw new Error(MISSING);
+  const element = dataElement(id);
   element.remove();
   return inflate(unpackBase64(element.textContent || ""));
 }
@@ -62,11 +67,13 @@ async function readColumns() {
     else if (kind === "number") columns[name] = new Float64Array((await takeBytes(`column-${name}`)).buffer);
     else columns[name] = new Uint16Array((await takeBytes(`column-${name}`)).buffer);
   }));
-  isWhole = META.columns.every(({ name }) => columns[name].length === META.rows);
 }
 
-/** Whether the list has the texts of all rows. */
-let isWhole = false;
+/** Says whether the list has the texts of all rows. */
+function isWhole() {
+  return META.columns.every(({ name }) => columns[name].length === META.rows);
+}
+
 /** @type {Array<() => void>} What was asked for before it had. */
 const postponed = [];
 // Of a file that was cut off, the end may come without them.
@@ -77,18 +84,17 @@ const textsRead = new Promise((done) => {
 
 /** Reads the texts of all other rows of the list, which stand behind the program, and does what waits for them. */
 async function readRest() {
-  if (isWhole) return;
+  if (isWhole()) return;
   await textsRead;
   await Promise.all(META.columns.filter(({ kind }) => kind === "text").map(async ({ name }) => {
     columns[name] = columns[name].concat(await takeTexts(`rest-${name}`));
   }));
-  isWhole = true;
   for (const action of postponed.splice(0)) action();
 }
 
 /** Does what needs the names or texts of all rows, as soon as they are there. @param {() => void} action */
 function whenWhole(action) {
-  if (isWhole) action();
+  if (isWhole()) action();
   else postponed.push(action);
 }
 
@@ -127,13 +133,10 @@ globalThis.prefdataChunk = (number, data) => awaited.get(number)?.(data);
 /** Reads the packed text of a part. @param {number} number @returns {Promise<string>} */
 async function packedPart(number) {
   if (META.beside) return scriptPart(number);
-  let element = document.getElementById(`c${number}`);
-  if (!element && document.readyState === "loading") {
+  if (!document.getElementById(`c${number}`) && document.readyState === "loading") {
     await new Promise((done) => document.addEventListener("DOMContentLoaded", done, { once: true }));
-    element = document.getElementById(`c${number}`);
   }
-  if (!element) throw new Error(MISSING);
-  return element.textContent || "";
+  return dataElement(`c${number}`).textContent || "";
 }
 
 /** Reads a part from the script beside the page, once for all who ask at the same time. @param {number} number @returns {Promise<string>} */

@@ -163,7 +163,7 @@ function asksTexts() {
 /** Lets the list follow filters, hits and order. */
 function showRows() {
   if (state.view === "overview") return;
-  if (!isWhole && asksTexts()) return whenWhole(showRows);
+  if (asksTexts() && !isWhole()) return whenWhole(showRows);
   const tests = [...filterTests(), ...Object.entries(grid?.getFilterModel() || {}).map(([name, model]) => columnTest(described[name], model))];
   if (hits) tests.unshift((row) => hits[row] === 1);
   lines = sorted(tests.reduce((rows, test) => rows.filter(test), viewRows.slice()));
