@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from prefdata.lazy import pa, pc
+from prefdata.lazy import pa, pc, pl
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
 from prefdata.tables.finish_reasons import is_flag, word_of
@@ -121,9 +121,22 @@ class RoleReader:
         elif "finish_reason" in arrays and is_flag(self.named["finish_reason"]):
             words = [word_of(cell, self.named["finish_reason"]) for cell in arrays["finish_reason"].to_pylist()]
             arrays["finish_reason"] = self._array("finish_reason", words, arrays["finish_reason"].type)
-        if "prompt" in arrays and _is_text(arrays["prompt"].type) and not self._is_joined:
-            self._check_turns(arrays["prompt"], first)
         return arrays
+
+    def check_prompts(self, prompts: pl.Series, first: int) -> None:
+        """Refuses conversations as Python or NumPy writes them, in a column of Arrow data that `arrays` left as it is.
+
+        Args:
+            prompts: the column.
+            first: the number of its first row, for messages.
+
+        Raises:
+            InputError: it holds one.
+        """
+        if prompts.dtype != pl.String or self._is_joined:
+            return
+        for at in prompts.str.contains(TURNS_OF_PYTHON).arg_true().to_list():
+            check_turns(prompts[at], self.named["prompt"], f"{self.table}, row {first + at}")
 
     def _value(self, row: Mapping[str, Any], role: str, where: str) -> Any:
         column, keys = self._paths[role]
@@ -172,12 +185,6 @@ class RoleReader:
             if role == "response":
                 raise wrong_type(self.table, self.named["response"], f"{kind}") from None
             return pa.array([_spelt(value) for value in values])
-
-    def _check_turns(self, prompts: pa.Array, first: int) -> None:
-        odd = pc.match_substring_regex(prompts, TURNS_OF_PYTHON)
-        if pc.any(odd).as_py():
-            at = pc.index(odd, True).as_py()
-            check_turns(prompts[at].as_py(), self.named["prompt"], f"{self.table}, row {first + at}")
 
 
 def _spelt(value: Any) -> Any:

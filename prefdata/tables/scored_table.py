@@ -133,6 +133,8 @@ class ScoredTableFile:
         for batch in self._whole.batches(columns, step):
             frame = pl.from_arrow(pa.table(self._reader.arrays(batch, first, roles)))
             assert isinstance(frame, pl.DataFrame)
+            if "prompt" in frame.columns:
+                self._reader.check_prompts(frame["prompt"], first)
             # In the form of all rows, in which there are answers.
             frame = frame.with_columns(response=pl.lit(None, pl.String), score=pl.lit(None, pl.Float64))
             yield long_frame(self.table.name, self.named, frame), batch.select(names).to_pylist()
@@ -173,9 +175,13 @@ class ScoredTableFile:
         row_bytes = max(1.0, self.table.row_bytes(self._reader.columns(roles)))
         rows = int(min(_ROWS, max(1, n_bytes // row_bytes)))
         step = int(min(rows, max(1, _BATCH_BYTES // row_bytes)))
+        first = 1
         for table in self._arrow_tables(roles, n_bytes, rows, step, sums):
             frame = pl.from_arrow(table)
             assert isinstance(frame, pl.DataFrame)
+            if "prompt" in frame.columns:
+                self._reader.check_prompts(frame["prompt"], first)
+            first += frame.height
             yield long_frame(self.table.name, self._named(roles), frame)
 
     def _arrow_tables(self, roles: Sequence[str], n_bytes: int, rows: int, step: int, sums: int) -> Iterator[pa.Table]:

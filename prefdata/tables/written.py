@@ -42,7 +42,7 @@ TURNS_OF_PYTHON = (
     rf"""\A\s*(?:{_CALL})?[\[(]?\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
     r"""(?s:.*)[\])}]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
 )
-"""A list of messages as Python and NumPy write it (a pattern of RE2)."""
+"""A list of messages as Python and NumPy write it (a pattern of Polars)."""
 _TURNS = re.compile(TURNS_OF_PYTHON.replace(r"\z", r"\Z"))
 _HINT = (
     "write the table with frame.to_parquet(FILE) or frame.to_json(FILE, orient='records', lines=True), "

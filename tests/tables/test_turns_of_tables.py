@@ -6,7 +6,7 @@ import pytest
 from table_forms import table_of
 
 from prefdata.errors import InputError
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
 
 FORMS = ("jsonl", "csv", "parquet", "pandas", "polars")
 ASKED = {"role": "user", "content": "Why?"}
@@ -55,6 +55,17 @@ def test_one_message_that_python_wrote_is_refused(tmp_path):
         rows = [{"prompt": "q", "response": "x", "score": 1.0, column: str(ASKED)}]
         with pytest.raises(InputError, match=f"the column '{column}' holds a list as Python or NumPy writes it"):
             read_scored_table(table_of("csv", rows, tmp_path))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("at", [0, 1, 55, 99])
+def test_such_a_message_is_named_by_its_row_in_whatever_piece_it_is(tmp_path, form, at):
+    rows = [{"prompt": f"dict(see row {n})", "response": "x" * 100, "score": 1.0} for n in range(100)]
+    rows[at]["prompt"] = str([ASKED])
+    table = ScoredTableFile(table_of(form, rows, tmp_path))
+    for read in (lambda: table.frames(1_000), lambda: table.prompts_with(["score"])):
+        with pytest.raises(InputError, match=f"row {at + 1}: the column 'prompt' holds a list as Python"):
+            list(read())
 
 
 @pytest.mark.parametrize("text", ['{"role": "user"}', '{"a": 1}', "{", "{}", "{'a': 1}", '{"role": 1}, {"content": 2}'])
