@@ -131,10 +131,7 @@ class ScoredTableFile:
         first, columns = 1, list(dict.fromkeys([*self._reader.columns(roles), *names]))
         step = int(min(_ROWS, max(1, _BATCH_BYTES // max(1.0, self._whole.row_bytes(columns)))))
         for batch in self._whole.batches(columns, step):
-            frame = pl.from_arrow(pa.table(self._reader.arrays(batch, first, roles)))
-            assert isinstance(frame, pl.DataFrame)
-            if "prompt" in frame.columns:
-                self._reader.check_prompts(frame["prompt"], first)
+            frame = self._checked(pa.table(self._reader.arrays(batch, first, roles)), first)
             # In the form of all rows, in which there are answers.
             frame = frame.with_columns(response=pl.lit(None, pl.String), score=pl.lit(None, pl.Float64))
             yield long_frame(self.table.name, self.named, frame), batch.select(names).to_pylist()
@@ -177,12 +174,16 @@ class ScoredTableFile:
         step = int(min(rows, max(1, _BATCH_BYTES // row_bytes)))
         first = 1
         for table in self._arrow_tables(roles, n_bytes, rows, step, sums):
-            frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)
-            if "prompt" in frame.columns:
-                self._reader.check_prompts(frame["prompt"], first)
+            frame = self._checked(table, first)
             first += frame.height
             yield long_frame(self.table.name, self._named(roles), frame)
+
+    def _checked(self, table: pa.Table, first: int) -> pl.DataFrame:
+        """Checks rows of Arrow data, whose columns are called by their roles; the first has the number `first`."""
+        frame = pl.from_arrow(table)
+        assert isinstance(frame, pl.DataFrame)
+        self._reader.check_prompts(frame, first)
+        return frame
 
     def _arrow_tables(self, roles: Sequence[str], n_bytes: int, rows: int, step: int, sums: int) -> Iterator[pa.Table]:
         """Reads tables of about `n_bytes` or `rows`, `step` rows at a time; their columns are called by their roles."""
