@@ -34,7 +34,17 @@ from prefdata.tables.pieces import (
     key_buckets,
 )
 from prefdata.tables.reasoning import answers_of
-from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema, trace_of
+from prefdata.tables.schemas import (
+    ANSWERS,
+    CANDIDATE_DROPS,
+    DROPS,
+    PAIR_KEY,
+    PROMPTS,
+    checked,
+    pairs_schema,
+    table_of,
+    trace_of,
+)
 from prefdata.tables.scored_table import ScoredTableFile, prompts_of, with_keys, with_names
 from prefdata.tables.spill import Spill, edges_of, range_buckets
 from prefdata.tables.table_prompts import described_prompts
@@ -226,7 +236,7 @@ class _Work:
         for bucket in buckets:
             count += bucket.height
             for part in bucket.iter_slices(_ROWS):
-                table = part.to_arrow()
+                table = table_of(part)
                 pairs = checked(table.select(self.schema.names), self.schema, PAIR_KEY, "pairs")
                 yield pairs, pa.table({"prompt_id": pairs["prompt_id"], "messages": table["messages"]})
         if not count:
@@ -238,7 +248,7 @@ class _Work:
         ids = pl.Series(pl.from_arrow(pairs["prompt_id"])).unique()
         numbers = sorted({int(number) for number in range_buckets(ids, self.edges).unique()})
         rows = [self._sorted_answers(number).filter(pl.col("prompt_id").is_in(ids.implode())) for number in numbers]
-        return pl.concat(rows).to_arrow().cast(ANSWERS) if rows else ANSWERS.empty_table()
+        return table_of(pl.concat(rows)).cast(ANSWERS) if rows else ANSWERS.empty_table()
 
     def _sorted_answers(self, number: int) -> pl.DataFrame:
         assert self._answers is not None
@@ -256,7 +266,7 @@ class _Work:
         yield ANSWERS.empty_table()
         for number in range(self._answers.count):
             for part in self._sorted_answers(number).iter_slices(_ROWS):
-                yield part.to_arrow().cast(ANSWERS)
+                yield table_of(part).cast(ANSWERS)
 
 
 class _TwoReadings:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prefdata.lazy import np, pl
+from prefdata.tables.schemas import frame_of, table_of
 from prefdata.tables.scored_table import ScoredTableFile, with_keys
 from prefdata.tables.spill import Spill
 
@@ -70,7 +71,7 @@ def clustered(table: ScoredTableFile) -> Iterator[pl.DataFrame]:
 
 def detached(rows: pl.DataFrame) -> pl.DataFrame:
     """Copies rows: a slice or a filtered frame would keep the texts of all of its piece in memory."""
-    return pl.DataFrame(rows.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    return frame_of(table_of(rows))
 
 
 def _starts(keys: NDArray[np.uint64]) -> NDArray[np.intp]:

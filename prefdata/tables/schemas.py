@@ -38,6 +38,7 @@ __all__ = [
     "pairs_schema",
     "parquet_writer",
     "read_parquet",
+    "table_of",
     "trace_of",
     "write_parquet",
 ]
@@ -242,6 +243,16 @@ def column(table: pa.Table, name: str) -> list[Any]:
     """Reads a column's values."""
     values: list[Any] = table[name].to_pylist()
     return values
+
+
+def table_of(frame: pl.DataFrame) -> pa.Table:
+    """Makes an Arrow table of a Polars frame, as a copy of its rows alone.
+
+    A slice or a filtered frame keeps the texts of the frame it was cut from in memory. Of a column of lists,
+    `DataFrame.to_arrow` would even copy the values of all rows of that frame, so that to convert a frame in parts would
+    cost the square of its rows.
+    """
+    return frame[pl.int_range(frame.height, eager=True)].to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

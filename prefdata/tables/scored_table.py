@@ -180,7 +180,8 @@ class ScoredTableFile:
 
     def _checked(self, table: pa.Table, first: int) -> pl.DataFrame:
         """Checks rows of Arrow data, whose columns are called by their roles; the first has the number `first`."""
-        frame = pl.from_arrow(table)
+        # In one chunk: taking rows of several is up to forty times as slow. No text is copied.
+        frame = pl.from_arrow(table, rechunk=True)
         assert isinstance(frame, pl.DataFrame)
         self._reader.check_prompts(frame, first)
         return frame

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prefdata.lazy import pa, pl
+from prefdata.tables.schemas import table_of
 
 __all__ = ["Spill", "edges_of", "range_buckets"]
 
@@ -61,8 +62,7 @@ class Spill:
         return self._folder / f"{number}.arrow"
 
     def _put(self, number: int, frame: pl.DataFrame) -> None:
-        # As Arrow at once: a frame would keep the whole batch that its texts are part of.
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+        table = table_of(frame)
         self._schema = self._schema or table.schema
         self._waiting.setdefault(number, []).append(table.cast(self._schema))
         if sum(part.nbytes for part in self._waiting[number]) > _WAITING_BYTES // self.count:

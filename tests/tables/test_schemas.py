@@ -10,7 +10,7 @@ import pytest
 
 from prefdata.dataset import KTO, Axolotl, FullConversation, LlamaFactory, SnorkelLayout, TRLPairs
 from prefdata.tables import schemas as tables
-from prefdata.tables.schemas import MESSAGES, pairs_schema, parquet_writer, read_parquet, write_parquet
+from prefdata.tables.schemas import MESSAGES, pairs_schema, parquet_writer, read_parquet, table_of, write_parquet
 
 IDS = [f"p{number}" for number in range(40)]
 PROMPTS = pa.Table.from_pylist(
@@ -123,3 +123,20 @@ def test_empty_texts_nulls_and_repeats_come_back_to_every_reader(tmp_path):
     assert pl.read_parquet(path).to_dict(as_series=False) == expected
     assert pd.read_parquet(path, dtype_backend="pyarrow")["prompt_text"].tolist()[:1] == [""]
     assert pd.read_parquet(path)["prompt_id"].tolist() == expected["prompt_id"]
+
+
+CUTS = {
+    "slice": lambda frame: frame.slice(500, 3),
+    "filter": lambda frame: frame.filter(pl.col("at") < 3),
+    "partition": lambda frame: frame.with_columns(part=pl.col("at") < 3).partition_by("part")[0].drop("part"),
+    "sorted slice": lambda frame: frame.sort("at", descending=True).slice(10, 3),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS)
+def test_a_table_of_a_part_of_a_frame_holds_nothing_of_the_rest(cut):
+    lists = [[{"role": "user", "content": "x" * 1_000}]] * 1_000
+    part = cut(pl.DataFrame({"at": range(1_000), "text": ["y" * 1_000] * 1_000, "turns": lists}))
+    table = table_of(part)
+    assert table.get_total_buffer_size() < 10 * 3 * 2_000
+    assert table.to_pylist() == part.to_dicts()
