@@ -247,15 +247,17 @@ class _Work:
         assert self._answers is not None
         ids = pl.Series(pl.from_arrow(pairs["prompt_id"])).unique()
         numbers = sorted({int(number) for number in range_buckets(ids, self.edges).unique()})
-        rows = [self._sorted_answers(number).filter(pl.col("prompt_id").is_in(ids.implode())) for number in numbers]
+        rows = [self._sorted_answers(number, ids) for number in numbers]
         return table_of(pl.concat(rows)).cast(ANSWERS) if rows else ANSWERS.empty_table()
 
-    def _sorted_answers(self, number: int) -> pl.DataFrame:
+    def _sorted_answers(self, number: int, ids: pl.Series | None = None) -> pl.DataFrame:
         assert self._answers is not None
         assert self._asked is not None
         bucket, asked = self._answers.read(number), self._asked.read(number)
         if bucket is None or asked is None:
             return pl.DataFrame(pl.from_arrow(ANSWERS.empty_table()))
+        if ids is not None:
+            bucket = bucket.filter(pl.col("prompt_id").is_in(ids.implode()))
         rows = bucket.sort(ANSWER_ORDER).join(
             asked.rename({"messages": "prompt"}), on="prompt_id", how="left", maintain_order="left"
         )
