@@ -30,10 +30,11 @@ class Nodes:
                     "num_cpus": 1,
                     "include_dashboard": False,
                     "object_store_memory": STORE_BYTES,
-                    # A node that is killed is missed after seconds, not after half a minute.
+                    # A node that is killed is missed after a second, not after half a minute. One that is slow to
+                    # answer has ten seconds for each check.
                     "_system_config": {
                         "health_check_initial_delay_ms": 2000,
-                        "health_check_period_ms": 1000,
+                        "health_check_period_ms": 250,
                         "health_check_failure_threshold": 4,
                     },
                 },
