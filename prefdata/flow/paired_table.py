@@ -41,6 +41,7 @@ from prefdata.tables.schemas import (
     PAIR_KEY,
     PROMPTS,
     checked,
+    frame_of,
     pairs_schema,
     table_of,
     trace_of,
@@ -246,16 +247,15 @@ class _Work:
         """Returns all answers to the prompts of some pairs, in order."""
         assert self._answers is not None
         ids = pl.Series(pl.from_arrow(pairs["prompt_id"])).unique()
-        numbers = sorted({int(number) for number in range_buckets(ids, self.edges).unique()})
-        rows = [self._sorted_answers(number, ids) for number in numbers]
-        return table_of(pl.concat(rows)).cast(ANSWERS) if rows else ANSWERS.empty_table()
+        rows = [self._sorted_answers(number, ids) for number in range_buckets(ids, self.edges).unique().sort()]
+        return pl.concat(rows).to_arrow().cast(ANSWERS) if rows else ANSWERS.empty_table()
 
     def _sorted_answers(self, number: int, ids: pl.Series | None = None) -> pl.DataFrame:
         assert self._answers is not None
         assert self._asked is not None
         bucket, asked = self._answers.read(number), self._asked.read(number)
         if bucket is None or asked is None:
-            return pl.DataFrame(pl.from_arrow(ANSWERS.empty_table()))
+            return frame_of(ANSWERS.empty_table())
         if ids is not None:
             bucket = bucket.filter(pl.col("prompt_id").is_in(ids.implode()))
         rows = bucket.sort(ANSWER_ORDER).join(

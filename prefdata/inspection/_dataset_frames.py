@@ -13,6 +13,7 @@ from prefdata.inspection.pairs import pair_frames
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.plain_arrow import plain_batch
+from prefdata.tables.schemas import frame_of
 from prefdata.tables.table import Table
 
 _ROWS = 10_000
@@ -122,6 +123,4 @@ def _frame(part: Path | Table) -> pl.DataFrame:
     empty = isinstance(part, Path) and not table.n_rows
     nothing = pa.RecordBatch.from_pylist([], schema=table.schema)
     batches = [plain_batch(table.name, nothing)] if empty else table.batches(table.columns, _ROWS)
-    frame = pl.from_arrow(pa.Table.from_batches(batches))
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return frame_of(pa.Table.from_batches(batches))

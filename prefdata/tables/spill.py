@@ -54,6 +54,7 @@ class Spill:
         if not path.exists():
             return None
         with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            # In the chunks of the file, since whoever reads a bucket sorts or joins it, which makes one chunk of them.
             frame = pl.from_arrow(reader.read_all())
         assert isinstance(frame, pl.DataFrame)
         return frame

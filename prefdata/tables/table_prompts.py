@@ -21,8 +21,6 @@ STRUCTURE = "\0"
 _DOUBTFUL = r"\A(?:[\s\x1c-\x1f]*[\[{]|\x00)"
 """Texts that may be the JSON of messages; any other text is one user turn."""
 _PLAIN_START = r"[^\s\x1c-\x1f\[{\0]"
-_ESCAPES = {char: canonical_json(char)[1:-1] for char in [*map(chr, range(0x20)), '"', "\\"]}
-"""What JSON escapes in texts, as canonical JSON writes it."""
 _SHIFT = 0x9E3779B97F4A7C15
 _DESCRIPTION = ("prompt_id", "messages", "reason", "detail")
 
@@ -139,22 +137,14 @@ def _plain(prompts: pl.Series, with_ids: bool) -> pl.DataFrame:
 
 
 def _ids_of_lists(prompts: pl.Series) -> list[str | None]:
-    """The ids of lists of messages, as `prompt_id_of` makes them, without making Python objects of the lists."""
+    """The ids of lists of messages. One user turn is hashed without making Python objects of its list."""
     first = prompts.list.first().struct
-    is_text = (prompts.list.len() == 1) & (first.field("role") == "user")
-    texts = iter(first.field("content").filter(is_text).to_list())
-    lists = iter(_canonical(prompts.filter(~is_text)).to_list())
-    hashed = (next(texts if each else lists) for each in is_text.to_list())
-    return [hashlib.sha256(text.encode()).hexdigest() for text in hashed]
-
-
-def _canonical(prompts: pl.Series) -> pl.Series:
-    """The canonical JSON of lists of sound turns."""
-    turn = pl.element().struct
-    content = turn.field("content").str.replace_many(_ESCAPES)
-    said = pl.concat_str(pl.lit('{"content":"'), content, pl.lit('","role":"'), turn.field("role"), pl.lit('"}'))
-    turns = prompts.list.eval(said).list.join(",")
-    return pl.select(pl.concat_str(pl.lit("["), turns, pl.lit("]"))).to_series()
+    alone = ((prompts.list.len() == 1) & (first.field("role") == "user")).to_list()
+    several = iter(prompts.filter(~pl.Series(alone, dtype=pl.Boolean)).to_list())
+    return [
+        hashlib.sha256(text.encode()).hexdigest() if single else prompt_id_of(next(several))
+        for single, text in zip(alone, first.field("content").to_list(), strict=True)
+    ]
 
 
 def _odd(cell: object, with_ids: bool) -> tuple[str | None, list[Message] | None, str | None, str]:

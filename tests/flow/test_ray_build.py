@@ -137,12 +137,11 @@ def journalled() -> int:
 
 def test_a_killed_node_and_a_killed_driver_cost_only_what_was_under_way(shop, nodes):
     build(sampled(), "here", reuse=False)
-    printed = shop / "first.jsonl"
+    printed, lost = shop / "first.jsonl", "was lost with its node or actor"
     first = start(nodes, printed)
-    when(lambda: journalled() >= 30, lambda: nodes.kill(nodes.workers[0]))
     try:
+        when(lambda: journalled() >= 30, lambda: nodes.kill(nodes.workers[0]))
         # However fast the others answer meanwhile, the loss is reported before the driver is killed.
-        lost = "was lost with its node or actor"
         when(lambda: journalled() >= 120 and lost in printed.read_text(), first.kill)
     finally:
         first.kill()
