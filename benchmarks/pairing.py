@@ -514,13 +514,14 @@ def main() -> None:
                 references["with candidates", layout] = folder / f"answers-{layout}" / "dataset"
         runs: dict[tuple[str, str], list[dict]] = {}
         for number in range(options.rounds):
-            for design in asked:
-                function, of, needs = DESIGNS[design]
-                for layout in of:
-                    if layout in tables and function and (not needs or importlib.util.find_spec(needs)):
+            # All designs of a table one after the other, since a machine's speed changes within minutes.
+            for layout, table in tables.items():
+                for design in asked:
+                    function, of, needs = DESIGNS[design]
+                    if layout in of and function and (not needs or importlib.util.find_spec(needs)):
                         out = folder / f"out{number}"
                         kind = ("with candidates", layout) if design.startswith("limit with") else layout
-                        run = measured(design, tables[layout], out, references[kind])
+                        run = measured(design, table, out, references[kind])
                         runs.setdefault((design, layout), []).append(run)
                         shutil.rmtree(out)
         report(runs, asked)
@@ -538,12 +539,12 @@ def report(runs: dict, asked: list[str]) -> None:
     # Shuffled rows and wide lists hold the same candidates, so one digest is expected of all tables of one kind.
     expected = {}
     for chat in (False, True):
-        ours = sorted(layout for design, layout in digests if design == "ours" and layout.endswith(" chat") == chat)
-        expected[chat] = next(iter(digests["ours", ours[0]])) if ours else None
+        ours = sorted(key for key in digests if key[0].startswith("ours") and key[1].endswith(" chat") == chat)
+        expected[chat] = next(iter(digests[ours[0]])) if ours else None
     for design in asked:
         if not any(key[0] == design for key in runs):
             print(f"| {design} | | not installed | | | | |")
-    for (design, layout), found in runs.items():
+    for (design, layout), found in sorted(runs.items(), key=lambda run: asked.index(run[0][0])):
         if (design, layout) not in least:
             print(f"| {design} | {layout} | failed: {found[0]['failed'][:80]} | | | | |")
             continue

@@ -245,14 +245,15 @@ def column(table: pa.Table, name: str) -> list[Any]:
     return values
 
 
-def table_of(frame: pl.DataFrame) -> pa.Table:
-    """Makes an Arrow table of a Polars frame, as a copy of its rows alone.
+def table_of(frame: pl.DataFrame, rows: pl.Series | None = None) -> pa.Table:
+    """Makes an Arrow table of a Polars frame, as a copy of these rows alone, in this order; None takes all.
 
     A slice or a filtered frame keeps the texts of the frame it was cut from in memory. Of a column of lists,
     `DataFrame.to_arrow` would even copy the values of all rows of that frame, so that to convert a frame in parts would
     cost the square of its rows.
     """
-    return frame[pl.int_range(frame.height, eager=True)].to_arrow(compat_level=pl.CompatLevel.oldest())
+    rows = pl.int_range(frame.height, eager=True) if rows is None else rows
+    return frame[rows].to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def frame_of(table: pa.Table) -> pl.DataFrame:

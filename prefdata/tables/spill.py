@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from prefdata.lazy import pa, pl
+from prefdata.lazy import np, pa, pl
 from prefdata.tables.schemas import table_of
 
 __all__ = ["Spill", "edges_of", "range_buckets"]
@@ -27,7 +27,8 @@ class Spill:
         self._folder = folder
         self.count = count
         self._writers: dict[int, Any] = {}
-        self._waiting: dict[int, list[pa.Table]] = {}
+        self._waiting: list[tuple[int, pa.Table]] = []
+        self._waiting_bytes = 0
         self._schema: pa.Schema | None = None
 
     def add(self, frame: pl.DataFrame, buckets: pl.Series) -> None:
@@ -37,16 +38,23 @@ class Spill:
             frame: has the columns and types of every other frame.
             buckets: the bucket of each row.
         """
-        if self.count == 1:
-            self._put(0, frame)
-            return
-        for (number, *_), rows in frame.with_columns(_bucket=buckets).partition_by("_bucket", as_dict=True).items():
-            self._put(int(number), rows.drop("_bucket"))
+        # All rows are copied once, in the order of their buckets, of which each is a slice then.
+        numbers = buckets.to_numpy().astype(np.uint16)
+        table = table_of(frame, None if self.count == 1 else pl.Series(np.argsort(numbers, kind="stable")))
+        self._schema = self._schema or table.schema
+        table = table.cast(self._schema)
+        start = 0
+        for number, n_rows in enumerate(np.bincount(numbers).tolist()):
+            if n_rows:
+                self._waiting.append((number, table.slice(start, n_rows)))
+                start += n_rows
+        self._waiting_bytes += table.nbytes
+        if self._waiting_bytes > _WAITING_BYTES:
+            self._write()
 
     def read(self, number: int) -> pl.DataFrame | None:
         """Returns the rows of a bucket in the order in which they came; None where there are none. Ends the writing."""
-        for bucket in [*self._waiting]:
-            self._write(bucket)
+        self._write()
         for writer in self._writers.values():
             writer.close()
         self._writers = {}
@@ -62,18 +70,12 @@ class Spill:
     def _path(self, number: int) -> Path:
         return self._folder / f"{number}.arrow"
 
-    def _put(self, number: int, frame: pl.DataFrame) -> None:
-        table = table_of(frame)
-        self._schema = self._schema or table.schema
-        self._waiting.setdefault(number, []).append(table.cast(self._schema))
-        if sum(part.nbytes for part in self._waiting[number]) > _WAITING_BYTES // self.count:
-            self._write(number)
-
-    def _write(self, number: int) -> None:
-        if number not in self._writers:
-            self._writers[number] = pa.ipc.new_stream(str(self._path(number)), self._schema)
-        for table in self._waiting.pop(number, []):
-            self._writers[number].write_table(table)
+    def _write(self) -> None:
+        for number, rows in self._waiting:
+            if number not in self._writers:
+                self._writers[number] = pa.ipc.new_stream(str(self._path(number)), self._schema)
+            self._writers[number].write_table(rows)
+        self._waiting, self._waiting_bytes = [], 0
 
 
 def edges_of(ids: list[str], count: int) -> list[str]:

@@ -225,7 +225,7 @@ def test_any_table_of_conversations(table, rule, piece, group, with_candidates):
 
 CLEAN = [
     {"prompt": f"prompt {number}", "response": text, "score": score, "source": "s", "index": index}
-    for number in range(300)
+    for number in range(60)
     for index, (text, score) in enumerate((("good", 2.0), ("best", 2.0), ("bad", 1.0), ("worse", 1.0)))
 ]
 
@@ -233,11 +233,11 @@ CLEAN = [
 def test_shuffled_clustered_and_wide_tables_give_the_same_pairs_through_many_buckets():
     clustered = pa.Table.from_pylist(CLEAN)
     shuffled = clustered.take(pa.array(random.Random(1).sample(range(len(CLEAN)), len(CLEAN))))
-    expected = both_ways(clustered, WPOHybridV2(), piece=2_000, bucket=4_000, group=101)
-    assert both_ways(shuffled, WPOHybridV2(), piece=2_000, bucket=4_000, group=77) == expected
+    expected = both_ways(clustered, WPOHybridV2(), group=21)
+    assert both_ways(shuffled, WPOHybridV2(), group=17) == expected
     wide = pl.DataFrame(CLEAN).group_by("prompt", maintain_order=True).agg("response", "score").to_arrow()
-    of_wide = both_ways(wide, WPOHybridV2(), piece=2_000, bucket=4_000)
-    assert json.loads(of_wide["ledger.json"])["pairs"] == json.loads(expected["ledger.json"])["pairs"] == 300
+    of_wide = both_ways(wide, WPOHybridV2())
+    assert json.loads(of_wide["ledger.json"])["pairs"] == json.loads(expected["ledger.json"])["pairs"] == 60
 
 
 PLAIN, SYSTEM = ({"role": "user"}, {"role": "system", "content": "Be brief."})
@@ -340,7 +340,7 @@ def test_large_types_and_whole_number_scores_are_read():
 
 def test_a_damaged_file_is_one_message_and_leaves_nothing(tmp_path):
     path = tmp_path / "table.parquet"
-    pq.write_table(pa.Table.from_pylist(CLEAN), path, compression="zstd", row_group_size=600)
+    pq.write_table(pa.Table.from_pylist(CLEAN), path, compression="zstd", row_group_size=120)
     damaged = bytearray(path.read_bytes())
     middle = pq.read_metadata(path).row_group(1).column(1).data_page_offset
     damaged[middle : middle + 100] = bytes(100)
@@ -386,17 +386,17 @@ def test_only_winners_and_their_prompts_are_put_on_disk_of_a_table_in_any_order(
     random.Random(3).shuffle(rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "table.parquet")
     written = []
-    put = Spill._put
+    add = Spill.add
 
-    def counted(spill, number, frame):
+    def counted(spill, frame, buckets):
         if "response" in frame.columns:
             written.append(frame["response"].str.len_bytes().sum())
-        put(spill, number, frame)
+        add(spill, frame, buckets)
 
-    monkeypatch.setattr(Spill, "_put", counted)
+    monkeypatch.setattr(Spill, "add", counted)
     ledger = pair(tmp_path / "table.parquet", WPOHybridV2(), tmp_path / "out")
     texts = sum(len(row["response"]) for row in rows)
-    assert ledger["pairs"] == 300
+    assert ledger["pairs"] == 60
     assert abs(sum(written) - texts / 2) < 0.01 * texts, "two of four answers of each prompt win"
 
 

@@ -71,7 +71,7 @@ def test_a_record_over_many_lines_is_as_long_as_its_lines(tmp_path, monkeypatch)
 
 def test_a_text_that_each_row_refers_to_is_read_a_few_rows_at_a_time(fresh, tmp_path):
     path = tmp_path / "t.parquet"
-    text = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * (60 << 20)]))
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 100, pa.int32()), pa.array(["x" * (60 << 20)]))
     pq.write_table(
         pa.table({"a": text}), path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False
     )
