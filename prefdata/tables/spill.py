@@ -40,7 +40,7 @@ class Spill:
         """
         # All rows are copied once, in the order of their buckets, of which each is a slice then.
         numbers = buckets.to_numpy().astype(np.uint16)
-        table = table_of(frame, None if self.count == 1 else pl.Series(np.argsort(numbers, kind="stable")))
+        table = table_of(frame, pl.Series(np.argsort(numbers, kind="stable")))
         self._schema = self._schema or table.schema
         table = table.cast(self._schema)
         start = 0
