@@ -10,8 +10,8 @@ from prefdata.tables.schemas import table_of
 
 __all__ = ["Spill", "edges_of", "range_buckets"]
 
-_WAITING_BYTES = 16 << 20
-"""Bytes of all buckets that are collected before they are written."""
+_WAITING_BYTES = 8 << 20
+"""Bytes of all buckets that are copied at a time, and collected before they are written."""
 
 
 class Spill:
@@ -38,6 +38,11 @@ class Spill:
             frame: has the columns and types of every other frame.
             buckets: the bucket of each row.
         """
+        step = max(1, frame.height * _WAITING_BYTES // max(1, int(frame.estimated_size())))
+        for start in range(0, frame.height, step):
+            self._add(frame[start : start + step], buckets[start : start + step])
+
+    def _add(self, frame: pl.DataFrame, buckets: pl.Series) -> None:
         # All rows are copied once, in the order of their buckets, of which each is a slice then.
         numbers = buckets.to_numpy().astype(np.uint16)
         table = table_of(frame, pl.Series(np.argsort(numbers, kind="stable")))
