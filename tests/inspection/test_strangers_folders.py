@@ -104,8 +104,8 @@ CHANGES = {
     "audit: limits": edited("audit.json", ["limits"], [{"holds": False}]),
     "recipe: backfill": edited("recipe.json", ["backfill"], ["x"]),
     "recipe: escapes": edited("recipe.json", ["pairs", ESCAPE], ESCAPE),
-    "card: large": lambda folder, secret: os.truncate(folder / "README.md", 2 * 10**9),
-    "ledger: large": lambda folder, secret: os.truncate(folder / "ledger.json", 2 * 10**9),
+    "card: large": lambda folder, secret: os.truncate(folder / "README.md", 10**10),
+    "ledger: large": lambda folder, secret: os.truncate(folder / "ledger.json", 10**10),
     "card: escapes": document("README.md", f"---\nlicense: {ESCAPE!r}\n---\n{ESCAPE}\n"),
     **{
         f"{name}: {what}": table(name, make)

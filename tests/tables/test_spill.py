@@ -38,15 +38,12 @@ def test_each_bucket_has_its_rows_in_the_order_in_which_they_came(frames, count,
             assert found is None or found.schema == SCHEMA
 
 
-def test_rows_of_a_part_of_a_frame_bring_no_others_along(tmp_path):
-    turns = [[{"role": "user", "content": f"{number} {'x' * 2_000}"}] for number in range(1_000)]
-    whole = pl.DataFrame({"turns": turns})
+def test_a_large_frame_is_copied_in_parts(tmp_path, monkeypatch):
+    made = []
+    table_of = spill.table_of
+    monkeypatch.setattr(spill, "table_of", lambda *given: made.append(table_of(*given)) or made[-1])
+    monkeypatch.setattr(spill, "_WAITING_BYTES", 50_000)
     there = Spill(tmp_path / "rows", 2)
-    for start in range(0, 1_000, 10):
-        there.add(whole[start : start + 10], pl.repeat(start // 10 % 2, 10, dtype=pl.UInt32, eager=True))
-    found = [there.read(number) for number in range(2)]
-    assert [row for part in found if part is not None for row in part["turns"].to_list()] == [
-        *(row for start in range(0, 1_000, 20) for row in turns[start : start + 10]),
-        *(row for start in range(10, 1_000, 20) for row in turns[start : start + 10]),
-    ]
-    assert sum(path.stat().st_size for path in (tmp_path / "rows").iterdir()) < 1.1 * 1_000 * 2_010
+    there.add(pl.DataFrame({"text": ["x" * 2_000] * 1_000}), pl.int_range(1_000, eager=True) % 2)
+    assert sum(table.num_rows for table in made) == 1_000
+    assert max(table.nbytes for table in made) < 2 * 50_000
