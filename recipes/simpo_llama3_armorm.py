@@ -31,6 +31,7 @@ recipe = Recipe(
     # The published set has about 59,900 train and 1,960 test rows; the selection of the test rows is not published.
     dataset=TRLPairs(test_size=1960),
     # For DPO on the same data the README names DPOTraining(model=POLICY, beta=0.01, learning_rate=3e-7).
-    training=SimPOTraining(model=POLICY),
+    # ZeRO-3, as published: one GPU can't hold the whole training of 8B parameters.
+    training=SimPOTraining(model=POLICY, strategy="zero3"),
     profiles={"cpu": profiles.cpu(temperature=0.8, teacher=False, scores=BaselineScorer())},
 )

@@ -36,8 +36,8 @@ recipe = Recipe(
     scores=PairRM(model="llm-blender/PairRM-hf"),
     pairs=SnorkelPairRM(),
     dataset=SnorkelLayout(iteration=1),
-    # Zephyr's hyper-parameters; Snorkel's are not published.
-    training=DPOTraining(model=START),
+    # Zephyr's hyper-parameters, ZeRO-3 among them; Snorkel's are not published.
+    training=DPOTraining(model=START, strategy="zero3"),
     iterations=Iterations(count=3),
     profiles={
         "cpu": profiles.cpu(

@@ -40,6 +40,7 @@ recipe = Recipe(
     scores=GivenScores(),
     pairs=UltraFeedbackBinarized(seed=42),
     dataset=TRLPairs(test_size=2000),
-    training=DPOTraining(model="alignment-handbook/zephyr-7b-sft-full"),
+    # ZeRO-3, as published: one GPU can't hold the whole training of 7B parameters.
+    training=DPOTraining(model="alignment-handbook/zephyr-7b-sft-full", strategy="zero3"),
     profiles={"cpu": profiles.cpu_answered("ultrafeedback")},
 )

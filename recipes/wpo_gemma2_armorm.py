@@ -32,7 +32,7 @@ recipe = Recipe(
     pairs=BestVsWorst(),
     # The published set has about 59,600 train and 2,000 test rows.
     dataset=TRLPairs(test_size=2000),
-    # By the card: like Llama-3, but 1 pair a device and 16 forward passes a step.
-    training=WPOTraining(model=POLICY, per_device_batch_size=1, gradient_accumulation_steps=16),
+    # By the card: like Llama-3, but 1 pair a device and 16 forward passes a step. ZeRO-3 as in the repository.
+    training=WPOTraining(model=POLICY, per_device_batch_size=1, gradient_accumulation_steps=16, strategy="zero3"),
     profiles={"cpu": profiles.cpu(scores=BaselineScorer())},
 )

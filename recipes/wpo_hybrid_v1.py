@@ -36,6 +36,7 @@ recipe = Recipe(
     backfill=PublishedPairs(name="ultrafeedback", dataset=PROMPTS, split="train_prefs", prompt_id_column="prompt_id"),
     dataset=TRLPairs(test_size=2000),
     # The paper has 2 epochs, rate 1e-6, beta 0.01 and batches of 128, like the later card; the repository's seed is 42.
-    training=WPOTraining(model=POLICY, seed=42),
+    # ZeRO-3 as in the repository: one GPU can't hold the whole training of 8B parameters.
+    training=WPOTraining(model=POLICY, seed=42, strategy="zero3"),
     profiles={"cpu": profiles.cpu()},
 )

@@ -36,6 +36,7 @@ recipe = Recipe(
     # The third of the card's three types of data. Without this line prompts without a pair are left out.
     backfill=PublishedPairs(name="ultrafeedback", dataset=PROMPTS, split="train_prefs", prompt_id_column="prompt_id"),
     dataset=TRLPairs(test_size=2000),
-    training=WPOTraining(model=POLICY),
+    # ZeRO-3 as in the repository: one GPU can't hold the whole training of 8B parameters.
+    training=WPOTraining(model=POLICY, strategy="zero3"),
     profiles={"cpu": profiles.cpu()},
 )

@@ -27,6 +27,8 @@ __all__ = ["command"]
     metavar="ROLE=NAME,...",
     help="Names of a table's columns: prompt=…,response=…,score=…,source=…,index=… where they differ from the roles.",
 )
+@click.option("--config", metavar="NAME", help="The configuration of a dataset of the Hub, or of a folder like one.")
+@click.option("--split", metavar="NAME", help="The split of a dataset of the Hub, or of a folder.")
 @click.option(
     "--length", type=click.Choice(get_args(LengthUnit)), default="characters", help="Unit of length for named rules."
 )
@@ -37,6 +39,8 @@ def command(
     rules: str,
     files: tuple[str, ...],
     columns: str | None,
+    config: str | None,
+    split: str | None,
     length: LengthUnit,
     allow_code: bool,
     as_json: bool,
@@ -51,24 +55,35 @@ def command(
     from prefdata.inspection.what_if import what_if
 
     taken: list[str | Path] = [*(name.strip() for name in rules.split(",") if name.strip()), *map(Path, files)]
-    outcomes = what_if(where, taken, columns=columns_given(columns), length=length, allow_code=allow_code)
+    outcomes = what_if(
+        where,
+        taken,
+        columns=columns_given(columns),
+        config=config,
+        split=split,
+        length=length,
+        allow_code=allow_code,
+    )
     if as_json:
         print_json({"rules": [asdict(outcome) for outcome in outcomes]})
     else:
         display(_page(outcomes))
-        display("\n" + _next(where, taken[0], columns, length))
+        display("\n" + _next(where, taken[0], length, {"columns": columns, "config": config, "split": split}))
 
 
-def _next(where: str, rule: str | Path, columns: str | None, length: LengthUnit) -> str:
+def _next(where: str, rule: str | Path, length: LengthUnit, table: dict[str, str | None]) -> str:
     """Gives the command that takes the first rule, of a table; the rule of a build is in its recipe."""
-    if (Path(where) / "stages").is_dir() and not (Path(where) / "dataset").is_dir():
+    from prefdata.hub import is_path
+
+    path = Path(where).expanduser()
+    if (path / "stages").is_dir() and not (path / "dataset").is_dir():
         return next_command("inspect", where, html="page.html")
-    if not Path(where).is_file():
+    if is_path(where) and (not path.exists() or any((path / name).is_dir() for name in ("stages", "candidates"))):
         return next_command("inspect", where, sort="margin")
     if isinstance(rule, Path):
-        return next_command("pair", where, rule_json=rule, columns=columns, out="DIR")
+        return next_command("pair", where, rule_json=rule, **table, out="DIR")
     unit = None if length == "characters" else length
-    return next_command("pair", where, rule=rule, length=unit, columns=columns, out="DIR")
+    return next_command("pair", where, rule=rule, length=unit, **table, out="DIR")
 
 
 def _page(outcomes: list[Outcome]) -> str:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 
 from prefdata.dataset.measures import Auditor
 from prefdata.errors import InputError
 from prefdata.flow.reader import BuildReader
-from prefdata.hub import find_dataset, is_ours
+from prefdata.hub import MARKS, at_commit, find_dataset, find_table, is_ours, is_path
 from prefdata.inspection._files import read_json, read_table, table_errors
 from prefdata.lazy import pa, pc, pl
-from prefdata.pairing import Paired, PairRule
+from prefdata.pairing import PairRule
 from prefdata.pairing.comparisons import comparisons_for_a_rule
 from prefdata.pairing.words import rule_words
 from prefdata.recipe import as_rule, folder_of
 from prefdata.records import SIDES, LengthUnit
 from prefdata.spec.code import allowing_code
+from prefdata.tables.files import TableLike
 from prefdata.tables.schemas import ANSWERS, COMPARISONS, DROPS, frame_of
 from prefdata.tables.scored_table import read_scored_table
 
@@ -53,21 +53,25 @@ class Outcome:
 
 
 def what_if(
-    where: str | PathLike[str],
+    where: TableLike,
     rules: str | Sequence[PairRule | str | Path],
     *,
     columns: Mapping[str, str] | None = None,
+    config: str | None = None,
+    split: str | None = None,
     length: LengthUnit = "characters",
     allow_code: bool = False,
 ) -> list[Outcome]:
     """Applies every rule to the same candidates.
 
     Args:
-        where: a table of scored answers as `prefdata pair` takes it, the folder of a build, or a dataset that was
-            published with its candidates: its folder, or `OWNER/NAME[@REVISION]` of the Hub.
+        where: a table of scored answers as `prefdata.pair` takes it, the folder of a build, or a dataset that was
+            published with its candidates: see `prefdata.hub.find_dataset`.
         rules: rules, names or JSON files of rules (see `prefdata.recipe.as_rule`), or names separated by commas. The
             first one is what the others are compared with.
         columns: role → name of the column, for a table.
+        config: the configuration of a table of the Hub, or of a folder like one.
+        split: the split of such a table; without it, `train`.
         length: the unit of length of rules that are named.
         allow_code: run rules that are Python code.
 
@@ -81,30 +85,19 @@ def what_if(
     # The folder of a name is the current one, where the module of a rule's file is looked for last.
     folders = sorted(dict.fromkeys(map(folder_of, named)), key=lambda folder: folder == Path())
     with allowing_code(allow_code, *folders):
-        return _outcomes(where, [_taken(rule, length) for rule in named], columns or {})
+        tallies = [_Tally(_taken(rule, length)) for rule in named]
+        for chunk in _chunks(where, columns or {}, config, split):
+            for tally in tallies:
+                tally.add(chunk)
+        return [tally.outcome(tallies[0]) for tally in tallies]
 
 
-_FILES = ("recipe.json", "drops.parquet", "candidates/*.parquet", "comparisons/*.parquet")
+_FILES = (*MARKS, "recipe.json", "drops.parquet", "candidates/*.parquet", "comparisons/*.parquet")
 
 
 def _taken(rule: PairRule | str | Path, length: LengthUnit) -> PairRule:
     own = not isinstance(rule, str) or rule.endswith(".json")
     return as_rule(rule, None if own else length)
-
-
-def _outcomes(where: str | PathLike[str], rules: Sequence[PairRule], columns: Mapping[str, str]) -> list[Outcome]:
-    tallies = [_Tally(rule) for rule in rules]
-    path = find_dataset(where, only=_FILES).path
-    if (path / "candidates").is_dir():
-        chunks = _of_dataset(path)
-    else:
-        chunks = _of_build(path) if path.is_dir() else _of_table(path, columns)
-    for chunk in chunks:
-        for tally in tallies:
-            compared = chunk.comparisons if tally.rule.needs_comparisons() else None
-            paired = tally.rule.pair(chunk.candidates, chunk.prompt_ids, compared)
-            tally.add(chunk.candidates, paired, len(chunk.prompt_ids), chunk.dropped)
-    return [tally.outcome(tallies[0]) for tally in tallies]
 
 
 @dataclass(frozen=True)
@@ -120,8 +113,29 @@ class _ScoredPrompts:
     """The scorer's comparisons, as rules take them."""
 
 
-def _of_table(path: Path, columns: Mapping[str, str]) -> Iterator[_ScoredPrompts]:
-    scored = read_scored_table(path, columns)
+def _chunks(
+    where: TableLike, columns: Mapping[str, str], config: str | None, split: str | None
+) -> Iterator[_ScoredPrompts]:
+    if not is_path(where):
+        return _of_table(where, columns, config, split)
+    found = find_dataset(where, only=_FILES)
+    if (found.path / "candidates").is_dir():
+        return _of_dataset(found.path)
+    if is_ours(found.path):
+        raise InputError(
+            f"{str(where)!r} holds no answers",
+            valid="a table of scored answers, the folder of a build, or a dataset with its candidates",
+            hint="try the rules on the table itself; prefdata pair TABLE --with-candidates keeps all answers",
+        )
+    if (found.path / "stages").is_dir():
+        return _of_build(found.path)
+    return _of_table(found.path if found.commit is None else at_commit(where, found), columns, config, split)
+
+
+def _of_table(
+    where: TableLike, columns: Mapping[str, str], config: str | None, split: str | None
+) -> Iterator[_ScoredPrompts]:
+    scored = read_scored_table(find_table(where, config, split).table, columns)
     dropped = dict(scored.drops.group_by("reason").len().iter_rows())
     yield _ScoredPrompts(
         scored.candidates.sort(pl.all(), nulls_last=False), scored.prompts["prompt_id"].to_list(), dropped
@@ -156,12 +170,6 @@ def _frames(folder: Path, pattern: str) -> list[pl.DataFrame]:
 
 def _of_build(folder: Path) -> Iterator[_ScoredPrompts]:
     """Yields the shards of a build whose scores are finished; the backfill's answers are not among them."""
-    if is_ours(folder):
-        raise InputError(
-            f"{str(folder)!r} holds no answers",
-            valid="a table of scored answers, the folder of a build, or a dataset with its candidates",
-            hint="try the rules on the table itself; prefdata pair TABLE --with-candidates keeps all answers",
-        )
     build = BuildReader(folder)
     if build.state("scores") != "done":
         raise InputError(
@@ -197,10 +205,12 @@ class _Tally:
         self._drops: dict[str, int] = {}
         self._picks: list[pl.DataFrame] = []
 
-    def add(self, candidates: pl.DataFrame, paired: Paired, prompts: int, dropped: Mapping[str, int]) -> None:
-        self._auditor.add(candidates, paired.pairs)
-        self._prompts += prompts + sum(dropped.values())
-        for reason, count in [*dropped.items(), *paired.drops.group_by("reason").len().iter_rows()]:
+    def add(self, chunk: _ScoredPrompts) -> None:
+        compared = chunk.comparisons if self.rule.needs_comparisons() else None
+        paired = self.rule.pair(chunk.candidates, chunk.prompt_ids, compared)
+        self._auditor.add(chunk.candidates, paired.pairs)
+        self._prompts += len(chunk.prompt_ids) + sum(chunk.dropped.values())
+        for reason, count in [*chunk.dropped.items(), *paired.drops.group_by("reason").len().iter_rows()]:
             self._drops[reason] = self._drops.get(reason, 0) + count
         for side in SIDES:
             self._lengths[side] += int(paired.pairs[f"length_{side}"].sum())

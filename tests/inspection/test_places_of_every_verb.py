@@ -112,7 +112,10 @@ def test_a_table_is_the_same_for_every_verb(tmp_path, monkeypatch, capsys, place
     assert read(prefdata.inspect).pairs == (4 if several else 3)
     ledger = read(prefdata.pair, "best_vs_worst", tmp_path / "out")
     assert (ledger["prompts"], ledger["pairs"]) == (3, 3)
+    [outcome] = read(prefdata.what_if, "best_vs_worst")
+    assert (outcome.prompts, outcome.pairs) == (3, 3)
     if several:
+        assert read(prefdata.what_if, "best_vs_worst", split="test")[0].prompts == 1
         assert read(prefdata.replay, "best_vs_worst", split="test").pairs == 1
         ledger = read(prefdata.pair, "best_vs_worst", tmp_path / "out", split="test", replace=True)
         assert ledger["prompts"] == 1
@@ -129,10 +132,14 @@ def test_several_configurations_are_a_choice_for_every_verb(tmp_path):
     def replay(table, **options):
         return prefdata.replay(table, "best_vs_worst", **options)
 
-    for verb in (prefdata.audit, prefdata.load, prefdata.inspect, replay, pair):
+    def what_if(table, **options):
+        return prefdata.what_if(table, "best_vs_worst", **options)[0]
+
+    for verb in (prefdata.audit, prefdata.load, prefdata.inspect, replay, pair, what_if):
         with pytest.raises(InputError, match="several configurations and no default one"):
             verb(where)
     assert pair(where, config="fr")["prompts"] == replay(where, config="fr").pairs == 1
+    assert what_if(where, config="fr").prompts == 1
 
 
 @pytest.mark.parametrize("names", [["../other"], ["/"], [".."], [7], "train", []])

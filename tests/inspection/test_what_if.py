@@ -171,7 +171,7 @@ def test_a_build_that_stopped_after_the_scores_is_enough(recipe, monkeypatch):
 
 
 def test_a_folder_that_is_no_build_is_refused(tmp_path):
-    with pytest.raises(InputError, match="check the path"):
+    with pytest.raises(InputError, match="is a folder without a table"):
         what_if(tmp_path, [BestVsWorst()])
 
 

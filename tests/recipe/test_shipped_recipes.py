@@ -12,6 +12,7 @@ import pytest
 from trainings import losses, metrics, run
 
 from prefdata.recipe import load_recipe, shipped_recipes
+from prefdata.training.plan import memory_by_strategy
 
 NAMES = {
     "gpo_gpm_llama3",
@@ -66,6 +67,14 @@ def test_the_cpu_profile_keeps_the_rule_and_the_sampling_of_the_recipe(name):
     for option in ("n", "temperature", "top_p"):
         assert getattr(cpu.candidates[0], option, None) == getattr(full.candidates[0], option, None)
     assert cpu.scores.compares == full.scores.compares or not cpu.pairs.needs_comparisons()
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_the_training_of_a_recipe_fits_gpus_of_80_gib(name):
+    training = load_recipe(name).training
+    llama = {"hidden_size": 4096, "num_hidden_layers": 32}
+    memory = memory_by_strategy(training, 8_030_261_248, training.devices, llama, training.max_length)
+    assert memory[training.strategy]["device_gib"] < 80
 
 
 @pytest.mark.parametrize("name", ITERATED)
