@@ -31,6 +31,7 @@ from prefdata.tables.files import TableLike
 from prefdata.tables.first_prompts import FirstPrompts
 from prefdata.tables.kept import Kept
 from prefdata.tables.kept_table import check_kept, kept_of_table
+from prefdata.tables.prompt_parts import check_parts
 from prefdata.tables.scored_table import ScoredTableFile
 from prefdata.tables.shapes import Reading
 
@@ -119,6 +120,7 @@ def _opened(
     file = ScoredTableFile(found.table, columns) if limit is None else FirstPrompts(found.table, columns, limit)
     if file.reading.said is not None:
         say(f"read as: {file.reading.said}")
+    check_parts(file)
     return file, found.label
 
 

@@ -21,7 +21,7 @@ from prefdata.records import SIDES, LengthUnit
 from prefdata.spec.code import allowing_code
 from prefdata.tables.files import TableLike
 from prefdata.tables.schemas import ANSWERS, COMPARISONS, DROPS, frame_of
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.whole_table import read_scored_table
 
 __all__ = ["Outcome", "what_if"]
 

@@ -15,7 +15,7 @@ from prefdata.spec import JSON, Context
 from prefdata.spec.marks import Harmless
 from prefdata.tables import files
 from prefdata.tables.row_answers import ANSWER_ROLES
-from prefdata.tables.written import has_written_answers
+from prefdata.tables.shown_answers import answers_shown
 
 __all__ = ["ExistingCompletions", "SampleAnswers"]
 
@@ -97,7 +97,8 @@ class ExistingCompletions(TableAnswers):
             return self.response_format == "lists"
         names = [self.response_column, *([self.score_column] if self.score_column else [])]
         rows = self._cells(names, [], context)
-        return has_written_answers((row[names[0]], row[names[-1]] if self.score_column else None) for row in rows)
+        cells = ((row[names[0]], row[names[-1]] if self.score_column else None) for row in rows)
+        return (shown := answers_shown(cells)).kind == "turns" or shown.in_text
 
     def _source_of(self, answer: dict[str, Any]) -> str | None:
         if self.source == "name" or self.model_column is None:

@@ -66,6 +66,9 @@ def _arrow(frame: Any, package: str) -> tuple[pa.Table, dict[str, str]]:
 
 
 def _of_pandas(frame: Any) -> tuple[pa.Table, dict[str, str]]:
+    # Values that stand in the index under a name are a column elsewhere.
+    if named := [name for name in frame.index.names if name is not None and name not in frame.columns]:
+        frame = frame.reset_index(level=named)
     # Names of columns need not be texts there.
     frame = frame.rename(columns=str)
     try:

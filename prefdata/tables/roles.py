@@ -11,14 +11,16 @@ from typing import Any
 from prefdata.lazy import pa, pc, pl
 from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
+from prefdata.tables.columns import path_of, value_at
 from prefdata.tables.finish_reasons import is_flag, word_of
 from prefdata.tables.prompt_columns import PromptColumns
-from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, check_said, is_talk
+from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, check_asked, check_said, is_talk
 from prefdata.tables.scored_rows import wrong_type
-from prefdata.tables.shapes import PROMPT_PARTS, path_of, value_at
+from prefdata.tables.shapes import PROMPT_PARTS
+from prefdata.tables.shown_answers import answers_shown, shows_list
 from prefdata.tables.table import Table
 from prefdata.tables.table_prompts import prompt_text
-from prefdata.tables.written import MAY_BE_WRITTEN, TURNS_OF_PYTHON, check_turns, has_written_answers, read_written
+from prefdata.tables.written import MAY_BE_WRITTEN, TURNS_OF_PYTHON, check_turns, mixed_answers, read_written
 
 __all__ = ["RoleReader"]
 
@@ -43,12 +45,11 @@ class RoleReader:
         self._asked = PromptColumns(named.get("prompt", ""), named.get("system", ""), named.get("input", ""))
         self._is_talk = named.get("prompt") == named["response"]
         self._is_joined = self._is_talk or "system" in named or "input" in named
-        first = self._first_answer(self.source)
-        self._turns = isinstance(first, str) and json_turns(first) is not None
-        if isinstance(first, str):
-            check_turns(first, named["response"], self.table)
-        self._written = self._is_talk or (not self._turns and has_written_answers(self._answers(self.source, "score")))
-        self.is_wide = not self._is_talk and (self._written or (isinstance(first, list) and not is_talk(first)))
+        shown = answers_shown(self._answers(self.source))
+        self._turns = shown.kind == "turns"
+        self._in_text = self._is_talk or shown.in_text
+        self._written = self._is_talk or (shown.kind == "lists" and (shown.in_text or self.source.schema is None))
+        self.is_wide = not self._is_talk and shown.kind == "lists"
 
     def _keys(self) -> dict[str, list[str]]:
         """Gives the keys that are read of each column of which nothing else is read."""
@@ -78,24 +79,58 @@ class RoleReader:
         if "prompt" in cells:
             cells["prompt"] = self._prompt(row, cells["prompt"], where)
         if "response" in cells:
-            self._read_answers(cells, where)
+            self._read_answers(cells, row, where)
         if "finish_reason" in cells:
             cells["finish_reason"] = word_of(cells["finish_reason"], self.named["finish_reason"])
         return cells
 
-    def _read_answers(self, cells: dict[str, Any], where: str) -> None:
+    def _read_answers(self, cells: dict[str, Any], row: Mapping[str, Any], where: str) -> None:
         """Reads the answers of a row, and the lists beside them."""
-        response = cells["response"]
-        if self._written or self._turns:
-            check_turns(response, self.named["response"], where)
-            turns = json_turns(response) if self._turns and isinstance(response, str) else None
-            response = read_written(response, self.named["response"], where) if self._written else turns or response
+        response, column = cells["response"], self.named["response"]
+        if isinstance(response, str) and response.strip():
+            response = self._read_text(response, cells.get("score"), where)
+        elif self.is_wide and not isinstance(response, list):
+            # A blank cell in a column of lists is no list, and has no scores.
+            response = None
+            cells |= dict.fromkeys({"score"} & {*cells})
+        self._check_talks(response, row, where)
         if isinstance(response, list) and not is_talk(response):
             response = [answer_text(text) for text in response]
             for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
                 cells[role] = read_written(cells[role], self.named[role], where)
         cells["response"] = answer = answer_text(response)
-        check_said(answer, self.named["response"], where)
+        check_said(answer, column, where)
+
+    def _read_text(self, text: str, score: object, where: str) -> object:
+        """Reads an answer that is a text, or shows answers.
+
+        Raises:
+            InputError: it is not what most texts of the column are, so that one reading of both would be wrong.
+        """
+        column = self.named["response"]
+        if self._turns:
+            check_turns(text, column, where)
+            if (turns := json_turns(text)) is None:
+                raise mixed_answers(column, where, text, "conversations as JSON")
+            return turns
+        if self._written:
+            check_turns(text, column, where)
+            read = read_written(text, column, where)
+            if isinstance(read, str) and self._in_text:
+                raise mixed_answers(column, where, text, "conversations" if self._is_talk else "lists of answers")
+            return read
+        if shows_list(text, score):
+            raise mixed_answers(column, where, text, "single answers")
+        return text
+
+    def _check_talks(self, response: object, row: Mapping[str, Any], where: str) -> None:
+        """Refuses answers in conversations whose turns before the answer are not the prompt."""
+        if self._is_talk or "prompt" not in self._paths:
+            return
+        for talk in response if isinstance(response, list) and not is_talk(response) else [response]:
+            if isinstance(talk, list) and is_talk(talk) and len(talk) > 1:
+                prompt = self._prompt(row, self._value(row, "prompt", where), where)
+                check_asked(talk[:-1], prompt, self.named["response"], self.named["prompt"], where)
 
     def arrays(self, batch: pa.RecordBatch, first: int, roles: Sequence[str]) -> dict[str, pa.Array]:
         """Reads columns of Arrow data, by role.
@@ -155,13 +190,10 @@ class RoleReader:
         named = {asked.prompt: cell, **{self.named[role]: value for role, value in parts.items()}}
         return asked.cell(named, where)
 
-    def _answers(self, table: Table, *more: str) -> Iterator[tuple[Any, ...]]:
-        roles = ["response", *more]
-        for number, row in enumerate(table.rows(only=self.columns(roles)), 1):
-            yield tuple(self._value(row, role, f"{self.table}, row {number}") for role in roles)
-
-    def _first_answer(self, table: Table) -> Any:
-        return next((answer for (answer,) in self._answers(table) if answer is not None and answer != ""), None)
+    def _answers(self, table: Table) -> Iterator[tuple[Any, Any]]:
+        for number, row in enumerate(table.rows(only=self.columns(["response", "score"])), 1):
+            where = f"{self.table}, row {number}"
+            yield self._value(row, "response", where), self._value(row, "score", where)
 
     def _is_odd(self, batch: pa.RecordBatch, arrays: Mapping[str, pa.Array]) -> bool:
         """Checks whether cells are to be read one by one."""
@@ -173,10 +205,9 @@ class RoleReader:
         within = [batch.column(self._paths[role][0]).type for role in arrays if self._paths[role][1]]
         if self._written or self._turns or not _holds_texts(kind) or any(map(_is_text, within)):
             return True
-        return _is_list(kind) and any(
-            _is_text(arrays[role].type) and pc.any(pc.match_substring_regex(arrays[role], MAY_BE_WRITTEN)).as_py()
-            for role in {*ANSWER_ROLES} & {*arrays} - {"response"}
-        )
+        if "score" in arrays and _is_text(kind) and _shows_lists(arrays["score"]):
+            return True
+        return _is_list(kind) and any(_shows_lists(arrays[role]) for role in {*ANSWER_ROLES} & {*arrays} - {"response"})
 
     def _array(self, role: str, values: list[Any], kind: pa.DataType) -> pa.Array:
         if role == "prompt":
@@ -198,6 +229,11 @@ def _spelt(value: Any) -> Any:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _shows_lists(cells: pa.Array) -> bool:
+    """Checks whether texts may show lists."""
+    return _is_text(cells.type) and bool(pc.any(pc.match_substring_regex(cells, MAY_BE_WRITTEN)).as_py())
 
 
 def _is_list(kind: pa.DataType) -> bool:

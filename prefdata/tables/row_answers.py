@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prefdata.errors import InputError
+from prefdata.records import Message
 from prefdata.spec.quoting import quoted
-from prefdata.tables.cells import as_turn, parse_score
-from prefdata.tables.written import read_written
+from prefdata.tables.cells import Unusable, as_turn, json_turns, parse_score, read_conversation, read_turns
+from prefdata.tables.written import mixed_answers, read_written
 
-__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "check_said", "is_talk", "whole_number"]
+__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "check_asked", "check_said", "is_talk", "whole_number"]
 
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
+_BESIDE_TEXT = ("tool_calls", "function_call", "audio", "images")
+"""Keys of a message that say more than its text."""
 
 
 def answers_of_row(
@@ -38,7 +41,7 @@ def answers_of_row(
         where: the table and the row, for messages.
 
     Raises:
-        InputError: a list is written by Python or NumPy, not as JSON.
+        InputError: a list is written by Python or NumPy, not as JSON; or an answer is none, where others are lists.
     """
     if completions is not None:
         objects = read_written(row[completions], completions, where)
@@ -48,8 +51,11 @@ def answers_of_row(
             return f"{completions!r} is not a list of objects"
         return [_answer({role: item.get(key) for role, key in named.items()}) for item in objects]
     cells = {role: row[name] for role, name in named.items()}
-    if written:
-        cells["response"] = read_written(cells["response"], named["response"], where)
+    if written and isinstance(text := cells["response"], str) and text.strip():
+        read = read_written(text, named["response"], where)
+        cells["response"] = read = json_turns(text) if isinstance(read, str) else read
+        if read is None:
+            raise mixed_answers(named["response"], where, text, "lists")
     texts = cells["response"]
     if not isinstance(texts, list) or is_talk(texts):
         return [_answer(cells)]
@@ -83,7 +89,8 @@ def answer_text(cell: object) -> object:
     if not isinstance(last, dict):
         return cell
     turn = as_turn(last)
-    return turn["content"] if turn.get("role") == "assistant" and isinstance(turn.get("content"), str) else cell
+    is_text = isinstance(turn.get("content"), str) and not any(map(turn.get, _BESIDE_TEXT))
+    return turn["content"] if turn.get("role") == "assistant" and is_text else cell
 
 
 def check_said(answer: object, column: str, where: str) -> None:
@@ -100,12 +107,43 @@ def check_said(answer: object, column: str, where: str) -> None:
     for each in answer if isinstance(answer, list) and not is_talk(answer) else [answer]:
         turn = each[-1] if isinstance(each, list) and each else each
         if isinstance(turn, dict) and isinstance(who := as_turn(turn).get("role"), str):
+            beside = [key for key in _BESIDE_TEXT if turn.get(key)]
+            said = f"it has {', '.join(beside)}" if beside else "its content is not a text"
             raise InputError(
                 f"{where}: the column {column!r} holds a conversation whose last turn is not an answer: "
-                + ("its content is not a text" if who == "assistant" else f"its role is {quoted(who)}"),
+                + (said if who == "assistant" else f"its role is {quoted(who)}"),
                 valid="conversations that end in a text of the role assistant (ShareGPT: gpt)",
                 hint="leave such rows out, or name the column of the answers: --columns response=NAME",
             )
+
+
+def check_asked(turns: list[Any], prompt: object, column: str, prompt_column: str, where: str) -> None:
+    """Refuses an answer in a conversation whose turns before it are not the prompt, and would be lost.
+
+    Args:
+        turns: those before the answer.
+        prompt: the cell of the prompt.
+        column: the column of the answers, for messages.
+        prompt_column: that of the prompts.
+        where: the table and the row, for messages.
+
+    Raises:
+        InputError: they differ, white space around a text apart.
+    """
+    asked, before = read_conversation(prompt), read_turns(turns)
+    if isinstance(asked, Unusable):
+        # Its row is dropped, with this reason.
+        return
+    if isinstance(before, Unusable) or _stripped(before) != _stripped(asked):
+        raise InputError(
+            f"{where}: the turns before the answer in the column {column!r} are not the prompt in {prompt_column!r}",
+            valid="conversations that begin with the prompt, or answers alone",
+            hint=f"read these turns as the prompt: --columns prompt={column},response={column}",
+        )
+
+
+def _stripped(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    return [(message["role"], message["content"].strip()) for message in messages]
 
 
 def whole_number(value: object) -> int | None:

@@ -8,7 +8,6 @@ Long form has one row a candidate: `prompt_id` (or made from `prompt`), `prompt`
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -22,37 +21,18 @@ from prefdata.tables.shapes import reading_of
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
 __all__ = [
-    "ScoredTable",
     "ScoredTableFile",
     "prompt_ids",
     "prompts_of",
-    "read_scored_table",
-    "read_whole",
     "with_keys",
     "with_names",
 ]
 
-_CANDIDATE = ("prompt_id", "source", "index", "model", "response", "score", "unscored", "finish_reason", "n_tokens")
 _ROWS = 40_000
 """Most rows of a batch, however narrow they are."""
 _BATCH_BYTES = 4 << 20
 """Decoded bytes of a batch; a decoder takes up to six times as much for a while."""
 _TEXT_ROWS = 1_000
-
-
-@dataclass(frozen=True)
-class ScoredTable:
-    """The candidates of a table, and what its prompts are."""
-
-    candidates: pl.DataFrame
-    """prompt_id, source, index, model, response, score (finite or null), unscored, finish_reason, n_tokens; in no
-    order."""
-    prompts: pl.DataFrame
-    """prompt_id and messages, sorted by id; `messages` is null where the table has none."""
-    drops: pl.DataFrame
-    """`prefdata.tables.schemas.DROPS`: prompts that can't be paired as the table has them."""
-    rows: int
-    """Candidates read, those of dropped prompts included."""
 
 
 class ScoredTableFile:
@@ -221,50 +201,6 @@ def _in_one(held: list[pa.Table]) -> pa.Table:
 
 def _size(cell: object) -> int:
     return len(cell) if isinstance(cell, str) else 64 * len(cell) if isinstance(cell, list) else 0
-
-
-def read_scored_table(table: files.TableLike, columns: Mapping[str, str] | None = None) -> ScoredTable:
-    """Reads a whole table into memory.
-
-    Args:
-        table: see `ScoredTableFile`.
-        columns: see `ScoredTableFile`.
-
-    Raises:
-        InputError: the file can't be read, or lacks a column, or a column holds something else than it should.
-    """
-    return read_whole(ScoredTableFile(table, columns))
-
-
-def read_whole(table: ScoredTableFile, *, named: bool = True) -> ScoredTable:
-    """Reads a whole table into memory.
-
-    Args:
-        table: the table.
-        named: see `with_names`.
-
-    Raises:
-        InputError: the file is damaged, or a column holds something else than it should.
-    """
-    frames = list(table.frames(1 << 40))
-    kinds = {frame.schema["prompt"] for frame in frames}
-    assert len(kinds) == 1, kinds
-    rows = with_keys(pl.concat(frames), has_ids=table.has_ids).sort("key", maintain_order=True)
-    prompts = prompts_of(rows)
-    usable = prompts.filter(pl.col("reason").is_null()).select("key", "prompt_id", "messages")
-    # -0.0 and 0.0 are one score; as two bit patterns they would make two files of one table.
-    score = pl.when(pl.col("score") == 0).then(0.0).otherwise("score")
-    answers = rows.filter("is_answer")
-    answers = with_names(answers) if named else answers
-    candidates = answers.drop("prompt_id").join(usable.select("key", "prompt_id"), on="key", how="inner")
-    return ScoredTable(
-        candidates.with_columns(score=score).select(_CANDIDATE),
-        usable.select("prompt_id", "messages").sort("prompt_id"),
-        prompts.filter(pl.col("reason").is_not_null())
-        .select("prompt_id", pl.lit("prompts").alias("stage"), "reason", "detail")
-        .sort("prompt_id"),
-        answers.height,
-    )
 
 
 def with_names(answers: pl.DataFrame) -> pl.DataFrame:

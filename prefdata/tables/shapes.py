@@ -6,18 +6,15 @@ A path is a column, or a key of the objects in one: `completions.response` is th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 from prefdata.errors import InputError, closest
-from prefdata.tables.cells import parse_truth
-from prefdata.tables.documents import parse_json
+from prefdata.tables.columns import Columns, path_of
 from prefdata.tables.finish_reasons import is_flag, names_reasons
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.table import Table
-from prefdata.tables.written import is_written
 
 __all__ = [
     "ASKED",
@@ -28,9 +25,7 @@ __all__ = [
     "TALKS",
     "Reading",
     "Shape",
-    "path_of",
     "reading_of",
-    "value_at",
 ]
 
 PROMPT_PARTS = ("system", "input")
@@ -50,9 +45,13 @@ ASKED = (
     *("prompt_text", "user_prompt", "user_input", "user_query", "user_message"),
 )
 """Columns of prompts under other names; `input` alone is one, beside `instruction` it is a part of it."""
-_LIKE_PROMPTS = ("prompt", *ASKED, *SYSTEM_NAMES, *TALKS, "history", "context")
-_PEEKED = 64
-"""Rows that are looked at for the keys of objects."""
+_PARTS = (
+    *("prompt", *ASKED, *SYSTEM_NAMES, "history", "context", "documents", "tools", "functions", "chat_template_kwargs"),
+    *("image", "images", "video", "videos", "audio", "audios"),
+)
+"""Columns that are a prompt or a part of one."""
+_RANKS = ("rank", "ranks", "ranking", "rankings")
+"""Columns in which the least is the best."""
 _HINT = "--columns ROLE=NAME"
 
 
@@ -89,7 +88,8 @@ SHAPES = (
         {
             "response": ("generations",),
             "score": ("ratings", "rating", "scores"),
-            "model": ("generation_models", "generation_model", "model_names", "model_name"),
+            # `model_name` is the judge there: distilabel, steps/tasks/ultrafeedback.py.
+            "model": ("generation_models", "generation_model", "model_names"),
         },
     ),
     Shape(
@@ -114,11 +114,13 @@ class Reading:
         named: role → path.
         said: what was recognised and what was left out, for the person who watches; None where there is nothing to say.
         given: role → path, as the person named them.
+        unread: columns that may be a part of the prompt, and that no role reads.
     """
 
     named: dict[str, str]
     said: str | None = None
     given: Mapping[str, str] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
     @property
     def columns(self) -> dict[str, str]:
@@ -128,23 +130,6 @@ class Reading:
 
 
 _OWN_LISTS = ("all_generated_responses", "all_rm_scores")
-
-
-def path_of(path: str, columns: Sequence[str]) -> tuple[str, list[str]]:
-    """Splits a path into its column and the keys within; a column of the whole name comes first."""
-    if path in columns or "." not in path:
-        return path, []
-    column, _, keys = path.partition(".")
-    return column, keys.split(".")
-
-
-def value_at(value: Any, keys: Sequence[str]) -> Any:
-    """Returns what stands under the keys: of an object its value, of a list those of its objects; otherwise None."""
-    if not keys:
-        return value
-    if isinstance(value, list):
-        return [value_at(item, keys) for item in value]
-    return value_at(value.get(keys[0]), keys[1:]) if isinstance(value, dict) else None
 
 
 def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
@@ -157,7 +142,7 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
     Raises:
         InputError: the table can't be read, lacks what is needed or named, or can be read in several ways.
     """
-    have = _Columns(table)
+    have = Columns(table)
     for role, path in given.items():
         if role not in ROLES:
             raise InputError(f"{role!r} is not a known column role", valid=closest(role, ROLES), hint=_HINT)
@@ -179,98 +164,19 @@ def reading_of(table: Table, given: Mapping[str, str]) -> Reading:
                 valid=closest(role, have.names),
                 hint=f"name it: --columns {role}=NAME",
             )
-    return Reading(named, _said(have, shape, named, given), dict(given))
-
-
-class _Columns:
-    """The columns of a table, and the keys of the objects in them."""
-
-    def __init__(self, table: Table) -> None:
-        self.table, self.names = table, table.columns
-        self._peeked: dict[str, list[Any]] = {}
-        self._keys: dict[str, set[str]] = {}
-
-    def has(self, path: str) -> bool:
-        """Checks whether there is such a column, or an object in one with such a key."""
-        column, keys = path_of(path, self.names)
-        return column in self.names and (not keys or ".".join(keys) in self.keys(column))
-
-    def keys(self, column: str) -> set[str]:
-        """Returns the paths of the keys in the objects of a column, as far as its first rows show them."""
-        if column not in self._keys:
-            self._keys[column] = {path for cell in self._peek(column) for path in _paths(cell)}
-        return self._keys[column]
-
-    def first(self, column: str) -> Any:
-        """Returns the first cell that holds something, of the first rows."""
-        return next((cell for cell in self._peek(column) if cell), None)
-
-    def has_truths(self, path: str, *, or_written: bool = False) -> bool:
-        """Checks whether a path leads to truth values, as far as the first rows show them, and to nothing else.
-
-        Args:
-            path: of a column, or of a key in its objects.
-            or_written: take lists that Python wrote as well, which are refused when they are read.
-        """
-        column, keys = path_of(path, self.names)
-        values = [value for cell in self._peek(column) for value in _leaves(value_at(cell, keys))]
-        return bool(values) and all(
-            parse_truth(value) is not None or (or_written and is_written(value)) for value in values
-        )
-
-    def _peek(self, column: str) -> list[Any]:
-        """Reads the first cells of a column, once."""
-        if column not in self._peeked:
-            rows = islice(self.table.rows(only=[column]), _PEEKED)
-            self._peeked[column] = [_parsed(row[column]) for row in rows]
-        return self._peeked[column]
-
-    def check(self, role: str, path: str) -> None:
-        if self.has(path):
-            return
-        column, keys = path_of(path, self.names)
-        if column in self.names:
-            raise InputError(
-                f"{self.table.name}: no object in the column {column!r} has the key {'.'.join(keys)!r}",
-                valid=closest(".".join(keys), sorted(self.keys(column))) if self.keys(column) else None,
-                hint=f"name another one: --columns {role}=COLUMN.KEY",
-            )
+    if (path := named["score"]).rpartition(".")[2] in _RANKS:
         raise InputError(
-            f"{self.table.name} has no column {path!r}",
-            valid=closest(path, self.names),
-            hint="name the column as the table has it",
+            f"{table.name}: the scores of {path!r} are ranks, of which the least is the best",
+            valid="scores, of which the highest is the best",
+            hint="put a column of scores into the table, such as minus the rank",
         )
+    taken = {path_of(path, have.names)[0] for path in (*named.values(), *given.values())}
+    unread = [name for name in (*_PARTS, *TALKS) if name in have.names and name not in taken and name not in given]
+    parts = tuple(name for name in unread if name in _PARTS)
+    return Reading(named, _said(have, shape, named, given, unread), dict(given), parts)
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    """Yields the values of a cell, or of the lists in it, that are there."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    elif value is not None and value != "":
-        yield value
-
-
-def _parsed(cell: Any) -> Any:
-    if not isinstance(cell, str) or not cell.lstrip().startswith(("[", "{")):
-        return cell
-    try:
-        return parse_json(cell)
-    except (ValueError, RecursionError):
-        return cell
-
-
-def _paths(value: Any) -> Iterator[str]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _paths(item)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield str(key)
-            yield from (f"{key}.{path}" for path in _paths(inner))
-
-
-def _shape(have: _Columns, named: Mapping[str, str]) -> Shape:
+def _shape(have: Columns, named: Mapping[str, str]) -> Shape:
     """Returns the first shape that the table has, of those that fit what is named."""
     if "response" in named:
         own = named["response"] in SHAPES[1].paths["response"]
@@ -283,7 +189,7 @@ def _shape(have: _Columns, named: Mapping[str, str]) -> Shape:
     return next((shape for shape in with_answers if shape in SHAPES[:4]), SHAPES[0])
 
 
-def _take(have: _Columns, role: str, paths: Sequence[str], named: dict[str, str], given: Mapping[str, str]) -> None:
+def _take(have: Columns, role: str, paths: Sequence[str], named: dict[str, str], given: Mapping[str, str]) -> None:
     """Names the first of some paths for a role, unless the role is named or left out."""
     if role in given or role in named:
         return
@@ -298,16 +204,18 @@ def _take(have: _Columns, role: str, paths: Sequence[str], named: dict[str, str]
         named[role] = found[0]
 
 
-def _endings(have: _Columns, named: Mapping[str, str]) -> list[str]:
+def _endings(have: Columns, named: Mapping[str, str]) -> list[str]:
     """Lists the columns that say how answers ended, then those that say by truth values whether they are whole."""
     column, keys = path_of(named.get("response", ""), have.names)
     paths = [*have.names, *(f"{column}.{key}" for key in (sorted(have.keys(column)) if keys else ()))]
     last = {path: path.rpartition(".")[2] for path in paths if path not in named.values()}
     flags = [path for path, name in last.items() if is_flag(name) and have.has_truths(path, or_written=True)]
-    return ["finish_reason", *(path for path, name in last.items() if names_reasons(name)), *flags]
+    found = ["finish_reason", *(path for path, name in last.items() if names_reasons(name)), *flags]
+    # A column without a value says nothing, and another one may.
+    return [path for path in found if have.holds(path)] or found
 
 
-def _check_flag(have: _Columns, path: str | None) -> None:
+def _check_flag(have: Columns, path: str | None) -> None:
     """Refuses truth values as finish reasons where nothing says what they mean.
 
     Raises:
@@ -321,7 +229,7 @@ def _check_flag(have: _Columns, path: str | None) -> None:
         )
 
 
-def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]) -> None:
+def _find_prompt(have: Columns, named: dict[str, str], given: Mapping[str, str]) -> None:
     """Names the columns of the prompt.
 
     Raises:
@@ -347,7 +255,7 @@ def _find_prompt(have: _Columns, named: dict[str, str], given: Mapping[str, str]
         )
 
 
-def _find_other_prompt(have: _Columns, named: dict[str, str], taken: set[str]) -> None:
+def _find_other_prompt(have: Columns, named: dict[str, str], taken: set[str]) -> None:
     found = [name for name in ASKED if name in have.names and name not in taken]
     if "instruction" in found and "input" in found:
         found.remove("input")
@@ -370,9 +278,9 @@ def _ends_in_question(talk: Any) -> bool:
     return isinstance(last, dict) and (last.get("role") or last.get("from")) in ("user", "human", "tool")
 
 
-def _said(have: _Columns, shape: Shape, named: Mapping[str, str], given: Mapping[str, str]) -> str | None:
-    taken = {path_of(path, have.names)[0] for path in (*named.values(), *given.values())}
-    unread = [name for name in _LIKE_PROMPTS if name in have.names and name not in taken and name not in given]
+def _said(
+    have: Columns, shape: Shape, named: Mapping[str, str], given: Mapping[str, str], unread: Sequence[str]
+) -> str | None:
     found = {role: path for role, path in named.items() if role not in given and path != role}
     lacks_prompt = "prompt" not in named and "prompt" not in given
     if not (shape.said or found or unread or lacks_prompt or "system" in named or "input" in named):

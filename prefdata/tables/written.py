@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
 from typing import Any
 
 from prefdata.errors import InputError
@@ -19,10 +18,12 @@ __all__ = [
     "MAY_BE_WRITTEN",
     "TURNS_OF_PYTHON",
     "check_turns",
-    "has_written_answers",
     "is_written",
+    "mixed_answers",
     "read_list",
     "read_written",
+    "shows_texts",
+    "shows_turns",
 ]
 
 _CALL = r"(?:\w+\.)*(?:array|list|tuple|set|frozenset|deque|tensor|Series|Index)\(\s*"
@@ -36,8 +37,6 @@ MAY_BE_WRITTEN = r"\A\s*(?:[\[({<]|(?:\w+\.)*\w+\(|\d+\s)"
 """Texts that may show a list (a pattern of RE2)."""
 _OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[({<\]]|None\b|null\b|(?:\w+\.)*\w+\()""")
 """How a list of texts, or of messages, begins, whoever wrote it."""
-_TURN = re.compile(rf"""\s*(?:{_CALL})?[\[(]\s*\{{\s*['"](?:role|content|from|value)['"]\s*:""")
-"""How a list of messages begins."""
 TURNS_OF_PYTHON = (
     rf"""\A\s*(?:{_CALL})?[\[(]?\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
     r"""(?s:.*)[\])}]\s*(?:,\s*dtype=\w+)?\)?\s*\z"""
@@ -96,38 +95,34 @@ def check_turns(cell: object, column: str, where: str) -> None:
     Raises:
         InputError: it is one.
     """
-    if isinstance(cell, str) and _TURNS.match(cell):
+    if isinstance(cell, str) and shows_turns(cell):
         raise _not_json(column, where, cell)
 
 
-def has_written_answers(cells: Iterable[tuple[object, object]]) -> bool:
-    """Finds out whether a column of answers holds lists as texts; stops at the first that is none.
-
-    One text in square brackets may be an answer. A column of answers holds lists where every text of it is a list of
-    messages, or where every text is a list of texts, and every score beside it is a list too, as text or not.
+def mixed_answers(column: str, where: str, text: str, others: str) -> InputError:
+    """Makes the error of a column of answers that are written in two ways.
 
     Args:
-        cells: the answer and the score of each row; None where there is none.
+        column: the column.
+        where: the table and the row.
+        text: the answer in this row.
+        others: what most of the column's answers are.
     """
-    some = False
-    for answer, score in cells:
-        blank = answer is None or (isinstance(answer, str) and not answer.strip())
-        if not blank and not (isinstance(answer, str) and _shows_texts(answer)):
-            return False
-        is_talk = isinstance(answer, str) and _TURN.match(answer) is not None
-        if not is_talk and not (score is None or score == "" or isinstance(score, list | tuple) or is_written(score)):
-            return False
-        if isinstance(answer, str) and not blank:
-            value = read_list(answer)
-            kind = dict if is_talk else str | list | None
-            if value is not None and not all(isinstance(text, kind) for text in value):
-                return False
-            some = True
-    return some
+    return InputError(
+        f"{where}: the column {column!r} holds {others} elsewhere, and here {quoted(text)}",
+        valid="answers that are written in one way in all rows",
+        hint="leave the row out, or leave its answer empty",
+    )
 
 
-def _shows_texts(answer: str) -> bool:
-    return is_written(answer) and (_OF_TEXTS.match(answer) is not None or not answer.lstrip().startswith("["))
+def shows_texts(text: str) -> bool:
+    """Checks whether a text shows a list of texts, or of messages, whoever wrote it."""
+    return is_written(text) and (_OF_TEXTS.match(text) is not None or not text.lstrip().startswith("["))
+
+
+def shows_turns(text: str) -> bool:
+    """Checks whether a text is a conversation as Python or NumPy writes it."""
+    return _TURNS.match(text) is not None
 
 
 def _not_json(column: str, where: str, cell: str) -> InputError:

@@ -22,7 +22,7 @@ from prefdata.tables.digest import table_digest
 from prefdata.tables.documents import ABSENT
 from prefdata.tables.kept import Kept, kept_schema
 from prefdata.tables.schemas import ANSWERS, CANDIDATE_DROPS, COMPARISONS, DROPS, SPLITS
-from prefdata.tables.scored_table import ScoredTable
+from prefdata.tables.whole_table import ScoredTable
 from prefdata.verification._derive import Counted, Derivation, DerivedTable, PublishedTables
 from prefdata.verification._folder import read_document, read_text, series
 from prefdata.verification._ledger import check_build_ledger, check_pair_ledger

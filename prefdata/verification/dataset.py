@@ -14,7 +14,8 @@ from prefdata.spec.code import allowing_code
 from prefdata.tables.first_prompts import FirstPrompts
 from prefdata.tables.kept import Kept
 from prefdata.tables.kept_table import kept_of_table
-from prefdata.tables.scored_table import ScoredTable, ScoredTableFile, read_whole
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.whole_table import ScoredTable, read_whole
 from prefdata.verification._contents import Contents
 from prefdata.verification._folder import (
     check_manifest,

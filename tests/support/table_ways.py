@@ -20,7 +20,7 @@ from prefdata.tables import pieces, spill
 from prefdata.tables.answers import answer_rows, in_order
 from prefdata.tables.digest import table_digest
 from prefdata.tables.schemas import CANDIDATE_DROPS, DROPS, PAIR_KEY, PROMPTS, checked, pairs_schema
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.whole_table import read_scored_table
 
 
 @contextmanager

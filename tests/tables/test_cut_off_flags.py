@@ -8,7 +8,8 @@ from table_forms import FORMS, table_of
 import prefdata
 from prefdata.errors import InputError
 from prefdata.tables.finish_reasons import ending_of, is_flag, word_of
-from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.whole_table import read_scored_table
 
 CUT_OFF_IF_TRUE = (
     *("truncated", "is_truncated", "was_truncated", "isTruncated", "response_truncated", "Truncated", "cut_off"),

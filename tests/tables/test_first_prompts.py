@@ -11,7 +11,8 @@ import pytest
 
 from prefdata.tables import first_prompts
 from prefdata.tables.first_prompts import FirstPrompts
-from prefdata.tables.scored_table import ScoredTableFile, read_whole
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.whole_table import read_whole
 
 
 @pytest.mark.parametrize("ending", ["parquet", "jsonl"])

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from prefdata.errors import InputError
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.whole_table import read_scored_table
 
 SOUND = {"prompt": ["q", "q"], "response": ["good", "bad"], "score": [2.0, 1.0]}
 PANDAS = {

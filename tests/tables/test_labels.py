@@ -19,8 +19,9 @@ from prefdata.spec import Context
 from prefdata.tables import files
 from prefdata.tables.kept_table import kept_of_table
 from prefdata.tables.labels import labels_of
-from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile
 from prefdata.tables.shapes import ROLES
+from prefdata.tables.whole_table import read_scored_table
 
 datasets.disable_progress_bars()
 NAMES = ("zoe", "length", "amy")

@@ -11,7 +11,8 @@ from table_forms import FORMS, table_of
 
 from prefdata.errors import InputError
 from prefdata.tables.prompt_columns import SYSTEM_NAMES
-from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.whole_table import read_scored_table
 
 WHY, HOW = "Why?", "How?"
 ANSWERS = {WHY: (("It's so.", 2.0, "m"), ('So, "so".', 1.0, "n")), HOW: (("[like this]", 4.5, "m"), ("No.", 3.0, "n"))}

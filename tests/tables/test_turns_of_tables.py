@@ -6,7 +6,8 @@ import pytest
 from table_forms import table_of
 
 from prefdata.errors import InputError
-from prefdata.tables.scored_table import ScoredTableFile, read_scored_table
+from prefdata.tables.scored_table import ScoredTableFile
+from prefdata.tables.whole_table import read_scored_table
 
 FORMS = ("jsonl", "csv", "parquet", "pandas", "polars")
 ASKED = {"role": "user", "content": "Why?"}
@@ -15,7 +16,7 @@ ODD = {
     "user": ({"role": "user", "content": "thanks"}, "its role is 'user'"),
     "sharegpt": ({"from": "narrator", "value": "x"}, "its role is 'narrator'"),
     "parts": ({"role": "assistant", "content": [{"type": "text", "text": "x"}]}, "its content is not a text"),
-    "tools": ({"role": "assistant", "content": None, "tool_calls": "f()"}, "its content is not a text"),
+    "tools": ({"role": "assistant", "content": None, "tool_calls": "f()"}, "it has tool_calls"),
 }
 
 

@@ -14,7 +14,7 @@ from table_forms import table_of
 
 import prefdata
 from prefdata.errors import InputError
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.whole_table import read_scored_table
 from prefdata.tables.written import is_written
 
 MAKE = {
