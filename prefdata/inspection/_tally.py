@@ -44,7 +44,7 @@ class Tally:
         self.margins: Counter[float] = Counter()
         self._splits = list(splits)
         self._spill = Spill(folder / "keys", _BUCKETS)
-        self._waiting: list[tuple[str, str, bool, int, int, int]] = []
+        self._waiting: list[tuple[str, str, bool | None, int, int, int]] = []
 
     def find(self, what: str, place: Place) -> None:
         """Counts a finding, and keeps the places of the first few."""
@@ -57,11 +57,13 @@ class Tally:
         """Adds a row."""
         self.counts["rows"] += 1
         sides = (row.chosen, row.rejected)
-        present = [side for side in sides if side is not None]
+        present = [side for side in (*sides, row.unlabelled) if side is not None]
         if len(present) < (2 if paired else 1):
             self.find("missing_text", place)
         if any(not side.text.strip() for side in present if not side.unfinished):
             self.find("blank_text", place)
+        if row.no_label:
+            self.find("missing_label", place)
         if any(side.unfinished for side in present):
             self.find("unfinished_thinking", place)
         for side, answer in zip(("chosen", "rejected"), sides, strict=True):
@@ -109,10 +111,13 @@ class Tally:
         prompt = "" if row.prompt is None else _digest(row.prompt)
         self.counts["without_prompt"] += row.prompt is None
         # Without an end of its reasoning there is no answer, and the reasoning is what differs.
-        sides = (row.chosen, row.rejected)
+        sides = (row.chosen, row.rejected, row.unlabelled)
         texts = ["" if side is None else side.whole if side.unfinished else side.text for side in sides]
-        one, other = (_digest(text) for text in texts)
-        if row.chosen is None or row.rejected is None:
+        one, other, unlabelled = (_digest(text) for text in texts)
+        turned: bool | None
+        if row.no_label:
+            turned, pair = None, unlabelled
+        elif row.chosen is None or row.rejected is None:
             # Of a single answer the side is its label.
             turned, pair = row.chosen is None, other if row.chosen is None else one
         else:
@@ -143,6 +148,8 @@ class Tally:
         self.counts["prompts"] += prompts["prompt"].n_unique()
         self._find_rows("repeated_prompts", prompts.filter(~pl.struct("prompt", "split").is_first_distinct()))
         self._find_rows("repeated_rows", keys.filter(~pl.struct("prompt", "pair", "turned").is_first_distinct()))
+        # A row without a label contradicts none.
+        keys = keys.drop_nulls("turned")
         both = pl.col("turned").n_unique().over("prompt", "pair") > 1
         same = pl.col("pair").str.head(32) == pl.col("pair").str.tail(32)
         two_texts = pl.col("pair").str.len_chars() > 32

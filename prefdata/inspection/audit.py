@@ -95,7 +95,8 @@ def audit(
         show: number of rows that are kept as they were understood.
 
     Raises:
-        InputError: there is no such dataset, it holds no pairs, or several configurations and no default one.
+        InputError: there is no such dataset, it holds no pairs, several configurations and no default one, or a label
+            that is not known.
     """
     if (tokenizer is None) != (max_length is None):
         raise InputError(
@@ -158,11 +159,12 @@ class AuditedTable:
     def _read(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
         wanted = list(dict.fromkeys([*self.shape.names(), *self._more]))
         for split, paths in self.tables.splits.items():
+            of_split = f", split {split!r}" if len(self.tables.splits) > 1 else ""
             # Splits and files need not have the same columns.
             only = {path: [name for name in wanted if name in self.names[path]] for path in paths}
             rows = chain.from_iterable(files.rows(path, only=only[path]) for path in paths)
             for number, row in enumerate(rows):
-                yield split, number, row, self.shape.read(row)
+                yield split, number, row, self.shape.read(row, f"{of_split}, row {number + 1}")
 
     def cut(self, block: Sequence[tuple[str, int, Mapping[str, Any], PairRow]], encode: Any, most: int) -> None:
         """Counts the rows of a block that a training with a limit would cut."""
@@ -214,6 +216,8 @@ def _report(report: TableAudit, shape: PairShape, tally: Tally) -> TableAudit:
     if not shape.paired:
         looked_for -= {"identical_texts", "identical_but_white_space", "different_prompts", "thinking_on_one_side"}
         looked_for -= {"same_after_the_cut"}
+    else:
+        looked_for -= {"missing_label"}
     if not report.scored:
         looked_for -= {"tied_scores", "reversed_scores"}
     if report.prompts is None:

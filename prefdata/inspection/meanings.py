@@ -12,6 +12,7 @@ __all__ = ["FINDINGS", "finding_lines", "measure_lines", "measure_words", "numbe
 FINDINGS = {
     "missing_text": "a side has no text",
     "blank_text": "a side is blank",
+    "missing_label": "no label says which side the answer is",
     "identical_texts": "both sides have the same text",
     "identical_but_white_space": "both sides differ in white space only",
     "different_prompts": "the two sides answer different conversations",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from prefdata.errors import InputError, closest
-from prefdata.tables.cells import SHAREGPT, as_turn, json_turns, parse_score, parse_truth
+from prefdata.spec.quoting import quoted
+from prefdata.tables.cells import SHAREGPT, as_turn, json_turns, parse_score, parse_truth, says
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.reasoning import parts_of
 from prefdata.tables.shapes import ASKED, TALKS
@@ -34,8 +35,11 @@ _COLUMNS = {
 """Role → the names under which the trade has its column, the usual one first. A dot leads into an object."""
 ROLES = tuple(_COLUMNS)
 """Names that `--columns ROLE=NAME` knows."""
-_GOOD = ("desirable", "good", "chosen")
-"""Labels of answers that are the better ones, where labels have names."""
+_LABELS = {
+    **dict.fromkeys(("desirable", "good", "chosen"), True),
+    **dict.fromkeys(("undesirable", "bad", "rejected"), False),
+}
+"""Labels that have names → whether an answer is a better one."""
 _LAST_SPEAKER = "\n\nAssistant:"
 _VALID = (
     "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
@@ -69,6 +73,10 @@ class PairRow(NamedTuple):
     """Whether the two sides are answers to different conversations."""
     prompt_text: str = ""
     """The texts of the prompt's turns."""
+    no_label: bool = False
+    """Whether the row has one answer, and no label that says which side it is."""
+    unlabelled: Answer | None = None
+    """The answer of such a row."""
 
 
 class _Turn(NamedTuple):
@@ -107,24 +115,22 @@ class PairShape:
         names = [name.partition(".")[0] for name in self.columns.values()]
         return list(dict.fromkeys([*names, *self.beside, *(self.answers or ())]))
 
-    def read(self, row: Mapping[str, Any]) -> PairRow:
+    def read(self, row: Mapping[str, Any], where: str = "") -> PairRow:
         """Reads a row.
 
+        Args:
+            row: its cells.
+            where: which row it is, for messages.
+
         Raises:
-            InputError: a list is written by Python or NumPy, not as JSON.
+            InputError: a list is written by Python or NumPy, not as JSON, or a label is not known.
         """
+        where = f"{self.table}{where}"
         for column in self.columns.values():
-            check_turns(_cell(row, column), column, self.table)
+            check_turns(_cell(row, column), column, where)
         prompt = self._prompt(row)
         if not self.paired:
-            prompt = self._with_system(row, prompt)
-            answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
-            label = _cell(row, self.columns["label"])
-            good = parse_truth(label) or str(label).strip().lower() in _GOOD
-            return PairRow(
-                *(_key(prompt), answer if good else None, None if good else answer, None, None),
-                prompt_text=_plain(prompt),
-            )
+            return self._single(row, prompt, where)
         cells = [_cell(row, self.columns[side]) for side in ("chosen", "rejected")]
         chosen, rejected = (_turns(cell) for cell in cells)
         shared: list[_Turn] = []
@@ -134,9 +140,23 @@ class PairShape:
         elif prompt is None and all(isinstance(cell, str) for cell in cells):
             shared, chosen, rejected = _dialogues(cells)
         answers = (_answer_of(chosen), _answer_of(rejected))
-        scores = self._scores(row, answers)
+        scores = self._scores(row, answers, where)
         turns = self._with_system(row, shared or prompt)
         return PairRow(_key(turns), *answers, *scores, prompts_differ=differ, prompt_text=_plain(turns))
+
+    def _single(self, row: Mapping[str, Any], prompt: list[_Turn] | None, where: str) -> PairRow:
+        """Reads a row of one answer, which is the side that its label says."""
+        prompt = self._with_system(row, prompt)
+        answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
+        good = _label(_cell(row, self.columns["label"]), where)
+        sides = (answer if good else None, answer if good is False else None)
+        unlabelled = answer if good is None else None
+        return PairRow(
+            *(_key(prompt), *sides, None, None),
+            prompt_text=_plain(prompt),
+            no_label=good is None,
+            unlabelled=unlabelled,
+        )
 
     def _prompt(self, row: Mapping[str, Any]) -> list[_Turn] | None:
         name = self.columns.get("prompt")
@@ -157,12 +177,14 @@ class PairShape:
             if name in self.beside and (text := str(row.get(name) or "")).strip():
                 yield text
 
-    def _scores(self, row: Mapping[str, Any], sides: Sequence[Answer | None]) -> tuple[float | None, float | None]:
+    def _scores(
+        self, row: Mapping[str, Any], sides: Sequence[Answer | None], where: str
+    ) -> tuple[float | None, float | None]:
         if self.answers is None:
             cells = (_cell(row, self.columns.get(name, "")) for name in ("score_chosen", "score_rejected"))
             chosen, rejected = (parse_score(cell) for cell in cells)
             return chosen, rejected
-        answers, scores = (read_written(row.get(name), name, self.table) for name in self.answers)
+        answers, scores = (read_written(row.get(name), name, where) for name in self.answers)
         if not isinstance(answers, list) or not isinstance(scores, list) or len(answers) != len(scores):
             return None, None
         known = {text: score for text, score in reversed(list(zip(answers, scores, strict=True))) if _is_text(text)}
@@ -251,6 +273,22 @@ def _cell(row: Mapping[str, Any], name: str) -> Any:
     for part in [name] if name in row else name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
+
+
+def _label(cell: Any, where: str) -> bool | None:
+    """Reads whether an answer is a better one; None where there is no label."""
+    if not says(cell):
+        return None
+    known = parse_truth(cell)
+    if known is None and isinstance(cell, str):
+        known = _LABELS.get(cell.strip().lower())
+    if known is None:
+        raise InputError(
+            f"{where}: the label {quoted(cell)} does not say whether the answer is a better one",
+            valid=f"true or false, 1 or 0, {', '.join(_LABELS)}; nothing where there is no label",
+            hint="write the labels as one of these, or name their column: --columns label=NAME",
+        )
+    return known
 
 
 def _parsed(cell: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class TableSource:
         key = next((row[name] for name in _IDS if isinstance(row.get(name), str | int)), None)
         sides = [(side, answer) for side, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)) if answer]
         answers = [_answer(answer, _score(pair, side), trace, side) for side, answer in sides]
+        answers += [_answer(pair.unlabelled, None, {}, "")] if pair.unlabelled else []
         places = {side: place for place, (side, _) in enumerate(sides)}
         made = PageRow(
             str(key) if isinstance(key, str | int) else f"{split}-{number}",
@@ -88,7 +89,7 @@ class TableSource:
             answers,
             places.get("chosen"),
             places.get("rejected"),
-            outcome="pair" if len(sides) == 2 else f"{sides[0][0]} only" if sides else "no answer",
+            outcome=_outcome(pair, [side for side, _ in sides]),
         )
         made.values = {**of_rule(trace, LIST_COLUMNS), "split": split}
         made.why = of_rule(trace, WHY_COLUMNS)
@@ -123,6 +124,12 @@ class TableSource:
         overview.measures = finding_lines(found.findings, rows)
         overview.tables = [_spreads(found.lengths, found.margins)]
         return overview
+
+
+def _outcome(pair: PairRow, sides: Sequence[str]) -> str:
+    if len(sides) == 2:
+        return "pair"
+    return f"{sides[0]} only" if sides else "no label" if pair.no_label else "no answer"
 
 
 def _answer(side: Side, score: float | None, trace: Mapping[str, Any], name: str) -> Answer:

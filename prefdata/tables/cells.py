@@ -27,6 +27,7 @@ __all__ = [
     "parse_truth",
     "read_conversation",
     "read_turns",
+    "says",
 ]
 
 PromptFormat: TypeAlias = Literal["auto", "text", "messages"]
@@ -60,6 +61,11 @@ class Unusable:
     reason: str
     """`missing`, `blank`, `bad_messages`, `unsupported_message`, `no_user_turn` or `ends_in_` and the last role."""
     detail: str = ""
+
+
+def says(cell: object) -> bool:
+    """Checks whether a cell holds anything; null, NaN, blank texts and empty lists do not."""
+    return bool(cell.strip()) if isinstance(cell, str) else cell is not None and cell == cell and cell != []
 
 
 def read_conversation(cell: object, how: PromptFormat = "auto") -> tuple[Message, ...] | Unusable:

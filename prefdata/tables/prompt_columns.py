@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from prefdata.errors import InputError
-from prefdata.tables.cells import PromptFormat, json_turns
+from prefdata.tables.cells import PromptFormat, json_turns, says
 from prefdata.tables.written import check_turns
 
 __all__ = ["INPUT_NAMES", "SYSTEM_NAMES", "PromptColumns"]
@@ -63,9 +63,9 @@ class PromptColumns:
         if self.how != "text":
             check_turns(cell, self.prompt, where)
         for name in self.unread():
-            if _says(row.get(name)):
+            if says(row.get(name)):
                 raise _unread(where, name, "system" if name in SYSTEM_NAMES else "input")
-        if cell is not None and self.input and _says(further := row.get(self.input)):
+        if cell is not None and self.input and says(further := row.get(self.input)):
             if not isinstance(cell, str) or not isinstance(further, str) or self._turns(cell):
                 raise InputError(
                     f"{where}: the column {self.input!r} can't follow {self.prompt!r}, which holds a conversation",
@@ -73,7 +73,7 @@ class PromptColumns:
                     hint="leave the column of the input out",
                 )
             cell = f"{cell}\n\n{further}" if cell.strip() else further
-        if cell is None or not self.system or not _says(system := row.get(self.system)):
+        if cell is None or not self.system or not says(system := row.get(self.system)):
             return cell
         return self._with_system(cell, system, where)
 
@@ -110,10 +110,6 @@ class PromptColumns:
                 hint="leave the column of the system turn out",
             )
         return [turn, *turns]
-
-
-def _says(cell: object) -> bool:
-    return bool(cell.strip()) if isinstance(cell, str) else cell is not None and cell == cell and cell != []
 
 
 def _unread(where: str, name: str, role: str) -> InputError:
