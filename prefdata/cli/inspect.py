@@ -21,7 +21,7 @@ def _after(folder: str, config: str | None, listing: Listing) -> list[str]:
     if listing.matching > len(listing.rows):
         asked = {"where": listing.where, "sort": listing.sort, "prompt_id": listing.prompt_id}
         return ["", next_command("inspect", folder, config=config, **asked, pairs=listing.matching)]
-    if listing.rows and listing.prompt_id is None and "prompt_id" in listing.rows[0]:
+    if listing.rows and listing.prompt_id is None and listing.rows[0].get("prompt_id"):
         return ["", next_command("inspect", folder, config=config, prompt_id=listing.rows[0]["prompt_id"])]
     return []
 

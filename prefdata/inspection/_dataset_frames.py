@@ -9,15 +9,10 @@ from typing import Any
 from prefdata.errors import InputError
 from prefdata.hub import DatasetTables
 from prefdata.inspection._files import AuditFile, read_json, read_table, table_errors
+from prefdata.inspection._foreign_frames import frame_of_part, joined
 from prefdata.inspection.pairs import pair_frames
-from prefdata.lazy import pa, pl
+from prefdata.lazy import pl
 from prefdata.tables import files
-from prefdata.tables.plain_arrow import plain_batch
-from prefdata.tables.schemas import frame_of
-from prefdata.tables.table import Table
-
-_ROWS = 10_000
-"""Rows of frames that are read at a time."""
 
 
 class DatasetFrames:
@@ -36,9 +31,7 @@ class DatasetFrames:
     def by_split(self) -> dict[str, pl.DataFrame]:
         """The pairs of each split, train before test."""
         if self._found is not None:
-            return {
-                split: self._concat([_frame(part) for part in parts]) for split, parts in self._found.splits.items()
-            }
+            return {split: joined(list(map(frame_of_part, parts))) for split, parts in self._found.splits.items()}
         found = pair_frames(self._written("pairs"))
         return dict(sorted(found.items(), key=lambda each: (not each[0].startswith("train"), each[0])))
 
@@ -46,8 +39,21 @@ class DatasetFrames:
     def pairs(self) -> pl.DataFrame:
         """The pairs of all splits; the column `split` names each pair's."""
         parts = [frame.with_columns(split=pl.lit(split)) for split, frame in self.by_split.items()]
+        if self._found is not None:
+            return joined(parts)
         with table_errors(f"the splits of {self.name} have columns of other types"):
             return pl.concat(parts, how="diagonal_relaxed")
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether prefdata has written the tables."""
+        return self._found is None
+
+    @cached_property
+    def lacks_types(self) -> bool:
+        """Whether a file is of separated values, all of whose cells are texts."""
+        parts = [] if self._found is None else [part for parts in self._found.splits.values() for part in parts]
+        return any(files.open_table(part).lacks_types for part in parts)
 
     @cached_property
     def answers(self) -> pl.DataFrame:
@@ -113,14 +119,3 @@ class DatasetFrames:
                 valid="a build or its dataset",
             )
         return self.folder
-
-
-def _frame(part: Path | Table) -> pl.DataFrame:
-    table = files.open_table(part)
-    if table.schema is None:
-        return pl.DataFrame(list(table.rows()), infer_schema_length=None)
-    # A split of a dataset may be empty; a frame that is has been given by mistake.
-    empty = isinstance(part, Path) and not table.n_rows
-    nothing = pa.RecordBatch.from_pylist([], schema=table.schema)
-    batches = [plain_batch(table.name, nothing)] if empty else table.batches(table.columns, _ROWS)
-    return frame_of(pa.Table.from_batches(batches))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,10 @@ def list_pairs(
     if sort is not None:
         found = _sorted(found, sort)
     shown = questions.with_texts(tables, found.head(pairs))
+    if "prompt_id" in shown.columns:
+        # Ids that can't be texts are refused where one is asked for.
+        with suppress(InputError):
+            shown = shown.with_columns(questions.id_texts(tables, shown))
     first = [name for name in _FIRST if name in shown.columns]
     listing.rows = shown.select(*first, pl.exclude(first)).to_dicts()
     return listing
@@ -77,14 +82,15 @@ def _of_prompt(tables: DatasetFrames, found: pl.DataFrame, prompt_id: str, listi
     if "prompt_id" not in found.columns:
         raise InputError(f"the pairs of {tables.name} have no prompt_id", hint="--where 'prompt contains \"...\"'")
     drops = tables.drops if tables.has("drops") else None
-    known = {*tables.pairs["prompt_id"].to_list(), *([] if drops is None else drops["prompt_id"].to_list())}
+    ids = questions.id_texts(tables, tables.pairs)
+    known = {*ids.drop_nulls().to_list(), *([] if drops is None else drops["prompt_id"].to_list())}
     listing.prompt_id = questions.find_prompt(tables, prompt_id, known)
     of_prompt = pl.col("prompt_id") == listing.prompt_id
     if tables.has("candidates") and not tables.answers.filter(of_prompt).is_empty():
         listing.candidates = questions.prompt(tables, listing.prompt_id).drop("prompt").to_dicts()
     if drops is not None:
         listing.dropped = next(iter(drops.filter(of_prompt).to_dicts()), None)
-    return found.filter(of_prompt)
+    return found.filter(questions.id_texts(tables, found) == listing.prompt_id)
 
 
 def _sorted(found: pl.DataFrame, sort: str) -> pl.DataFrame:

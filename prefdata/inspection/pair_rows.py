@@ -115,6 +115,11 @@ class PairShape:
         names = [name.partition(".")[0] for name in self.columns.values()]
         return list(dict.fromkeys([*names, *self.beside, *(self.answers or ())]))
 
+    def texts(self) -> list[str]:
+        """Lists the columns of texts and conversations."""
+        roles = ("prompt", "chosen", "rejected", "completion")
+        return [*(self.columns[role] for role in roles if role in self.columns), *self.beside]
+
     def read(self, row: Mapping[str, Any], where: str = "") -> PairRow:
         """Reads a row.
 

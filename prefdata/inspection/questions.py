@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from prefdata.errors import InputError, closest
+from prefdata.errors import InputError, closest, first_line
 from prefdata.inspection._dataset_frames import DatasetFrames
 from prefdata.inspection._files import table_errors
+from prefdata.inspection._foreign_frames import typed
 from prefdata.inspection.conditions import filter_of, names_in
 from prefdata.inspection.pair_rows import PairShape, shape_of
 from prefdata.lazy import pl
 from prefdata.records import SIDES
+from prefdata.tables.cells import parse_score
+from prefdata.tables.ids import id_series
 
 __all__ = [
     "TEXTS",
@@ -20,6 +23,7 @@ __all__ = [
     "dropped",
     "find_prompt",
     "hardest",
+    "id_texts",
     "longer_won",
     "measured",
     "prompt",
@@ -54,12 +58,13 @@ def _words(dtype: pl.DataType) -> str:
 def measured(tables: DatasetFrames) -> pl.DataFrame:
     """Gives the pairs with `length_difference`, and with lengths, scores and `score_margin` where they lack them.
 
-    Lengths that are added are in characters, of the answer without its reasoning.
+    Lengths that are added are in characters, of the answer without its reasoning. In a table of others a score, a
+    margin or a length that is not a finite number is missing, and so is NaN in any column.
 
     Raises:
         InputError: the rows are not pairs.
     """
-    pairs = tables.pairs
+    pairs = tables.pairs if tables.is_ours else _with_numbers(tables)
     missing = {name: dtype for name, dtype in _MEASURES.items() if name not in pairs.columns}
     if missing:
         pairs = pairs.hstack(_read_measures(pairs, _shape(tables)).select(list(missing)))
@@ -67,7 +72,8 @@ def measured(tables: DatasetFrames) -> pl.DataFrame:
         if "score_margin" not in pairs.columns:
             margin = pl.col("score_chosen").cast(pl.Float64) - pl.col("score_rejected").cast(pl.Float64)
             pairs = pairs.with_columns(score_margin=margin)
-        lengths = [pl.col(f"length_{side}").cast(pl.Int64) for side in SIDES]
+        whole = not any(pairs.schema[f"length_{side}"].is_float() for side in SIDES)
+        lengths = [pl.col(f"length_{side}").cast(pl.Int64 if whole else pl.Float64) for side in SIDES]
         return pairs.with_columns(length_difference=lengths[0] - lengths[1])
 
 
@@ -88,6 +94,39 @@ def _shape(tables: DatasetFrames) -> PairShape:
     if not shape.paired:
         raise InputError(f"{tables.name} has single answers with labels, not pairs", valid="chosen and rejected")
     return shape
+
+
+def _with_numbers(tables: DatasetFrames) -> pl.DataFrame:
+    """Gives the pairs of a table of others with numbers in the columns that are compared as such."""
+    pairs, shape = tables.pairs, _shape(tables)
+    if tables.lacks_types:
+        pairs = typed(pairs, {*shape.texts(), "prompt_id", "split"})
+    found = [name for name in (*_MEASURES, "score_margin") if name in pairs.columns]
+    return pairs.with_columns(_numbers(pairs[name]) for name in found).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _numbers(cells: pl.Series) -> pl.Series:
+    """Reads a column as numbers; lengths as whole ones, where they are."""
+    numbers = pl.Series(cells.name, [parse_score(cell) for cell in cells.to_list()], pl.Float64)
+    whole = cells.name.startswith("length") and (numbers == numbers.round()).all()
+    return numbers.cast(pl.Int64, strict=False) if whole else numbers
+
+
+def id_texts(tables: DatasetFrames, pairs: pl.DataFrame) -> pl.Series:
+    """Gives the ids of prompts as texts, whatever the table has them as.
+
+    Raises:
+        InputError: they are no ids.
+    """
+    ids = pairs["prompt_id"]
+    try:
+        if ids.dtype.is_nested():
+            raise ValueError("it holds lists or objects, which are no ids")
+        return id_series(ids)
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"the pairs of {tables.name}: the column 'prompt_id': {first_line(error)}", hint="write ids as texts"
+        ) from error
 
 
 def _read_measures(pairs: pl.DataFrame, shape: PairShape) -> pl.DataFrame:
@@ -175,7 +214,10 @@ def changed(before: DatasetFrames, after: DatasetFrames) -> pl.DataFrame:
 def _texts_by_pair(tables: DatasetFrames) -> pl.DataFrame:
     pairs = with_texts(tables, measured(tables))
     _require(tables, pairs.columns, ["prompt_id"])
-    numbered = pairs.with_columns(number=pl.int_range(pl.len(), dtype=pl.Int64).over("prompt_id"), there=pl.lit(True))
+    numbered = pairs.with_columns(id_texts(tables, pairs))
+    numbered = numbered.with_columns(
+        number=pl.int_range(pl.len(), dtype=pl.Int64).over("prompt_id"), there=pl.lit(True)
+    )
     return numbered.select(*_KEY, "there", *SIDES, "score_margin")
 
 

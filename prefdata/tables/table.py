@@ -58,6 +58,11 @@ class Table(ABC):
         """The types of the columns as Arrow has them; None for text, whose cells may be of any type."""
         return None
 
+    @property
+    def lacks_types(self) -> bool:
+        """Whether all cells are texts, whatever they were, as separated values are."""
+        return False
+
     @abstractmethod
     def rows(
         self,
@@ -127,6 +132,11 @@ class JoinedTable(Table):
         schemas = [part.schema for part in self._parts]
         first = schemas[0] if None not in schemas else None
         return first if first is not None and all(first.equals(schema) for schema in schemas) else None
+
+    @property
+    def lacks_types(self) -> bool:
+        """Whether a part lacks them; see `Table`."""
+        return any(part.lacks_types for part in self._parts)
 
     def rows(
         self,

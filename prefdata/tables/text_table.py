@@ -44,6 +44,11 @@ class TextFile(Table):
                 raise InputError(f"{self.name} has no rows")
         return self._header
 
+    @property
+    def lacks_types(self) -> bool:
+        """Whether its values are separated; see `Table`."""
+        return self._separator is not None
+
     def rows(
         self,
         start: int = 0,
