@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from prefdata.inspection.pair_rows import Answer, PairRow
+from prefdata.inspection.pair_rows import PairRow
+from prefdata.inspection.turns import Answer
 from prefdata.lazy import pl
 from prefdata.tables.digest import same_but_white_space
 from prefdata.tables.spill import Spill

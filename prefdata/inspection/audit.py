@@ -139,8 +139,7 @@ class AuditedTable:
         self.where, self.tables = name_of(where), tables_of(where, config)
         self.names = {path: files.columns(path) for paths in self.tables.splits.values() for path in paths}
         names = list(dict.fromkeys(name for each in self.names.values() for name in each))
-        first = next(files.rows(next(iter(self.names))))
-        self.shape = shape_of(repr(self.where), names, first, columns or {})
+        self.shape = shape_of(repr(self.where), names, self._cells, columns or {})
         self._more = more
         self._tally: Tally | None = None
         self._splits: dict[str, int] = {}
@@ -155,6 +154,12 @@ class AuditedTable:
                 tally.add(pair, (split, number), paired=self.shape.paired)
                 yield split, number, row, pair
             tally.finish()
+
+    def _cells(self, name: str) -> Iterator[Any]:
+        """Reads a column of all splits."""
+        for path, names in self.names.items():
+            if name in names:
+                yield from (row[name] for row in files.rows(path, only=[name]))
 
     def _read(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
         wanted = list(dict.fromkeys([*self.shape.names(), *self._more]))

@@ -1,25 +1,39 @@
 """Reads the pairs of any preference dataset: texts, messages, conversations; with or without scores.
 
-`shape_of` recognises a table by its columns and its first row; `PairShape.read` turns a row into a `PairRow`.
+`shape_of` recognises a table by its columns and their first cells; `PairShape.read` turns a row into a `PairRow`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from prefdata.errors import InputError, closest
+from prefdata.inspection.turns import (
+    Answer,
+    Turn,
+    answer_of,
+    asked_and_answered,
+    dialogue_of,
+    key_of,
+    one_answer,
+    parsed,
+    parted,
+    plain_of,
+    text_of,
+    turns_of,
+)
 from prefdata.spec.quoting import quoted
-from prefdata.tables.cells import SHAREGPT, as_turn, json_turns, parse_score, parse_truth, says
+from prefdata.tables.cells import parse_score, parse_truth, says
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
-from prefdata.tables.reasoning import parts_of
 from prefdata.tables.shapes import ASKED, TALKS
-from prefdata.tables.written import check_turns, read_written
+from prefdata.tables.written import check_turns, has_written_answers, read_written
 
-__all__ = ["ROLES", "Answer", "PairRow", "PairShape", "shape_of"]
+__all__ = ["ROLES", "Cells", "PairRow", "PairShape", "shape_of"]
 
+Cells: TypeAlias = Callable[[str], Iterable[Any]]
+"""Reads the cells of a column from its start."""
 _COLUMNS = {
     "chosen": ("chosen", "chosen_response", "response_chosen"),
     "rejected": ("rejected", "rejected_response", "response_rejected"),
@@ -40,24 +54,10 @@ _LABELS = {
     **dict.fromkeys(("undesirable", "bad", "rejected"), False),
 }
 """Labels that have names → whether an answer is a better one."""
-_LAST_SPEAKER = "\n\nAssistant:"
 _VALID = (
     "chosen and rejected, texts, messages or conversations, with prompt, messages, conversations, instruction or "
     "question where they do not hold it; or prompt, completion and label"
 )
-
-
-class Answer(NamedTuple):
-    """One answer."""
-
-    text: str
-    """Without its reasoning."""
-    whole: str
-    """As the row has it, with its reasoning: what a training reads."""
-    thought: bool = False
-    """Whether reasoning stands before it."""
-    unfinished: bool = False
-    """Whether the reasoning has no end, so that there is no answer."""
 
 
 class PairRow(NamedTuple):
@@ -79,12 +79,6 @@ class PairRow(NamedTuple):
     """The answer of such a row."""
 
 
-class _Turn(NamedTuple):
-    role: str
-    text: str
-    thought: bool
-
-
 @dataclass(frozen=True)
 class PairShape:
     """How a table is read."""
@@ -99,6 +93,8 @@ class PairShape:
     """Further columns of the prompt: system turns and inputs."""
     answers: tuple[str, str] | None = None
     """Columns with all answers and all scores, in which the scores of the two sides are looked up."""
+    written: frozenset[str] = frozenset()
+    """Columns of a side, all of whose texts are lists."""
 
     @property
     def paired(self) -> bool:
@@ -136,50 +132,60 @@ class PairShape:
         prompt = self._prompt(row)
         if not self.paired:
             return self._single(row, prompt, where)
-        cells = [_cell(row, self.columns[side]) for side in ("chosen", "rejected")]
-        chosen, rejected = (_turns(cell) for cell in cells)
-        shared: list[_Turn] = []
+        sides = [self._side(row, side, where) for side in ("chosen", "rejected")]
+        chosen, rejected = (turns_of(cell) for cell in sides)
+        if prompt is None and all(isinstance(cell, str) for cell in sides):
+            dialogues = [dialogue_of(cell) for cell in sides]
+            chosen, rejected = dialogues if None not in dialogues else (chosen, rejected)
+        shared: list[Turn] = []
         differ = False
         if all(turns is not None and turns[0].role for turns in (chosen, rejected)):
-            shared, chosen, rejected, differ = _parted(chosen or [], rejected or [])
-        elif prompt is None and all(isinstance(cell, str) for cell in cells):
-            shared, chosen, rejected = _dialogues(cells)
-        answers = (_answer_of(chosen), _answer_of(rejected))
+            shared, chosen, rejected, differ = parted(chosen or [], rejected or [])
+        answers = (answer_of(chosen), answer_of(rejected))
         scores = self._scores(row, answers, where)
         turns = self._with_system(row, shared or prompt)
-        return PairRow(_key(turns), *answers, *scores, prompts_differ=differ, prompt_text=_plain(turns))
+        return PairRow(key_of(turns), *answers, *scores, prompts_differ=differ, prompt_text=plain_of(turns))
 
-    def _single(self, row: Mapping[str, Any], prompt: list[_Turn] | None, where: str) -> PairRow:
+    def _single(self, row: Mapping[str, Any], prompt: list[Turn] | None, where: str) -> PairRow:
         """Reads a row of one answer, which is the side that its label says."""
-        prompt = self._with_system(row, prompt)
-        answer = _answer_of(_turns(_cell(row, self.columns["completion"])))
+        cell = self._side(row, "completion", where)
+        turns = turns_of(cell)
+        if prompt is None:
+            turns = (dialogue_of(cell) if isinstance(cell, str) else None) or turns
+            prompt, turns = asked_and_answered(turns or [])
+        prompt, answer = self._with_system(row, prompt), answer_of(turns)
         good = _label(_cell(row, self.columns["label"]), where)
         sides = (answer if good else None, answer if good is False else None)
         unlabelled = answer if good is None else None
         return PairRow(
-            *(_key(prompt), *sides, None, None),
-            prompt_text=_plain(prompt),
+            *(key_of(prompt), *sides, None, None),
+            prompt_text=plain_of(prompt),
             no_label=good is None,
             unlabelled=unlabelled,
         )
 
-    def _prompt(self, row: Mapping[str, Any]) -> list[_Turn] | None:
+    def _side(self, row: Mapping[str, Any], role: str, where: str) -> Any:
+        column = self.columns[role]
+        cell = _cell(row, column)
+        return one_answer(read_written(cell, column, where) if column in self.written else cell, column, where)
+
+    def _prompt(self, row: Mapping[str, Any]) -> list[Turn] | None:
         name = self.columns.get("prompt")
-        turns = None if name is None else _turns(_cell(row, name))
+        turns = None if name is None else turns_of(_cell(row, name))
         if turns is None:
             return None
-        return [*turns, *(_Turn("", text, False) for text in self._texts_beside(row, INPUT_NAMES))]
+        return [*turns, *(Turn("", text, False) for text in self._texts_beside(row, INPUT_NAMES))]
 
-    def _with_system(self, row: Mapping[str, Any], turns: list[_Turn] | None) -> list[_Turn] | None:
+    def _with_system(self, row: Mapping[str, Any], turns: list[Turn] | None) -> list[Turn] | None:
         """Puts the system turn of a column in front, unless the turns begin with it."""
         if not turns:
             return turns
-        system = [_Turn("system", text, False) for text in self._texts_beside(row, SYSTEM_NAMES)]
+        system = [Turn("system", text, False) for text in self._texts_beside(row, SYSTEM_NAMES)]
         return [*(turn for turn in system if turn != turns[0]), *turns]
 
     def _texts_beside(self, row: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
         for name in names:
-            if name in self.beside and (text := str(row.get(name) or "")).strip():
+            if name in self.beside and (text := text_of(row.get(name))):
                 yield text
 
     def _scores(
@@ -197,13 +203,13 @@ class PairShape:
         return chosen, rejected
 
 
-def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: Mapping[str, str]) -> PairShape:
+def shape_of(what: str, names: Sequence[str], cells: Cells, given: Mapping[str, str]) -> PairShape:
     """Recognises the layout of a table.
 
     Args:
         what: the table, for messages.
         names: its columns.
-        first: its first row.
+        cells: reads the cells of a column, in all rows; no more of them are read than tell the layout.
         given: role → column, where the user names it.
 
     Raises:
@@ -216,7 +222,7 @@ def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: M
             )
         if name.partition(".")[0] not in names:
             raise InputError(f"{what} has no column {name!r} for the role {role!r}", valid=closest(name, names))
-    usual = {role: _named(names_of, names, first) for role, names_of in _COLUMNS.items()}
+    usual = {role: _named(names_of, names, cells) for role, names_of in _COLUMNS.items() if role not in given}
     columns = {role: name for role, name in usual.items() if name is not None} | dict(given)
     unpaired = {"completion", "label"} <= columns.keys() and not {"chosen", "rejected"} <= columns.keys()
     if not unpaired and not {"chosen", "rejected"} <= columns.keys():
@@ -228,13 +234,28 @@ def shape_of(what: str, names: Sequence[str], first: Mapping[str, Any], given: M
     beside = tuple(name for name in parts if name in names and name not in columns.values())
     lists = ("all_generated_responses", "all_rm_scores")
     answers = lists if not unpaired and set(lists) <= set(names) else None
-    return PairShape(what, _words(columns, first, names), columns, beside, answers)
+    sides = [columns[role] for role in ("chosen", "rejected", "completion") if role in columns]
+    written = frozenset(
+        name for name in sides if has_written_answers((parsed(cell), None) for cell in _at(name, cells))
+    )
+    return PairShape(what, _words(columns, cells, names), columns, beside, answers, written)
 
 
-def _named(usual: Iterable[str], names: Sequence[str], first: Mapping[str, Any]) -> str | None:
+def _at(name: str, cells: Cells) -> Iterator[Any]:
+    """Yields the cells of a column, or what a path leads to in them."""
+    column = name.partition(".")[0]
+    return (_cell({column: cell}, name) for cell in cells(column))
+
+
+def _first(name: str | None, cells: Cells) -> Any:
+    return None if name is None else next(filter(says, _at(name, cells)), None)
+
+
+def _named(usual: Iterable[str], names: Sequence[str], cells: Cells) -> str | None:
     for name in usual:
         column, dot, _ = name.partition(".")
-        if column in names and (not dot or _cell(first, name) is not None):
+        # Objects need not have the same keys.
+        if column in names and (not dot or any(cell is not None for cell in _at(name, cells))):
             return name
     return None
 
@@ -254,16 +275,18 @@ def _no_pairs(what: str, names: Sequence[str]) -> InputError:
     )
 
 
-def _words(columns: Mapping[str, str], first: Mapping[str, Any], names: Sequence[str]) -> str:
-    prompt = _cell(first, columns["prompt"]) if "prompt" in columns else None
+def _words(columns: Mapping[str, str], cells: Cells, names: Sequence[str]) -> str:
     if "completion" in columns:
         return "single answers with a label (KTO)"
-    chosen = _parsed(_cell(first, columns["chosen"]))
+    first = {
+        role: next(filter(says, _at(columns[role], cells)), None) for role in ("prompt", "chosen") if role in columns
+    }
+    prompt, chosen = first.get("prompt"), parsed(first["chosen"])
     if "all_generated_responses" in names:
         return "Snorkel: pairs with all answers and their scores"
     if isinstance(chosen, Mapping):
         return "LLaMA-Factory" if "from" in chosen else "axolotl"
-    if isinstance(chosen, list):
+    if isinstance(chosen, list) and not isinstance(chosen[0], str):
         whole = len(chosen) > 1 and isinstance(chosen[0], Mapping)
         if whole and isinstance(prompt, str):
             return "whole conversations with the prompt as text (UltraFeedback binarized)"
@@ -294,77 +317,6 @@ def _label(cell: Any, where: str) -> bool | None:
             hint="write the labels as one of these, or name their column: --columns label=NAME",
         )
     return known
-
-
-def _parsed(cell: Any) -> Any:
-    """Returns the messages that a text holds as JSON; any other cell as it is."""
-    turns = json_turns(cell) if isinstance(cell, str) else None
-    if turns is None:
-        return cell
-    return turns[0] if cell.lstrip().startswith("{") else turns
-
-
-def _turns(cell: Any) -> list[_Turn] | None:
-    """Reads a cell as turns; a text is one turn of no role. None where there is nothing."""
-    cell = _parsed(cell)
-    if isinstance(cell, str):
-        return [_Turn("", cell, False)]
-    items = [cell] if isinstance(cell, Mapping) else cell
-    if not isinstance(items, list) or not items:
-        return None
-    turns = [_turn(item) for item in items]
-    return [turn for turn in turns if turn is not None] or None
-
-
-def _turn(item: Any) -> _Turn | None:
-    if isinstance(item, str):
-        return _Turn("", item, False)
-    if not isinstance(item, Mapping):
-        return None
-    item = as_turn(dict(item))
-    role, content = str(item.get("role") or ""), item.get("content")
-    if isinstance(content, list):
-        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
-    thought = any(item.get(name) for name in ("reasoning_content", "thinking", "reasoning"))
-    return _Turn(SHAREGPT.get(role, role), content if isinstance(content, str) else "", bool(thought))
-
-
-def _parted(chosen: list[_Turn], rejected: list[_Turn]) -> tuple[list[_Turn], list[_Turn], list[_Turn], bool]:
-    """Parts two conversations into what they share and what differs, at least the last turn."""
-    most = min(len(chosen), len(rejected)) - 1
-    common = next((n for n in range(most) if chosen[n] != rejected[n]), most)
-    rests = (chosen[common:], rejected[common:])
-    differ = any(turn.role == "user" for rest in rests for turn in rest)
-    return chosen[:common], *rests, differ
-
-
-def _dialogues(cells: Sequence[str]) -> tuple[list[_Turn], list[_Turn], list[_Turn]]:
-    """Parts two texts of turns (`Human: … Assistant: …`) before their last answers, where that is the same."""
-    parts = [cell.rpartition(_LAST_SPEAKER) for cell in cells]
-    if parts[0][1] and parts[0][0] == parts[1][0]:
-        chosen, rejected = ([_Turn("", part[2].strip(), False)] for part in parts)
-        return [_Turn("", parts[0][0], False)], chosen, rejected
-    chosen, rejected = ([_Turn("", cell, False)] for cell in cells)
-    return [], chosen, rejected
-
-
-def _answer_of(turns: Sequence[_Turn] | None) -> Answer | None:
-    if not turns:
-        return None
-    text, thought = "\n\n".join(turn.text for turn in turns), any(turn.thought for turn in turns)
-    parts = parts_of(text)
-    return Answer(parts.answer or "", text, thought or parts.reasoned, unfinished=parts.answer is None)
-
-
-def _key(turns: Sequence[_Turn] | None) -> str | None:
-    if not turns:
-        return None
-    plain = [(turn.role or "user", turn.text.strip()) for turn in turns]
-    return json.dumps(plain, ensure_ascii=False, allow_nan=False) if any(text for _, text in plain) else None
-
-
-def _plain(turns: Sequence[_Turn] | None) -> str:
-    return "\n\n".join(turn.text for turn in turns or ())
 
 
 def _is_text(value: object) -> bool:

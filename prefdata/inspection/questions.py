@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any
 
 from prefdata.errors import InputError, closest, first_line
 from prefdata.inspection._dataset_frames import DatasetFrames
@@ -90,10 +91,15 @@ def with_texts(tables: DatasetFrames, pairs: pl.DataFrame) -> pl.DataFrame:
 
 def _shape(tables: DatasetFrames) -> PairShape:
     pairs = tables.pairs.drop("split", strict=False)
-    shape = shape_of(tables.name, pairs.columns, (pairs.head(1).to_dicts() or [{}])[0], {})
+    shape = shape_of(tables.name, pairs.columns, lambda name: _cells(pairs[name]), {})
     if not shape.paired:
         raise InputError(f"{tables.name} has single answers with labels, not pairs", valid="chosen and rejected")
     return shape
+
+
+def _cells(column: pl.Series) -> Iterator[Any]:
+    for part in column.to_frame().iter_slices():
+        yield from part.to_series().to_list()
 
 
 def _with_numbers(tables: DatasetFrames) -> pl.DataFrame:

@@ -11,8 +11,8 @@ from typing import Any
 from prefdata.errors import InputError
 from prefdata.inspection.audit import AuditedTable
 from prefdata.inspection.meanings import finding_lines
-from prefdata.inspection.pair_rows import Answer as Side
 from prefdata.inspection.pair_rows import PairRow
+from prefdata.inspection.turns import Answer as Side
 from prefdata.page.answers import LIST_COLUMNS, TRACE_COLUMNS, WHY_COLUMNS, PromptRows, of_rule
 from prefdata.page.dataset_source import split_files
 from prefdata.page.described import described_dataset
