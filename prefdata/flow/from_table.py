@@ -37,6 +37,9 @@ from prefdata.tables.shapes import Reading
 
 __all__ = ["pair"]
 
+_SPLITS = 20
+"""Most splits that a line names."""
+
 
 def pair(
     table: TableLike,
@@ -120,6 +123,9 @@ def _opened(
     file = ScoredTableFile(found.table, columns) if limit is None else FirstPrompts(found.table, columns, limit)
     if file.reading.said is not None:
         say(f"read as: {file.reading.said}")
+    if split is None and (others := found.table.other_splits):
+        names = f"{', '.join(others[:_SPLITS])}{' ...' if len(others) > _SPLITS else ''}"
+        say(f"not read: the split{'s' if len(others) > 1 else ''} {names} (another one: --split NAME)")
     check_parts(file)
     return file, found.label
 

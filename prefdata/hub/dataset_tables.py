@@ -41,7 +41,7 @@ class DatasetTables:
     config: str | None
     """Name of the configuration; None for one file, and where there is only one."""
     splits: Mapping[str, tuple[Path | Table, ...]]
-    """Split → its files, in order, or its frame as a table: those that were asked for."""
+    """Split → its files with rows, in order, or its frame as a table: those that were asked for."""
     all_splits: tuple[str, ...]
     """Every split of the configuration."""
     all_configs: tuple[str, ...]
@@ -114,7 +114,7 @@ def find_tables(
         folder,
         found.commit,
         name if len(shown.configs) > 1 else None,
-        {split: tuple(folder / file for file in files) for split, files in splits.items()},
+        {split: tuple(tables_here.with_rows([folder / file for file in files])) for split, files in splits.items()},
         tuple(shown.configs[name]),
         tuple(shown.configs),
     )
@@ -138,7 +138,7 @@ def _of_saved(
     if config is not None:
         raise InputError(f"{what} has no configuration {config!r}", hint="leave --config out")
     chosen = _splits({name: (each,) for name, each in saved.items()}, split, one_split, what)
-    parts = {name: tuple(saved_files(each)) for name, (each,) in chosen.items()}
+    parts = {name: tuple(tables_here.with_rows(saved_files(each))) for name, (each,) in chosen.items()}
     return DatasetTables(folder, None, None, parts, tuple(saved), ())
 
 

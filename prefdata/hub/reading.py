@@ -83,8 +83,9 @@ def dataset_table(repo: str, config: str | None, split: str, sha: str) -> Table:
         builder = with_retries(lambda: _builder(datasets, repo, config, sha))
         _check_commit(builder, repo, sha)
         splits = list(builder.info.splits or builder.config.data_files or ())
-        for name in re.sub(r"\[.*?\]", "", split).split("+"):
-            if splits and name.strip() not in (*splits, "all"):
+        names = [name.strip() for name in re.sub(r"\[.*?\]", "", split).split("+")]
+        for name in names:
+            if splits and name not in (*splits, "all"):
                 raise InputError(
                     f"the dataset {repo!r} has no split {name!r}", valid=f"splits: {closest(name, splits)}"
                 )
@@ -93,6 +94,7 @@ def dataset_table(repo: str, config: str | None, split: str, sha: str) -> Table:
     check_features(repo, table.features)
     opened = files.open_table(table)
     opened.name = f"the dataset {repo!r}"
+    opened.other_splits = () if "all" in names else tuple(str(name) for name in splits if name not in names)
     return opened
 
 

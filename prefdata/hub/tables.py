@@ -56,7 +56,10 @@ def find_table(where: files.TableLike, config: str | None = None, split: str | N
         if is_path(where) and _is_dataset(Path(where).expanduser(), config):
             found = find_tables(Path(where), config=config, split=split, one_split=True)
             paths = [path for paths in found.splits.values() for path in paths if isinstance(path, Path)]
-            return FoundTable(files.open_files(repr(str(where)), paths), label)
+            shards.check_one_format(Path(where), paths)
+            table = files.open_files(repr(str(where)), paths)
+            table.other_splits = tuple(name for name in found.all_splits if name not in found.splits)
+            return FoundTable(table, label)
         if config is not None:
             raise InputError(f"{label!r} has no configuration {config!r}", valid="--config with a dataset")
         return FoundTable(files.open_table(where, split), label)

@@ -35,6 +35,7 @@ __all__ = [
     "pinned",
     "rows",
     "sha256",
+    "with_rows",
 ]
 
 TableLike: TypeAlias = Any
@@ -57,7 +58,10 @@ def open_table(where: TableLike, split: str | None = None) -> Table:
         return as_table(where)
     if str(where) == "-":
         return standard_input(open_file)
-    return open_files(repr(str(where)), shards.files_of(Path(where).expanduser(), split))
+    parts = shards.files_of(Path(where).expanduser(), split)
+    table = open_files(repr(str(where)), parts.files)
+    table.other_splits = parts.other_splits
+    return table
 
 
 def is_pattern(where: str | PathLike[str]) -> bool:
@@ -66,7 +70,7 @@ def is_pattern(where: str | PathLike[str]) -> bool:
 
 
 def open_files(name: str, paths: Sequence[Path]) -> Table:
-    """Opens files one after the other as one table.
+    """Opens files one after the other as one table; see `with_rows`.
 
     Args:
         name: how messages call it, where there are several.
@@ -75,8 +79,25 @@ def open_files(name: str, paths: Sequence[Path]) -> Table:
     Raises:
         InputError: see `open_file`.
     """
-    tables = [open_file(path) for path in paths]
+    tables = [open_file(path) for path in with_rows(paths)]
     return tables[0] if len(tables) == 1 else JoinedTable(name, tables)
+
+
+def with_rows(paths: Sequence[Path]) -> list[Path]:
+    """Returns the parts of a table that have rows: programs such as Spark write some without any.
+
+    Args:
+        paths: at least one.
+
+    Returns:
+        At least one: of a table without any row the first part, which its reader refuses.
+
+    Raises:
+        InputError: see `open_file`.
+    """
+    if len(paths) == 1:
+        return list(paths)
+    return [path for path in paths if not shards.is_blank(path) and open_file(path).has_rows()] or list(paths[:1])
 
 
 def open_file(path: Path) -> Table:
@@ -140,7 +161,7 @@ def sha256(path: str | Path) -> str:
     Raises:
         InputError: there is no such file.
     """
-    paths = shards.files_of(Path(path).expanduser())
+    paths = shards.files_of(Path(path).expanduser()).files
     try:
         hashes = [sha256_of_file(shards.existing(each)) for each in paths]
     except OSError as error:

@@ -14,8 +14,11 @@ from prefdata.tables.documents import check_regular, read_object
 
 __all__ = [
     "Layout",
+    "Parts",
+    "check_one_format",
     "existing",
     "files_of",
+    "is_blank",
     "is_flat",
     "is_pattern",
     "layout_of",
@@ -40,6 +43,14 @@ class Layout(NamedTuple):
     kind: str
     """`parquet`, `arrow`, `json`, `csv` or `tsv`."""
     codec: str | None
+
+
+class Parts(NamedTuple):
+    """The files of a table, in order."""
+
+    files: list[Path]
+    other_splits: tuple[str, ...] = ()
+    """Splits of the same folder that are not the table's."""
 
 
 def layout_of(path: Path) -> Layout:
@@ -82,8 +93,16 @@ def existing(path: Path) -> Path:
     return path
 
 
-def files_of(path: Path, split: str | None = None) -> list[Path]:
-    """Returns the files of a table, in order; a path that is not there is returned as it is.
+def is_blank(path: Path) -> bool:
+    """Checks whether a file is plain text without a byte. Every other format begins with something."""
+    found = _ending(path)
+    return (
+        found is not None and found.kind in _TEXTS.values() and not found.codec and existing(path).stat().st_size == 0
+    )
+
+
+def files_of(path: Path, split: str | None = None) -> Parts:
+    """Finds the files of a table; a path that is not there is returned as it is.
 
     Args:
         path: a file, a folder, or a pattern with `*`, `?` or `[...]`.
@@ -95,12 +114,12 @@ def files_of(path: Path, split: str | None = None) -> list[Path]:
     if path.is_dir():
         return _of_folder(path, split)
     if not is_pattern(path):
-        return [path]
+        return Parts([path])
     found = sorted(map(Path, glob.glob(str(path), recursive=True)))  # noqa: PTH207 - a pattern may begin at the root
     found = [each for each in found if each.is_file()]
     if not found:
         raise InputError(f"no file matches {str(path)!r}", hint="check the pattern; a relative one starts here")
-    return found
+    return Parts(found)
 
 
 def is_pattern(path: Path) -> bool:
@@ -126,9 +145,10 @@ def _ending(path: Path) -> Layout | None:
     return Layout(kind, codec) if kind else None
 
 
-def _of_folder(folder: Path, split: str | None) -> list[Path]:
+def _of_folder(folder: Path, split: str | None) -> Parts:
     if (saved := saved_splits(folder)) is not None:
-        return saved_files(saved[_taken(folder, saved, split)])
+        taken = _taken(folder, saved, split)
+        return Parts(saved_files(saved[taken]), tuple(name for name in saved if name != taken))
     if tables := _tables_of(folder):
         return _shards(folder, tables, split)
     raise InputError(
@@ -196,20 +216,37 @@ def _is_document(path: Path) -> bool:
     return path.name.startswith(("prefdata.", ".")) or path.name in ("ledger.json", "recipe.json", "config.json")
 
 
-def _shards(folder: Path, paths: Sequence[Path], split: str | None) -> list[Path]:
+def _shards(folder: Path, paths: Sequence[Path], split: str | None) -> Parts:
     splits: dict[str, list[Path]] = {}
     for path in paths:
         splits.setdefault(split_of(path.name), []).append(path)
     if split is None and not any(name.split("_")[0] in _SPLITS for name in splits):
-        layouts = {_ending(path) for path in paths}
-        if len(layouts) > 1:
-            raise InputError(
-                f"{str(folder)!r} holds tables of several formats",
-                valid=f"files in it: {', '.join(path.name for path in paths[:20])}{' ...' if len(paths) > 20 else ''}",
-                hint="name one file, or a pattern in quotes, for instance 'FOLDER/*.parquet'",
-            )
-        return list(paths)
-    return splits[_taken(folder, splits, split)]
+        found = Parts(list(paths))
+    else:
+        taken = _taken(folder, splits, split)
+        found = Parts(splits[taken], tuple(name for name in splits if name != taken))
+    check_one_format(folder, found.files)
+    return found
+
+
+def check_one_format(folder: Path, paths: Sequence[Path]) -> None:
+    """Refuses files of several formats as one table: often they are the same rows twice.
+
+    Raises:
+        InputError: there are several.
+    """
+    if len({_format(path) for path in paths}) > 1:
+        raise InputError(
+            f"{str(folder)!r} holds tables of several formats",
+            valid=f"files in it: {', '.join(path.name for path in paths[:20])}{' ...' if len(paths) > 20 else ''}",
+            hint="name one file, or a pattern in quotes, for instance 'FOLDER/*.parquet'",
+        )
+
+
+def _format(path: Path) -> str:
+    """Returns the ending that says the format: `.jsonl.gz` of `a.b.jsonl.gz`."""
+    suffixes = path.name.lower().split(".")
+    return ".".join(suffixes[-2 if f".{suffixes[-1]}" in _CODECS else -1 :])
 
 
 def _taken(folder: Path, splits: Mapping[str, object], split: str | None) -> str:

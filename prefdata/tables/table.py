@@ -41,6 +41,8 @@ class Table(ABC):
         self.name = name
         self.n_rows: int | None = None
         """The number of rows, where it is known without reading them."""
+        self.other_splits: tuple[str, ...] = ()
+        """Splits of the same folder or dataset that are not read, where they are known."""
         self.float_ids: dict[str, bool] = {}
         """Column of ids → whether its whole numbers became floats, once that is known."""
 
@@ -62,6 +64,10 @@ class Table(ABC):
     def lacks_types(self) -> bool:
         """Whether all cells are texts, whatever they were, as separated values are."""
         return False
+
+    def has_rows(self) -> bool:
+        """Checks whether there is a row, as far as this is known without reading all."""
+        return self.n_rows != 0
 
     @abstractmethod
     def rows(

@@ -23,7 +23,7 @@ from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
 from prefdata.tables.documents import parse_json, without_repeats
 
-__all__ = ["json_keys", "json_rows", "separated_header", "separated_rows"]
+__all__ = ["has_rows", "json_keys", "json_rows", "separated_header", "separated_rows"]
 
 _MOST_BYTES = 256 << 20
 """Longest line of a text file, and longest record of a CSV file, in bytes."""
@@ -33,6 +33,26 @@ _FIELDS = {
     separator: re.compile(rf'"([^"]*(?:""[^"]*)*)"(?={separator}|\Z)|([^"{separator}\r\n]*)(?={separator}|\Z)')
     for separator in (",", "\t")
 }
+
+
+def has_rows(path: Path, codec: str | None, separator: str | None) -> bool:
+    """Checks whether a file has a row, and reads as far as the first one.
+
+    Args:
+        path: the file.
+        codec: its compression.
+        separator: a comma or a tab; None: the file is JSON.
+
+    Raises:
+        InputError: the file can't be read so far.
+    """
+    if not _first_character(path, codec):
+        return False
+    if separator is None:
+        return any(True for _ in _objects(path, codec))
+    records = _records(path, codec, separator)
+    _, header = next(records)
+    return any(_is_row(fields, header) for _, fields in records)
 
 
 def json_rows(path: Path, codec: str | None, only: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -100,7 +120,7 @@ def separated_rows(
     next(records)
     empty = True
     for number, fields in records:
-        if fields == [None] and len(header) > 1:
+        if not _is_row(fields, header):
             continue
         if len(fields) != len(header):
             _refuse(path, number, f"{len(fields)} fields, but the header has {len(header)}")
@@ -108,6 +128,11 @@ def separated_rows(
         yield {name: field for name, field in zip(header, fields, strict=True) if name}
     if empty:
         raise InputError(f"{str(path)!r} has a header but no rows")
+
+
+def _is_row(fields: list[Any], header: list[Any]) -> bool:
+    """Checks whether a record is a row: an empty line is none where there are several columns."""
+    return fields != [None] or len(header) == 1
 
 
 def _refuse(path: Path, line: int | None, why: str, *, hint: str | None = None) -> NoReturn:

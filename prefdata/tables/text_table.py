@@ -9,7 +9,7 @@ from typing import Any
 
 from prefdata.errors import InputError
 from prefdata.tables.table import Table, check_columns
-from prefdata.tables.text_files import json_keys, json_rows, separated_header, separated_rows
+from prefdata.tables.text_files import has_rows, json_keys, json_rows, separated_header, separated_rows
 
 __all__ = ["TextFile"]
 
@@ -48,6 +48,10 @@ class TextFile(Table):
     def lacks_types(self) -> bool:
         """Whether its values are separated; see `Table`."""
         return self._separator is not None
+
+    def has_rows(self) -> bool:
+        """Reads as far as the first row; see `Table`."""
+        return has_rows(self._path, self._codec, self._separator)
 
     def rows(
         self,

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 import prefdata
+from prefdata import pair
 from prefdata.errors import InputError
 
 ROWS = [
@@ -107,3 +108,21 @@ def test_a_configuration_belongs_to_a_dataset_of_the_hub(prefdata, table, tmp_pa
     assert "has no configuration 'x'" in said.err
     said = prefdata("pair", "hf:a/b/c", "--dry-run")
     assert "is not a name of a dataset of the Hub" in said.err
+
+
+@pytest.mark.parametrize("other", ["test", "extra"])
+def test_splits_that_are_not_read_are_said(prefdata, table, tmp_path, capsys, other):
+    folder = tmp_path / "splits"
+    folder.mkdir()
+    for name in ("train", other):
+        (folder / f"{name}.jsonl").write_bytes(table.read_bytes())
+    options = ("--rule", "best_vs_worst", "--out", tmp_path / "out", "--json")
+    line = f"not read: the split {other} (another one: --split NAME)\n"
+    for said in (prefdata("pair", folder, *options), prefdata("pair", folder, "--dry-run", "--json")):
+        assert (said.code, said.err) == (0, READ_AS + line)
+    # Who names a split knows what is not read.
+    assert prefdata("pair", folder, *options, "--split", "train").err == READ_AS
+    (folder / "more.jsonl").write_bytes(table.read_bytes())
+    pair(folder, "best_vs_worst", tmp_path / "python")
+    more = ", ".join(sorted(["more", other]))
+    assert capsys.readouterr().err == f"{READ_AS}not read: the splits {more} (another one: --split NAME)\n"

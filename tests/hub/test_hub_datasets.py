@@ -227,7 +227,10 @@ try:
     paired("hf:alice/scored", split="dev")
 except UserError as error:
     result.append(str(error))
+for split in ("train_prefs", "all"):
+    result.append(prefdata.hub.find_table("hf:alice/scored", split=split).table.other_splits)
 """
-    *pairs, message = client.run(code)
+    *pairs, message, others, none = client.run(code)
     assert pairs == [1, 0, 0]
+    assert (others, none) == (["test_prefs"], [])
     assert "has no split 'dev'" in message

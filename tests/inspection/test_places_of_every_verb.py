@@ -33,7 +33,7 @@ configs:
 
 def write(path, rows=ROWS):
     path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    pq.write_table(rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), path)
 
 
 def saved(folder):
@@ -50,6 +50,17 @@ def saved_splits(folder):
 def shards(folder):
     write(folder / "part-0.parquet", ROWS[:2])
     write(folder / "part-1.parquet", ROWS[2:])
+    return folder
+
+
+def with_an_empty_part(folder):
+    write(shards(folder) / "part-2.parquet", pa.Table.from_pylist(ROWS)[:0])
+    return folder
+
+
+def with_empty_lines(folder):
+    lines(folder).rename(folder / "part-1.jsonl")
+    (folder / "part-0.jsonl").touch()
     return folder
 
 
@@ -82,6 +93,8 @@ PLACES = {
     "saved": saved,
     "saved splits": saved_splits,
     "shards": shards,
+    "a part without rows": with_an_empty_part,
+    "a part without bytes": with_empty_lines,
     "pattern": lambda folder: f"{shards(folder)}/part-*.parquet",
     "deep pattern": lambda folder: f"{converted(folder)}/**/train/*.parquet",
     "converted": converted,
