@@ -99,13 +99,17 @@ def pair(
         taken = _bounded(as_rule(rule, length), min_margin=min_margin, max_length_difference=max_length_difference)
         pins, layouts = taken.pins(), as_layouts(layout, also, test_size)
         file, label = _opened(table, columns, config, split, limit)
-        kept = kept_of_table(file, keep) if keep else None
-        return _pair(_Job(file, label, taken, pins, Path(out), layouts, limit, replace, kept), with_candidates)
+        job = _Job(file, label, taken, pins, Path(out), layouts, limit, replace, _kept(file, keep), config, split)
+        return _pair(job, with_candidates)
 
 
 def _preview(file: ScoredTableFile, keep: Sequence[str]) -> JSON:
     check_kept(file, keep)
     return preview(file)
+
+
+def _kept(file: ScoredTableFile, keep: Sequence[str]) -> Kept | None:
+    return kept_of_table(file, keep) if keep else None
 
 
 def _bounded(rule: PairRule, **bounds: float | None) -> PairRule:
@@ -145,12 +149,16 @@ class _Job:
     limit: int | None
     replace: bool
     kept: Kept | None
+    config: str | None
+    split: str | None
 
     def recipe(self, *, named: bool) -> JSON:
         """What the dataset folder says of it; options that are left out are not there."""
         main, *also = self.layouts
         return {
             "table": self.label,
+            **({} if self.config is None else {"config": self.config}),
+            **({} if self.split is None else {"split": self.split}),
             "columns": self.file.reading.columns,
             "pairs": self.rule.dump(),
             **({"names": "digest"} if named else {}),

@@ -23,7 +23,7 @@ from prefdata.verification.report import Report
 
 _RECIPE, _LOCK = "recipe.json", "prefdata.lock.json"
 _PAIR_KEYS = {"table", "columns", "pairs"}
-_PAIR_OPTIONS = {"names", "limit", "dataset", "also", "keep"}
+_PAIR_OPTIONS = {"config", "split", "names", "limit", "dataset", "also", "keep"}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class Origin:
     """Whether answers without source and index have names (`prefdata.tables.scored_table.with_names`)."""
     keep: tuple[str, ...] = ()
     """Columns of the input that travel along."""
+    config: str | None = None
+    """The configuration that `prefdata pair` was given."""
+    split: str | None = None
+    """The split that `prefdata pair` was given."""
 
 
 def read_origin(files: dict[str, Path], report: Report) -> Origin | None:
@@ -109,6 +113,9 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
         also = TypeAdapter(tuple[AnyLayout, ...]).validate_python(tuple(data.get("also", ())))
         limit = TypeAdapter(int | None).validate_python(data.get("limit"), strict=True)
         keep = TypeAdapter(tuple[str, ...]).validate_python(tuple(data.get("keep", ())))
+        config, split = (
+            TypeAdapter(str | None).validate_python(data.get(name), strict=True) for name in ("config", "split")
+        )
     except (ValidationError, RecursionError) as error:
         report.add("recipe", _RECIPE, expected="a pair rule, and names of columns", found=str(error))
         return None
@@ -119,7 +126,13 @@ def _of_pair(data: JSON, lock: JSON, report: Report) -> Origin | None:
     _check_code(rule, lock.get("rule_pins"), report)
     rules = Rules(rule=rule, layout=layout, also=also, unique_names=False, hashed_ids=False)
     names = data.get("names") == "digest"
-    return Origin(rules, None, lock, columns, {"rule": rule.fingerprint()}, limit=limit, named=names, keep=keep)
+    return Origin(
+        *(rules, None, lock, columns, {"rule": rule.fingerprint()}, limit),
+        named=names,
+        keep=keep,
+        config=config,
+        split=split,
+    )
 
 
 def _check_code(rule: PairRule, pins: JSON, report: Report) -> None:

@@ -42,7 +42,8 @@ def verify(
 
     Args:
         where: a build, its folder, a dataset folder, or `owner/name` or `owner/name@revision` of the Hub.
-        table: the table that `prefdata pair` read, for its folders.
+        table: the table that `prefdata pair` read, for its folders: see `prefdata.hub.find_table`. Configuration and
+            split are those that it was given.
         keep: number of mismatches that the report keeps; all are counted. None keeps all.
         allow_code: run Python parts that the dataset's recipe names.
 
@@ -78,7 +79,7 @@ def _verified(where: str | PathLike[str], table: str | Path | None, keep: int | 
             valid="--table for datasets of `prefdata pair`",
             hint="leave --table out",
         )
-    scored, kept = (None, None) if table is None else _of_table(Path(table), origin)
+    scored, kept = (None, None) if table is None else _of_table(table, origin)
     try:
         Contents(files, origin, scored, report, kept).check()
     except (DamagedError, pa.ArrowException, pl.exceptions.PolarsError) as error:
@@ -110,10 +111,13 @@ def _locate(where: str | PathLike[str]) -> tuple[Path, Path, str | None]:
     return folder, folder, None
 
 
-def _of_table(path: Path, origin: Origin) -> tuple[ScoredTable, Kept | None]:
+def _of_table(where: str | Path, origin: Origin) -> tuple[ScoredTable, Kept | None]:
     """Reads the table that a dataset says it was made of, and the columns of it that travel along."""
+    # The one file that a split is in has neither configurations nor splits.
+    has_parts = str(where).startswith("hf:") or Path(where).expanduser().is_dir()
+    table = hub.find_table(where, *((origin.config, origin.split) if has_parts else ())).table
     if origin.limit is None:
-        file = ScoredTableFile(path, origin.columns)
+        file = ScoredTableFile(table, origin.columns)
     else:
-        file = FirstPrompts(path, origin.columns, origin.limit)
+        file = FirstPrompts(table, origin.columns, origin.limit)
     return read_whole(file, named=origin.named), kept_of_table(file, origin.keep) if origin.keep else None
