@@ -38,6 +38,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "NoPairsError",
+    "NoRowsError",
     "PrefdataError",
     "PublishError",
     "RecipeError",
@@ -104,6 +105,10 @@ class RecipeError(UserError):
 
 class InputError(UserError):
     """A table, file or dataset that can't be read as what it should be."""
+
+
+class NoRowsError(InputError):
+    """A table without a row, where one is needed."""
 
 
 class ModelError(UserError):

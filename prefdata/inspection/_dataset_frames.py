@@ -38,8 +38,10 @@ class DatasetFrames:
     @cached_property
     def pairs(self) -> pl.DataFrame:
         """The pairs of all splits; the column `split` names each pair's."""
-        parts = [frame.with_columns(split=pl.lit(split)) for split, frame in self.by_split.items()]
-        if self._found is not None:
+        # A column that is added to none would be a row.
+        frames = {split: frame for split, frame in self.by_split.items() if frame.width or self.is_ours}
+        parts = [frame.with_columns(split=pl.lit(split)) for split, frame in frames.items()]
+        if not self.is_ours:
             return joined(parts)
         with table_errors(f"the splits of {self.name} have columns of other types"):
             return pl.concat(parts, how="diagonal_relaxed")

@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from prefdata.errors import NoRowsError
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
 from prefdata.tables.plain_arrow import plain_batch
@@ -35,16 +36,25 @@ def frame_of_part(part: Path | Table) -> pl.DataFrame:
         InputError: it can't be read as a table.
     """
     table = files.open_table(part)
-    if table.schema is None:
-        names = table.columns
-        ids = [name for name in ("prompt_id",) if name in names]
-        rows = list(table.rows(only=(), optional=names, ids=ids))
-        return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
     # A split of a dataset may be empty; a frame that is has been given by mistake.
+    if table.schema is None:
+        try:
+            return _of_rows(table)
+        except NoRowsError:
+            if not isinstance(part, Path):
+                raise
+            return pl.DataFrame()
     empty = isinstance(part, Path) and not table.n_rows
     nothing = pa.RecordBatch.from_pylist([], schema=table.schema)
     batches = [plain_batch(table.name, nothing)] if empty else table.batches(table.columns, _ROWS)
     return frame_of(pa.Table.from_batches(batches))
+
+
+def _of_rows(table: Table) -> pl.DataFrame:
+    names = table.columns
+    ids = [name for name in ("prompt_id",) if name in names]
+    rows = list(table.rows(only=(), optional=names, ids=ids))
+    return pl.DataFrame([_column(name, [row.get(name) for row in rows]) for name in names])
 
 
 def joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

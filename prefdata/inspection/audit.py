@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, NoRowsError
 from prefdata.hub import name_of
 from prefdata.inspection._files import tables_of
 from prefdata.inspection._tally import Tally, blocks, spread
@@ -22,6 +22,7 @@ from prefdata.models.tokens import exact_tokenizer
 from prefdata.spec.pages import page
 from prefdata.tables import files
 from prefdata.tables.files import TableLike
+from prefdata.tables.table import Table
 
 __all__ = ["AuditedTable", "TableAudit", "audit"]
 
@@ -137,7 +138,9 @@ class AuditedTable:
         more: Sequence[str] = (),
     ) -> None:
         self.where, self.tables = name_of(where), tables_of(where, config)
-        self.names = {path: files.columns(path) for paths in self.tables.splits.values() for path in paths}
+        self.names = {path: _columns(path) for paths in self.tables.splits.values() for path in paths}
+        if not any(True for path, names in self.names.items() for _ in _rows(path, names[:1])):
+            raise NoRowsError(f"{self.where!r} has no rows", valid="a dataset with at least one pair")
         names = list(dict.fromkeys(name for each in self.names.values() for name in each))
         self.shape = shape_of(repr(self.where), names, self._cells, columns or {})
         self._more = more
@@ -159,7 +162,7 @@ class AuditedTable:
         """Reads a column of all splits."""
         for path, names in self.names.items():
             if name in names:
-                yield from (row[name] for row in files.rows(path, only=[name]))
+                yield from (row[name] for row in _rows(path, [name]))
 
     def _read(self) -> Iterator[tuple[str, int, Mapping[str, Any], PairRow]]:
         wanted = list(dict.fromkeys([*self.shape.names(), *self._more]))
@@ -167,7 +170,7 @@ class AuditedTable:
             of_split = f", split {split!r}" if len(self.tables.splits) > 1 else ""
             # Splits and files need not have the same columns.
             only = {path: [name for name in wanted if name in self.names[path]] for path in paths}
-            rows = chain.from_iterable(files.rows(path, only=only[path]) for path in paths)
+            rows = chain.from_iterable(_rows(path, only[path]) for path in paths)
             for number, row in enumerate(rows):
                 yield split, number, row, self.shape.read(row, f"{of_split}, row {number + 1}")
 
@@ -197,6 +200,24 @@ class AuditedTable:
         report = TableAudit(self.where, read_as, columns, self.tables.config, self._splits)
         report.max_length = max_length
         return _report(report, self.shape, self._tally)
+
+
+def _columns(part: Path | Table) -> list[str]:
+    try:
+        return files.columns(part)
+    except NoRowsError:
+        if not isinstance(part, Path):
+            raise
+        return []
+
+
+def _rows(part: Path | Table, only: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Reads rows; a file of a dataset may have none, a frame without any has been given by mistake."""
+    try:
+        yield from files.rows(part, only=only)
+    except NoRowsError:
+        if not isinstance(part, Path):
+            raise
 
 
 def _shown(pair: PairRow) -> dict[str, Any]:

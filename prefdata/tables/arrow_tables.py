@@ -10,7 +10,7 @@ from copy import copy
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import InputError, first_line
+from prefdata.errors import InputError, NoRowsError, first_line
 from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
 from prefdata.tables.labels import labels_of, named_batch, named_schema, named_value
@@ -70,7 +70,7 @@ class _ArrowTable(Table):
             if count > 1 and name in names:
                 raise InputError(f"{self.name}: two columns are named {quoted(name)}")
         if self.n_rows == 0:
-            raise InputError(f"{self.name} has no rows")
+            raise NoRowsError(f"{self.name} has no rows")
 
     def _dicts(self, names: list[str], start: int) -> Iterator[dict[str, Any]]:
         labels = {name: self._labels[name] for name in names if name in self._labels}

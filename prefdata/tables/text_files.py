@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from prefdata.errors import InputError
+from prefdata.errors import InputError, NoRowsError
 from prefdata.lazy import pa
 from prefdata.spec.quoting import quoted
 from prefdata.tables.documents import parse_json, without_repeats
@@ -74,7 +74,7 @@ def json_rows(path: Path, codec: str | None, only: Sequence[str] | None = None) 
             _check_escapes(path, where, row)
         yield row
     if empty:
-        raise InputError(f"{str(path)!r} has no rows")
+        raise NoRowsError(f"{str(path)!r} has no rows")
 
 
 def json_keys(path: Path, codec: str | None) -> Iterator[list[str]]:
@@ -127,7 +127,7 @@ def separated_rows(
         empty = False
         yield {name: field for name, field in zip(header, fields, strict=True) if name}
     if empty:
-        raise InputError(f"{str(path)!r} has a header but no rows")
+        raise NoRowsError(f"{str(path)!r} has a header but no rows")
 
 
 def _is_row(fields: list[Any], header: list[Any]) -> bool:

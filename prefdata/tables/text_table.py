@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from prefdata.errors import InputError
+from prefdata.errors import NoRowsError
 from prefdata.tables.table import Table, check_columns
 from prefdata.tables.text_files import has_rows, json_keys, json_rows, separated_header, separated_rows
 
@@ -41,7 +41,7 @@ class TextFile(Table):
             # Any line may bring a new key.
             self._header = list(dict.fromkeys(key for keys in json_keys(self._path, self._codec) for key in keys))
             if not self._header and not any(True for _ in json_keys(self._path, self._codec)):
-                raise InputError(f"{self.name} has no rows")
+                raise NoRowsError(f"{self.name} has no rows")
         return self._header
 
     @property
