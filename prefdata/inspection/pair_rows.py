@@ -28,7 +28,8 @@ from prefdata.spec.quoting import quoted
 from prefdata.tables.cells import parse_score, parse_truth, says
 from prefdata.tables.prompt_columns import INPUT_NAMES, SYSTEM_NAMES
 from prefdata.tables.shapes import ASKED, TALKS
-from prefdata.tables.written import check_turns, has_written_answers, read_written
+from prefdata.tables.shown_answers import answers_shown
+from prefdata.tables.written import check_turns, read_written
 
 __all__ = ["ROLES", "Cells", "PairRow", "PairShape", "shape_of"]
 
@@ -236,7 +237,7 @@ def shape_of(what: str, names: Sequence[str], cells: Cells, given: Mapping[str, 
     answers = lists if not unpaired and set(lists) <= set(names) else None
     sides = [columns[role] for role in ("chosen", "rejected", "completion") if role in columns]
     written = frozenset(
-        name for name in sides if has_written_answers((parsed(cell), None) for cell in _at(name, cells))
+        name for name in sides if answers_shown((parsed(cell), None) for cell in _at(name, cells)).in_text
     )
     return PairShape(what, _words(columns, cells, names), columns, beside, answers, written)
 

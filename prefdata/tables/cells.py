@@ -181,7 +181,7 @@ def _message(turn: object) -> Message | Unusable:
 
 
 def _holds(value: object) -> bool:
-    return value is not None and value not in ("", [], {}, ())
+    return value is not None and value == value and value not in ("", [], {}, ())
 
 
 def _storable(messages: tuple[Message, ...]) -> tuple[Message, ...] | Unusable:

@@ -19,10 +19,14 @@ def id_text(value: object) -> str | None:
     """Gives an id as text: a float or decimal that is a whole number as that number; None for null and NaN.
 
     Raises:
-        ValueError: a float so large that it may stand for several ids.
+        ValueError: a float so large that it may stand for several ids, or bytes that are no text.
     """
     if value is None or value != value:
         return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.decode()
     if isinstance(value, float) and abs(value) >= EXACT:
         raise ValueError("a float this large has lost digits of the id that it was")
     if isinstance(value, float | Decimal) and value == int(value):
@@ -31,11 +35,10 @@ def id_text(value: object) -> str | None:
 
 
 def id_series(ids: pl.Series) -> pl.Series:
-    """Gives a column of ids as `id_text` does.
+    """Gives a column of numbers or texts as `id_text` does.
 
     Raises:
         ValueError: a float so large that it may stand for several ids.
-        pl.exceptions.PolarsError: the column's type has no texts.
     """
     if not (ids.dtype.is_float() or ids.dtype.is_decimal()):
         return ids.cast(pl.String)
@@ -47,7 +50,7 @@ def id_series(ids: pl.Series) -> pl.Series:
     whole = numbers.cast(pl.Int64, strict=False)
     if (whole.cast(numbers.dtype, strict=False) == numbers).all():
         return whole.cast(pl.String)
-    return pl.Series([id_text(value) for value in numbers.to_list()], dtype=pl.String)
+    return pl.Series(ids.name, [id_text(value) for value in numbers.to_list()], dtype=pl.String)
 
 
 def are_float_texts(ids: Iterable[str | None]) -> bool:

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from prefdata.lazy import pa, pc, pl
-from prefdata.spec import canonical_json
 from prefdata.tables.cells import json_turns
 from prefdata.tables.columns import path_of, value_at
 from prefdata.tables.finish_reasons import is_flag, word_of
 from prefdata.tables.prompt_columns import PromptColumns
 from prefdata.tables.row_answers import ANSWER_ROLES, answer_text, check_asked, check_said, is_talk
-from prefdata.tables.scored_rows import wrong_type
+from prefdata.tables.scored_rows import one_score, text_of, wrong_type
 from prefdata.tables.shapes import PROMPT_PARTS
-from prefdata.tables.shown_answers import answers_shown, shows_list
+from prefdata.tables.shown_answers import answers_shown, is_empty, shows_list
 from prefdata.tables.table import Table
 from prefdata.tables.table_prompts import prompt_text
 from prefdata.tables.written import MAY_BE_WRITTEN, TURNS_OF_PYTHON, check_turns, mixed_answers, read_written
@@ -79,58 +78,63 @@ class RoleReader:
         if "prompt" in cells:
             cells["prompt"] = self._prompt(row, cells["prompt"], where)
         if "response" in cells:
-            self._read_answers(cells, row, where)
+            cells["response"] = answer = self._answer(cells["response"], cells.get("score"), where)
+            self._check_talks(answer, row, where)
+            self._read_answers(cells, where)
         if "finish_reason" in cells:
             cells["finish_reason"] = word_of(cells["finish_reason"], self.named["finish_reason"])
         return cells
 
-    def _read_answers(self, cells: dict[str, Any], row: Mapping[str, Any], where: str) -> None:
-        """Reads the answers of a row, and the lists beside them."""
-        response, column = cells["response"], self.named["response"]
-        if isinstance(response, str) and response.strip():
-            response = self._read_text(response, cells.get("score"), where)
-        elif self.is_wide and not isinstance(response, list):
-            # A blank cell in a column of lists is no list, and has no scores.
-            response = None
-            cells |= dict.fromkeys({"score"} & {*cells})
-        self._check_talks(response, row, where)
-        if isinstance(response, list) and not is_talk(response):
-            response = [answer_text(text) for text in response]
-            for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
-                cells[role] = read_written(cells[role], self.named[role], where)
-        cells["response"] = answer = answer_text(response)
-        check_said(answer, column, where)
+    def _answer(self, cell: Any, score: Any, where: str) -> Any:
+        """Reads a cell of the column of answers. An empty list is one of messages where others are."""
+        if isinstance(cell, str) and cell.strip():
+            cell = self._read_text(cell, score, where)
+        if self.is_wide:
+            # A blank cell in a column of lists is no list.
+            return [] if cell is None or (isinstance(cell, str) and not cell.strip()) else cell
+        return None if cell == [] else cell
 
-    def _read_text(self, text: str, score: object, where: str) -> object:
+    def _read_text(self, text: str, score: Any, where: str) -> Any:
         """Reads an answer that is a text, or shows answers.
 
         Raises:
             InputError: it is not what most texts of the column are, so that one reading of both would be wrong.
         """
         column = self.named["response"]
-        if self._turns:
+        if self._turns or self._written:
             check_turns(text, column, where)
-            if (turns := json_turns(text)) is None:
-                raise mixed_answers(column, where, text, "conversations as JSON")
-            return turns
-        if self._written:
-            check_turns(text, column, where)
-            read = read_written(text, column, where)
-            if isinstance(read, str) and self._in_text:
-                raise mixed_answers(column, where, text, "conversations" if self._is_talk else "lists of answers")
+            if is_empty(text):
+                return []
+            read = read_written(text, column, where) if self._written else json_turns(text) or text
+            if isinstance(read, str) and (self._in_text or self._turns):
+                others = "lists of answers" if self.is_wide else "conversations"
+                raise mixed_answers(column, where, text, others)
             return read
         if shows_list(text, score):
             raise mixed_answers(column, where, text, "single answers")
         return text
 
-    def _check_talks(self, response: object, row: Mapping[str, Any], where: str) -> None:
-        """Refuses answers in conversations whose turns before the answer are not the prompt."""
-        if self._is_talk or "prompt" not in self._paths:
+    def _check_talks(self, response: Any, row: Mapping[str, Any], where: str) -> None:
+        """Refuses answers in conversations whose turns before the answer are not the prompt, where it is read."""
+        parts = [self._paths[role][0] for role in ("prompt", *PROMPT_PARTS) if role in self._paths]
+        if self._is_talk or "prompt" not in self._paths or not {*parts} <= {*row}:
             return
         for talk in response if isinstance(response, list) and not is_talk(response) else [response]:
             if isinstance(talk, list) and is_talk(talk) and len(talk) > 1:
                 prompt = self._prompt(row, self._value(row, "prompt", where), where)
                 check_asked(talk[:-1], prompt, self.named["response"], self.named["prompt"], where)
+
+    def _read_answers(self, cells: dict[str, Any], where: str) -> None:
+        """Reads the answers of a row, and the lists beside them."""
+        response = cells["response"]
+        if isinstance(response, list) and not is_talk(response):
+            response = [answer_text(text) for text in response]
+            for role in {*ANSWER_ROLES} & {*cells} - {"response"}:
+                cells[role] = read_written(cells[role], self.named[role], where)
+        else:
+            response = answer_text(response)
+        cells["response"] = response
+        check_said(response, self.named["response"], where)
 
     def arrays(self, batch: pa.RecordBatch, first: int, roles: Sequence[str]) -> dict[str, pa.Array]:
         """Reads columns of Arrow data, by role.
@@ -148,14 +152,16 @@ class RoleReader:
             if role in self._paths:
                 column, keys = self._paths[role]
                 arrays[role] = _at(batch.column(column), keys)
-        if self._is_odd(batch, arrays):
-            # A prompt of one column stays as it is, so that it is of one type in all batches.
-            names = [role for role in arrays if role in ANSWER_ROLES or (role == "prompt" and self._is_joined)]
-            rows = [self.cells(row, first + at, names) for at, row in enumerate(batch.to_pylist())]
-            arrays |= {role: self._array(role, [row[role] for row in rows], arrays[role].type) for role in names}
-        elif "finish_reason" in arrays and is_flag(self.named["finish_reason"]):
+        if names := self._read_apart(batch, arrays):
+            # Turns before an answer are compared with the prompt.
+            beside = ["prompt"] if "response" in names and "prompt" in arrays else []
+            cells = batch.select(self.columns([*names, *beside])).to_pylist()
+            rows = [self.cells(row, first + at, names) for at, row in enumerate(cells)]
+            arrays |= self._joined(names, rows, arrays)
+        if "finish_reason" in arrays and "finish_reason" not in names and is_flag(self.named["finish_reason"]):
+            kind = arrays["finish_reason"].type
             words = [word_of(cell, self.named["finish_reason"]) for cell in arrays["finish_reason"].to_pylist()]
-            arrays["finish_reason"] = self._array("finish_reason", words, arrays["finish_reason"].type)
+            arrays["finish_reason"] = self._texts("finish_reason", words, are_lists=_is_list(kind))
         return arrays
 
     def check_prompts(self, rows: pl.DataFrame, first: int) -> None:
@@ -177,7 +183,9 @@ class RoleReader:
 
     def _value(self, row: Mapping[str, Any], role: str, where: str) -> Any:
         column, keys = self._paths[role]
-        return value_at(read_written(row[column], column, where), keys) if keys else row[column]
+        value = value_at(read_written(row[column], column, where), keys) if keys else row[column]
+        # A score says that it is NaN; of anything else it is how programs write null that have no other.
+        return None if isinstance(value, float) and value != value and role != "score" else value
 
     def _prompt(self, row: Mapping[str, Any], cell: Any, where: str) -> Any:
         """Joins the parts of a prompt."""
@@ -185,7 +193,8 @@ class RoleReader:
         if self._is_talk:
             check_turns(cell, column, where)
             cell = read_written(cell, column, where)
-            cell = cell[:-1] if isinstance(cell, list) else cell
+            # A conversation of no turns has no prompt, as one that is null.
+            cell = (cell[:-1] if cell else None) if isinstance(cell, list) else cell
         parts = {role: self._value(row, role, where) for role in PROMPT_PARTS if role in self._paths}
         named = {asked.prompt: cell, **{self.named[role]: value for role, value in parts.items()}}
         return asked.cell(named, where)
@@ -195,12 +204,16 @@ class RoleReader:
             where = f"{self.table}, row {number}"
             yield self._value(row, "response", where), self._value(row, "score", where)
 
-    def _is_odd(self, batch: pa.RecordBatch, arrays: Mapping[str, pa.Array]) -> bool:
-        """Checks whether cells are to be read one by one."""
-        if "prompt" in arrays and self._is_joined:
-            return True
-        if "response" not in arrays:
-            return False
+    def _read_apart(self, batch: pa.RecordBatch, arrays: Mapping[str, pa.Array]) -> list[str]:
+        """Lists the roles whose cells are to be read one by one."""
+        # A prompt of one column stays as it is, so that it is of one type in all batches.
+        names = ["prompt"] if "prompt" in arrays and self._is_joined else []
+        if "response" in arrays and self._has_odd_answers(batch, arrays):
+            said = [role for role in arrays if role in ANSWER_ROLES]
+            names += [role for role in said if role == "response" or self.is_wide or self._paths[role][1]]
+        return names
+
+    def _has_odd_answers(self, batch: pa.RecordBatch, arrays: Mapping[str, pa.Array]) -> bool:
         kind = arrays["response"].type
         within = [batch.column(self._paths[role][0]).type for role in arrays if self._paths[role][1]]
         if self._written or self._turns or not _holds_texts(kind) or any(map(_is_text, within)):
@@ -209,22 +222,69 @@ class RoleReader:
             return True
         return _is_list(kind) and any(_shows_lists(arrays[role]) for role in {*ANSWER_ROLES} & {*arrays} - {"response"})
 
-    def _array(self, role: str, values: list[Any], kind: pa.DataType) -> pa.Array:
-        if role == "prompt":
-            return pa.array([prompt_text(value) for value in values], pa.string())
-        try:
-            return pa.array(values, pa.list_(pa.string()) if role == "response" and self.is_wide else None)
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            if role == "response":
-                raise wrong_type(self.table, self.named["response"], f"{kind}") from None
-            return pa.array([_spelt(value) for value in values])
+    def _joined(
+        self, names: Sequence[str], rows: list[dict[str, Any]], arrays: Mapping[str, pa.Array]
+    ) -> dict[str, pa.Array]:
+        """Makes columns of cells that were read one by one, of types that do not depend on what the cells hold."""
+        found: dict[str, pa.Array] = {}
+        if self.is_wide and "response" in names:
+            rows = [_side_by_side(row) for row in rows]
+        for role in names:
+            values = [row[role] for row in rows]
+            if role == "prompt":
+                found[role] = pa.array([prompt_text(value) for value in values], pa.string())
+            elif role == "response":
+                found[role] = self._of_answers(values, arrays[role].type)
+            elif role == "score":
+                found |= self._of_scores(values)
+            else:
+                found[role] = self._texts(role, values, are_lists=self.is_wide)
+        return found
+
+    def _of_answers(self, values: list[Any], kind: pa.DataType) -> pa.Array:
+        texts = (text for value in values for text in (value if self.is_wide else [value]))
+        if not all(text is None or isinstance(text, str) for text in texts):
+            raise wrong_type(self.table, self.named["response"], f"{kind}")
+        return pa.array(values, _type_of(pa.string(), self.is_wide))
+
+    def _of_scores(self, values: list[Any]) -> dict[str, pa.Array]:
+        """Parses scores, since no type of Arrow holds words beside numbers."""
+        parsed = [[one_score(cell) for cell in (value if self.is_wide else [value])] for value in values]
+        found = {}
+        for at, (role, kind) in enumerate((("score", pa.float64()), ("unscored", pa.string()))):
+            lists = [[each[at] for each in cells] for cells in parsed]
+            cells = lists if self.is_wide else [cell for (cell,) in lists]
+            found[role] = pa.array(cells, _type_of(kind, self.is_wide))
+        return found
+
+    def _texts(self, role: str, values: list[Any], *, are_lists: bool) -> pa.Array:
+        def text(value: Any) -> str | None:
+            return text_of(self.table, self.named, role, value)
+
+        if are_lists:
+            values = [value if value is None else [text(item) for item in value] for value in values]
+        else:
+            values = [text(value) for value in values]
+        return pa.array(values, _type_of(pa.string(), are_lists))
 
 
-def _spelt(value: Any) -> Any:
-    """Gives values of several types as texts, and lists of them as lists of texts."""
-    if isinstance(value, list):
-        return [_spelt(item) for item in value]
-    return value if value is None or isinstance(value, str) else canonical_json(value)
+def _side_by_side(cells: dict[str, Any]) -> dict[str, Any]:
+    """Gives what a row of several answers says of them as lists; what is no list holds for all of them."""
+    answers, roles = cells["response"], [role for role in cells if role in ANSWER_ROLES]
+    if not isinstance(answers, list):
+        return {role: [cell] if role in roles else cell for role, cell in cells.items()}
+    whole = {role: cells[role] if isinstance(cells[role], list) else [cells[role]] * len(answers) for role in roles}
+    # Neither is one score that of all, nor one place.
+    own: dict[str, list[Any]] = {"score": [], "index": list(range(len(answers)))}
+    return {
+        **cells,
+        **whole,
+        **{role: own[role] for role in roles if role in own and not isinstance(cells[role], list)},
+    }
+
+
+def _type_of(kind: pa.DataType, is_list: bool) -> pa.DataType:
+    return pa.list_(kind) if is_list else kind
 
 
 def _is_text(kind: pa.DataType) -> bool:

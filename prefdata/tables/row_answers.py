@@ -71,8 +71,7 @@ def answers_of_row(
 
 
 def _answer(cells: dict[str, Any]) -> dict[str, Any]:
-    texts = cells.get("response")
-    return {**cells, "response": answer_text(texts)} if isinstance(texts, list | dict) else cells
+    return {**cells, "response": answer_text(cells.get("response"))}
 
 
 def is_talk(texts: list[Any]) -> bool:
@@ -83,8 +82,11 @@ def is_talk(texts: list[Any]) -> bool:
 def answer_text(cell: object) -> object:
     """Returns the answer in a list of messages: the text of its last one, if the assistant says it.
 
-    Anything else, one message of the assistant apart, is returned as it is.
+    An empty list and NaN, which pandas writes for a cell without a value, are None. Anything else, one message of the
+    assistant apart, is returned as it is.
     """
+    if cell == [] or (isinstance(cell, float) and cell != cell):
+        return None
     last = cell[-1] if isinstance(cell, list) and is_talk(cell) else cell
     if not isinstance(last, dict):
         return cell

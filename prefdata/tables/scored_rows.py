@@ -10,16 +10,26 @@ from typing import Any
 from prefdata.errors import InputError, RecipeError
 from prefdata.lazy import pl
 from prefdata.records import MOST_SCORE
-from prefdata.spec import canonical_json
 from prefdata.tables.cells import parse_score
 from prefdata.tables.digest import MEASURES
 from prefdata.tables.ids import id_series, id_text
+from prefdata.tables.kept import kept_value
 from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
 from prefdata.tables.shapes import PROMPT_PARTS
 from prefdata.tables.shapes import ROLES as COLUMN_ROLES
 from prefdata.tables.table_prompts import prompt_text
 
-__all__ = ["ALIASES", "MEASURED", "ROLES", "long_frame", "long_frame_of_rows", "wrong_type"]
+__all__ = [
+    "ALIASES",
+    "MEASURED",
+    "ROLES",
+    "column_of",
+    "long_frame",
+    "long_frame_of_rows",
+    "one_score",
+    "text_of",
+    "wrong_type",
+]
 
 ROLES = tuple(role for role in COLUMN_ROLES if role not in PROMPT_PARTS)
 """The columns of rows in one form; the parts of a prompt are joined."""
@@ -39,7 +49,7 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     Args:
         table: how messages call the table.
         named: role → path of its column, for messages.
-        frame: a column for each role of `named`, called by it; long or wide.
+        frame: a column for each role of `named`, called by it; long or wide. With `unscored`, the scores are parsed.
 
     Returns:
         `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt),
@@ -56,8 +66,9 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
         raise wrong_type(table, named["response"], f"{kind}")
     else:
         frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))
-    score, unscored = _parsed(frame["score"])
-    frame = frame.with_columns(score=score, unscored=unscored)
+    if "unscored" not in frame.columns:
+        score, unscored = _parsed(frame["score"])
+        frame = frame.with_columns(score=score, unscored=unscored)
     if "prompt" in frame.columns:
         frame = frame.with_columns(prompt=_prompts(table, named["prompt"], frame["prompt"]))
     return _typed(table, named, frame)
@@ -67,7 +78,7 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
     """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
-    names = (*ANSWER_ROLES, *MEASURES)
+    names = (*ANSWER_ROLES, "unscored", *MEASURES)
     lists = [name for name in names if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
     n_answers = pl.col("response").list.len().fill_null(0)
     apart = [
@@ -101,7 +112,7 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
 def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Parses scores: the finite ones, and for the others the reason why they are not."""
     if not scores.dtype.is_numeric():
-        parsed = [_one_score(cell) for cell in scores.to_list()]
+        parsed = [one_score(cell) for cell in scores.to_list()]
         return (
             pl.Series([score for score, _ in parsed], dtype=pl.Float64),
             pl.Series([reason for _, reason in parsed], dtype=pl.String),
@@ -122,12 +133,13 @@ def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
     return frame.select(score=pl.when(pl.col("unscored").is_null()).then("score")).to_series(), frame["unscored"]
 
 
-def _one_score(cell: object) -> tuple[float | None, str | None]:
+def one_score(cell: object) -> tuple[float | None, str | None]:
+    """Parses a score: the finite number, or the reason why there is none."""
     score = parse_score(cell)
     if score is not None:
         return score, None
     if isinstance(cell, list | tuple) and len(cell) == 1:
-        return None, _one_score(cell[0])[1] or "not_a_number"
+        return None, one_score(cell[0])[1] or "not_a_number"
     if cell is None:
         return None, "missing"
     if isinstance(cell, float):
@@ -151,7 +163,7 @@ def _reordered(prompts: pl.Series) -> pl.Series:
 
 
 def long_frame_of_rows(
-    table: str, named: Mapping[str, str], rows: Iterable[tuple[int, dict[str, Any]]], *, is_wide: bool = False
+    table: str, named: Mapping[str, str], rows: Iterable[tuple[int, dict[str, Any]]]
 ) -> pl.DataFrame:
     """Brings numbered rows of a text table into the form of `long_frame`; prompts are texts.
 
@@ -159,7 +171,6 @@ def long_frame_of_rows(
         table: how messages call the table.
         named: role → path of its column, for messages.
         rows: the number and the cells by role of each row: see `prefdata.tables.roles`.
-        is_wide: a row without answers has none, instead of one that is missing.
 
     Raises:
         InputError: a column holds something else than it should.
@@ -168,7 +179,7 @@ def long_frame_of_rows(
     for number, cells in rows:
         if "prompt" in cells:
             cells["prompt"] = _text(table, named["prompt"], cells["prompt"])
-        for candidate in _candidates(table, named["response"], number, cells, is_wide):
+        for candidate in _candidates(table, named["response"], number, cells):
             for name, values in columns.items():
                 values.append(candidate.get(name))
     frame = pl.DataFrame(
@@ -176,7 +187,7 @@ def long_frame_of_rows(
             "score": pl.Series(columns.pop("score"), dtype=pl.Float64),
             **{name: pl.Series(columns.pop(name), dtype=pl.Boolean) for name in ("is_answer", "misaligned")},
             **{
-                name: pl.Series([_cell(table, named, name, value) for value in values], dtype=pl.String)
+                name: pl.Series([text_of(table, named, name, value) for value in values], dtype=pl.String)
                 for name, values in columns.items()
             },
         }
@@ -185,25 +196,81 @@ def long_frame_of_rows(
     return _typed(table, named, frame.drop(absent))
 
 
-def _cell(table: str, named: Mapping[str, str], role: str, value: object) -> str | None:
+def text_of(table: str, named: Mapping[str, str], role: str, value: object) -> str | None:
+    """Gives what a cell says in a role as text, in the one spelling of all formats.
+
+    Numbers, dates and truth values are spelt as ids are, lists and objects as JSON. NaN is null: programs write it that
+    have no other null.
+
+    Args:
+        table: how messages call the table.
+        named: role → path of its column, for messages.
+        role: neither the score nor the prompt.
+        value: the cell.
+
+    Raises:
+        InputError: a name that has lost digits, or bytes that are no text.
+    """
     if value is None or isinstance(value, str):
         return value
-    if role in _NAMES and isinstance(value, float):
-        try:
-            return id_text(value)
-        except ValueError as error:
-            raise _lost_digits(table, named[role], error) from error
-    return canonical_json(value)
+    if isinstance(value, list | dict):
+        return str(kept_value(value, table, named[role]))
+    if isinstance(value, float) and role not in _NAMES:
+        return None if math.isnan(value) else str(value)
+    try:
+        return id_text(value)
+    except UnicodeDecodeError as error:
+        raise _not_of(table, named, role) from error
+    except ValueError as error:
+        raise _lost_digits(table, named[role], error) from error
+
+
+def column_of(table: str, named: Mapping[str, str], role: str, values: pl.Series) -> pl.Series:
+    """Gives a column of a Parquet table in the type of its role: each cell as `text_of` says, then as number or text.
+
+    Args:
+        table: how messages call the table.
+        named: role → path of its column, for messages.
+        role: neither the score nor the prompt.
+        values: the column.
+
+    Raises:
+        InputError: a cell holds something else than it should.
+    """
+    kind = values.dtype
+    try:
+        if kind == pl.Struct and role == "finish_reason":
+            values = values.struct.json_encode()
+        elif not (kind.is_numeric() or kind in (pl.String, pl.Null)):
+            cells = [text_of(table, named, role, cell) for cell in values.to_arrow().to_pylist()]
+            values = pl.Series(values.name, cells, dtype=pl.String)
+        elif kind.is_float():
+            values = values.fill_nan(None)
+        return _READ.get(role, partial(_named, role=role))(values)
+    except ValueError as error:
+        raise _lost_digits(table, named[role], error) from error
+    except pl.exceptions.PolarsError as error:
+        raise _not_of(table, named, role) from error
+
+
+def _named(values: pl.Series, role: str) -> pl.Series:
+    return id_series(values) if role in _NAMES else values.cast(pl.String)
+
+
+def _not_of(table: str, named: Mapping[str, str], role: str) -> InputError:
+    return InputError(
+        f"{table}: column {named[role]!r} holds something else than {'whole numbers' if role in _READ else 'texts'}",
+        valid="0, 1, 2, ..." if role in _READ else "texts or numbers",
+        hint=f"name another column: --columns {role}=NAME",
+    )
 
 
 def _lost_digits(table: str, column: str, error: ValueError) -> InputError:
     return InputError(f"{table}: column {column!r}: {error}", hint="write ids as texts")
 
 
-def _candidates(table: str, column: str, number: int, cells: dict[str, Any], is_wide: bool) -> Iterator[dict[str, Any]]:
+def _candidates(table: str, column: str, number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the candidates of one row of a text table."""
-    if cells["response"] is None and is_wide:
-        cells["response"] = []
     texts = cells["response"]
     if not isinstance(texts, list | str | None):
         raise wrong_type(table, column, f"{type(texts).__name__} in row {number}")
@@ -219,8 +286,8 @@ def _candidates(table: str, column: str, number: int, cells: dict[str, Any], is_
         yield {**shared, "is_answer": bool(texts), "misaligned": isinstance(answers, str)}
         return
     for index, answer in enumerate(answers):
-        score, reason = _one_score(answer["score"])
-        place = {"index": str(index)} if isinstance(texts, list) and "index" not in cells else {}
+        score, reason = one_score(answer["score"])
+        place = {"index": str(index)} if isinstance(texts, list) and not isinstance(cells.get("index"), list) else {}
         yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
 
 
@@ -240,28 +307,11 @@ def _typed(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.Data
     for role in ROLES:
         if role in ("score", "prompt"):
             continue
-        try:
-            frame = frame.with_columns(_READ.get(role, partial(_named, role=role))(frame[role]))
-        except ValueError as error:
-            raise _lost_digits(table, named[role], error) from error
-        except pl.exceptions.PolarsError as error:
-            raise InputError(
-                f"{table}: column {named[role]!r} holds something else than "
-                f"{'whole numbers' if role in _READ else 'texts'}",
-                valid="0, 1, 2, ..." if role in _READ else "texts or numbers",
-                hint=f"name another column: --columns {role}=NAME",
-            ) from error
+        frame = frame.with_columns(column_of(table, named, role, frame[role]))
     computed = [name for name in MEASURES if name in frame.columns]
     return frame.select(*ROLES, "unscored", "is_answer", "misaligned", *computed).with_columns(
         source=pl.coalesce("source", "model")
     )
-
-
-def _named(values: pl.Series, role: str) -> pl.Series:
-    """The values as texts; an object, such as SGLang's finish reasons, as its JSON text."""
-    if role in _NAMES:
-        return id_series(values)
-    return values.struct.json_encode() if isinstance(values.dtype, pl.Struct) else values.cast(pl.String)
 
 
 def _whole(numbers: pl.Series) -> pl.Series:

@@ -16,7 +16,7 @@ from prefdata.tables import files
 from prefdata.tables.digest import MEASURES, NAMED_FROM, digest_series, measured
 from prefdata.tables.roles import RoleReader
 from prefdata.tables.schemas import frame_of
-from prefdata.tables.scored_rows import MEASURED, ROLES, long_frame, long_frame_of_rows
+from prefdata.tables.scored_rows import MEASURED, ROLES, column_of, long_frame, long_frame_of_rows
 from prefdata.tables.shapes import reading_of
 from prefdata.tables.table_prompts import described_prompts, prompt_hashes
 
@@ -136,7 +136,8 @@ class ScoredTableFile:
         if self.table.schema is not None:
             for batch in self.table.batches(self._reader.columns(["prompt_id"]), 1 << 16):
                 column = pl.Series(pl.from_arrow(self._reader.arrays(batch, 1, ["prompt_id"])["prompt_id"]))
-                sample += column.cast(pl.String).gather_every(max(1, len(column) // 64)).drop_nulls().to_list()
+                some = column.gather_every(max(1, len(column) // 64))
+                sample += column_of(self.table.name, self.named, "prompt_id", some).drop_nulls().to_list()
             return sample
         rows = enumerate(self._rows(["prompt_id"]), 1)
         ids = (self._reader.cells(row, at, ["prompt_id"])["prompt_id"] for at, row in islice(rows, 0, None, 100))
@@ -174,14 +175,18 @@ class ScoredTableFile:
             first += batch.num_rows
             if sums:
                 columns |= measured(columns["response"], sums)
-            held.append(pa.table(columns))
+            table = pa.table(columns)
+            if held and held[0].schema != table.schema:
+                # Of cells that were read one by one.
+                yield pa.concat_tables(held)
+                held, size = [], 0
+            held.append(table)
             size += held[-1].nbytes
             if sum(part.num_rows for part in held) + step > rows or size >= n_bytes:
-                table = _in_one(held)
+                yield pa.concat_tables(held)
                 held, size = [], 0
-                yield table
         if held:
-            yield _in_one(held)
+            yield pa.concat_tables(held)
 
     def _text_frames(self, roles: Sequence[str], n_bytes: int) -> Iterator[pl.DataFrame]:
         rows = enumerate(self._rows(roles), 1)
@@ -191,12 +196,7 @@ class ScoredTableFile:
                 block += more
                 size += sum(_size(cell) for _, row in more for cell in row.values())
             cells = ((at, self._reader.cells(row, at, roles)) for at, row in block)
-            yield long_frame_of_rows(self.table.name, self._named(roles), cells, is_wide=self._reader.is_wide)
-
-
-def _in_one(held: list[pa.Table]) -> pa.Table:
-    # Cells that were read one by one may be whole numbers in one batch, and fractions in the next.
-    return pa.concat_tables(held, promote_options="permissive")
+            yield long_frame_of_rows(self.table.name, self._named(roles), cells)
 
 
 def _size(cell: object) -> int:

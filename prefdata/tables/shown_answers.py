@@ -12,7 +12,7 @@ from prefdata.tables.cells import json_turns
 from prefdata.tables.row_answers import is_talk
 from prefdata.tables.written import is_written, read_list, shows_texts, shows_turns
 
-__all__ = ["Shown", "answers_shown", "shows_list"]
+__all__ = ["Shown", "answers_shown", "is_empty", "shows_list"]
 
 _Kind: TypeAlias = Literal["texts", "lists", "turns"]
 _LOOKED_AT = 64
@@ -40,7 +40,8 @@ def answers_shown(cells: Iterable[tuple[object, object]]) -> Shown:
     """
     kinds = Counter[str]()
     in_text = 0
-    for answer, score in islice((cell for cell in cells if _says_something(cell[0])), _LOOKED_AT):
+    empty: list[object] = []
+    for answer, score in islice((cell for cell in cells if _says_something(cell[0], empty)), _LOOKED_AT):
         kind = _kind_of(answer, score)
         kinds[kind] += 1
         in_text += kind == "lists" and isinstance(answer, str)
@@ -49,6 +50,8 @@ def answers_shown(cells: Iterable[tuple[object, object]]) -> Shown:
             return Shown(found, 2 * in_text > kinds[found])
     if kinds["unscored"] and kinds["unscored"] == kinds.total():
         return Shown("lists", in_text=True)
+    if empty and not kinds:
+        return Shown("lists", isinstance(empty[0], str))
     return Shown("texts", in_text=False)
 
 
@@ -57,8 +60,17 @@ def shows_list(text: str, score: object) -> bool:
     return (isinstance(score, list | tuple) or is_written(score)) and _kind_of(text, score) == "lists"
 
 
-def _says_something(answer: object) -> bool:
-    return bool(answer.strip()) if isinstance(answer, str) else answer is not None and answer != []
+def is_empty(answer: object) -> bool:
+    """Checks whether a cell is an empty list, or the JSON text of one."""
+    return answer == [] or (isinstance(answer, str) and read_list(answer) == [])
+
+
+def _says_something(answer: object, empty: list[object]) -> bool:
+    """Checks whether an answer shows what the others are; an empty list does where there is nothing else."""
+    if is_empty(answer):
+        empty.append(answer)
+        return False
+    return bool(answer.strip()) if isinstance(answer, str) else answer is not None
 
 
 def _kind_of(answer: object, score: object) -> str:
@@ -72,7 +84,7 @@ def _kind_of(answer: object, score: object) -> str:
     if not shows_texts(answer):
         return "texts"
     value = read_list(answer)
-    if value is not None and not all(isinstance(text, str | list | None) for text in value):
+    if value is not None and not all(isinstance(text, str | list | None) or text != text for text in value):
         return "texts"
     if score is None or score == "":
         return "unscored"

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from contextlib import suppress
+from typing import Any
 
 from prefdata.errors import RecipeError
 from prefdata.lazy import np, pl
@@ -28,6 +29,8 @@ _DESCRIPTION = ("prompt_id", "messages", "reason", "detail")
 def prompt_text(cell: object) -> str | None:
     """Returns a prompt cell as text: a text as it is, one user turn as what it says, anything else as marked JSON.
 
+    NaN is null, as programs write it that have no other null.
+
     Raises:
         RecipeError: the cell has no JSON form.
     """
@@ -36,7 +39,21 @@ def prompt_text(cell: object) -> str | None:
     match cell:
         case [{"role": "user", "content": str(text), **more}] if not more and re.match(_PLAIN_START, text):
             return text
-    return f"{STRUCTURE if isinstance(cell, list | dict) else ''}{canonical_json(cell)}"
+    try:
+        text = canonical_json(cell)
+    except RecipeError:
+        if (cell := _without_nan(cell)) is None:
+            return None
+        text = canonical_json(cell)
+    return f"{STRUCTURE if isinstance(cell, list | dict) else ''}{text}"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and value != value else value
 
 
 def prompt_hashes(prompts: pl.Series) -> pl.Series:

@@ -35,7 +35,7 @@ _SHOWN = re.compile(r"\s*(?:\d+\s+\S|<\w+Array>\n)(?s:.*)\bdtype: \w+\s*\Z")
 """A column as pandas shows it."""
 MAY_BE_WRITTEN = r"\A\s*(?:[\[({<]|(?:\w+\.)*\w+\(|\d+\s)"
 """Texts that may show a list (a pattern of RE2)."""
-_OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[({<\]]|None\b|null\b|(?:\w+\.)*\w+\()""")
+_OF_TEXTS = re.compile(r"""\s*\[\s*(?:['"\[({<\]]|(?:None|null|nan|NaN)\b|(?:\w+\.)*\w+\()""")
 """How a list of texts, or of messages, begins, whoever wrote it."""
 TURNS_OF_PYTHON = (
     rf"""\A\s*(?:{_CALL})?[\[(]?\s*(?:dict\(|\{{)\s*(?:'(?:role|content|from|value)'\s*:|(?:role|content)\s*=)"""
