@@ -63,7 +63,7 @@ _FACTS_BYTES = 48 << 20
 _DECIDED_ROWS = 40_000
 """Rows of facts that are decided at a time."""
 _ANSWER = tuple(name for name in ANSWERS.names if name != "prompt")
-_KEYED = ("key", "content", "at", "is_answer", "misaligned")
+_KEYED = ("key", "content", "at", "is_answer", "misaligned", "blank_id")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ from prefdata.spec.quoting import quoted
 from prefdata.tables.cells import Unusable, as_turn, json_turns, parse_score, read_conversation, read_turns
 from prefdata.tables.written import mixed_answers, read_written
 
-__all__ = ["ANSWER_ROLES", "answer_text", "answers_of_row", "check_asked", "check_said", "is_talk", "whole_number"]
+__all__ = [
+    "ANSWER_ROLES",
+    "answer_text",
+    "answers_of_row",
+    "check_asked",
+    "check_said",
+    "is_talk",
+    "lists_apart",
+    "whole_number",
+]
 
 ANSWER_ROLES = ("response", "score", "source", "model", "index", "finish_reason", "n_tokens")
 """What a column, or a key of an object, can say of one answer."""
@@ -61,13 +70,29 @@ def answers_of_row(
         return [_answer(cells)]
     for role, cell in cells.items():
         if role != "response":
-            cells[role] = cell = read_written(cell, named[role], where)
-        if isinstance(cell, list) and len(cell) != len(texts):
-            return f"{named[role]!r} has {len(cell)} values for {len(texts)} answers"
+            cells[role] = read_written(cell, named[role], where)
+    if apart := lists_apart(cells, named):
+        return "; ".join(apart.values())
     return [
         _answer({role: cell[number] if isinstance(cell, list) else cell for role, cell in cells.items()})
         for number in range(len(texts))
     ]
+
+
+def lists_apart(cells: Mapping[str, Any], named: Mapping[str, str]) -> dict[str, str]:
+    """Says of each list beside the answers whose length is not theirs how long it is.
+
+    Args:
+        cells: role → cell; `response` is a list of answers.
+        named: role → column, for messages.
+    """
+    lists = {role: cell for role in ANSWER_ROLES if isinstance(cell := cells.get(role), list)}
+    count = len(lists["response"])
+    return {
+        role: f"{named[role]!r} has {len(cell)} values for {count} answers"
+        for role, cell in lists.items()
+        if len(cell) != count
+    }
 
 
 def _answer(cells: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from prefdata.tables.cells import parse_score
 from prefdata.tables.digest import MEASURES
 from prefdata.tables.ids import id_series, id_text
 from prefdata.tables.kept import kept_value
-from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row
+from prefdata.tables.row_answers import ANSWER_ROLES, answers_of_row, lists_apart
 from prefdata.tables.shapes import PROMPT_PARTS
 from prefdata.tables.shapes import ROLES as COLUMN_ROLES
 from prefdata.tables.table_prompts import prompt_text
@@ -53,7 +53,8 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
 
     Returns:
         `ROLES`, `unscored` (why there is no score), `is_answer` (False for a row that only reports a prompt),
-        `misaligned` (its lists of answers and scores differ in length), and `MEASURES` where the frame has them.
+        `misaligned` (which lists of its row differ in length from that of the answers, and how), and `MEASURES` where
+        the frame has them.
         `prompt` holds texts or lists of messages.
 
     Raises:
@@ -61,11 +62,11 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     """
     kind = frame["response"].dtype
     if isinstance(kind, pl.List) and kind.inner in (pl.String, pl.Null):
-        frame = _exploded(frame)
+        frame = _exploded(named, frame)
     elif kind not in (pl.String, pl.Null):
         raise wrong_type(table, named["response"], f"{kind}")
     else:
-        frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(value=False))
+        frame = frame.with_columns(is_answer=pl.lit(value=True), misaligned=pl.lit(None, pl.String))
     if "unscored" not in frame.columns:
         score, unscored = _parsed(frame["score"])
         frame = frame.with_columns(score=score, unscored=unscored)
@@ -74,22 +75,16 @@ def long_frame(table: str, named: Mapping[str, str], frame: pl.DataFrame) -> pl.
     return _typed(table, named, frame)
 
 
-def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
+def _exploded(named: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
     """Makes one row a candidate of wide rows. A row without a single answer keeps one row that is not an answer."""
     if not isinstance(frame["score"].dtype, pl.List):
         frame = frame.with_columns(score=pl.lit(None, pl.List(pl.Float64)))
     names = (*ANSWER_ROLES, "unscored", *MEASURES)
     lists = [name for name in names if name in frame.columns and isinstance(frame[name].dtype, pl.List)]
     n_answers = pl.col("response").list.len().fill_null(0)
-    apart = [
-        n_answers != pl.col(name).list.len().fill_null(0)
-        if name == "score"
-        else (n_answers != pl.col(name).list.len()).fill_null(value=False)
-        for name in lists
-    ]
-    frame = frame.with_row_index("_row").with_columns(is_answer=n_answers > 0, misaligned=pl.any_horizontal(apart))
-    whole = frame.filter(pl.col("is_answer") & ~pl.col("misaligned"))
-    rest = frame.filter(~pl.col("is_answer") | pl.col("misaligned"))
+    frame = _without_lists_apart(named, frame, [name for name in lists if name in ANSWER_ROLES[1:]])
+    frame = frame.with_row_index("_row").with_columns(is_answer=n_answers > 0)
+    whole, rest = frame.filter("is_answer"), frame.filter(~pl.col("is_answer"))
     if "index" not in lists:
         whole, lists = whole.with_columns(index=pl.int_ranges(pl.col("response").list.len())), [*lists, "index"]
     # A list that is missing in some rows has nothing to say of their answers.
@@ -107,6 +102,31 @@ def _exploded(frame: pl.DataFrame) -> pl.DataFrame:
     nothing = [pl.lit(None, whole[name].dtype).alias(name) for name in lists]
     rest = rest.with_columns(nothing).select(whole.columns)
     return pl.concat([whole, rest]).sort("_row", maintain_order=True).drop("_row")
+
+
+def _without_lists_apart(named: Mapping[str, str], frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
+    """Says in `misaligned` which lists differ in length from that of the answers, and takes these out of their rows."""
+    count = pl.col("response").list.len().fill_null(0)
+    # Answers without any scores are a mistake; another list that is missing has nothing to say of them.
+    counts = {name: pl.col(name).list.len().fill_null(0 if name == "score" else count) for name in lists}
+    odd = frame.select((counts[name] != count).alias(name) for name in lists)
+    if not any(odd[name].any() for name in lists):
+        return frame.with_columns(misaligned=pl.lit(None, pl.String))
+    said = [
+        pl.when(odd[name]).then(
+            pl.concat_str(
+                pl.lit(f"{named[name]!r} has "), counts[name], pl.lit(" values for "), count, pl.lit(" answers")
+            )
+        )
+        for name in lists
+    ]
+    misaligned = pl.concat_str(said, separator="; ", ignore_nulls=True)
+    return frame.with_columns(
+        *(pl.when(~odd[name]).then(name).alias(name) for name in lists),
+        # The reasons of the scores are a list beside them.
+        *(pl.when(~odd["score"]).then(name).alias(name) for name in ("unscored",) if name in frame.columns),
+        misaligned=pl.when(misaligned != "").then(misaligned),
+    )
 
 
 def _parsed(scores: pl.Series) -> tuple[pl.Series, pl.Series]:
@@ -179,13 +199,13 @@ def long_frame_of_rows(
     for number, cells in rows:
         if "prompt" in cells:
             cells["prompt"] = _text(table, named["prompt"], cells["prompt"])
-        for candidate in _candidates(table, named["response"], number, cells):
+        for candidate in _candidates(table, named, number, cells):
             for name, values in columns.items():
                 values.append(candidate.get(name))
     frame = pl.DataFrame(
         {
             "score": pl.Series(columns.pop("score"), dtype=pl.Float64),
-            **{name: pl.Series(columns.pop(name), dtype=pl.Boolean) for name in ("is_answer", "misaligned")},
+            "is_answer": pl.Series(columns.pop("is_answer"), dtype=pl.Boolean),
             **{
                 name: pl.Series([text_of(table, named, name, value) for value in values], dtype=pl.String)
                 for name, values in columns.items()
@@ -269,8 +289,9 @@ def _lost_digits(table: str, column: str, error: ValueError) -> InputError:
     return InputError(f"{table}: column {column!r}: {error}", hint="write ids as texts")
 
 
-def _candidates(table: str, column: str, number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _candidates(table: str, named: Mapping[str, str], number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yields the candidates of one row of a text table."""
+    column = named["response"]
     texts = cells["response"]
     if not isinstance(texts, list | str | None):
         raise wrong_type(table, column, f"{type(texts).__name__} in row {number}")
@@ -279,16 +300,20 @@ def _candidates(table: str, column: str, number: int, cells: dict[str, Any]) -> 
     shared = {role: cell for role, cell in cells.items() if role not in ANSWER_ROLES}
     if isinstance(texts, list) and not isinstance(cells["score"], list):
         cells["score"] = []
+    apart = lists_apart(cells, named) if isinstance(texts, list) else {}
+    cells |= dict.fromkeys(apart)
+    misaligned = "; ".join(apart.values()) or None
     answers = answers_of_row(
         cells, {role: role for role in ANSWER_ROLES if role in cells}, where=f"{table}, row {number}"
     )
-    if isinstance(answers, str) or not answers:
-        yield {**shared, "is_answer": bool(texts), "misaligned": isinstance(answers, str)}
-        return
+    assert not isinstance(answers, str), answers
+    if not answers:
+        yield {**shared, "is_answer": False, "misaligned": misaligned}
     for index, answer in enumerate(answers):
         score, reason = one_score(answer["score"])
         place = {"index": str(index)} if isinstance(texts, list) and not isinstance(cells.get("index"), list) else {}
-        yield {**shared, **answer, **place, "score": score, "unscored": reason, "is_answer": True, "misaligned": False}
+        said = {"score": score, "unscored": reason, "is_answer": True, "misaligned": misaligned}
+        yield {**shared, **answer, **place, **said}
 
 
 def wrong_type(table: str, column: str, kind: str) -> InputError:

@@ -13,6 +13,7 @@ from typing import Any
 
 from prefdata.lazy import pa, pl
 from prefdata.tables import files
+from prefdata.tables.cells import BLANK
 from prefdata.tables.digest import MEASURES, NAMED_FROM, digest_series, measured
 from prefdata.tables.roles import RoleReader
 from prefdata.tables.schemas import frame_of
@@ -220,11 +221,17 @@ def with_names(answers: pl.DataFrame) -> pl.DataFrame:
 def with_keys(rows: pl.DataFrame, *, has_ids: bool) -> pl.DataFrame:
     """Adds `content`, a hash of what the prompt says (null without one), and `key`, the same for all rows of a prompt.
 
+    Adds `blank_id` too: the row has an id that says nothing.
+
     Args:
-        rows: see `ScoredTableFile.frames`. Ids that are missing are filled, with the id that the prompt would have.
+        rows: see `ScoredTableFile.frames`. Ids that are missing or blank are filled, with the id that the prompt would
+            have.
         has_ids: whether prompts have ids of their own.
     """
-    rows = rows.with_columns(content=prompt_hashes(rows["prompt"]))
+    blank = rows["prompt_id"].str.contains(BLANK).fill_null(value=False)
+    rows = rows.with_columns(content=prompt_hashes(rows["prompt"]), blank_id=blank)
+    if blank.any():
+        rows = rows.with_columns(prompt_id=pl.when(~blank).then("prompt_id"))
     if not has_ids:
         return rows.with_columns(key=pl.col("content").fill_null(0))
     if rows["prompt_id"].null_count():
@@ -272,7 +279,8 @@ def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.
         .group_by("key", maintain_order=True)
         .agg(
             rows=pl.len(),
-            misaligned=pl.col("misaligned").any(),
+            misaligned=pl.col("misaligned").min(),
+            blank_ids=pl.col("blank_id").sum(),
             apart=pl.col("content").min() != pl.col("content").max(),
             given=pl.col("prompt_id").first(),
             row=pl.coalesce(pl.col("_row").filter(pl.col("content").is_not_null()).first(), pl.col("_row").first()),
@@ -286,30 +294,26 @@ def prompts_of(rows: pl.DataFrame, described: pl.DataFrame | None = None) -> pl.
         columns = described.select("key", "messages", "reason", "detail", "at", made="prompt_id")
         runs = runs.join(columns, on="key", how="left", maintain_order="left")
     runs = runs.with_columns(prompt_id=pl.coalesce("given", "made").fill_null(""))
-    if not (runs["misaligned"].any() or runs["apart"].any() or (runs["prompt_id"] == "").any()):
+    sound = runs["misaligned"].null_count() == runs.height and not runs["blank_ids"].sum()
+    if sound and not runs["apart"].any() and not (runs["prompt_id"] == "").any():
         return runs.select("key", "prompt_id", "messages", "reason", "detail", "at")
     texts = rows.group_by("key").agg(texts=pl.col("content").drop_nulls().n_unique())
     runs = runs.join(texts, on="key", how="left", maintain_order="left")
-    nameless, apart = pl.col("prompt_id") == "", pl.col("texts") > 1
-    odd = pl.col("misaligned") & pl.col("reason").is_null()
-    reason = (
-        pl.when(nameless)
-        .then(pl.lit("missing_prompt"))
-        .when(apart)
-        .then(pl.lit("conflicting_prompts"))
-        .when(odd)
-        .then(pl.lit("misaligned_scores"))
-        .otherwise("reason")
-    )
-    detail = (
-        pl.when(nameless)
-        .then(pl.format("{} rows have neither prompt_id nor prompt", "rows"))
-        .when(apart)
-        .then(pl.format("{} different prompts have this id", "texts"))
-        .when(odd)
-        .then(pl.lit("the lists of answers and of scores differ in length"))
-        .otherwise("detail")
-    )
-    return runs.with_columns(reason=reason, detail=detail).select(
-        "key", "prompt_id", "messages", "reason", "detail", "at"
-    )
+    return _with_reasons(runs).select("key", "prompt_id", "messages", "reason", "detail", "at")
+
+
+def _with_reasons(runs: pl.DataFrame) -> pl.DataFrame:
+    """Says of prompts what their rows have wrong; the first reason of these that applies counts."""
+    wrong = [
+        (pl.col("prompt_id") == "", "missing_prompt", pl.format("{} rows have neither prompt_id nor prompt", "rows")),
+        (pl.col("blank_ids") > 0, "empty_id", pl.format("{} rows have an empty prompt_id", "blank_ids")),
+        (pl.col("texts") > 1, "conflicting_prompts", pl.format("{} different prompts have this id", "texts")),
+        (pl.col("misaligned").is_not_null() & pl.col("reason").is_null(), "misaligned_scores", pl.col("misaligned")),
+    ]
+    reason, detail = pl.col("reason"), pl.col("detail")
+    for is_so, name, said in reversed(wrong):
+        reason, detail = (
+            pl.when(is_so).then(pl.lit(name)).otherwise(reason),
+            pl.when(is_so).then(said).otherwise(detail),
+        )
+    return runs.with_columns(reason=reason, detail=detail)

@@ -229,8 +229,12 @@ except UserError as error:
     result.append(str(error))
 for split in ("train_prefs", "all"):
     result.append(prefdata.hub.find_table("hf:alice/scored", split=split).table.other_splits)
+for config in (None, "other"):
+    paired("hf:alice/scored@{first}", config=config)
+    result.append(prefdata.verify({str(tmp_path / "out")!r}, table="hf:alice/scored@{first}").holds)
 """
-    *pairs, message, others, none = client.run(code)
+    *pairs, message, others, none, one, other = client.run(code)
     assert pairs == [1, 0, 0]
     assert (others, none) == (["test_prefs"], [])
+    assert one is other is True
     assert "has no split 'dev'" in message

@@ -15,7 +15,7 @@ from table_forms import table_of
 from prefdata.errors import InputError
 from prefdata.flow.from_table import pair
 from prefdata.tables import scored_table
-from prefdata.tables.scored_table import read_scored_table
+from prefdata.tables.whole_table import read_scored_table
 
 NAN = float("nan")
 FORMS = ("jsonl", "csv", "parquet", "arrow", "pandas", "polars")
