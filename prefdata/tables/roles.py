@@ -78,7 +78,8 @@ class RoleReader:
         if "prompt" in cells:
             cells["prompt"] = self._prompt(row, cells["prompt"], where)
         if "response" in cells:
-            cells["response"] = answer = self._answer(cells["response"], cells.get("score"), where)
+            score = self._value(row, "score", where) if self._paths["score"][0] in row else None
+            cells["response"] = answer = self._answer(cells["response"], score, where)
             self._check_talks(answer, row, where)
             self._read_answers(cells, where)
         if "finish_reason" in cells:
@@ -153,8 +154,8 @@ class RoleReader:
                 column, keys = self._paths[role]
                 arrays[role] = _at(batch.column(column), keys)
         if names := self._read_apart(batch, arrays):
-            # Turns before an answer are compared with the prompt.
-            beside = ["prompt"] if "response" in names and "prompt" in arrays else []
+            # Turns before an answer are compared with the prompt, and a list is one beside a list of scores.
+            beside = [role for role in ("prompt", "score") if role in arrays] if "response" in names else []
             cells = batch.select(self.columns([*names, *beside])).to_pylist()
             rows = [self.cells(row, first + at, names) for at, row in enumerate(cells)]
             arrays |= self._joined(names, rows, arrays)

@@ -229,10 +229,12 @@ def text_of(table: str, named: Mapping[str, str], role: str, value: object) -> s
         value: the cell.
 
     Raises:
-        InputError: a name that has lost digits, or bytes that are no text.
+        InputError: a name that has lost digits or is a list, or bytes that are no text.
     """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, list) and role in _NAMES:
+        raise _not_of(table, named, role)
     if isinstance(value, list | dict):
         return str(kept_value(value, table, named[role]))
     if isinstance(value, float) and role not in _NAMES:

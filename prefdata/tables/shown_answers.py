@@ -40,8 +40,8 @@ def answers_shown(cells: Iterable[tuple[object, object]]) -> Shown:
     """
     kinds = Counter[str]()
     in_text = 0
-    empty: list[object] = []
-    for answer, score in islice((cell for cell in cells if _says_something(cell[0], empty)), _LOOKED_AT):
+    empty: list[tuple[object, object]] = []
+    for answer, score in islice((cell for cell in cells if _says_something(cell, empty)), _LOOKED_AT):
         kind = _kind_of(answer, score)
         kinds[kind] += 1
         in_text += kind == "lists" and isinstance(answer, str)
@@ -50,8 +50,8 @@ def answers_shown(cells: Iterable[tuple[object, object]]) -> Shown:
             return Shown(found, 2 * in_text > kinds[found])
     if kinds["unscored"] and kinds["unscored"] == kinds.total():
         return Shown("lists", in_text=True)
-    if empty and not kinds:
-        return Shown("lists", isinstance(empty[0], str))
+    if empty and not kinds and (isinstance(empty[0][0], list) or not _is_single(empty[0][1])):
+        return Shown("lists", isinstance(empty[0][0], str))
     return Shown("texts", in_text=False)
 
 
@@ -65,10 +65,16 @@ def is_empty(answer: object) -> bool:
     return answer == [] or (isinstance(answer, str) and read_list(answer) == [])
 
 
-def _says_something(answer: object, empty: list[object]) -> bool:
+def _is_single(score: object) -> bool:
+    """Checks whether a score is one of a single answer."""
+    return not (score is None or score == "" or isinstance(score, list | tuple) or is_written(score))
+
+
+def _says_something(cell: tuple[object, object], empty: list[tuple[object, object]]) -> bool:
     """Checks whether an answer shows what the others are; an empty list does where there is nothing else."""
+    answer, _ = cell
     if is_empty(answer):
-        empty.append(answer)
+        empty[:] = empty or [cell]
         return False
     return bool(answer.strip()) if isinstance(answer, str) else answer is not None
 
@@ -88,4 +94,4 @@ def _kind_of(answer: object, score: object) -> str:
         return "texts"
     if score is None or score == "":
         return "unscored"
-    return "lists" if isinstance(score, list | tuple) or is_written(score) else "texts"
+    return "texts" if _is_single(score) else "lists"

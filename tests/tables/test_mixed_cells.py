@@ -41,7 +41,6 @@ NAMES = {
     "text": ("x", "x"),
     "truth": (True, "true"),
     "long": (10**23, str(10**23)),
-    "list": ([1, None], "[1,null]"),
     "object": ({"b": 1, "a": NAN}, '{"a":null,"b":1}'),
     "nan": (NAN, None),
     "null": (None, None),
@@ -240,7 +239,6 @@ TYPES = {
     "bytes": ([b"ab", b"cd"], pa.binary()),
     "truth": ([True, False], pa.bool_()),
     "float": ([1.0, 2.5], pa.float64()),
-    "list": ([["a"], ["b"]], pa.list_(pa.string())),
     "object": ([{"a": 1}, {"a": 2}], pa.struct([("a", pa.int64())])),
     "whole": ([1, 2], pa.int64()),
     "text": (["1", "x"], pa.string()),
@@ -270,7 +268,7 @@ def test_shards_of_different_types_are_read_as_each_of_them_alone(tmp_path, colu
 
 
 @pytest.mark.parametrize("column", ["index", "n_tokens", "finish_reason"])
-@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind not in ("object",)])
+@pytest.mark.parametrize("kind", TYPES)
 def test_a_column_of_any_type_is_read_or_is_one_error(tmp_path, column, kind):
     shard(tmp_path / "t.parquet", column, *TYPES[kind], 0)
     try:
@@ -354,3 +352,11 @@ def test_an_empty_list_of_answers_is_no_answer(tmp_path, form, backwards):
     ]
     scored = read_scored_table(table_of(form, rows[::-1] if backwards else rows, tmp_path))
     assert (scored.rows, scored.drops.height) == (2, 0)
+
+
+@pytest.mark.parametrize("form", sorted({*FORMS} - {"csv", "tsv"}))
+@pytest.mark.parametrize("role", ["prompt_id", "source", "model"])
+def test_a_list_is_no_name(tmp_path, form, role):
+    rows = [{"prompt": "q", "response": text, "score": 1.0, role: ["a", "b"]} for text in ("x", "y")]
+    with pytest.raises(InputError, match=f"column '{role}' holds something else than texts"):
+        read_scored_table(table_of(form, rows, tmp_path))

@@ -48,7 +48,7 @@ TALKS = long([json.dumps([asks(f"q{at // 2}"), says(f"a{at}")]) for at in range(
     [
         ([*LISTS, {"prompt": "q", "responses": "timeout", "scores": ""}], "lists of answers"),
         ([*LISTS, {"prompt": "q", "responses": "timeout", "scores": "1"}], "lists of answers"),
-        ([*TALKS, *long(["timeout"])], "conversations as JSON"),
+        ([*TALKS, *long(["timeout"])], "conversations"),
     ],
     ids=["a failure among lists", "an answer among lists", "a failure among conversations"],
 )
