@@ -24,7 +24,8 @@ def check_parts(file: ScoredTableFile) -> None:
     seen: dict[str, tuple[int, list[bytes]]] = {}
     for number, (prompt_id, row) in enumerate(file.prompts_with(names), 1):
         parts = [hashlib.blake2b(repr(row[name]).encode(errors="replace"), digest_size=8).digest() for name in names]
-        first, known = seen.setdefault(prompt_id, (number, parts))
+        # Rows that have neither id nor prompt are dropped.
+        first, known = seen.setdefault(prompt_id, (number, parts)) if prompt_id else (number, parts)
         for name, part, other in zip(names, parts, known, strict=True):
             if part != other:
                 raise InputError(

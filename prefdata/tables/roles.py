@@ -120,10 +120,10 @@ class RoleReader:
         parts = [self._paths[role][0] for role in ("prompt", *PROMPT_PARTS) if role in self._paths]
         if self._is_talk or "prompt" not in self._paths or not {*parts} <= {*row}:
             return
-        for talk in response if isinstance(response, list) and not is_talk(response) else [response]:
-            if isinstance(talk, list) and is_talk(talk) and len(talk) > 1:
-                prompt = self._prompt(row, self._value(row, "prompt", where), where)
-                check_asked(talk[:-1], prompt, self.named["response"], self.named["prompt"], where)
+        talks = response if isinstance(response, list) and not is_talk(response) else [response]
+        if asked := [talk[:-1] for talk in talks if isinstance(talk, list) and is_talk(talk) and len(talk) > 1]:
+            prompt = self._prompt(row, self._value(row, "prompt", where), where)
+            check_asked(asked, prompt, self.named["response"], self.named["prompt"], where)
 
     def _read_answers(self, cells: dict[str, Any], where: str) -> None:
         """Reads the answers of a row, and the lists beside them."""

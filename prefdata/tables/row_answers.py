@@ -144,11 +144,11 @@ def check_said(answer: object, column: str, where: str) -> None:
             )
 
 
-def check_asked(turns: list[Any], prompt: object, column: str, prompt_column: str, where: str) -> None:
-    """Refuses an answer in a conversation whose turns before it are not the prompt, and would be lost.
+def check_asked(asked: Sequence[list[Any]], prompt: object, column: str, prompt_column: str, where: str) -> None:
+    """Refuses answers in conversations whose turns before them are not the prompt, and would be lost.
 
     Args:
-        turns: those before the answer.
+        asked: the turns before each answer.
         prompt: the cell of the prompt.
         column: the column of the answers, for messages.
         prompt_column: that of the prompts.
@@ -157,11 +157,15 @@ def check_asked(turns: list[Any], prompt: object, column: str, prompt_column: st
     Raises:
         InputError: they differ, white space around a text apart.
     """
-    asked, before = read_conversation(prompt), read_turns(turns)
-    if isinstance(asked, Unusable):
+    read = read_conversation(prompt)
+    if isinstance(read, Unusable):
         # Its row is dropped, with this reason.
         return
-    if isinstance(before, Unusable) or _stripped(before) != _stripped(asked):
+    said = _stripped(read)
+    for turns in asked:
+        before = read_turns(turns)
+        if not isinstance(before, Unusable) and _stripped(before) == said:
+            continue
         raise InputError(
             f"{where}: the turns before the answer in the column {column!r} are not the prompt in {prompt_column!r}",
             valid="conversations that begin with the prompt, or answers alone",

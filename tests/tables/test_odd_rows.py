@@ -135,6 +135,16 @@ def test_prompts_that_differ_in_what_is_not_read_are_not_one(write, tmp_path, ca
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_rows_without_a_prompt_are_dropped_whatever_their_parts_are(write, tmp_path, form):
+    rows = [
+        *long(["a", "b"], tools="f"),
+        *({**row, "prompt": None, "tools": row["response"]} for row in long(["c", "d"])),
+    ]
+    ledger = prefdata.pair(write(form, rows), "best_vs_worst", tmp_path / "out")
+    assert (ledger["pairs"], ledger["drops"]) == (1, {"missing_prompt": 1})
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_a_part_that_is_the_same_for_all_rows_of_a_prompt_is_said_and_no_more(write, tmp_path, capsys, form):
     ledger = prefdata.pair(write(form, long(["a", "b"], tools=["f"])), "best_vs_worst", tmp_path / "out")
     assert ledger["pairs"] == 1
