@@ -248,10 +248,6 @@ def _at(name: str, cells: Cells) -> Iterator[Any]:
     return (_cell({column: cell}, name) for cell in cells(column))
 
 
-def _first(name: str | None, cells: Cells) -> Any:
-    return None if name is None else next(filter(says, _at(name, cells)), None)
-
-
 def _named(usual: Iterable[str], names: Sequence[str], cells: Cells) -> str | None:
     for name in usual:
         column, dot, _ = name.partition(".")

@@ -44,6 +44,30 @@ result = [
     assert result[3][0] == "InputError"
 
 
+def test_rules_are_tried_on_a_published_table_and_not_on_pairs_alone(hub, client, tmp_path):
+    table = tmp_path / "table.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    of_one = b"".join(table.read_bytes().splitlines(keepends=True)[:3])
+    hub.put("dataset", "alice/answers", {"train.jsonl": table.read_bytes(), "test.jsonl": of_one})
+    pair(table, BestVsWorst(), tmp_path / "pairs")
+    hub.put("dataset", "alice/pairs", files(tmp_path / "pairs"))
+    pair(table, BestVsWorst(), tmp_path / "all", with_candidates=True)
+    hub.put("dataset", "alice/all", files(tmp_path / "all"))
+    result = client.run("""
+from prefdata import what_if
+result = [
+    what_if("alice/answers", "best_vs_worst,wpo_hybrid_v2")[1].differs["chosen"],
+    what_if("hf:alice/answers", "best_vs_worst")[0].prompts,
+    what_if("alice/answers", "best_vs_worst", split="test")[0].prompts,
+    what_if("alice/all", "best_vs_worst")[0].prompts,
+    refused(lambda: what_if("alice/pairs", "best_vs_worst")),
+]
+""")
+    assert result[:4] == [1.0, 3, 1, 3]
+    assert result[4][0] == "InputError"
+    assert "holds no answers" in result[4][1]
+
+
 def test_a_published_dataset_is_replayed_by_name(hub, client, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
