@@ -79,7 +79,7 @@ def open_files(name: str, paths: Sequence[Path]) -> Table:
     Raises:
         InputError: see `open_file`.
     """
-    tables = [open_file(path) for path in with_rows(paths)]
+    tables = [table for _, table in _opened(paths)]
     return tables[0] if len(tables) == 1 else JoinedTable(name, tables)
 
 
@@ -95,9 +95,16 @@ def with_rows(paths: Sequence[Path]) -> list[Path]:
     Raises:
         InputError: see `open_file`.
     """
-    if len(paths) == 1:
-        return list(paths)
-    return [path for path in paths if not shards.is_blank(path) and open_file(path).has_rows()] or list(paths[:1])
+    return list(paths) if len(paths) == 1 else [path for path, _ in _opened(paths)]
+
+
+def _opened(paths: Sequence[Path]) -> list[tuple[Path, Table]]:
+    """Opens the parts that `with_rows` returns, each once."""
+    if len(paths) > 1:
+        opened = ((path, open_file(path)) for path in paths if not shards.is_blank(path))
+        if found := [(path, table) for path, table in opened if table.has_rows()]:
+            return found
+    return [(paths[0], open_file(paths[0]))]
 
 
 def open_file(path: Path) -> Table:

@@ -104,9 +104,9 @@ class RoleReader:
         column = self.named["response"]
         if self._turns or self._written:
             check_turns(text, column, where)
-            if is_empty(text):
-                return []
             read = read_written(text, column, where) if self._written else json_turns(text) or text
+            if isinstance(read, str) and is_empty(read):
+                return []
             if isinstance(read, str) and (self._in_text or self._turns):
                 others = "lists of answers" if self.is_wide else "conversations"
                 raise mixed_answers(column, where, text, others)

@@ -241,10 +241,8 @@ def text_of(table: str, named: Mapping[str, str], role: str, value: object) -> s
         return None if math.isnan(value) else str(value)
     try:
         return id_text(value)
-    except UnicodeDecodeError as error:
-        raise _not_of(table, named, role) from error
     except ValueError as error:
-        raise _lost_digits(table, named[role], error) from error
+        raise _unreadable(table, named, role, error) from error
 
 
 def column_of(table: str, named: Mapping[str, str], role: str, values: pl.Series) -> pl.Series:
@@ -269,10 +267,8 @@ def column_of(table: str, named: Mapping[str, str], role: str, values: pl.Series
         elif kind.is_float():
             values = values.fill_nan(None)
         return _READ.get(role, partial(_named, role=role))(values)
-    except ValueError as error:
-        raise _lost_digits(table, named[role], error) from error
-    except pl.exceptions.PolarsError as error:
-        raise _not_of(table, named, role) from error
+    except (ValueError, pl.exceptions.PolarsError) as error:
+        raise _unreadable(table, named, role, error) from error
 
 
 def _named(values: pl.Series, role: str) -> pl.Series:
@@ -287,8 +283,10 @@ def _not_of(table: str, named: Mapping[str, str], role: str) -> InputError:
     )
 
 
-def _lost_digits(table: str, column: str, error: ValueError) -> InputError:
-    return InputError(f"{table}: column {column!r}: {error}", hint="write ids as texts")
+def _unreadable(table: str, named: Mapping[str, str], role: str, error: Exception) -> InputError:
+    if isinstance(error, UnicodeDecodeError | pl.exceptions.PolarsError):
+        return _not_of(table, named, role)
+    return InputError(f"{table}: column {named[role]!r}: {error}", hint="write ids as texts")
 
 
 def _candidates(table: str, named: Mapping[str, str], number: int, cells: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Literal, TypeAlias
 
-from prefdata.tables.cells import json_turns
+from prefdata.tables.cells import json_turns, says
 from prefdata.tables.row_answers import is_talk
 from prefdata.tables.written import is_written, read_list, shows_texts, shows_turns
 
@@ -40,18 +39,24 @@ def answers_shown(cells: Iterable[tuple[object, object]]) -> Shown:
     """
     kinds = Counter[str]()
     in_text = 0
-    empty: list[tuple[object, object]] = []
-    for answer, score in islice((cell for cell in cells if _says_something(cell, empty)), _LOOKED_AT):
-        kind = _kind_of(answer, score)
-        kinds[kind] += 1
-        in_text += kind == "lists" and isinstance(answer, str)
+    empty: tuple[object, object] | None = None
+    for answer, score in cells:
+        if is_empty(answer):
+            empty = empty or (answer, score)
+        elif says(answer):
+            kind = _kind_of(answer, score)
+            kinds[kind] += 1
+            in_text += kind == "lists" and isinstance(answer, str)
+            if kinds.total() == _LOOKED_AT:
+                break
     for found in ("lists", "turns"):
         if 2 * kinds[found] > kinds.total():
             return Shown(found, 2 * in_text > kinds[found])
     if kinds["unscored"] and kinds["unscored"] == kinds.total():
         return Shown("lists", in_text=True)
-    if empty and not kinds and (isinstance(empty[0][0], list) or not _is_single(empty[0][1])):
-        return Shown("lists", isinstance(empty[0][0], str))
+    # An empty list shows what the others are where there is nothing else.
+    if empty and not kinds and (isinstance(empty[0], list) or not _is_single(empty[1])):
+        return Shown("lists", isinstance(empty[0], str))
     return Shown("texts", in_text=False)
 
 
@@ -68,15 +73,6 @@ def is_empty(answer: object) -> bool:
 def _is_single(score: object) -> bool:
     """Checks whether a score is one of a single answer."""
     return not (score is None or score == "" or isinstance(score, list | tuple) or is_written(score))
-
-
-def _says_something(cell: tuple[object, object], empty: list[tuple[object, object]]) -> bool:
-    """Checks whether an answer shows what the others are; an empty list does where there is nothing else."""
-    answer, _ = cell
-    if is_empty(answer):
-        empty[:] = empty or [cell]
-        return False
-    return bool(answer.strip()) if isinstance(answer, str) else answer is not None
 
 
 def _kind_of(answer: object, score: object) -> str:
